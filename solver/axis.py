@@ -1,0 +1,194 @@
+"""One direction of a grid: `FourierAxis` (spectral, periodic) or `FiniteVolumeAxis` (staggered cells).
+
+A velocity component is staggered along its own axis only where that axis is finite-volume, and is then stored
+at the *upper* face of each cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from scipy.linalg import eigh_tridiagonal
+
+from solver.errors import CaseError
+
+Array = NDArray[np.float64]
+Dealias = Literal["3/2", "2/3"]
+
+
+@dataclass(frozen=True)
+class FourierAxis:
+    """Periodic direction of `length`, products formed without aliasing into the retained modes.
+
+    Parameters
+    ----------
+    n : number of points the user asked for.
+    length : period.
+    dealias : ``"3/2"`` retains the ``n`` modes and forms products on at least ``3n/2`` points;
+        ``"2/3"`` forms products on the ``n`` points and retains ``|k| < n/3`` (Orszag 1971).
+    """
+
+    n: int
+    length: float
+    dealias: Dealias = "3/2"
+
+    is_fourier = True
+    periodic = True
+    uniform = True
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or not self.length > 0:
+            raise CaseError(f"[grid] a Fourier axis needs n >= 1 and length > 0, got n = {self.n}, length = {self.length}")
+
+    @cached_property
+    def highest_mode(self) -> int:
+        """Largest retained mode index; the Nyquist mode is never kept."""
+        return (self.n - 1) // (3 if self.dealias == "2/3" else 2)
+
+    @cached_property
+    def points(self) -> int:
+        """Points on which products are formed: more than ``3 highest_mode``, so quadratic aliasing is harmless."""
+        return self.n if self.dealias == "2/3" else int(next_fast_len(3 * self.highest_mode + 1, real=True))
+
+    @property
+    def resolution(self) -> float:
+        """Effective spacing of the retained modes: what a filter width is made of."""
+        return self.length / (2 * self.highest_mode + 1) if self.n > 1 else self.length
+
+    @property
+    def width(self) -> Array:
+        """Distance between the points on which products are formed, one entry a point."""
+        return np.full(self.points, self.length / self.points)
+
+    @property
+    def centres(self) -> Array:
+        """Point coordinates."""
+        return np.arange(self.points) * (self.length / self.points)
+
+    def wavenumbers(self, half: bool) -> Array:
+        """Retained wavenumbers: ``0 .. K`` (half) or ``0 .. K, -K .. -1``."""
+        positive = np.arange(self.highest_mode + 1)
+        index = positive if half else np.concatenate([positive, -positive[:0:-1]])
+        return index * (2 * np.pi / self.length)
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The two ends of the axis are the same face."""
+
+
+@dataclass(frozen=True)
+class FreeSlip:
+    """Impermeable, without shear stress."""
+
+
+@dataclass(frozen=True)
+class NoSlip:
+    """Impermeable wall moving in its own plane with ``velocity`` (u, v, w)."""
+
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+Boundary = Periodic | FreeSlip | NoSlip
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteVolumeAxis:
+    """Cells between the `faces` (n + 1 increasing coordinates); second-order central, any stretching."""
+
+    faces: Array
+    lower: Boundary
+    upper: Boundary
+
+    is_fourier = False
+
+    def __post_init__(self) -> None:
+        if len(self.faces) < 3 or not np.all(np.diff(self.faces) > 0):
+            raise CaseError("[grid] a finite-volume axis needs at least two cells and increasing face coordinates")
+        if isinstance(self.lower, Periodic) != isinstance(self.upper, Periodic):
+            raise CaseError("[boundary] 'periodic' must be given on both ends of an axis")
+
+    @property
+    def periodic(self) -> bool:
+        """True where the first and the last face coincide."""
+        return isinstance(self.lower, Periodic)
+
+    @property
+    def n(self) -> int:
+        """Number of cells."""
+        return len(self.faces) - 1
+
+    points = n
+
+    @property
+    def length(self) -> float:
+        """Distance between the end faces."""
+        return float(self.faces[-1] - self.faces[0])
+
+    @property
+    def centres(self) -> Array:
+        """Cell centres, midway between faces."""
+        return 0.5 * (self.faces[1:] + self.faces[:-1])
+
+    @property
+    def width(self) -> Array:
+        """Cell heights."""
+        return np.diff(self.faces)
+
+    resolution = width
+
+    @cached_property
+    def uniform(self) -> bool:
+        """True where all cells are equal to round-off."""
+        return bool(np.ptp(self.width) < 1e-12 * self.length)
+
+    @cached_property
+    def padded_width(self) -> Array:
+        """Cell heights with one ghost cell at each end (mirror image at walls), length n + 2."""
+        width = self.width
+        ends = (width[-1], width[0]) if self.periodic else (width[0], width[-1])
+        return np.concatenate([[ends[0]], width, [ends[1]]])
+
+    @cached_property
+    def spacing(self) -> Array:
+        """Centre-to-centre distances over the faces 0 .. n (ghost centres at the ends), length n + 1."""
+        return 0.5 * (self.padded_width[1:] + self.padded_width[:-1])
+
+    @cached_property
+    def laplacian(self) -> tuple[Array, Array]:
+        """Eigenvalues (<= 0) and vectors of div grad at cell centres, zero normal gradient at walls.
+
+        Returns ``(values, Q)`` with ``L = W^-1/2 Q diag(values) Q^T W^1/2``, W the cell heights: the symmetric
+        form keeps the eigenvectors orthogonal to round-off on any stretching.
+        """
+        width, gap = self.width, self.spacing
+        coupling = 1.0 / gap[1:-1]
+        diagonal = np.zeros(self.n)
+        diagonal[:-1] -= coupling
+        diagonal[1:] -= coupling
+        off = coupling / np.sqrt(width[1:] * width[:-1])
+        if not self.periodic:
+            return eigh_tridiagonal(diagonal / width, off)
+        wrap = 1.0 / gap[0]
+        diagonal[[0, -1]] -= wrap
+        matrix = np.diag(diagonal / width) + np.diag(off, 1) + np.diag(off, -1)
+        matrix[0, -1] += wrap / np.sqrt(width[0] * width[-1])
+        matrix[-1, 0] += wrap / np.sqrt(width[0] * width[-1])
+        return np.linalg.eigh(matrix)
+
+
+Axis = FourierAxis | FiniteVolumeAxis
+
+
+def stretched_faces(n: int, lower: float, upper: float, stretching: float) -> Array:
+    """Faces clustered at both ends: ``tanh(stretching xi) / tanh(stretching)``, uniform for 0."""
+    xi = np.linspace(-1.0, 1.0, n + 1)
+    shape = np.tanh(stretching * xi) / np.tanh(stretching) if stretching > 0 else xi
+    faces = 0.5 * (lower + upper) + 0.5 * (upper - lower) * 0.5 * (shape - shape[::-1])
+    faces[0], faces[-1] = lower, upper
+    return faces

@@ -1,0 +1,54 @@
+"""A grid is three axes; it knows shapes, coordinates, cell sizes and which directions are homogeneous."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from solver.axis import Array, Axis
+from solver.errors import CaseError
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Axes x (streamwise), y (wall-normal), z (spanwise); arrays are indexed ``[i, j, k] = [x, y, z]``."""
+
+    x: Axis
+    y: Axis
+    z: Axis
+
+    def __post_init__(self) -> None:
+        kinds = [axis.is_fourier for axis in self.axes]
+        if kinds[1] and not (kinds[0] and kinds[2]):
+            raise CaseError("[grid] y can be a Fourier axis only where x and z are: make x and z 'fourier' too, or y 'finite_volume'")
+        if kinds == [False, False, True] and self.z.points > 1:
+            raise CaseError("[grid] z can be a Fourier axis only where x is one (or z has a single point): swap x and z")
+
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        """The three axes in order x, y, z."""
+        return self.x, self.y, self.z
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Global number of points per direction."""
+        return self.x.points, self.y.points, self.z.points
+
+    @property
+    def volume(self) -> float:
+        """Volume of the box."""
+        return float(np.prod([axis.length for axis in self.axes]))
+
+    @property
+    def delta(self) -> Array:
+        """Filter width ``(dx dy dz)^(1/3)`` from the resolved spacings, broadcastable to `shape`."""
+        dx, dy, dz = (np.broadcast_to(axis.resolution, axis.points) for axis in self.axes)
+        delta = np.cbrt(dx[:, None, None] * dy[None, :, None] * dz[None, None, :])
+        return delta[:1] if self.x.uniform else delta
+
+    @property
+    def cell_volume(self) -> Array:
+        """Volume belonging to each point, shape `shape`."""
+        dx, dy, dz = (axis.width for axis in self.axes)
+        return dx[:, None, None] * dy[None, :, None] * dz[None, None, :]

@@ -1,0 +1,261 @@
+"""Differences, interpolations, boundary ghosts, divergence and gradient on any grid.
+
+Conventions: x, y, z are dimensions -3, -2, -1 of every field. Component i lives at the upper faces of axis i where
+that axis is finite-volume. A *padded* field has one ghost entry at each end of every finite-volume axis, so that
+for n cells centres run 0 .. n+1 and faces 0 .. n+1 with face p between centres p and p+1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.axis import FiniteVolumeAxis, FreeSlip, NoSlip
+from solver.fusion import fused
+from solver.grid import Grid
+from solver.parallel import Decomposition
+from solver.timers import Timers
+from solver.transform import Transform, coefficient_modes
+
+Components = tuple[Tensor, Tensor, Tensor]
+DIM = (-3, -2, -1)
+
+
+def below(f: Tensor, axis: int) -> Tensor:
+    """All entries but the last along `axis`."""
+    return f.narrow(DIM[axis], 0, f.shape[DIM[axis]] - 1)
+
+
+def above(f: Tensor, axis: int) -> Tensor:
+    """All entries but the first along `axis`."""
+    return f.narrow(DIM[axis], 1, f.shape[DIM[axis]] - 1)
+
+
+def inner(f: Tensor, axis: int) -> Tensor:
+    """A padded field without its ghosts along `axis`."""
+    return f.narrow(DIM[axis], 1, f.shape[DIM[axis]] - 2)
+
+
+def mean(f: Tensor, axis: int) -> Tensor:
+    """Arithmetic mean of neighbours: one entry fewer."""
+    return 0.5 * (below(f, axis) + above(f, axis))
+
+
+def difference(f: Tensor, axis: int) -> Tensor:
+    """Upper minus lower neighbour: one entry fewer."""
+    return above(f, axis) - below(f, axis)
+
+
+def join(parts: list[Tensor], axis: int) -> Tensor:
+    """Concatenate along `axis`, y slowest in memory."""
+    order = (-2, -3, -1)
+    return torch.cat([p.transpose(-3, -2) for p in parts], order[axis]).transpose(-3, -2)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Sizes along one finite-volume axis, local to this rank, shaped to broadcast over fields."""
+
+    width: Tensor  # cells, n
+    padded_width: Tensor  # n + 2
+    spacing: Tensor  # centre to centre over faces 0 .. n, n + 1
+    weight_below: Tensor  # share of the lower cell in a volume-weighted mean at upper faces, n
+
+
+class Operators:
+    """The discrete calculus of one grid on one rank.
+
+    Parameters
+    ----------
+    grid, decomposition : the global grid and its slabs.
+    device, dtype : where the fields live and their precision.
+    """
+
+    def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
+        self.grid, self.decomposition = grid, decomposition
+        self.device, self.dtype = device, dtype
+        self.timers = Timers(device)
+        self.transform = Transform(grid, decomposition)
+        self.volume_axes = tuple(d for d in range(3) if not grid.axes[d].is_fourier)
+        modes = list(coefficient_modes(grid))
+        if grid.y.is_fourier:
+            modes[0] = modes[0][decomposition.modes]
+        self.wavenumber = tuple(None if k is None else self.along(k, d) for d, k in enumerate(modes))
+        sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
+        self.rotation = tuple(None if k is None else sign * k for k in self.wavenumber)
+        self.squared_wavenumber = sum((k**2 for k in self.wavenumber if k is not None), start=self.tensor(0.0))
+        self.metric = tuple(self._metric(d) if d in self.volume_axes else None for d in range(3))
+
+    def tensor(self, values: object) -> Tensor:
+        """A tensor of this run's precision on its device."""
+        return torch.as_tensor(np.asarray(values), dtype=self.dtype, device=self.device)
+
+    def along(self, values: np.ndarray, axis: int) -> Tensor:
+        """A 1-D array shaped to broadcast along `axis`."""
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        return self.tensor(values).reshape(shape)
+
+    def local(self, values: np.ndarray, axis: int, extra: int = 0) -> np.ndarray:
+        """This rank's part of a 1-D array along `axis`; `extra` more entries (faces, ghosts) for y."""
+        if axis != 1:
+            return values
+        planes = self.decomposition.planes
+        return values[planes.start : planes.stop + extra]
+
+    def _metric(self, axis: int) -> Metric:
+        line = self.grid.axes[axis]
+        assert isinstance(line, FiniteVolumeAxis)
+        padded = line.padded_width
+        weight = padded[1:-1] / (padded[1:-1] + padded[2:])
+        return Metric(
+            width=self.along(self.local(line.width, axis), axis),
+            padded_width=self.along(self.local(padded, axis, 2), axis),
+            spacing=self.along(self.local(line.spacing, axis, 1), axis),
+            weight_below=self.along(self.local(weight, axis), axis),
+        )
+
+    @cached_property
+    def local_shape(self) -> tuple[int, int, int]:
+        """Points of this rank."""
+        nx, _, nz = self.grid.shape
+        return nx, self.decomposition.local_ny, nz
+
+    @cached_property
+    def mode_weight(self) -> Tensor:
+        """Weights that make a sum over coefficients the volume mean of a product (Parseval)."""
+        half = 2 if self.grid.z.is_fourier and self.grid.x.is_fourier else 0
+        k = self.wavenumber[half]
+        weight = torch.ones((1, 1, 1), dtype=self.dtype, device=self.device)
+        if self.grid.x.is_fourier and k is not None:
+            weight = torch.where(k > 0, 2.0, 1.0).to(self.dtype)
+        for axis in self.volume_axes:
+            weight = weight * self.metric[axis].width / self.grid.axes[axis].length  # type: ignore[union-attr]
+        return weight
+
+    def inner_product(self, a: Tensor, b: Tensor) -> Tensor:
+        """Volume mean of the product of two centred fields given by coefficients, over all ranks."""
+        return self.decomposition.sum((a * b * self.mode_weight).sum())
+
+    # -- boundaries ---------------------------------------------------------------------------------------------
+
+    def pad(self, velocity: Components) -> Components:
+        """Velocity coefficients with ghosts on every finite-volume axis."""
+        padded = list(velocity)
+        for axis in self.volume_axes:
+            padded = [self._pad_component(f, component, axis) for component, f in enumerate(padded)]
+        return padded[0], padded[1], padded[2]
+
+    def _pad_component(self, f: Tensor, component: int, axis: int) -> Tensor:
+        line = self.grid.axes[axis]
+        lower, upper = self._neighbours(f, axis)
+        size = f.shape[DIM[axis]]
+        if lower is None:
+            lower = self._ghost(f.narrow(DIM[axis], 0, 1), component, axis, line.lower)  # type: ignore[union-attr]
+        if upper is None:
+            upper = self._ghost(f.narrow(DIM[axis], size - 1, 1), component, axis, line.upper)  # type: ignore[union-attr]
+        return join([lower, f, upper], axis)
+
+    def _ghost(self, edge: Tensor, component: int, axis: int, boundary: object) -> Tensor:
+        if component == axis:  # the wall face itself below, an unused face above
+            return torch.zeros_like(edge)
+        if isinstance(boundary, FreeSlip):
+            return edge
+        assert isinstance(boundary, NoSlip)
+        ghost = -edge
+        if boundary.velocity[component]:
+            wall = torch.zeros_like(edge)
+            self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
+            ghost = ghost + wall
+        return ghost
+
+    def _neighbours(self, f: Tensor, axis: int) -> tuple[Tensor | None, Tensor | None]:
+        if axis == 1:
+            return self.decomposition.halo(f)
+        if not self.grid.axes[axis].periodic:
+            return None, None
+        size = f.shape[DIM[axis]]
+        return f.narrow(DIM[axis], size - 1, 1), f.narrow(DIM[axis], 0, 1)
+
+    def pad_scalar(self, f: Tensor, at_wall: float = 1.0) -> Tensor:
+        """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall)."""
+        for axis in self.volume_axes:
+            line = self.grid.axes[axis]
+            lower, upper = self._neighbours(f, axis)
+            size = f.shape[DIM[axis]]
+            if lower is None:
+                factor = at_wall if isinstance(line.lower, NoSlip) else 1.0  # type: ignore[union-attr]
+                lower = factor * f.narrow(DIM[axis], 0, 1)
+            if upper is None:
+                factor = at_wall if isinstance(line.upper, NoSlip) else 1.0  # type: ignore[union-attr]
+                upper = factor * f.narrow(DIM[axis], size - 1, 1)
+            f = join([lower, f, upper], axis)
+        return f
+
+    def mean_mode(self, f: Tensor) -> Tensor:
+        """View of the part of a coefficient field that carries the mean over the Fourier axes."""
+        view = f[..., :1, :, :, :]
+        for axis in (0, 2):
+            if self.grid.axes[axis].is_fourier:
+                view = view.narrow(DIM[axis], 0, 1)
+        return view
+
+    def to_physical(self, coefficients: Tensor) -> Tensor:
+        """Values on the points of the grid."""
+        with self.timers("transforms"):
+            return self.transform.to_physical(coefficients)
+
+    def to_coefficients(self, f: Tensor) -> Tensor:
+        """Coefficients of a physical field, truncated to the retained modes."""
+        with self.timers("transforms"):
+            return self.transform.to_coefficients(f)
+
+    # -- calculus in coefficient space ----------------------------------------------------------------------------
+
+    def derivative(self, f: Tensor, axis: int) -> Tensor:
+        """d/dx_axis of coefficients along a Fourier axis: i k f on (re, im) parts."""
+        return self.rotation[axis] * f.flip(-4)  # type: ignore[operator]
+
+    def divergence(self, velocity: Components) -> Tensor:
+        """Divergence at centres of unpadded velocity coefficients."""
+        lowered = list(velocity)
+        for axis in self.volume_axes:
+            lower, _ = self._neighbours(velocity[axis], axis)
+            if lower is None:
+                lower = torch.zeros_like(velocity[axis].narrow(DIM[axis], 0, 1))
+            lowered[axis] = join([lower, velocity[axis]], axis)
+        return self._divergence(*lowered)
+
+    @fused
+    def _divergence(self, *velocity: Tensor) -> Tensor:
+        terms = [
+            difference(velocity[d], d) / self.metric[d].width if d in self.volume_axes else self.derivative(velocity[d], d)  # type: ignore[union-attr]
+            for d in range(3)
+        ]
+        return terms[0] + terms[1] + terms[2]
+
+    def subtract_gradient(self, velocity: Components, potential: Tensor) -> Components:
+        """``velocity - grad potential``; the normal component at walls is left alone (it is zero)."""
+        raised = []
+        for axis in range(3):
+            if axis in self.volume_axes:
+                _, upper = self._neighbours(potential, axis)
+                if upper is None:
+                    upper = potential.narrow(DIM[axis], potential.shape[DIM[axis]] - 1, 1)
+                raised.append(join([potential, upper], axis))
+            else:
+                raised.append(potential)
+        return self._subtract_gradient(*velocity, *raised)
+
+    @fused
+    def _subtract_gradient(self, u: Tensor, v: Tensor, w: Tensor, *potential: Tensor) -> Components:
+        def gradient(d: int) -> Tensor:
+            if d in self.volume_axes:
+                return difference(potential[d], d) / above(self.metric[d].spacing, d)  # type: ignore[union-attr]
+            return self.derivative(potential[d], d)
+
+        return u - gradient(0), v - gradient(1), w - gradient(2)

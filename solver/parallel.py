@@ -1,0 +1,215 @@
+"""MPI, and nothing else: y-slabs, x-mode slabs, the transpose between them, halo planes, reductions, devices.
+
+Physical and coefficient fields are y-slabs (x and z complete on a rank). Direct solves in y, and Fourier
+transforms in y, happen on x-mode slabs (y complete). Every method is collective.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import Tensor
+
+from solver.errors import CaseError
+
+
+def split_evenly(n: int, parts: int) -> list[int]:
+    """Sizes of `parts` contiguous shares of `n`, differing by at most one."""
+    return [n // parts + (r < n % parts) for r in range(parts)]
+
+
+class Decomposition:
+    """Slabs of a ``(nx, ny, nz)`` grid over the ranks of a communicator.
+
+    Parameters
+    ----------
+    ny : global planes in y.
+    modes_x : length of the x direction in coefficient space.
+    periodic_y : whether the first and last slab are neighbours.
+    comm : communicator, the world by default.
+
+    Raises
+    ------
+    CaseError : more ranks than y planes or x modes.
+    """
+
+    def __init__(self, ny: int, modes_x: int, periodic_y: bool, comm: MPI.Intracomm | None = None) -> None:
+        self.comm = comm if comm is not None else MPI.COMM_WORLD
+        self.rank, self.size = self.comm.rank, self.comm.size
+        if self.size > min(ny, modes_x):
+            raise CaseError(
+                f"[grid] {self.size} ranks cannot share {ny} planes in y and {modes_x} modes in x: "
+                f"use at most {min(ny, modes_x)} ranks (mpirun -n) or a finer grid"
+            )
+        self.ny, self.modes_x, self.periodic_y = ny, modes_x, periodic_y
+        self.plane_counts = split_evenly(ny, self.size)
+        self.mode_counts = split_evenly(modes_x, self.size)
+
+    @property
+    def is_root(self) -> bool:
+        """Only the root rank talks and writes."""
+        return self.rank == 0
+
+    @cached_property
+    def planes(self) -> slice:
+        """This rank's global range in y."""
+        start = sum(self.plane_counts[: self.rank])
+        return slice(start, start + self.plane_counts[self.rank])
+
+    @cached_property
+    def modes(self) -> slice:
+        """This rank's global range of x modes in the transposed layout."""
+        start = sum(self.mode_counts[: self.rank])
+        return slice(start, start + self.mode_counts[self.rank])
+
+    @property
+    def local_ny(self) -> int:
+        """Planes of this rank."""
+        return self.plane_counts[self.rank]
+
+    @property
+    def below(self) -> int | None:
+        """Rank owning the plane below this slab, None at a wall."""
+        return self.rank - 1 if self.rank > 0 else (self.size - 1 if self.periodic_y else None)
+
+    @property
+    def above(self) -> int | None:
+        """Rank owning the plane above this slab, None at a wall."""
+        return self.rank + 1 if self.rank < self.size - 1 else (0 if self.periodic_y else None)
+
+    def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
+        """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
+        if self.size > 1 and reach > min(self.plane_counts):
+            raise CaseError(f"[run] slabs of {min(self.plane_counts)} planes are thinner than the reach {reach} of the closure: use fewer ranks")
+        bottom, top = field[..., :reach, :], field[..., field.shape[-2] - reach :, :]
+        if self.size == 1:
+            return (top, bottom) if self.periodic_y else (None, None)
+        lower = self._shift(top, self.above, self.below)
+        upper = self._shift(bottom, self.below, self.above)
+        return lower, upper
+
+    def _shift(self, plane: Tensor, dest: int | None, source: int | None) -> Tensor | None:
+        send = plane.detach().cpu().contiguous().numpy()
+        receive = np.empty_like(send)
+        null = MPI.PROC_NULL
+        self.comm.Sendrecv(send, null if dest is None else dest, 0, receive, null if source is None else source, 0)
+        return None if source is None else torch.from_numpy(receive).to(plane.device)
+
+    def to_modes(self, field: Tensor) -> Tensor:
+        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``."""
+        if self.size == 1:
+            return field
+        parts = field.split(self.mode_counts, dim=-3)
+        send = torch.cat([part.movedim(-2, 0).reshape(-1) for part in parts])
+        shape = (self.ny, *field.shape[:-3], self.mode_counts[self.rank], field.shape[-1])
+        per_row = int(np.prod(shape[1:]))
+        row = int(np.prod(field.shape[:-3])) * field.shape[-1] * self.local_ny
+        received = self._alltoall(send, [row * m for m in self.mode_counts], [per_row * p for p in self.plane_counts])
+        return received.view(shape).movedim(0, -2)
+
+    def to_planes(self, field: Tensor) -> Tensor:
+        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``."""
+        if self.size == 1:
+            return field
+        batch, nz = field.shape[:-3], field.shape[-1]
+        send = field.movedim(-2, 0).reshape(-1)
+        per_plane = int(np.prod(batch)) * nz
+        local_modes = self.mode_counts[self.rank]
+        counts = [self.local_ny * per_plane * m for m in self.mode_counts]
+        received = self._alltoall(send, [p * per_plane * local_modes for p in self.plane_counts], counts)
+        blocks = [
+            block.view(self.local_ny, *batch, m, nz)
+            for block, m in zip(received.split(counts), self.mode_counts, strict=True)
+        ]
+        return torch.cat(blocks, dim=-2).movedim(0, -2)
+
+    def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
+        staged = send.detach().cpu().contiguous().numpy()
+        received = np.empty(sum(receive_counts), staged.dtype)
+        self.comm.Alltoallv((staged, send_counts), (received, receive_counts))
+        return torch.from_numpy(received).to(send.device)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Element-wise sum over ranks."""
+        return self._reduce(value, MPI.SUM)
+
+    def max(self, value: Tensor) -> Tensor:
+        """Element-wise maximum over ranks; NaN on any rank wins."""
+        worst = self._reduce(torch.nan_to_num(value, nan=torch.inf), MPI.MAX)
+        return torch.where(self._reduce(value.isnan().double(), MPI.SUM) > 0, torch.nan, worst)
+
+    def _reduce(self, value: Tensor, operation: MPI.Op) -> Tensor:
+        if self.size == 1:
+            return value
+        send = value.detach().cpu().contiguous().numpy()
+        receive = np.empty_like(send)
+        self.comm.Allreduce(send, receive, op=operation)
+        return torch.from_numpy(receive).to(value.device)
+
+    def gather_planes(self, field: Tensor) -> Tensor | None:
+        """The whole field on the root (CPU), None elsewhere; slabs are joined along dimension -2."""
+        local = field.detach().cpu()
+        if self.size == 1:
+            return local
+        blocks = self.comm.gather(local.contiguous().numpy(), root=0)
+        return None if blocks is None else torch.from_numpy(np.concatenate(blocks, axis=-2))
+
+    def broadcast(self, value: Any) -> Any:
+        """The root's value on every rank."""
+        return self.comm.bcast(value, root=0)
+
+    def agree(self, flag: bool) -> bool:
+        """True on every rank if any rank says so."""
+        return bool(self.comm.allreduce(bool(flag), op=MPI.LOR))
+
+
+def is_root() -> bool:
+    """Whether this process is rank 0 of the world."""
+    return MPI.COMM_WORLD.rank == 0
+
+
+def world_size() -> int:
+    """Number of ranks in the world."""
+    return MPI.COMM_WORLD.size
+
+
+def barrier() -> None:
+    """Wait for every rank of the world."""
+    MPI.COMM_WORLD.Barrier()
+
+
+def abort(code: int) -> None:
+    """End every rank now: an exception on one rank must not leave the others waiting."""
+    MPI.COMM_WORLD.Abort(code)
+
+
+def library_version() -> str:
+    """The MPI library in one line."""
+    return MPI.Get_library_version().splitlines()[0].strip("\0 ,")
+
+
+def local_rank() -> int:
+    """Rank among the processes of this node, as the launcher tells it."""
+    for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).rank
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`wanted` is ``auto``, ``cpu`` or ``cuda``; local ranks share the GPUs round robin.
+
+    Raises
+    ------
+    CaseError : ``cuda`` was asked for and none is visible.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise CaseError("[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu', or install a CUDA build of torch")
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())

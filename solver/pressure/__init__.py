@@ -1,0 +1,1 @@
+"""Pressure solvers: exact fast diagonalisation."""

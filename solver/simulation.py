@@ -1,0 +1,118 @@
+"""The loop: stages, projection, time-step control, hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from solver.closure import Closure, EddyViscosity, State, SubgridTerm
+from solver.forcing import Forcing
+from solver.fusion import fused
+from solver.momentum import Momentum
+from solver.operators import Components, Operators
+from solver.pressure.direct import DirectPressure
+from solver.stepping import RK3, LowStorageScheme, StepControl
+from solver.strain import Strain
+from solver.velocity import Velocity
+
+
+class Simulation:
+    """A flow in motion.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    velocity : initial coefficients; projected on entry.
+    nu : kinematic viscosity.
+    closure : a subgrid model, or None for no model.
+    forcing : what drives the flow.
+    control : chooses dt.
+    t, step_count, closure_state : where a restart continues.
+    """
+
+    def __init__(
+        self,
+        operators: Operators,
+        velocity: Components,
+        nu: float,
+        closure: Closure | None,
+        forcing: Forcing,
+        control: StepControl,
+        scheme: LowStorageScheme = RK3,
+    ) -> None:
+        self.operators, self.nu, self.scheme = operators, nu, scheme
+        self.closure, self.forcing, self.control = closure, forcing, control
+        self.strain = Strain(operators)
+        self.exact_diffusion = not operators.volume_axes
+        self.momentum = Momentum(self.strain, 0.0 if self.exact_diffusion else nu)
+        self.pressure = DirectPressure(operators)
+        self.closure_state: State = closure.init(operators) if closure else {}
+        self.t, self.step_count, self.dt = 0.0, 0, 0.0
+        self.timers = operators.timers
+        self.velocity = Velocity(self.strain, self.project(velocity))
+
+    def step(self, dt: float | None = None) -> None:
+        """Advance by one step; `dt` overrides the control."""
+        term = self.subgrid_term(self.t)
+        self.dt = dt if dt is not None else self.control(self.velocity, term, self.nu)
+        previous: Components | None = None
+        elapsed = 0.0
+        for stage, span in enumerate(self.scheme.spans):
+            if stage > 0:
+                term = self.subgrid_term(self.t + elapsed)
+            rate = self.tendency(term)
+            velocity, previous = self.advance(rate, previous, stage)
+            velocity = self.forcing.correct(velocity, span * self.dt)
+            self.velocity = Velocity(self.strain, self.project(velocity))
+            elapsed += span * self.dt
+        self.t += self.dt
+        self.step_count += 1
+
+    def subgrid_term(self, t: float) -> SubgridTerm | None:
+        """The closure's term for the present velocity; its state moves on."""
+        if self.closure is None:
+            return None
+        with self.timers("closure"):
+            term, self.closure_state = self.closure(self.velocity, t, self.closure_state)
+        return term
+
+    def tendency(self, term: SubgridTerm | None) -> Components:
+        """``du/dt`` of the present velocity without pressure."""
+        with self.timers("momentum"):
+            return self.forcing.accelerate(self.momentum.tendency(self.velocity, term))
+
+    def advance(self, rate: Components, previous: Components | None, stage: int) -> tuple[Components, Components]:
+        """Velocity after a stage, before forcing and projection, and the tendency the next stage remembers.
+
+        Without finite-volume axes diffusion is integrated exactly: everything decays by ``exp(-nu k^2 span dt)``.
+        """
+        scheme, tensor = self.scheme, self.operators.tensor
+        decay = self.nu * scheme.spans[stage] * self.dt if self.exact_diffusion else 0.0
+        weights = tensor(scheme.gamma[stage] * self.dt), tensor(scheme.rho[stage] * self.dt), tensor(decay)
+        with self.timers("momentum"):
+            return self._advance(self.velocity.coefficients, rate, previous or rate, *weights)
+
+    @fused
+    def _advance(
+        self, velocity: Components, rate: Components, previous: Components, gamma: Tensor, rho: Tensor, decay: Tensor
+    ) -> tuple[Components, Components]:
+        new = tuple(u + (gamma * r + rho * p) for u, r, p in zip(velocity, rate, previous, strict=True))
+        if not self.exact_diffusion:
+            return new, rate  # type: ignore[return-value]
+        factor = torch.exp(-decay * self.operators.squared_wavenumber)
+        return tuple(factor * u for u in new), tuple(factor * r for r in rate)  # type: ignore[return-value]
+
+    def project(self, velocity: Components) -> Components:
+        """The divergence-free part of a velocity."""
+        with self.timers("pressure"):
+            potential = self.pressure.solve(self.operators.divergence(velocity))
+            return self.operators.subtract_gradient(velocity, potential)
+
+    @property
+    def max_divergence(self) -> float:
+        """Largest ``|div u|`` over the points of the grid."""
+        op = self.operators
+        return float(op.decomposition.max(op.to_physical(op.divergence(self.velocity.coefficients)).abs().max()))

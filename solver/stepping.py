@@ -1,0 +1,115 @@
+"""Time stepping: a low-storage Runge-Kutta scheme with a projection a stage, and the limits on dt.
+
+Both classes know two functions only, tendency and projection.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.axis import FiniteVolumeAxis
+from solver.closure import EddyViscosity
+from solver.fusion import fused
+from solver.operators import Components, Operators, inner
+from solver.velocity import Velocity
+
+
+@dataclass(frozen=True)
+class LowStorageScheme:
+    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``."""
+
+    name: str
+    order: int
+    gamma: tuple[float, ...]
+    rho: tuple[float, ...]
+    imaginary_limit: float  # stable |lambda dt| on the imaginary axis (advection)
+    real_limit: float  # and on the negative real axis (diffusion)
+
+    @property
+    def stages(self) -> int:
+        """Right-hand sides a step."""
+        return len(self.gamma)
+
+    @property
+    def spans(self) -> tuple[float, ...]:
+        """Share of dt covered by each stage."""
+        return tuple(g + r for g, r in zip(self.gamma, self.rho, strict=True))
+
+
+# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4) in its explicit form.
+RK3 = LowStorageScheme(
+    name="rk3",
+    order=3,
+    gamma=(8 / 15, 5 / 12, 3 / 4),
+    rho=(0.0, -17 / 60, -5 / 12),
+    imaginary_limit=1.73,
+    real_limit=2.51,
+)
+
+
+class StepControl:
+    """Chooses dt from the advective and diffusive limits of the present flow.
+
+    ``cfl = dt max(sum_d |u_d| kappa_d)`` with ``kappa`` the largest wavenumber the discretisation sees: the highest
+    retained mode along Fourier axes, 1/spacing along finite-volume axes. RK3 is stable up to 1.73.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    cfl : target of the number above.
+    dt : fixed step, if not None.
+    dt_max : upper bound.
+    """
+
+    def __init__(
+        self, operators: Operators, cfl: float, dt: float | None = None, dt_max: float = math.inf, scheme: LowStorageScheme = RK3
+    ) -> None:
+        self.operators, self.fixed, self.dt_max = operators, dt, dt_max
+        self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
+        self.kappa = tuple(self._kappa(axis) for axis in range(3))
+        self.limit = ""
+        self.advection_rate = 0.0
+
+    def _kappa(self, axis: int) -> Tensor:
+        op, line = self.operators, self.operators.grid.axes[axis]
+        if isinstance(line, FiniteVolumeAxis):
+            return op.along(op.local(1.0 / line.width, axis), axis)
+        return op.along(np.array([2 * np.pi * line.highest_mode / line.length]), axis)
+
+    def __call__(self, velocity: Velocity, term: object, nu: float) -> float:
+        """The step to take; the same on every rank."""
+        nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
+        with self.operators.timers("control"):
+            staggered = velocity.staggered
+            fastest = self._rates(staggered, nu_t, self.operators.tensor(nu))
+            advection, diffusion = self.operators.decomposition.max(fastest).tolist()
+        self.advection_rate = advection
+        if self.fixed is not None:
+            self.limit = "fixed"
+            return self.fixed
+        limits = {
+            "advection": self.cfl / advection if advection > 0 else math.inf,
+            "diffusion": self.diffusion / diffusion if diffusion > 0 else math.inf,
+            "dt_max": self.dt_max,
+        }
+        self.limit = min(limits, key=limits.__getitem__)
+        return limits[self.limit]
+
+    @fused
+    def _rates(self, velocity: Components, nu_t: Tensor | None, nu: Tensor) -> Tensor:
+        advection: Tensor | float = 0.0
+        diffusion: Tensor | float = 0.0
+        for d, f in enumerate(velocity):
+            for axis in self.operators.volume_axes:
+                f = inner(f, axis)
+            advection = advection + f.abs() * self.kappa[d]
+            stiffness = 4.0 if d in self.operators.volume_axes else 1.0
+            diffusion = diffusion + stiffness * self.kappa[d] ** 2
+        explicit = nu if self.operators.volume_axes else 0.0 * nu
+        total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
+        return torch.stack([advection.amax(), total.amax()])  # type: ignore[union-attr]

@@ -1,0 +1,101 @@
+"""Velocity gradients on a staggered or spectral grid: where they arise naturally, and at cell centres."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from solver.fusion import fused
+from solver.operators import Components, Operators, above, below, difference, inner, mean
+
+Derivatives = dict[tuple[int, int], Tensor]
+
+
+class Strain:
+    """Velocity gradients ``d_j u_i`` of one grid.
+
+    Derivatives along Fourier axes are taken in coefficient space and transformed; those along finite-volume axes are
+    differences of the staggered fields. ``d_z w`` follows from continuity where z is a Fourier axis.
+    """
+
+    def __init__(self, operators: Operators) -> None:
+        self.operators = operators
+        self.volume_axes = operators.volume_axes
+        self.continuity = 2 not in self.volume_axes
+        self.spectral_keys = [
+            (i, j) for i in range(3) for j in range(3) if j not in self.volume_axes and not (self.continuity and i == j == 2)
+        ]
+
+    def spectral(self, padded: Components) -> Derivatives:
+        """``d_j u_i`` along Fourier axes j on physical points, padded like u_i; key (i, j)."""
+        op = self.operators
+        return {
+            (i, j): op.to_physical(op.derivative(padded[i], j)) for i, j in self.spectral_keys
+        }
+
+    def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
+        if j in self.volume_axes:
+            g = difference(velocity[i], j) / self.operators.metric[j].spacing  # type: ignore[union-attr]
+        else:
+            g = spectral[i, j]
+        return self._trim(g, i, j)
+
+    def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_i u_j`` at the same place as `edge` (i, j)."""
+        if i in self.volume_axes:
+            g = above(difference(velocity[j], i) / self.operators.metric[i].spacing, i)  # type: ignore[union-attr]
+        else:
+            g = spectral[j, i]
+        if j in self.volume_axes:
+            g = below(g, j)
+        return self._inner_others(g, i, j)
+
+    def _trim(self, g: Tensor, i: int, j: int) -> Tensor:
+        if i in self.volume_axes:
+            g = inner(g, i)
+        return self._inner_others(g, i, j)
+
+    def _inner_others(self, g: Tensor, i: int, j: int) -> Tensor:
+        for axis in self.volume_axes:
+            if axis not in (i, j):
+                g = inner(g, axis)
+        return g
+
+    def normal(self, velocity: Components, spectral: Derivatives, i: int, along: int) -> Tensor:
+        """``d_i u_i`` at centres 1 .. n+1 along `along` (1 .. n where that axis is Fourier or None), 1 .. n elsewhere."""
+        if i == 2 and self.continuity:
+            return -(self.normal(velocity, spectral, 0, along) + self.normal(velocity, spectral, 1, along))
+        if i in self.volume_axes:
+            g = difference(velocity[i], i) / above(self.operators.metric[i].padded_width, i)  # type: ignore[union-attr]
+            if along != i:
+                g = below(g, i)
+        else:
+            g = spectral[i, i]
+        for axis in self.volume_axes:
+            if axis != i:
+                g = above(g, axis) if axis == along else inner(g, axis)
+        return g
+
+    @fused
+    def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
+        """The nine ``d_j u_i`` at cell centres, row by row, without ghosts."""
+        return tuple(
+            self.normal(velocity, spectral, i, along=-1) if i == j else self._centred(velocity, spectral, i, j)
+            for i in range(3)
+            for j in range(3)
+        )
+
+    def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        if j in self.volume_axes:
+            g = mean(difference(velocity[i], j) / self.operators.metric[j].spacing, j)  # type: ignore[union-attr]
+        else:
+            g = spectral[i, j]
+        if i in self.volume_axes:
+            g = mean(below(g, i), i)
+        return self._inner_others(g, i, j)
+
+    def to_centre(self, f: Tensor, component: int) -> Tensor:
+        """A padded component at cell centres, without ghosts."""
+        for axis in self.volume_axes:
+            f = mean(below(f, axis), axis) if axis == component else inner(f, axis)
+        return f
