@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solver.axis import Array, Axis
+from solver.axis import Array, Axis, FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
 
 
@@ -52,3 +52,23 @@ class Grid:
         """Volume belonging to each point, shape `shape`."""
         dx, dy, dz = (axis.width for axis in self.axes)
         return dx[:, None, None] * dy[None, :, None] * dz[None, None, :]
+
+    @property
+    def is_channel(self) -> bool:
+        """Fourier in x and z between two resting or moving walls in y."""
+        y = self.y
+        return self.x.is_fourier and self.z.is_fourier and isinstance(y, FiniteVolumeAxis) and isinstance(y.lower, NoSlip)
+
+    @property
+    def is_box(self) -> bool:
+        """Fourier in all three directions."""
+        return self.y.is_fourier
+
+    @property
+    def coefficient_shape(self) -> tuple[int, int, int]:
+        """Global shape of a coefficient field, without the leading parts."""
+        half = 2 if self.x.is_fourier and self.z.is_fourier else 0
+        shape = [
+            len(axis.wavenumbers(half=d == half)) if isinstance(axis, FourierAxis) else axis.points for d, axis in enumerate(self.axes)
+        ]
+        return shape[0], shape[1], shape[2]

@@ -94,6 +94,20 @@ class Operators:
         """A tensor of this run's precision on its device."""
         return torch.as_tensor(np.asarray(values), dtype=self.dtype, device=self.device)
 
+    def scatter(self, field: np.ndarray) -> Tensor:
+        """This rank's part of a global coefficient field (parts, cx, cy, cz), y slowest in memory."""
+        slabs = self.decomposition
+        local = field[:, slabs.modes] if self.grid.y.is_fourier else field[:, :, slabs.planes]
+        return self.tensor(np.ascontiguousarray(local.transpose(0, 2, 1, 3))).transpose(1, 2)
+
+    def gather(self, field: Tensor) -> np.ndarray | None:
+        """The global coefficient field on the root, None elsewhere."""
+        if self.grid.y.is_fourier:
+            whole = self.decomposition.gather_planes(field.transpose(-3, -2))
+            return None if whole is None else whole.transpose(-3, -2).numpy()
+        whole = self.decomposition.gather_planes(field)
+        return None if whole is None else whole.numpy()
+
     def along(self, values: np.ndarray, axis: int) -> Tensor:
         """A 1-D array shaped to broadcast along `axis`."""
         shape = [1, 1, 1]
@@ -124,6 +138,14 @@ class Operators:
         """Points of this rank."""
         nx, _, nz = self.grid.shape
         return nx, self.decomposition.local_ny, nz
+
+    def coordinates(self, component: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Local x, y, z of the points where a velocity component lives (None: cell centres), shaped to broadcast."""
+        result = []
+        for axis, line in enumerate(self.grid.axes):
+            values = line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
+            result.append(self.along(self.local(values, axis), axis))
+        return result[0], result[1], result[2]
 
     @cached_property
     def mode_weight(self) -> Tensor:

@@ -52,11 +52,12 @@ class Simulation:
         self.closure_state: State = closure.init(operators) if closure else {}
         self.t, self.step_count, self.dt = 0.0, 0, 0.0
         self.timers = operators.timers
+        self.last_term: SubgridTerm | None = None
         self.velocity = Velocity(self.strain, self.project(velocity))
 
     def step(self, dt: float | None = None) -> None:
         """Advance by one step; `dt` overrides the control."""
-        term = self.subgrid_term(self.t)
+        term = self.last_term = self.subgrid_term(self.t)
         self.dt = dt if dt is not None else self.control(self.velocity, term, self.nu)
         previous: Components | None = None
         elapsed = 0.0
@@ -108,8 +109,13 @@ class Simulation:
     def project(self, velocity: Components) -> Components:
         """The divergence-free part of a velocity."""
         with self.timers("pressure"):
-            potential = self.pressure.solve(self.operators.divergence(velocity))
-            return self.operators.subtract_gradient(velocity, potential)
+            self.potential = self.pressure.solve(self.operators.divergence(velocity))
+            return self.operators.subtract_gradient(velocity, self.potential)
+
+    @property
+    def pressure_coefficients(self) -> Tensor:
+        """Kinematic pressure of the last stage, with the diagonal flux that momentum left to it (see `Momentum`)."""
+        return self.potential / (self.scheme.spans[-1] * self.dt)
 
     @property
     def max_divergence(self) -> float:

@@ -1,0 +1,60 @@
+"""Figures of a run folder: profiles, spectra, histories and budgets against reference data, and vortices.
+
+`draw` writes what the run folder has data for; `view` draws the 3-D structures of the latest snapshot.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from solver.errors import FeatureUnavailable
+from solver.figures import channel, plane_spectra, profiles, series, shell_spectra, style
+from solver.figures.results import Results
+from solver.figures.vortices import view
+
+__all__ = ["draw", "view"]
+
+# Each returns None when the run has no data for it. Two may share a name when no run has both.
+FIGURES = (
+    ("profiles", channel.plot_profiles),
+    ("profiles", profiles.plot_profiles),
+    ("cavity", profiles.plot_cavity),
+    ("spectra", plane_spectra.plot_spectra),
+    ("spectra", shell_spectra.plot_spectra),
+    ("timeseries", series.plot_history),
+    ("dissipation", series.plot_dissipation),
+    ("budget", channel.plot_budget),
+)
+
+
+def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> list[Path]:
+    """Write `figures/*.png` of a run folder and return their paths.
+
+    Each picture is written whole or not at all. A picture without data is skipped; so is, with a warning, the
+    3-D one on a machine that cannot draw it.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder (design, section 7).
+    reference : Mapping[str, Path]
+        Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "dissipation"
+        (Taylor-Green), "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
+    """
+    results = Results(Path(run), reference)
+    folder = results.run / "figures"
+    written = []
+    for name, plot in FIGURES:
+        with style.paper():
+            if (figure := plot(results)) is not None:
+                written.append(style.save(figure, folder / f"{name}.png"))
+    try:
+        picture = view(results.run)
+    except FeatureUnavailable as reason:
+        logging.getLogger("solver").warning("no vortices.png: %s", reason)
+    else:
+        written += [picture] if picture else []
+    return written

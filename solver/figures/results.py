@@ -1,0 +1,88 @@
+"""What the figures read: tables and summary of a run folder, and the reference tables of its case."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+Table = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run folder and the reference data it is compared with; whatever is missing reads as None or empty.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder (design, section 7).
+    reference : Mapping[str, Path]
+        Reference tables by role: "profiles", "spectra_x", "k_budget", "dissipation", "cavity_u", ...
+    """
+
+    run: Path
+    reference: Mapping[str, Path]
+
+    @cached_property
+    def summary(self) -> dict:
+        """Contents of `summary.json`."""
+        path = self.run / "summary.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def table(self, name: str) -> Table | None:
+        """Return the run's `<name>.csv`, or None when it is missing or has no rows."""
+        return _read_if_any(self.run / f"{name}.csv")
+
+    def reference_table(self, role: str) -> Table | None:
+        """Return the reference table with this role, or None."""
+        return _read_if_any(self.reference[role]) if role in self.reference else None
+
+    def citation(self, role: str) -> str:
+        """Return "Authors (year)" from the first comment line of a reference table, or "reference"."""
+        with self.reference[role].open(encoding="utf-8") as file:
+            found = re.match(r"#\s*([^#:;()]{1,60}\(\d{4}\))", file.readline())
+        return found.group(1) if found else "reference"
+
+    @cached_property
+    def wall_units_per_length(self) -> float | None:
+        """u_tau / nu [1/length] from the coordinates of `profiles.csv`; None for flows without wall units."""
+        profiles = self.table("profiles")
+        if profiles is None or not {"y", "y_plus"} <= profiles.keys():
+            return None
+        return float(profiles["y_plus"][-1] / profiles["y"][-1])
+
+
+def read_table(path: Path) -> Table:
+    """Return the columns of a CSV file by name: float64 (an empty cell is NaN), or text.
+
+    Lines that start with '#' are comments. A last line cut short by a killed run is dropped.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(line for line in file if line.strip() and not line.startswith("#"))
+        names = [name.strip() for name in next(rows, [])]
+        complete = [row for row in rows if len(row) == len(names)]
+    return {name: _column([row[i] for row in complete]) for i, name in enumerate(names)}
+
+
+def half_width(table: Table, name: str) -> np.ndarray | None:
+    """Return the 95 % half width of column `name`, or None when the table does not carry it."""
+    return table.get(f"{name}_ci95")
+
+
+def _read_if_any(path: Path) -> Table | None:
+    table = read_table(path) if path.is_file() else {}
+    return table if table and len(next(iter(table.values()))) else None
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+    except ValueError:
+        return np.array(cells)

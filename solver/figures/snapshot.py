@@ -1,0 +1,52 @@
+"""Snapshots of a run folder: HDF5 files with the velocity at cell centres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from solver.figures.qcriterion import is_uniform
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Velocity `(3, nx, ny, nz)` at the points x, y, z, at one time; `nu` is the kinematic viscosity."""
+
+    velocity: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    time: float
+    nu: float
+
+    @property
+    def has_walls(self) -> bool:
+        """A channel: stretched in y, equally spaced along the periodic x and z."""
+        return is_uniform(self.x) and is_uniform(self.z) and not is_uniform(self.y)
+
+    def half_height(self) -> Snapshot:
+        """Return the lower half of the box, so that the upper wall does not hide the lower one."""
+        keep = self.y <= (self.y[0] + self.y[-1]) / 2
+        return Snapshot(self.velocity[:, :, keep], self.x, self.y[keep], self.z, self.time, self.nu)
+
+
+def latest_snapshot(run: Path) -> Snapshot | None:
+    """Return the snapshot of the run with the largest time, or None when it has none."""
+    times = {}
+    for path in sorted((run / "snapshots").glob("*.h5")):
+        with h5py.File(path) as file:
+            times[path] = float(file.attrs["time"])
+    if not times:
+        return None
+    with h5py.File(max(times, key=times.__getitem__)) as file:
+        return Snapshot(
+            file["velocity"][:],
+            file["x"][:],
+            file["y"][:],
+            file["z"][:],
+            float(file.attrs["time"]),
+            float(file.attrs["nu"]),
+        )

@@ -1,0 +1,191 @@
+"""Initial fields. Each recipe returns velocity coefficients of this rank; the simulation projects them on entry.
+
+Random recipes draw numbers that depend on the seed alone, never on ranks or resolution: the large scales of a coarse
+and a fine grid are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.axis import FiniteVolumeAxis
+from solver.errors import CaseError
+from solver.operators import Components, Operators
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def from_functions(operators: Operators, functions: tuple[Function, Function, Function]) -> Components:
+    """Coefficients of u, v, w given as functions of x, y, z, sampled where each component lives; zero on walls."""
+    fields = []
+    nx, ny, nz = operators.local_shape
+    for component, function in enumerate(functions):
+        values = function(*operators.coordinates(component)).transpose(-3, -2).expand(ny, nx, nz).contiguous()
+        line = operators.grid.axes[component]
+        if isinstance(line, FiniteVolumeAxis) and not line.periodic:
+            free = np.ones(line.points)
+            free[-1] = 0.0
+            values = values * operators.along(operators.local(free, component), component).transpose(-3, -2)
+        fields.append(operators.to_coefficients(values.transpose(0, 1)))
+    return fields[0], fields[1], fields[2]
+
+
+def rest(operators: Operators) -> Components:
+    """Fluid at rest."""
+    zero: Function = lambda x, y, z: 0.0 * (x + y + z)  # noqa: E731
+    return from_functions(operators, (zero, zero, zero))
+
+
+def taylor_green(operators: Operators, amplitude: float) -> Components:
+    """Taylor-Green vortex, ``u = A sin x cos y cos z, v = -A cos x sin y cos z``, in units of the period / 2 pi."""
+    scale = 2 * np.pi / operators.grid.x.length
+    return from_functions(
+        operators,
+        (
+            lambda x, y, z: amplitude * (scale * x).sin() * (scale * y).cos() * (scale * z).cos(),
+            lambda x, y, z: -amplitude * (scale * x).cos() * (scale * y).sin() * (scale * z).cos(),
+            lambda x, y, z: 0.0 * (x + y + z),
+        ),
+    )
+
+
+def friction_velocity(bulk: float, half_height: float, nu: float) -> float:
+    """Dean (1978), J. Fluids Eng. 100, 215: ``C_f = 0.073 (2 h U_b / nu)^-1/4``."""
+    return bulk * float(np.sqrt(0.5 * 0.073 * (2 * half_height * bulk / nu) ** -0.25))
+
+
+def law_of_the_wall(y_plus: Tensor) -> Tensor:
+    """Reichardt (1951): ``u+`` from the wall to the log layer."""
+    return torch.log1p(0.4 * y_plus) / 0.4 + 7.8 * (1 - torch.exp(-y_plus / 11) - y_plus / 11 * torch.exp(-y_plus / 3))
+
+
+def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: float, seed: int) -> Components:
+    """Mean turbulent profile of a channel or duct plus random vortices and streaks that turn turbulent.
+
+    `amplitude` scales perturbations of rms 0.12 bulk velocities: waves of the lowest 6 x 8 streamwise-spanwise modes
+    times sines between the walls, drawn from `seed`.
+    """
+    grid = operators.grid
+    walls = [axis for axis in (1, 2) if axis in operators.volume_axes]
+    if 1 not in walls or grid.y.periodic or not grid.x.is_fourier:
+        raise CaseError("[initial] kind = 'turbulent_channel' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here")
+    half = 0.5 * grid.y.length
+    u_tau = friction_velocity(bulk, half, nu)
+
+    def between(values: Tensor, axis: int) -> Tensor:
+        line = grid.axes[axis]
+        return (values - line.faces[0]) / line.length  # type: ignore[union-attr]
+
+    def mean_profile(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        shape = 1.0 + 0.0 * x
+        for axis, value in ((1, y), (2, z)):
+            if axis in walls:
+                xi = between(value, axis)
+                distance = torch.minimum(xi, 1 - xi) * grid.axes[axis].length
+                shape = shape * law_of_the_wall(distance * (u_tau / nu)) / law_of_the_wall(torch.tensor(half * u_tau / nu))
+        return 1.15 * bulk * shape
+
+    rng = np.random.default_rng(seed)
+
+    def perturbation() -> Function:
+        modes = [(mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)]
+        scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(walls) / len(modes)) / np.sqrt(2)
+
+        def evaluate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+            total = 0.0 * (x + y + z)
+            for mx, mz, a, b, my in modes:
+                phase_x = 2 * np.pi * mx / grid.x.length * x
+                if 2 in walls:
+                    spanwise = torch.sin(np.pi * (mz // 2 + 1) * between(z, 2))
+                    wave = (a * phase_x.cos() + b * phase_x.sin()) * spanwise
+                else:
+                    phase = phase_x + 2 * np.pi * mz / grid.z.length * z
+                    wave = a * phase.cos() + b * phase.sin()
+                total = total + wave * torch.sin(np.pi * float(my) * between(y, 1))
+            return scale * total
+
+        return evaluate
+
+    noise_u, noise_v, noise_w = perturbation(), perturbation(), perturbation()
+    return from_functions(operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w))
+
+
+def shear_layers(operators: Operators, thickness: float, amplitude: float, seed: int) -> Components:
+    """Two opposite layers ``U = tanh((y - L/4) / 2 theta) - tanh((y - 3L/4) / 2 theta) - 1`` with noise inside them.
+
+    `thickness` is the initial momentum thickness theta; the velocity difference is 2.
+    """
+    length = operators.grid.y.length
+
+    def layer(y: Tensor, centre: float) -> Tensor:
+        return (y - centre * length) / (2 * thickness)
+
+    noise = isotropic(operators, amplitude, 4.0 / thickness, None, seed)
+    _, y, _ = operators.coordinates()
+    window = torch.exp(-(layer(y, 0.25) ** 2)) + torch.exp(-(layer(y, 0.75) ** 2))
+    mean = from_functions(
+        operators,
+        (
+            lambda x, y, z: torch.tanh(layer(y, 0.25)) - torch.tanh(layer(y, 0.75)) - 1 + 0.0 * (x + z),
+            lambda x, y, z: 0.0 * (x + y + z),
+            lambda x, y, z: 0.0 * (x + y + z),
+        ),
+    )
+    perturbed = [m + operators.to_coefficients(operators.to_physical(c) * window) for m, c in zip(mean, noise, strict=True)]
+    return perturbed[0], perturbed[1], perturbed[2]
+
+
+def isotropic(
+    operators: Operators, energy: float, peak_wavenumber: float, table: tuple[np.ndarray, np.ndarray] | None, seed: int
+) -> Components:
+    """Random solenoidal field in a periodic box whose shell spectrum is exact.
+
+    ``E(k) ~ k^4 exp(-2 (k / k_p)^2)`` scaled to the kinetic energy `energy`, or a table (k, E) as it stands.
+    """
+    if not operators.grid.is_box:
+        raise CaseError("[initial] kind = 'isotropic' needs Fourier axes in x, y and z: set kind = 'fourier' in [grid.y]")
+    noise = _shellwise_noise(operators, seed)
+    fields = [operators.to_coefficients(operators.to_physical(c)) for c in noise]  # makes them conjugate-symmetric
+    k_squared = operators.squared_wavenumber
+    longitudinal = sum((k * f for k, f in zip(operators.wavenumber, fields, strict=True)), start=operators.tensor(0.0))
+    safe = torch.where(k_squared > 0, k_squared, 1.0)
+    fields = [f - k * longitudinal / safe for k, f in zip(operators.wavenumber, fields, strict=True)]
+    base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
+    shell = torch.round(k_squared.sqrt() / base).long()
+    held = shell_energies(operators, (fields[0], fields[1], fields[2]), shell)
+    k = base * np.arange(len(held))
+    if table is None:
+        target = k**4 * np.exp(-2 * (k / peak_wavenumber) ** 2)
+        target *= energy / target.sum()
+    else:
+        target = np.exp(np.interp(np.log(np.maximum(k, 1e-30)), np.log(table[0]), np.log(table[1]), left=-np.inf, right=-np.inf)) * base
+    scale = operators.tensor(np.sqrt(np.divide(target, held, out=np.zeros_like(target), where=held > 0)))
+    return fields[0] * scale[shell], fields[1] * scale[shell], fields[2] * scale[shell]
+
+
+def shell_energies(operators: Operators, velocity: Components, shell: Tensor) -> np.ndarray:
+    """Kinetic energy in each integer wavenumber shell, over all ranks."""
+    density = 0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
+    count = int(operators.decomposition.max(shell.max().double())) + 1
+    energies = torch.zeros(count, dtype=operators.dtype, device=operators.device)
+    energies.index_add_(0, shell.reshape(-1), density.expand(shell.shape).reshape(-1))
+    return operators.decomposition.sum(energies).cpu().double().numpy()
+
+
+def _shellwise_noise(operators: Operators, seed: int) -> Components:
+    """White noise on the modes, drawn outwards from mode 0 so that it does not depend on the resolution."""
+    indices = [
+        np.rint(axis.wavenumbers(half=d == 2) * axis.length / (2 * np.pi)).astype(int)  # type: ignore[union-attr]
+        for d, axis in enumerate(operators.grid.axes)
+    ]
+    kx, ky, kz = (a.ravel() for a in np.meshgrid(*indices, indexing="ij"))
+    order = np.lexsort((kz, ky, kx, np.maximum(np.maximum(np.abs(kx), np.abs(ky)), kz)))
+    noise = np.empty((len(order), 6))
+    noise[order] = np.random.default_rng(seed).standard_normal((len(order), 6))
+    noise = noise.reshape(*operators.grid.coefficient_shape, 3, 2)
+    fields = [operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)]
+    return fields[0], fields[1], fields[2]
