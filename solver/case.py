@@ -142,7 +142,7 @@ class FlowTable(Table):
 class InitialTable(Table):
     """``[initial]``: a named recipe of `solver.initial` and its numbers."""
 
-    kind: Literal["rest", "taylor_green", "turbulent_channel", "turbulent_duct", "isotropic", "shear_layers", "run"]
+    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "run"]
     seed: int = Field(default=20261, ge=0)
     amplitude: float = Field(default=1.0, ge=0)
     peak_wavenumber: float = Field(default=4.0, gt=0)
@@ -169,7 +169,7 @@ class TimeTable(Table):
     end: float = Field(gt=0)
     cfl: float = Field(default=1.2, gt=0, le=1.7)
     dt: float | None = Field(default=None, gt=0)
-    dt_max: float = Field(default=float("inf"), gt=0)
+    dt_max: float | None = Field(default=None, gt=0)
 
 
 class OutputTable(Table):

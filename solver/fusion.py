@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,19 @@ def enable(flag: bool = True) -> None:
     _state["enabled"] = flag
 
 
+def is_enabled() -> bool:
+    """Whether marked methods compile."""
+    return _state["enabled"]
+
+
+def _private_copy(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
+    """`function` bound to `owner` with a code object of its own: torch.compile keeps its cache by code object."""
+    assert isinstance(function, types.FunctionType)
+    code = function.__code__.replace()
+    copy = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return types.MethodType(copy, owner)
+
+
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a pure pointwise method for fusion."""
     name = f"_fused_{function.__name__}"
@@ -36,8 +50,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(self, *args)
         compiled = self.__dict__.get(name)
         if compiled is None:
-            compiled = torch.compile(functools.partial(function, self), dynamic=False)
-            self.__dict__[name] = compiled
+            compiled = self.__dict__[name] = torch.compile(_private_copy(function, self), dynamic=False)
         return compiled(*args)
 
     return call

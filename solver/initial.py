@@ -72,7 +72,7 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
     grid = operators.grid
     walls = [axis for axis in (1, 2) if axis in operators.volume_axes]
     if 1 not in walls or grid.y.periodic or not grid.x.is_fourier:
-        raise CaseError("[initial] kind = 'turbulent_channel' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here")
+        raise CaseError("[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here")
     half = 0.5 * grid.y.length
     u_tau = friction_velocity(bulk, half, nu)
 

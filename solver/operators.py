@@ -56,6 +56,11 @@ def join(parts: list[Tensor], axis: int) -> Tensor:
     return torch.cat([p.transpose(-3, -2) for p in parts], order[axis]).transpose(-3, -2)
 
 
+def y_slowest(f: Tensor) -> Tensor:
+    """The same values with y slowest in memory, the layout every field has."""
+    return f.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
 @dataclass(frozen=True)
 class Metric:
     """Sizes along one finite-volume axis, local to this rank, shaped to broadcast over fields."""
@@ -87,7 +92,7 @@ class Operators:
         self.wavenumber = tuple(None if k is None else self.along(k, d) for d, k in enumerate(modes))
         sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
         self.rotation = tuple(None if k is None else sign * k for k in self.wavenumber)
-        self.squared_wavenumber = sum((k**2 for k in self.wavenumber if k is not None), start=self.tensor(0.0))
+        self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber if k is not None), start=self.tensor(np.zeros((1, 1, 1)))))
         self.metric = tuple(self._metric(d) if d in self.volume_axes else None for d in range(3))
 
     def tensor(self, values: object) -> Tensor:
@@ -98,7 +103,7 @@ class Operators:
         """This rank's part of a global coefficient field (parts, cx, cy, cz), y slowest in memory."""
         slabs = self.decomposition
         local = field[:, slabs.modes] if self.grid.y.is_fourier else field[:, :, slabs.planes]
-        return self.tensor(np.ascontiguousarray(local.transpose(0, 2, 1, 3))).transpose(1, 2)
+        return y_slowest(self.tensor(local))
 
     def gather(self, field: Tensor) -> np.ndarray | None:
         """The global coefficient field on the root, None elsewhere."""
@@ -159,9 +164,13 @@ class Operators:
             weight = weight * self.metric[axis].width / self.grid.axes[axis].length  # type: ignore[union-attr]
         return weight
 
-    def inner_product(self, a: Tensor, b: Tensor) -> Tensor:
-        """Volume mean of the product of two centred fields given by coefficients, over all ranks."""
-        return self.decomposition.sum((a * b * self.mode_weight).sum())
+    def inner_product(self, a: Tensor, b: Tensor, component: int | None = None) -> Tensor:
+        """Volume mean of the product of two coefficient fields living at centres (None) or where a component lives."""
+        weight = self.mode_weight
+        if component in self.volume_axes:
+            metric = self.metric[component]  # type: ignore[index]
+            weight = weight / metric.width * above(metric.spacing, component)  # type: ignore[union-attr, arg-type]
+        return self.decomposition.sum((a * b * weight).sum())
 
     # -- boundaries ---------------------------------------------------------------------------------------------
 

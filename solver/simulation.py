@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Protocol
 
 import torch
@@ -52,13 +52,13 @@ class Simulation:
         self.closure_state: State = closure.init(operators) if closure else {}
         self.t, self.step_count, self.dt = 0.0, 0, 0.0
         self.timers = operators.timers
-        self.last_term: SubgridTerm | None = None
-        self.velocity = Velocity(self.strain, self.project(velocity))
+        # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
+        self.velocity = Velocity(self.strain, self.project(self.project(velocity)))
 
-    def step(self, dt: float | None = None) -> None:
-        """Advance by one step; `dt` overrides the control."""
-        term = self.last_term = self.subgrid_term(self.t)
-        self.dt = dt if dt is not None else self.control(self.velocity, term, self.nu)
+    def step(self, longest: float = math.inf) -> None:
+        """Advance by the step the control chooses, but by no more than `longest`."""
+        term = self.subgrid_term(self.t)
+        self.dt = min(self.control(self.velocity, term, self.nu), longest)
         previous: Components | None = None
         elapsed = 0.0
         for stage, span in enumerate(self.scheme.spans):
@@ -79,6 +79,10 @@ class Simulation:
         with self.timers("closure"):
             term, self.closure_state = self.closure(self.velocity, t, self.closure_state)
         return term
+
+    def present_term(self) -> SubgridTerm | None:
+        """The closure's term for the present velocity, for observers: the state stays where it is."""
+        return None if self.closure is None else self.closure(self.velocity, self.t, self.closure_state)[0]
 
     def tendency(self, term: SubgridTerm | None) -> Components:
         """``du/dt`` of the present velocity without pressure."""

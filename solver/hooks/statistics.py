@@ -11,9 +11,9 @@ from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridStress, SubgridTerm
 from solver.fusion import fused
-from solver.hooks.batch_means import Array, BatchMeans
+from solver.hooks.batch_means import Array, BatchMeans, gather_means, local_state
 from solver.momentum import STRESS_INDEX
-from solver.operators import Components, Operators
+from solver.operators import Components, Operators, above
 from solver.simulation import Simulation
 from solver.velocity import Gradient
 
@@ -21,7 +21,7 @@ NAMES = (
     *("u", "v", "w", "p"),
     *("uu", "vv", "ww", "uv", "uw", "vw"),
     *("tau_xx", "tau_yy", "tau_zz", "tau_xy", "tau_xz", "tau_yz", "nu_t", "eps_sgs"),
-    *("dudx_dudx", "dvdx_dvdx", "dwdx_dwdx", "pv", "uuv", "vvv", "wwv", "tau_u"),
+    *("dudx_dudx", "dvdx_dvdx", "dwdx_dwdx", "pv", "uuv", "vvv", "wwv", "tau_u", "flux_xy"),
 )
 INDEX = {name: i for i, name in enumerate(NAMES)}
 
@@ -44,7 +44,16 @@ class Moments:
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         tau = list(term.tau) if isinstance(term, SubgridStress) else None
         means = self._means((u, v, w), p, gradient, nu_t, tau)
+        means.append(self._shear_flux(simulation, term, means[0]))
         return torch.stack([m.reshape(m.shape[-2:]) for m in means])
+
+    def _shear_flux(self, simulation: Simulation, term: SubgridTerm | None, like: Tensor) -> Tensor:
+        """Mean of the discrete flux of u through the upper y faces, resolved and subgrid: what balances the wall stress."""
+        if 1 not in self.operators.volume_axes:
+            return torch.zeros_like(like)
+        flux = simulation.momentum.fluxes(simulation.velocity, term)[simulation.momentum.keys.index((0, 1))]
+        flux = above(flux, 1)
+        return flux.mean(self.dims, keepdim=True) if self.dims else flux
 
     @fused
     def _means(
@@ -83,23 +92,12 @@ class Statistics:
         with simulation.timers("statistics"):
             weight = simulation.t - self._sampled_at if self._sampled_at is not None else simulation.dt * self.every_steps
             self._sampled_at = simulation.t
-            sample = self.moments.sample(simulation, simulation.last_term)
+            sample = self.moments.sample(simulation, simulation.present_term())
             self.means.add(simulation.t, weight, sample.cpu().double().numpy())
 
     def gathered(self) -> BatchMeans | None:
         """The accumulator over the whole grid on the root, None elsewhere."""
-        parts = {name: self._gather(array) for name, array in self.means.state().items()}
-        if not self.operators.decomposition.is_root:
-            return None
-        whole = BatchMeans(self.means.start, self.means.width)
-        whole.restore({name: array for name, array in parts.items() if array is not None})
-        return whole
-
-    def _gather(self, array: Array) -> Array | None:
-        if array.ndim < 3:
-            return array
-        whole = self.operators.decomposition.gather_planes(torch.from_numpy(array))
-        return None if whole is None else whole.numpy()
+        return gather_means(self.operators, self.means)
 
     def state(self) -> dict[str, Array]:
         """Global arrays on the root (collective)."""
@@ -109,7 +107,6 @@ class Statistics:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Continue from the global arrays `state`."""
-        planes = self.operators.decomposition.planes
-        self.means.restore({name: a[:, :, planes] if a.ndim > 2 else a for name, a in state.items()})
+        self.means.restore(local_state(self.operators, state))
         last = float(state["sampled_at"][0])
         self._sampled_at = None if np.isnan(last) else last

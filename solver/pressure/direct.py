@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solver.axis import FiniteVolumeAxis
-from solver.operators import Operators
+from solver.operators import Operators, y_slowest
 
 
 def apply_matrix(matrix: Tensor, f: Tensor, axis: int) -> Tensor:
@@ -46,7 +46,7 @@ class DirectPressure:
             if axis == 0 and not operators.grid.y.is_fourier:
                 part = part[self.decomposition.modes]
             symbol = symbol + part
-        self.inverse = torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol))
+        self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
 
     def solve(self, rhs: Tensor) -> Tensor:
         """The potential whose gradient removes the divergence `rhs`."""

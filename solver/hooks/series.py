@@ -1,0 +1,135 @@
+"""``timeseries.csv``: one row of global numbers every few steps, flushed as it is written."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from solver.axis import NoSlip
+from solver.closure import EddyViscosity, SubgridStress
+from solver.forcing import bulk_velocity
+from solver.momentum import STRESS_INDEX
+from solver.operators import Operators
+from solver.simulation import Simulation
+
+
+def kinetic_energy(simulation: Simulation) -> float:
+    """Volume mean of ``u.u / 2``."""
+    op = simulation.operators
+    return sum(0.5 * float(op.inner_product(c, c, i)) for i, c in enumerate(simulation.velocity.coefficients))
+
+
+def viscous_dissipation(simulation: Simulation) -> float:
+    """Volume mean of ``-nu u.lap u``: the rate at which viscosity drains kinetic energy between resting walls."""
+    velocity, op = simulation.velocity, simulation.operators
+    rates = (
+        op.inner_product(velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i)
+        for i in range(3)
+    )
+    return -simulation.nu * sum(float(r) for r in rates)
+
+
+def subgrid_dissipation(simulation: Simulation) -> float:
+    """Volume mean of ``-tau_ij s_ij``."""
+    term, op = simulation.present_term(), simulation.operators
+    if not isinstance(term, (EddyViscosity, SubgridStress)):
+        return 0.0
+    g = simulation.velocity.gradient
+    density = torch.zeros_like(g[0][0])
+    for (i, j), index in STRESS_INDEX.items():
+        s = 0.5 * (g[i][j] + g[j][i])
+        twice = 1.0 if i == j else 2.0
+        density = density + twice * (2.0 * term.nu_t * s * s if isinstance(term, EddyViscosity) else -term.tau[index] * s)
+    return volume_mean(op, density)
+
+
+def volume_mean(operators: Operators, f: torch.Tensor) -> float:
+    """Volume mean of a centred physical field."""
+    weight = torch.ones((1, 1, 1), dtype=operators.dtype, device=operators.device)
+    for axis in operators.volume_axes:
+        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length  # type: ignore[union-attr]
+    fourier = [operators.grid.axes[d].points for d in range(3) if d not in operators.volume_axes]
+    for points in fourier:
+        weight = weight / points
+    return float(operators.decomposition.sum((f * weight).sum()))
+
+
+def wall_friction_velocity(simulation: Simulation) -> float:
+    """``sqrt(nu |dU/dy|)`` averaged over the two y walls, from the first cells."""
+    op = simulation.operators
+    column = op.mean_mode(simulation.velocity.coefficients[0])[..., 0, 0, :, :].mean(-1).flatten()
+    planes = op.decomposition.planes
+    y = op.grid.y
+    ends = torch.zeros(2, dtype=torch.float64)
+    if planes.start == 0:
+        ends[0] = float(column[0]) / (0.5 * y.width[0])
+    if planes.stop == y.points:
+        ends[1] = float(column[-1]) / (0.5 * y.width[-1])
+    slope = op.decomposition.sum(ends).abs().mean()
+    return float((simulation.nu * slope).sqrt())
+
+
+def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
+    """The columns that make sense for this flow; every one is collective."""
+    grid, op = simulation.operators.grid, simulation.operators
+    found: dict[str, Callable[[], float]] = {
+        "step": lambda: simulation.step_count,
+        "time": lambda: simulation.t,
+        "dt": lambda: simulation.dt,
+        "cfl": lambda: simulation.dt * simulation.control.advection_rate,
+        "bulk_velocity": lambda: float(bulk_velocity(op, simulation.velocity.coefficients[0])),
+        "kinetic_energy": lambda: kinetic_energy(simulation),
+        "dissipation": lambda: viscous_dissipation(simulation),
+        "max_divergence": lambda: simulation.max_divergence,
+        "max_velocity": lambda: float(op.decomposition.max(torch.stack([f.abs().amax() for f in simulation.velocity.centred]).amax())),
+    }
+    if simulation.closure is not None:
+        found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
+    if grid.x.is_fourier and not grid.y.is_fourier:
+        found["forcing"] = lambda: simulation.forcing.mean_acceleration
+    if grid.is_channel and not (isinstance(grid.y.lower, NoSlip) and any(grid.y.lower.velocity)):  # type: ignore[union-attr]
+        half = 0.5 * grid.y.length
+        found["u_tau"] = lambda: wall_friction_velocity(simulation)
+        if simulation.nu > 0:
+            found["re_tau"] = lambda: wall_friction_velocity(simulation) * half / simulation.nu
+    return found
+
+
+class TimeSeries:
+    """Appends a row every `every_steps` steps; a restart drops the rows after its checkpoint."""
+
+    name = "series"
+
+    def __init__(self, simulation: Simulation, folder: Path, every_steps: int) -> None:
+        self.every_steps, self.path = every_steps, folder / "timeseries.csv"
+        self.columns = columns(simulation)
+        self.is_root = simulation.operators.decomposition.is_root
+        self.latest: dict[str, float] = {}
+        self.worst_divergence = 0.0
+        if self.is_root:
+            self._keep_rows_until(simulation.step_count)
+        if simulation.step_count == 0:
+            self.write()
+
+    def _keep_rows_until(self, step: int) -> None:
+        rows = list(csv.reader(self.path.open())) if self.path.exists() else []
+        kept = [row for row in rows[1:] if row and len(row) == len(self.columns) and int(row[0]) <= step] if step else []
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows([list(self.columns), *kept])
+
+    def __call__(self, simulation: Simulation) -> None:
+        """Write a row, if it is time."""
+        if simulation.step_count % self.every_steps == 0:
+            with simulation.timers("series"):
+                self.write()
+
+    def write(self) -> None:
+        """Evaluate every column and append the row."""
+        self.latest = {name: value() for name, value in self.columns.items()}
+        self.worst_divergence = max(self.worst_divergence, self.latest["max_divergence"])
+        if self.is_root:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerow([f"{v:.12g}" for v in self.latest.values()])

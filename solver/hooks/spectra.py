@@ -1,0 +1,111 @@
+"""Energy spectra: one-dimensional ones of every plane of a channel, shell spectra of a periodic box."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.hooks.batch_means import Array, BatchMeans, gather_means, local_state
+from solver.initial import shell_energies
+from solver.operators import Operators
+from solver.simulation import Simulation
+
+
+class PlaneSpectra:
+    """Time means of ``E_uu, E_vv, E_ww`` over kx and kz in every y plane.
+
+    Discrete and one-sided: the sum over the wavenumbers is the variance. Accumulated like `Statistics`, and
+    gathered, stored and restored the same way.
+    """
+
+    name = "plane_spectra"
+
+    def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
+        self.operators, self.every_steps = operators, every_steps
+        self.means = BatchMeans(start, width)
+        self.half = operators.grid.x.highest_mode + 1  # type: ignore[union-attr]
+
+    def __call__(self, simulation: Simulation) -> None:
+        """Sample, if it is time."""
+        if simulation.step_count % self.every_steps or simulation.t < self.means.start:
+            return
+        with simulation.timers("statistics"):
+            sample = torch.stack([self._sample(c) for c in simulation.velocity.coefficients])
+            self.means.add(simulation.t, simulation.dt * self.every_steps, sample.cpu().double().numpy())
+
+    def _sample(self, c: Tensor) -> Tensor:
+        """Energies (kx then kz, planes) of one component, as rows ready to be joined along planes."""
+        weight = torch.where(self.operators.wavenumber[2] > 0, 2.0, 1.0)  # type: ignore[operator]
+        density = (c**2).sum(0) * weight  # (kx, planes, kz)
+        density[0, :, 0] = 0.0  # the mean is no fluctuation
+        along_x = density.sum(-1)
+        one_sided = along_x[: self.half].clone()
+        one_sided[1:] += along_x[self.half :].flip(0)
+        return torch.cat([one_sided, density.sum(0).T])[..., None]
+
+    def gathered(self) -> BatchMeans | None:
+        """The accumulator over the whole grid on the root, None elsewhere."""
+        return gather_means(self.operators, self.means)
+
+    def state(self) -> dict[str, Array]:
+        """Global arrays on the root (collective)."""
+        whole = self.gathered()
+        return {} if whole is None else whole.state()
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Continue from the global arrays `state`."""
+        self.means.restore(local_state(self.operators, state))
+
+    def table(self, heights: tuple[float, ...]) -> dict[str, list[object]]:
+        """Long table at the planes nearest to `heights` (root only), both halves of the channel averaged."""
+        whole = self.gathered()
+        if whole is None or whole.sums is None:
+            return {}
+        grid = self.operators.grid
+        mean = 0.5 * (whole.mean + whole.mean[:, :, ::-1])[..., 0]
+        wavenumbers = {"x": grid.x.wavenumbers(half=True), "z": grid.z.wavenumbers(half=True)}  # type: ignore[union-attr]
+        rows = []
+        distance = grid.y.centres - grid.y.faces[0]  # type: ignore[union-attr]
+        for height in heights:
+            plane = int(np.abs(distance - height).argmin())
+            start = 0
+            for direction, k in wavenumbers.items():
+                block = mean[:, start : start + len(k), plane]
+                rows += [(direction, float(distance[plane]), float(k[i]), *map(float, block[:, i])) for i in range(len(k))]
+                start += len(k)
+        names = ("direction", "y", "k", "E_uu", "E_vv", "E_ww")
+        return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+class ShellSpectra:
+    """Three-dimensional energy spectrum every `interval` time units: ``sum E(k) dk`` is the kinetic energy."""
+
+    name = "shell_spectra"
+
+    def __init__(self, operators: Operators, interval: float) -> None:
+        self.operators, self.interval = operators, interval
+        self.base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
+        self.shell = torch.round(operators.squared_wavenumber.sqrt() / self.base).long()
+        self.times: list[float] = []
+        self.spectra: list[Array] = []
+
+    def __call__(self, simulation: Simulation) -> None:
+        """Sample at the first step at or after each multiple of the interval."""
+        if simulation.t < len(self.times) * self.interval * (1 - 1e-12):
+            return
+        self.times.append(simulation.t)
+        self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base)
+
+    def state(self) -> dict[str, Array]:
+        """Samples so far."""
+        return {"times": np.array(self.times), "spectra": np.array(self.spectra)}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Continue from `state`."""
+        self.times, self.spectra = list(state["times"]), list(state["spectra"])
+
+    def table(self) -> dict[str, list[object]]:
+        """Long table time, k, E."""
+        rows = [(t, float(i * self.base), float(e)) for t, s in zip(self.times, self.spectra, strict=True) for i, e in enumerate(s)]
+        return {name: [row[i] for row in rows] for i, name in enumerate(("time", "k", "E"))}

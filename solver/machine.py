@@ -1,0 +1,59 @@
+"""Start-up of a process: threads, memory allocator, devices; what `solver doctor` reports."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+
+import torch
+
+from solver import fusion, parallel
+from solver.rundir import processor
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def prepare_process() -> None:
+    """One thread a rank, no gradients, and an allocator that keeps freed pages.
+
+    glibc returns arrays above 32 MB to the system at every free and faults them in again: several times the cost
+    of the arithmetic at 128^3.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1") or 1))
+    torch.set_grad_enabled(False)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
+            libc.mallopt(option, value)
+    except (OSError, AttributeError):  # not glibc
+        pass
+
+
+def choose_fusion(wanted: str, points: int, steps: int | None) -> bool:
+    """Whether to compile kernels: ``on``, ``off``, or ``auto`` where there is a compiler and the run is long enough."""
+    worth_it = fusion.compiler_available() and points > 4096 and (steps is None or steps >= 100)
+    return wanted == "on" or (wanted == "auto" and worth_it)
+
+
+def describe() -> dict[str, str]:
+    """What this machine offers, for `solver doctor`."""
+    petsc = "not installed: solids and Krylov pressure solvers need it (make test installs it)"
+    if importlib.util.find_spec("petsc4py"):
+        from petsc4py import PETSc
+
+        petsc = ".".join(map(str, PETSc.Sys.getVersion()))
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return {
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "MPI": f"{parallel.library_version()} (mpirun: {shutil.which('mpirun') or 'not found'})",
+        "ranks": str(parallel.world_size()),
+        "threads a rank": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "GPU": ", ".join(gpus) or "none visible to torch",
+        "fused kernels": "yes" if fusion.compiler_available() else "no C++ compiler found: plain torch is used",
+        "PETSc": petsc,
+        "3-D pictures": "yes" if importlib.util.find_spec("pyvista") else "no: pip install pyvista",
+    }

@@ -1,0 +1,200 @@
+"""What a run leaves behind: ``summary.json``, tables, and the comparison with the case's reference."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from solver.axis import FiniteVolumeAxis
+from solver.case import Case
+from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, ChannelReference, errors, report
+from solver.hooks.batch_means import BatchMeans
+from solver.hooks.series import TimeSeries
+from solver.hooks.snapshots import Snapshots
+from solver.hooks.spectra import PlaneSpectra, ShellSpectra
+from solver.hooks.statistics import INDEX, NAMES, Statistics
+from solver.rundir import read_reference, write_atomically, write_json, write_table
+from solver.simulation import Simulation
+
+log = logging.getLogger("solver")
+SCALARS = ("u_tau", "bulk_velocity", "re_tau", "re_bulk", "c_f", "total_stress_residual")
+
+
+@dataclass
+class Outcome:
+    """A run at its end; writing is collective, only the root touches files."""
+
+    case: Case
+    folder: Path
+    name: str
+    simulation: Simulation
+    status: str
+    wall_seconds: float
+    steps: int
+    fft_limit: float
+
+    def __post_init__(self) -> None:
+        self.summary = self._performance()
+
+    def _performance(self) -> dict[str, Any]:
+        sim, op = self.simulation, self.simulation.operators
+        seconds = dict(sim.timers.seconds)
+        observing = sum(seconds.get(part, 0.0) for part in ("statistics", "series", "output"))
+        per_step = max(self.wall_seconds - observing, 0.0) / max(self.steps, 1)
+        stage = per_step / sim.scheme.stages
+        solver_seconds = sum(seconds.values()) - observing
+        guard = getattr(sim.closure, "interventions", 0)
+        return {
+            "status": self.status,
+            "case": self.name,
+            "closure": self.case.closure.name,
+            "grid": list(op.grid.shape),
+            "ranks": op.decomposition.size,
+            "threads": torch.get_num_threads(),
+            "device": str(op.device),
+            "dtype": self.case.run.dtype,
+            "steps": sim.step_count,
+            "time": sim.t,
+            "wall_seconds": self.wall_seconds,
+            "seconds_per_step": per_step,
+            "ns_per_point_per_stage": stage / int(np.prod(op.grid.shape)) * 1e9,
+            "fft_limit_ratio": stage / self.fft_limit,
+            "closure_fraction": seconds.get("closure", 0.0) / solver_seconds if solver_seconds else 0.0,
+            "milliseconds_per_step": {k: 1e3 * v / max(self.steps, 1) for k, v in sorted(seconds.items())},
+            "guard_interventions": int(guard),
+        }
+
+    def write(self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]) -> None:
+        """Write every table and the summary."""
+        if series.latest:
+            self.summary["max_divergence"] = series.worst_divergence
+            self.summary["final"] = series.latest
+        for hook in statistics:
+            means = hook.gathered()
+            if isinstance(hook, Statistics):
+                self._write_statistics(folder, means)
+            elif means is not None and means.sums is not None:
+                write_table(folder / "spectra.csv", hook.table(self._spectra_heights()))
+        for hook in others:
+            if isinstance(hook, ShellSpectra) and series.is_root:
+                write_table(folder / "spectra.csv", hook.table())
+            if isinstance(hook, Snapshots) and self.status != "diverged":
+                hook.write(self.simulation)
+        self._write_centrelines(folder)
+        if series.is_root:
+            write_json(folder / "summary.json", self.summary)
+
+    def _spectra_heights(self) -> tuple[float, ...]:
+        if self.case.output.spectra_at:
+            return self.case.output.spectra_at
+        half = 0.5 * self.simulation.operators.grid.y.length
+        return tuple(half * fraction for fraction in (0.03, 0.08, 0.17, 0.56, 1.0))
+
+    def _write_statistics(self, folder: Path, means: BatchMeans | None) -> None:
+        """Root only: raw means always; wall units, budget and errors for channels."""
+        if means is None:
+            return
+        self.summary["averaging_time"] = means.duration
+        if means.sums is None:
+            return
+        self._write_raw(folder, means)
+        grid = self.simulation.operators.grid
+        if not grid.is_channel or not isinstance(grid.y, FiniteVolumeAxis) or self.simulation.nu == 0:
+            return
+        channel = ChannelProfiles(grid.y, self.simulation.nu)
+        found = report(channel, means)
+        values, widths = found["scalars"]
+        self.summary |= dict(zip(SCALARS, map(float, values), strict=True))
+        self.summary["ci95"] = dict(zip(SCALARS, map(float, widths), strict=True))
+        y_plus = channel.distance * values[0] / self.simulation.nu
+        table: dict[str, Any] = {"y": channel.distance / channel.half_height, "y_plus": y_plus}
+        for i, name in enumerate(PROFILE):
+            table |= {name: found["profiles"][0][i], f"{name}_ci95": found["profiles"][1][i]}
+        write_table(folder / "profiles.csv", table)
+        budget = {"y_plus": y_plus} | {name: found["budget"][0][i] for i, name in enumerate(BUDGET)}
+        write_table(folder / "budget.csv", budget)
+        self._compare(channel, means)
+
+    def _compare(self, channel: ChannelProfiles, means: BatchMeans) -> None:
+        reference = self.case.reference
+        if reference is None or reference.profiles is None:
+            return
+        target = ChannelReference(read_reference(self.folder / reference.profiles))
+        for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
+            value, width = means.estimate(lambda m, units=units: errors(channel, target, m, units))  # type: ignore[misc]
+            self.summary[key] = {"reference": reference.name} | dict(zip(ERRORS, map(float, value), strict=True))
+            if units == "bulk":
+                self.summary["ci95"] |= dict(zip(ERRORS, map(float, width), strict=True))
+        self.summary["reference_values"] = {"re_tau": target.re_tau, "c_f": target.c_f, "bulk_plus": target.bulk}
+
+    def _write_raw(self, folder: Path, means: BatchMeans) -> None:
+        import h5py
+
+        grid = self.simulation.operators.grid
+
+        def write(path: Path) -> None:
+            with h5py.File(path, "w") as file:
+                for name in NAMES:
+                    file[name] = means.mean[INDEX[name]]
+                for name, axis in (("y", grid.y), ("z", grid.z)):
+                    file[name] = axis.centres
+                for name, array in means.state().items():
+                    file[f"batches/{name}"] = array
+                file.attrs.update(names=list(NAMES), averaging_time=means.duration, nu=self.simulation.nu)
+
+        write_atomically(folder / "statistics.h5", write)
+
+    def _write_centrelines(self, folder: Path) -> None:
+        """Centre-line velocities of flows between walls in x and y, for comparison with cavity tables."""
+        op = self.simulation.operators
+        grid = op.grid
+        if grid.x.is_fourier:
+            return
+        slabs = op.decomposition
+        u, v, _ = (slabs.gather_planes(f) for f in self.simulation.velocity.centred)
+        if u is None or v is None:
+            return
+        i, j, k = grid.x.points // 2, grid.y.points // 2, grid.z.points // 2
+        on_x, on_y = (u[i, :, k] + u[i - 1, :, k]) / 2, (v[:, j, k] + v[:, j - 1, k]) / 2
+        length = max(len(on_x), len(on_y))
+        pad = [np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan) for a in (grid.y.centres, on_x, grid.x.centres, on_y)]
+        write_table(folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True)))
+        self.summary["extrema"] = {"u_min": float(on_x.min()), "v_min": float(on_y.min()), "v_max": float(on_y.max())}
+
+    def show(self, folder: Path, console: Console) -> None:
+        """Print the comparison and where everything is."""
+        s = self.summary
+        console.print(
+            f"{s['status']}: {s['steps']} steps to t = {s['time']:.5g} in {s['wall_seconds']:.1f} s, {1e3 * s['seconds_per_step']:.2f} ms a step, "
+            f"{s['ns_per_point_per_stage']:.0f} ns a point and stage, {s['fft_limit_ratio']:.2f} x the FFT limit"
+        )
+        if "errors" in s:
+            console.print(comparison_table(s))
+        console.print(f"results: {folder}    figures: solver plot {folder}")
+
+
+def comparison_table(summary: dict[str, Any]) -> Table:
+    """Run against reference, with 95 % half widths."""
+    reference, ci = summary["reference_values"], summary["ci95"]
+    table = Table(title=f"{summary['case']}, {summary['closure']}, against {summary['errors']['reference']}")
+    for name in ("quantity", "run", "± 95 %", "reference", "error in bulk units", "error in wall units"):
+        table.add_column(name, justify="left" if name == "quantity" else "right")
+
+    def width(key: str, scale: float = 1.0, form: str = ".3g") -> str:
+        value = ci.get(key)
+        return "-" if value is None or not np.isfinite(value) else f"{scale * value:{form}}"
+
+    table.add_row("Re_tau", f"{summary['re_tau']:.1f}", width("re_tau"), f"{reference['re_tau']:.1f}", "", "")
+    error = summary["errors"]["c_f"]
+    table.add_row("C_f x 1000", f"{1e3 * summary['c_f']:.3f}", "", f"{1e3 * reference['c_f']:.3f}", f"{100 * error:.2f} %", "")
+    for key, label in (("u_mean", "U"), ("u_rms", "u'"), ("v_rms", "v'"), ("w_rms", "w'"), ("uv", "-uv")):
+        table.add_row(label, "", width(key, 100, ".2f") + " %", "", f"{100 * summary['errors'][key]:.2f} %", f"{100 * summary['errors_plus'][key]:.2f} %")
+    table.add_row("total stress residual", f"{100 * summary['total_stress_residual']:.2f} %", width("total_stress_residual", 100, ".2f") + " %", "", "", "")
+    return table

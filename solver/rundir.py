@@ -1,0 +1,166 @@
+"""The run folder: the contract between run, training and comparison. Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solver import __version__
+from solver.case import Case
+from solver.errors import RunFolderError
+
+log = logging.getLogger("solver")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then rename.
+
+    Raises
+    ------
+    RunFolderError : the disk is full or the folder cannot be written; nothing half-written stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"{path}: cannot be written ({error}): free space or choose another folder with --out") from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically; numbers that are not finite become null."""
+    write_atomically(path, lambda p: p.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def write_table(path: Path, columns: Mapping[str, Iterable[Any]]) -> None:
+    """Write named columns as CSV, atomically."""
+
+    def write(target: Path) -> None:
+        with target.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(columns)
+            table.writerows([[f"{x:.10g}" if isinstance(x, float) else x for x in row] for row in zip(*columns.values(), strict=True)])
+
+    write_atomically(path, write)
+
+
+def read_reference(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a reference table: comment lines start with '#', the next names the columns, empty cells are NaN."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    table = np.genfromtxt(lines, delimiter=",", names=True, dtype=float)
+    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+
+
+def run_folder(case: Case, name: str, out: Path | None) -> Path:
+    """``runs/<case>-<closure>-<hash of the resolved case>``, or `out`."""
+    digest = hashlib.sha256(case.model_dump_json().encode()).hexdigest()[:8]
+    return out if out is not None else Path("runs") / f"{name}-{case.closure.name}-{digest}"
+
+
+def prepare(folder: Path) -> None:
+    """Make an empty run folder; one that exists is replaced, any other folder is left alone.
+
+    Raises
+    ------
+    RunFolderError : it cannot be written, or holds something that is no run.
+    """
+    try:
+        if folder.exists():
+            if any(folder.iterdir()) and not (folder / "provenance.json").exists():
+                raise RunFolderError(f"{folder}: exists and is not a run folder: choose another with --out")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written ({error.strerror}): choose another folder with --out") from None
+
+
+def provenance(case: Case, ranks: int, threads: int, device: str, command: str) -> dict[str, Any]:
+    """What made this run: commit, versions, machine, seed."""
+    versions = {}
+    for package in ("torch", "numpy", "scipy", "ducc0", "mpi4py", "h5py"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit, dirty = _commit()
+    return {
+        "version": __version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "ranks": ranks,
+        "threads": threads,
+        "device": device,
+        "seed": case.initial.seed,
+        "command": command,
+    }
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return head.stdout.strip(), bool(status.stdout.strip())
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def to_toml(value: Mapping[str, Any], prefix: str = "") -> str:
+    """A nested mapping as TOML: scalars first, then tables."""
+    lines = [f"{key} = {_toml_value(v)}" for key, v in value.items() if not isinstance(v, Mapping)]
+    text = "\n".join(lines) + ("\n" if lines else "")
+    for key, table in value.items():
+        if isinstance(table, Mapping):
+            text += f"\n[{prefix}{key}]\n" + to_toml(table, f"{prefix}{key}.")
+    return text
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
