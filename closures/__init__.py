@@ -1,0 +1,1 @@
+"""Everything modelled or learned; imports `solver`, never the other way."""

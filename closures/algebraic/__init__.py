@@ -1,0 +1,1 @@
+"""Eddy viscosities given by a formula of the velocity gradient."""

@@ -1,0 +1,192 @@
+"""The dynamic Smagorinsky model: the flow chooses the coefficient, by Germano's identity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from closures.algebraic.base import SYMMETRIES, unfused_gradient
+from closures.algebraic.geometry import PerGrid, filter_width
+from closures.algebraic.germano import (
+    Resolved,
+    box_filter,
+    box_filter_inner,
+    contractions,
+    in_sections,
+    products,
+)
+from closures.algebraic.invariants import contraction, safe_ratio, safe_sqrt, symmetric
+from solver.closure import EddyViscosity, State
+from solver.errors import CaseError
+from solver.fusion import fused
+from solver.grid import Grid
+from solver.operators import DIM, Components, Operators, join
+from solver.parallel import split_evenly
+from solver.strain import Derivatives, Strain
+from solver.velocity import Velocity
+
+PLANES_AT_ONCE = 8  # the eighteen filtered fields of so many y planes stay in a core's cache
+
+
+class DynamicSmagorinsky:
+    """Dynamic Smagorinsky (Germano et al. 1991, Lilly 1992): no constant to choose, right order at walls.
+
+    ``nu_t = max(C, 0) |S|`` with ``C = c_s^2 delta^2 = -<L_ij M_ij> / (2 <M_ij M_ij>)``, see `germano`. The test
+    filter is the moving average over three points along the m Fourier directions, which is the box filter of width
+    2 delta because products live on 3/2 as many points as modes; ``alpha = 2^(m/3)`` is the ratio of the two widths,
+    each the cube root of a volume. A flow without a Fourier direction is refused: it has no direction to average
+    over, and a filter across stretched cells does not commute with differentiation.
+
+    Parameters
+    ----------
+    averaging : "homogeneous": < > over all Fourier directions (channel: planes; box: everything; duct: lines in x);
+        "local": < > is the test filter itself, and ``c_s`` is bounded by `c_s_max`.
+    c_s_max : bound of the local coefficient, ``nu_t <= (c_s_max delta)^2 |S|``.
+    every : calls from one evaluation of C to the next; 3 is once a Runge-Kutta step, at a third of the cost.
+    """
+
+    name = "dynamic_smagorinsky"
+    symmetries = SYMMETRIES
+
+    def __init__(
+        self,
+        *,
+        grid: Grid,
+        nu: float,
+        averaging: Literal["homogeneous", "local"] = "homogeneous",
+        c_s_max: Annotated[float, Field(gt=0)] = 0.3,
+        every: Annotated[int, Field(ge=1)] = 1,
+    ) -> None:
+        self.filtered = tuple(d for d, a in enumerate(grid.axes) if a.is_fourier and a.highest_mode > 0)
+        if not self.filtered:
+            raise CaseError(
+                "[closure] 'dynamic_smagorinsky' filters and averages along Fourier directions and this grid has "
+                "none: use 'wale', 'vreman' or 'sigma'"
+            )
+        self.alpha = 2.0 ** (len(self.filtered) / 3.0)
+        self.reach: int | Literal["global"] = 1 if 1 in self.filtered else 0
+        self.averaging, self.c_s_max, self.every = averaging, c_s_max, every
+        self.squared_delta = PerGrid(lambda operators: filter_width(operators) ** 2)
+
+    def init(self, operators: Operators) -> State:
+        """``c_s2``, the last coefficient over the inhomogeneous directions of the whole grid, and the calls so far."""
+        shape = [1 if d in self.filtered and self.averaging == "homogeneous" else n for d, n in enumerate(operators.grid.shape)]
+        if self.averaging == "local":
+            if self.every > 1:
+                raise CaseError("[closure] every > 1 needs averaging = 'homogeneous'")
+            return {}
+        return {"c_s2": operators.tensor(0.0).repeat(shape), "calls": torch.zeros((), dtype=torch.int64)}
+
+    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
+        """``nu_t`` at cell centres, length^2/time, and the state with the coefficient used."""
+        operators = velocity.operators
+        resolved = self.resolved(velocity.staggered, velocity.spectral_derivatives, velocity.strain)
+        squared_delta = self.squared_delta(operators)
+        if self.averaging == "local":
+            numerator, denominator = self.local_averages(resolved, operators)
+            return EddyViscosity(self.bounded(numerator, denominator, resolved[1], squared_delta)), state
+        calls = int(state["calls"])
+        if calls % self.every:
+            slab = operators.decomposition.planes if state["c_s2"].shape[1] > 1 else slice(None)
+            coefficient = state["c_s2"][:, slab] * squared_delta
+            c_s2 = state["c_s2"]
+        else:
+            numerator, denominator = self.homogeneous_averages(resolved, operators)
+            coefficient = safe_ratio((-0.5 * numerator).clamp_min(0.0), denominator)
+            c_s2 = self._everywhere(coefficient.detach() / squared_delta, operators)
+        next_state = {"c_s2": c_s2, "calls": torch.tensor(calls + 1)}
+        return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), next_state
+
+    @fused
+    def resolved(self, staggered: Components, spectral: Derivatives, strain: Strain) -> Resolved:
+        """Strain rate, its norm and the velocity at cell centres, see `germano`."""
+        s = symmetric(unfused_gradient(strain, staggered, spectral))
+        u, v, w = (strain.to_centre(f, i) for i, f in enumerate(staggered))
+        return (s[0], s[1], s[3], s[4], s[5]), safe_sqrt(2.0 * contraction(s, s)), (u, v, w)
+
+    @fused
+    def eddy_viscosity(self, coefficient: Tensor, norm: Tensor) -> Tensor:
+        """``C |S|``."""
+        return coefficient * norm
+
+    @fused
+    def bounded(self, numerator: Tensor, denominator: Tensor, norm: Tensor, squared_delta: Tensor) -> Tensor:
+        """``C |S|`` with ``0 <= C <= (c_s_max delta)^2`` at every point."""
+        coefficient = safe_ratio((-0.5 * numerator).clamp_min(0.0), denominator)
+        return torch.minimum(coefficient, self.c_s_max**2 * squared_delta) * norm
+
+    # -- averages over homogeneous directions ------------------------------------------------------------------------
+
+    def homogeneous_averages(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
+        """``<L_ij M_ij>`` and ``<M_ij M_ij>``, up to a common factor, slab by slab of planes."""
+        ny, overlap = operators.decomposition.local_ny, 2 * self.reach_planes
+        fields = self._with_halo([*resolved[0], resolved[1], *resolved[2]], operators)
+        sizes = split_evenly(ny, -(-ny // PLANES_AT_ONCE)) if operators.device.type == "cpu" else [ny]
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(self.sums(tuple(f.narrow(DIM[1], start, size + overlap) for f in fields)))
+            start += size
+        numerator, denominator = (torch.cat(part, DIM[1]) for part in zip(*parts, strict=True))
+        if 1 not in self.filtered:
+            return numerator, denominator
+        total = operators.decomposition.sum(torch.stack([numerator.sum(DIM[1], True), denominator.sum(DIM[1], True)]))
+        return total[0], total[1]
+
+    @fused
+    def sums(self, fields: tuple[Tensor, ...]) -> list[Tensor]:
+        """Sums of both contractions along the filtered ones of x and z; fields carry a halo where y is filtered."""
+        along = [DIM[d] for d in self.filtered if d != 1]
+
+        def reduce(filtered: list[Tensor]) -> list[Tensor]:
+            return [f.sum(along, keepdim=True) for f in contractions(filtered, self.alpha)]
+
+        filtered = products((fields[:5], fields[5], fields[6:]))  # type: ignore[arg-type]
+        if 1 in self.filtered:
+            filtered = [box_filter_inner(f, DIM[1]) for f in filtered]
+        if 0 in self.filtered:
+            filtered = [box_filter(f, DIM[0]) for f in filtered]
+        return in_sections(filtered, reduce) if 2 in self.filtered else reduce(filtered)
+
+    @property
+    def reach_planes(self) -> int:
+        """Halo planes read on each side."""
+        return 1 if 1 in self.filtered else 0
+
+    def _with_halo(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
+        if not self.reach_planes:
+            return fields
+        edges = torch.stack([torch.cat([f[:, :1], f[:, -1:]], 1) for f in fields])
+        lower, upper = operators.decomposition.halo(edges)
+        assert lower is not None and upper is not None
+        return [join([lower[i], f, upper[i]], 1) for i, f in enumerate(fields)]
+
+    def _everywhere(self, c_s2: Tensor, operators: Operators) -> Tensor:
+        """The coefficient of every rank, on every rank: a checkpoint may be read by any number of them."""
+        if 1 in self.filtered or operators.decomposition.size == 1:
+            return c_s2
+        whole = c_s2.new_zeros((1, operators.grid.shape[1], c_s2.shape[2]))
+        whole[:, operators.decomposition.planes] = c_s2
+        return operators.decomposition.sum(whole)
+
+    # -- averages by the test filter: also the readable twin of the sums above ---------------------------------------
+
+    def local_averages(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
+        """Test-filtered ``L_ij M_ij`` and ``M_ij M_ij`` at every point."""
+        numerator, denominator = self.test_filter(list(self.local_contractions(resolved, operators)), operators)
+        return numerator, denominator
+
+    def local_contractions(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
+        """``L_ij M_ij`` and ``M_ij M_ij`` at every point."""
+        return contractions(self.test_filter(products(resolved), operators), self.alpha)
+
+    def test_filter(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
+        """Moving average along all filtered directions."""
+        if 1 in self.filtered:
+            fields = [box_filter_inner(f, DIM[1]) for f in self._with_halo(fields, operators)]
+        for d in self.filtered:
+            if d != 1:
+                fields = [box_filter(f, DIM[d]) for f in fields]
+        return fields

@@ -1,0 +1,112 @@
+"""What a closure needs to know about a grid, local to a rank: filter widths and the distance to the walls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from torch import Tensor
+
+from closures.algebraic.invariants import safe_sqrt
+from solver.axis import FiniteVolumeAxis, NoSlip
+from solver.grid import Grid
+from solver.operators import DIM, Operators, inner
+from solver.velocity import Velocity
+
+
+class PerGrid:
+    """Remembers a function of the operators: equal operators, equal answer, so a closure stays a value."""
+
+    def __init__(self, function: Callable[[Operators], Tensor]) -> None:
+        self.function = function
+        self._known: WeakKeyDictionary[Operators, Tensor] = WeakKeyDictionary()
+
+    def __call__(self, operators: Operators) -> Tensor:
+        """The value for this grid and rank."""
+        value = self._known.get(operators)
+        if value is None:
+            value = self._known[operators] = self.function(operators)
+        return value
+
+
+def local_part(operators: Operators, values: np.ndarray) -> Tensor:
+    """This rank's part of an array that broadcasts to the global (nx, ny, nz)."""
+    part = values if values.shape[1] == 1 else values[:, operators.decomposition.planes]
+    return operators.tensor(part)
+
+
+def filter_width(operators: Operators) -> Tensor:
+    """``delta = (dx dy dz)^(1/3)``, broadcastable to the local field."""
+    return local_part(operators, operators.grid.delta)
+
+
+def axis_widths(operators: Operators) -> tuple[Tensor, Tensor, Tensor]:
+    """Filter width along x, y and z, each broadcastable to the local field."""
+    dx, dy, dz = (
+        operators.along(operators.local(np.broadcast_to(axis.resolution, axis.points), d), d)
+        for d, axis in enumerate(operators.grid.axes)
+    )
+    return dx, dy, dz
+
+
+def walls(grid: Grid) -> list[tuple[int, bool, NoSlip]]:
+    """The no-slip walls: axis, whether it is the upper end, and the boundary."""
+    found = []
+    for d, axis in enumerate(grid.axes):
+        if isinstance(axis, FiniteVolumeAxis):
+            ends = ((False, axis.lower), (True, axis.upper))
+            found += [(d, upper, end) for upper, end in ends if isinstance(end, NoSlip)]
+    return found
+
+
+def wall_distance(operators: Operators) -> Tensor:
+    """Distance of the cell centres to the nearest no-slip wall, infinite where there is none."""
+    nearest = np.full((1, 1, 1), np.inf)
+    for d, upper, _ in walls(operators.grid):
+        axis = operators.grid.axes[d]
+        assert isinstance(axis, FiniteVolumeAxis)
+        distance = axis.faces[-1] - axis.centres if upper else axis.centres - axis.faces[0]
+        nearest = np.minimum(nearest, distance.reshape([-1 if k == d else 1 for k in range(3)]))
+    return local_part(operators, nearest)
+
+
+def mean_wall_shear(velocity: Velocity) -> Tensor:
+    """Mean over the no-slip walls of ``|d u_parallel / d n|``, in 1/time; the same on every rank.
+
+    The average along Fourier axes is taken before the magnitude, that along finite-volume axes after it. The slope
+    is that of the scheme: between the first centre and its ghost, whose mean is the velocity of the wall.
+    """
+    operators = velocity.operators
+    total, area = operators.tensor(0.0), 0.0
+    for d, upper, _ in walls(operators.grid):
+        area += math.prod(axis.length for k, axis in enumerate(operators.grid.axes) if k != d)
+        if d != 1 or (operators.decomposition.above if upper else operators.decomposition.below) is None:
+            total = total + _wall_integral(velocity, d, upper)
+    return operators.decomposition.sum(total) / area
+
+
+def _wall_integral(velocity: Velocity, axis: int, upper: bool) -> Tensor:
+    """Integral of the shear rate over this rank's part of one wall."""
+    operators, dim = velocity.operators, DIM[axis]
+    metric = operators.metric[axis]
+    assert metric is not None
+    squares = operators.tensor(0.0)
+    for component, f in enumerate(velocity.padded_coefficients):
+        if component == axis:
+            continue
+        line = operators.mean_mode(f)
+        for other in operators.volume_axes:
+            line = line if other == axis else inner(line, other)
+        near = line.narrow(dim, line.shape[dim] - 2 if upper else 0, 2)
+        gap = metric.spacing.narrow(dim, -1 if upper else 0, 1)
+        slope = (near.narrow(dim, 1, 1) - near.narrow(dim, 0, 1)) / gap
+        squares = squares + slope * slope
+    integral = safe_sqrt(squares)
+    for other, line_axis in enumerate(operators.grid.axes):
+        if other == axis:
+            continue
+        width = operators.metric[other]
+        integral = integral * (line_axis.length if width is None else width.width)
+    return integral.sum()

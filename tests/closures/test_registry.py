@@ -1,0 +1,95 @@
+"""The registry: names, options, and closures of other packages, working or broken."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from closures import registry
+from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
+from solver.errors import CaseError
+from solver.grid import Grid
+
+
+@pytest.fixture
+def grid():
+    wall = NoSlip()
+    y = FiniteVolumeAxis(np.linspace(0.0, 2.0, 9), wall, wall)
+    return Grid(FourierAxis(8, 6.0), y, FourierAxis(8, 3.0))
+
+
+@pytest.fixture
+def foreign(monkeypatch, tmp_path: Path):
+    """Two closures of another package: one works, the other fails when imported."""
+    (tmp_path / "foreign_good.py").write_text(
+        "class Good:\n    '''A foreign closure.\n\n    More.'''\n"
+        "    name, reach = 'good', 0\n    def __init__(self, *, grid, nu, strength: float = 1.0):\n"
+        "        self.strength = strength\n"
+        "def loose(*, grid, nu, **options):\n    return options\n"
+    )
+    (tmp_path / "foreign_bad.py").write_text("raise RuntimeError('no licence file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = {"good": "foreign_good:Good", "loose": "foreign_good:loose", "bad": "foreign_bad:Bad", "wale": "foreign_bad:Wale"}
+    made = [importlib.metadata.EntryPoint(name, value, registry.GROUP) for name, value in points.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: made if group == registry.GROUP else [])
+
+
+def test_every_name_is_described_and_created(grid):
+    assert registry.names()[:6] == ["none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma"]
+    assert list(registry.describe()) == registry.names()
+    for name in registry.names():
+        closure = registry.create(name, grid=grid, nu=1e-3, options={})
+        assert closure is None if name == "none" else closure.name == name
+        assert "\n" not in registry.describe()[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smagorinski", {}, "unknown name 'smagorinski'; did you mean 'smagorinsky'?"),
+        ("qqqq", {}, "unknown name 'qqqq'; one of none, smagorinsky"),
+        ("smagorinsky", {"cs": 0.1}, "unknown option 'cs' of 'smagorinsky'; did you mean 'c_s'?"),
+        ("smagorinsky", {"c_s": "0.1"}, "c_s = '0.1'"),
+        ("smagorinsky", {"c_s": True}, "c_s = True"),
+        ("smagorinsky", {"c_s": -1.0}, "greater than or equal to 0"),
+        ("smagorinsky", {"damping": "van driest"}, "'van_driest' or 'none'"),
+        ("smagorinsky", {"grid": None}, "unknown option 'grid'"),
+        ("dynamic_smagorinsky", {"every": 1.5}, "every = 1.5"),
+        ("dynamic_smagorinsky", {"averaging": "global"}, "'homogeneous' or 'local'"),
+        ("none", {"c_s": 0.1}, "it has no options"),
+    ],
+)
+def test_mistakes_name_the_remedy(grid, name, options, message):
+    with pytest.raises(CaseError) as error:
+        registry.create(name, grid=grid, nu=1e-3, options=options)
+    assert message in str(error.value)
+    assert str(error.value).startswith("[closure] ")
+
+
+def test_options_arrive(grid):
+    assert registry.create("smagorinsky", grid=grid, nu=1e-3, options={"c_s": 0.1, "damping": "none"}).c_s == 0.1
+    assert registry.create("wale", grid=grid, nu=1e-3, options={"c_w": 1}).c_w == 1
+
+
+def test_foreign_closures(grid, foreign):
+    assert registry.names()[-3:] == ["bad", "good", "loose"]
+    lines = registry.describe()
+    assert lines["good"] == "A foreign closure."
+    assert lines["bad"].startswith("broken:")
+    assert "no licence file" in lines["bad"]
+    assert registry.create("good", grid=grid, nu=1.0, options={"strength": 2.0}).strength == 2.0
+    assert registry.create("loose", grid=grid, nu=1.0, options={"anything": 1}) == {"anything": 1}
+    with pytest.raises(CaseError, match="did you mean 'strength'"):
+        registry.create("good", grid=grid, nu=1.0, options={"strenght": 2.0})
+
+
+def test_broken_foreign_closure_fails_only_when_asked_for(grid, foreign):
+    with pytest.raises(CaseError, match=r"'bad' \(foreign_bad:Bad\) cannot be imported: RuntimeError: no licence file"):
+        registry.create("bad", grid=grid, nu=1.0, options={})
+
+
+def test_built_in_names_cannot_be_taken_over(grid, foreign):
+    assert registry.create("wale", grid=grid, nu=1.0, options={}).name == "wale"
