@@ -81,7 +81,7 @@ class Outcome:
             if isinstance(hook, Statistics):
                 self._write_statistics(folder, means)
             elif means is not None and means.sums is not None:
-                write_table(folder / "spectra.csv", hook.table(self._spectra_heights()))
+                write_table(folder / "spectra.csv", hook.table(means, self._spectra_heights()))
         for hook in others:
             if isinstance(hook, ShellSpectra) and series.is_root:
                 write_table(folder / "spectra.csv", hook.table())

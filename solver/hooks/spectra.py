@@ -57,11 +57,8 @@ class PlaneSpectra:
         """Continue from the global arrays `state`."""
         self.means.restore(local_state(self.operators, state))
 
-    def table(self, heights: tuple[float, ...]) -> dict[str, list[object]]:
-        """Long table at the planes nearest to `heights` (root only), both halves of the channel averaged."""
-        whole = self.gathered()
-        if whole is None or whole.sums is None:
-            return {}
+    def table(self, whole: BatchMeans, heights: tuple[float, ...]) -> dict[str, list[object]]:
+        """Long table of what `gathered` gave at the planes nearest to `heights`, both halves of the channel averaged."""
         grid = self.operators.grid
         mean = 0.5 * (whole.mean + whole.mean[:, :, ::-1])[..., 0]
         wavenumbers = {"x": grid.x.wavenumbers(half=True), "z": grid.z.wavenumbers(half=True)}  # type: ignore[union-attr]

@@ -1,0 +1,41 @@
+"""Run under mpirun: every closure gives on this rank's slab what one rank gives for the whole grid."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from mpi4py import MPI
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from closures import registry
+from solver.errors import CaseError
+from tests.closures.flows import KINDS, NU, make_grid, make_operators, make_velocity, random_fields, viscosity
+
+torch.set_num_threads(1)
+torch.set_grad_enabled(False)
+VARIANTS = [(name, {}) for name in registry.BUILT_IN] + [("dynamic_smagorinsky", {"averaging": "local"})]
+worst, compared = 0.0, 0
+for kind in KINDS:
+    grid = make_grid(kind)
+    fields = random_fields(grid)
+    whole = make_velocity(make_operators(grid), fields)
+    part = make_velocity(make_operators(grid, MPI.COMM_WORLD), fields)
+    planes = part.operators.decomposition.planes
+    for name, options in VARIANTS:
+        try:
+            closure = registry.create(name, grid=grid, nu=NU, options=options)
+        except CaseError:
+            continue
+        expected = viscosity(closure, whole)
+        error = (viscosity(closure, part) - expected[:, planes]).abs().max() / expected.abs().max()
+        state = closure(part, 0.0, closure.init(part.operators))[1]
+        reference = closure(whole, 0.0, closure.init(whole.operators))[1]
+        for key, value in state.items():
+            torch.testing.assert_close(value, reference[key], rtol=1e-9, atol=1e-12)
+        worst, compared = max(worst, float(error)), compared + 1
+worst = MPI.COMM_WORLD.allreduce(worst, op=MPI.MAX)
+if MPI.COMM_WORLD.rank == 0:
+    print(f"ranks {MPI.COMM_WORLD.size} compared {compared} worst {worst:.1e}")
+sys.exit(0 if worst < 1e-11 else 1)

@@ -1,0 +1,232 @@
+"""The contract of a closure, for every closure of the registry on every kind of grid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from closures import registry
+from solver import fusion
+from solver.errors import CaseError
+from solver.velocity import Velocity
+from tests.closures.flows import (
+    KINDS,
+    NU,
+    exchange,
+    make_grid,
+    make_operators,
+    make_velocity,
+    random_fields,
+    reflect,
+    reflect_scalar,
+    viscosity,
+)
+
+VARIANTS = [(name, {}) for name in registry.BUILT_IN] + [("dynamic_smagorinsky", {"averaging": "local"})]
+REFUSED = {("dynamic_smagorinsky", "cavity")}
+CASES = [
+    pytest.param(name, options, kind, id="-".join([name, *options.values(), kind]))
+    for name, options in VARIANTS
+    for kind in KINDS
+    if (name, kind) not in REFUSED
+]
+every_case = pytest.mark.parametrize(("name", "options", "kind"), CASES)
+
+
+@pytest.fixture(autouse=True)
+def plain_run():
+    with torch.no_grad():
+        yield
+
+
+def build(name, options, grid, nu=NU):
+    return registry.create(name, grid=grid, nu=nu, options=options)
+
+
+def nu_t_of(name, options, kind, fields, wall_velocity=(0.0, 0.0, 0.0), nu=NU):
+    grid = make_grid(kind, wall_velocity)
+    return viscosity(build(name, options, grid, nu), make_velocity(make_operators(grid), fields)).numpy()
+
+
+def uniform(kind):
+    """A velocity that the walls of this kind of grid allow everywhere."""
+    return {"box": (1.3, -0.7, 0.4), "channel": (1.3, 0.0, 0.4), "duct": (1.3, 0.0, 0.0), "cavity": (0.0, 0.0, 0.0)}[kind]
+
+
+def moved(fields, velocity):
+    return [f + u for f, u in zip(fields, velocity, strict=True)]
+
+
+def assert_same(a, b, tolerance=1e-11):
+    assert np.abs(a).max() > 0
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(a).max())
+
+
+@every_case
+def test_shape_place_and_sign(name, options, kind):
+    grid = make_grid(kind)
+    nu_t = nu_t_of(name, options, kind, random_fields(grid))
+    assert nu_t.shape == grid.shape
+    assert nu_t.dtype == np.float64
+    assert nu_t.min() >= 0.0  # hence eps_sgs = 2 nu_t s_ij s_ij >= 0
+    assert nu_t.max() > 0.0
+
+
+@every_case
+def test_zero_at_rest_and_in_uniform_flow(name, options, kind):
+    still = [np.zeros(make_grid(kind).shape)] * 3
+    assert np.all(nu_t_of(name, options, kind, still) == 0.0)
+    assert np.abs(nu_t_of(name, options, kind, moved(still, uniform(kind)), uniform(kind))).max() < 1e-14
+
+
+@every_case
+def test_galilean_invariance(name, options, kind):
+    fields = random_fields(make_grid(kind))
+    expected = nu_t_of(name, options, kind, fields)
+    assert_same(expected, nu_t_of(name, options, kind, moved(fields, uniform(kind)), uniform(kind)), 1e-10)
+
+
+@every_case
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_reflection(name, options, kind, axis):
+    grid = make_grid(kind)
+    fields = random_fields(grid)
+    expected = reflect_scalar(nu_t_of(name, options, kind, fields), axis, grid.axes[axis])
+    assert_same(expected, nu_t_of(name, options, kind, reflect(fields, axis, grid.axes[axis])), 1e-10)
+
+
+@every_case
+def test_shift_along_fourier_directions(name, options, kind):
+    grid = make_grid(kind)
+    fields = random_fields(grid)
+    steps = tuple(3 if axis.is_fourier else 0 for axis in grid.axes)
+    expected = np.roll(nu_t_of(name, options, kind, fields), steps, (0, 1, 2))
+    assert_same(expected, nu_t_of(name, options, kind, [np.roll(f, steps, (0, 1, 2)) for f in fields]), 1e-10)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (0, 2), (1, 2)])
+@every_case
+def test_exchange_of_axes_and_quarter_turn(name, options, kind, a, b):
+    if kind not in ("box", "cavity"):
+        pytest.skip("only cubes have these symmetries")
+    line = make_grid(kind).x
+    fields = random_fields(make_grid(kind))
+    nu_t = nu_t_of(name, options, kind, fields)
+    assert_same(nu_t.swapaxes(a, b), nu_t_of(name, options, kind, exchange(fields, a, b)), 1e-10)
+    turned = reflect(exchange(fields, a, b), a, line)
+    assert_same(reflect_scalar(nu_t.swapaxes(a, b), a, line), nu_t_of(name, options, kind, turned), 1e-10)
+
+
+@every_case
+def test_scales_with_the_velocity(name, options, kind):
+    fields = random_fields(make_grid(kind))
+    expected = 2.5 * nu_t_of(name, options, kind, fields)
+    assert_same(expected, nu_t_of(name, options, kind, [2.5 * f for f in fields], nu=2.5 * NU))
+
+
+@every_case
+def test_deterministic_and_leaves_its_arguments_alone(name, options, kind):
+    grid = make_grid(kind)
+    velocity = make_velocity(make_operators(grid), random_fields(grid))
+    closure = build(name, options, grid)
+    state = closure.init(velocity.operators)
+    held = [c.clone() for c in (*velocity.coefficients, *velocity.staggered, *state.values())]
+    first, second = (closure(velocity, 0.0, state)[0].nu_t for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, viscosity(build(name, options, grid), velocity))
+    for before, after in zip(held, (*velocity.coefficients, *velocity.staggered, *state.values()), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("kind", ["channel", "box", "duct"])
+@pytest.mark.parametrize(("name", "options"), [*VARIANTS, ("dynamic_smagorinsky", {"every": 2})])
+def test_restart_equals_straight_run(name, options, kind):
+    grid = make_grid(kind)
+    operators = make_operators(grid)
+    flows = [make_velocity(operators, random_fields(grid, seed)) for seed in (11, 12, 13, 14)]
+    closure = build(name, options, grid)
+    state, straight = closure.init(operators), []
+    for flow in flows:
+        term, state = closure(flow, 0.0, state)
+        straight.append(term.nu_t)
+    state, restarted = closure.init(operators), []
+    for flow in flows:
+        term, state = build(name, options, grid)(flow, 0.0, {key: value.clone() for key, value in state.items()})
+        assert all(isinstance(value, torch.Tensor) for value in state.values())
+        restarted.append(term.nu_t)
+    assert all(torch.equal(a, b) for a, b in zip(straight, restarted, strict=True))
+
+
+@every_case
+def test_gradient_matches_differences(name, options, kind):
+    grid = make_grid(kind)
+    base = make_velocity(make_operators(grid), random_fields(grid))
+    direction = make_velocity(base.operators, random_fields(grid, seed=19)).coefficients
+    closure = build(name, options, grid)
+    weight = torch.from_numpy(np.random.default_rng(23).standard_normal(grid.shape))
+
+    def functional(step):
+        c = tuple(u + step * d for u, d in zip(base.coefficients, direction, strict=True))
+        return (viscosity(closure, Velocity(base.strain, c)) * weight).sum()
+
+    with torch.enable_grad():
+        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(functional(step), step)
+    h = 1e-6
+    assert float(slope) == pytest.approx(float(functional(h) - functional(-h)) / (2 * h), rel=2e-5)
+
+
+@every_case
+@pytest.mark.parametrize("flow", ["rest", "shear"])
+def test_gradient_is_finite_where_the_model_vanishes(name, options, kind, flow):
+    grid = make_grid(kind)
+    shear = np.zeros(grid.shape)
+    if flow == "shear":
+        shear += (np.sin(2 * np.pi * grid.y.centres / grid.y.length))[None, :, None]
+    velocity = make_velocity(make_operators(grid), [shear * (kind != "cavity"), 0 * shear, 0 * shear])
+    closure = build(name, options, grid)
+    with torch.enable_grad():
+        c = tuple(u.clone().requires_grad_() for u in velocity.coefficients)
+        slopes = torch.autograd.grad(viscosity(closure, Velocity(velocity.strain, c)).sum(), c)
+    assert all(bool(torch.isfinite(slope).all()) for slope in slopes)
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_same_on_any_number_of_ranks(ranks):
+    allow = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
+    script = Path(__file__).with_name("check_ranks.py")
+    done = subprocess.run(
+        ["mpirun", "--oversubscribe", "-n", str(ranks), sys.executable, str(script)],
+        env=os.environ | allow, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"ranks {ranks} compared {len(CASES)}" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not fusion.compiler_available(), reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["wale", "dynamic_smagorinsky"])
+@pytest.mark.parametrize("kind", ["channel", "box"])
+def test_compiled_kernels_agree_with_plain_ones(name, kind):
+    fields = random_fields(make_grid(kind))
+    plain = nu_t_of(name, {}, kind, fields)
+    torch._dynamo.reset()
+    fusion.enable()
+    try:
+        compiled = nu_t_of(name, {}, kind, fields)
+    finally:
+        fusion.enable(False)
+    assert_same(plain, compiled, 1e-12)
+
+
+def test_dynamic_model_refuses_a_flow_without_fourier_directions():
+    with pytest.raises(CaseError, match="use 'wale'"):
+        build("dynamic_smagorinsky", {}, make_grid("cavity"))

@@ -1,0 +1,125 @@
+"""What `test_ranks.py` launches: every kind of grid for 100 steps, and the slabs' own promises; writes one npz file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from solver.axis import FourierAxis, NoSlip
+from solver.closure import EddyViscosity
+from solver.errors import CaseError
+from solver.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.grid import Grid
+from solver.parallel import Decomposition
+from tests.grids import operators, random_velocity, run, simulation, uneven, walls
+
+SEED = 173_205
+STEPS = 100
+TURN = 2 * np.pi
+LID = NoSlip((0.5, 0.0, 0.3))
+CUBE = Grid(FourierAxis(15, TURN, "2/3"), FourierAxis(13, TURN), FourierAxis(11, TURN))
+
+
+class Gradients:
+    """An eddy viscosity that reads the gradient and the centred velocity, ghosts and all."""
+
+    name, reach = "gradients", 0
+
+    def init(self, op):
+        return {}
+
+    def __call__(self, velocity, t, state):
+        speed = sum(f**2 for f in velocity.centred)
+        return EddyViscosity(0.002 * (sum(d**2 for row in velocity.gradient for d in row) + speed).sqrt()), state
+
+
+FLOWS: dict[str, tuple[Grid, Callable | None, object]] = {
+    "channel": (Grid(FourierAxis(13, 6.0), walls(11), FourierAxis(15, 3.0, "2/3")), lambda op: MassFlux(op, 1.0), None),
+    "channel_closure": (
+        Grid(FourierAxis(12, 6.0), walls(11), FourierAxis(8, 3.0)), lambda op: MassFlux(op, 1.0), Gradients()
+    ),  # fmt: skip
+    "periodic": (Grid(FourierAxis(9, 6.0), uneven(11, 2.0), FourierAxis(7, 3.0)), lambda op: MassFlux(op, 1.0), Gradients()),
+    "box_held_shells": (CUBE, lambda op: HeldShells(op, (0.4, 0.2)), None),
+    "box_mass_flux": (CUBE, lambda op: MassFlux(op, 1.0), None),
+    "box_pressure_gradient": (CUBE, lambda op: PressureGradient(op, 0.5), Gradients()),
+    "duct": (Grid(FourierAxis(12, 6.0), walls(11), walls(9, 1.5)), lambda op: PressureGradient(op, 0.5), None),
+    "cavity": (Grid(walls(7, 1.0), walls(11, upper=LID), walls(5, 1.5)), None, Gradients()),
+}
+
+
+def final_state(grid: Grid, forcing: Callable | None, closure: object) -> dict[str, np.ndarray] | None:
+    """Velocity, gradient and reductions after the run, on the root."""
+    op = operators(grid)
+    start = random_velocity(op, SEED)
+    start = tuple(0.5 * f for f in start)
+    flow = simulation(op, start, 0.01, 1e-3, forcing and forcing(op), closure)
+    velocity = run(flow, STEPS)
+    gather = op.decomposition.gather_planes
+    fields = {f"u{i}": gather(op.to_physical(f)) for i, f in enumerate(velocity)}
+    fields |= {f"g{i}{j}": gather(flow.velocity.gradient[i][j]) for i in range(3) for j in range(3)}
+    rates = flow.control(flow.velocity, None, flow.nu), flow.control.advection_rate
+    numbers = [op.inner_product(velocity[1], velocity[1]), bulk_velocity(op, velocity[0]), flow.max_divergence, *rates]
+    fields["numbers"] = torch.tensor([float(x) for x in numbers])
+    return {key: f.numpy() for key, f in fields.items()} if op.decomposition.is_root else None
+
+
+def refused(action: Callable) -> bool:
+    """Whether an action ends in a CaseError that advises fewer ranks."""
+    try:
+        action()
+    except CaseError as error:
+        return "ranks" in str(error)
+    return False
+
+
+def slab_promises(periodic: bool) -> dict[str, bool]:
+    """What this rank finds true of halos, transposes, reductions and refusals."""
+    shape = parts, nx, ny, nz = 2, 7, 11, 3
+    slabs = Decomposition(ny, nx, periodic)
+    rank, size = slabs.rank, slabs.size
+    whole = torch.arange(float(np.prod(shape))).reshape(shape)
+    mine, first, last = whole[:, :, slabs.planes], slabs.planes.start, slabs.planes.stop
+    tests = {}
+    for reach in (1, 2, 3):
+        lower, upper = slabs.halo(mine, reach)
+        around = [whole[:, :, [j % ny for j in js]] for js in (range(first - reach, first), range(last, last + reach))]
+        inside = periodic or first > 0, periodic or last < ny
+        tests[f"halo {reach}"] = all(
+            torch.equal(got, want) if there else got is None
+            for got, want, there in zip((lower, upper), around, inside, strict=True)
+        )
+    tests["to_modes"] = torch.equal(slabs.to_modes(mine), whole[:, slabs.modes])
+    tests["to_planes"] = torch.equal(slabs.to_planes(whole[:, slabs.modes].clone()), mine)
+    gathered = slabs.gather_planes(mine)
+    tests["gather"] = torch.equal(gathered, whole) if slabs.is_root else gathered is None
+    tests["sum"] = float(slabs.sum(mine.sum())) == float(whole.sum())
+    tests["max"] = float(slabs.max(mine.max())) == float(whole.max())
+    tests["nan wins"] = bool(slabs.max(torch.tensor(np.nan if rank == size - 1 else 1.0)).isnan())
+    tests["broadcast"] = slabs.broadcast({"rank": rank}) == {"rank": 0}
+    tests["agree"] = slabs.agree(rank == size - 1) and not slabs.agree(False)
+    if size > 1:
+        tests["too few planes"] = refused(lambda: Decomposition(size - 1, 64, periodic))
+        tests["too few modes"] = refused(lambda: Decomposition(64, size - 1, periodic))
+        tests["reach beyond a slab"] = refused(lambda: slabs.halo(mine, ny // size + 1))
+    return tests
+
+
+def main(path: str) -> None:
+    torch.set_num_threads(1)
+    results: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        for kind in ("walls", "periodic"):
+            world = Decomposition(64, 64, False)
+            for name, kept in slab_promises(kind == "periodic").items():
+                results[f"promise/{kind} {name}"] = np.array(not world.agree(not kept))
+        for name, flow in FLOWS.items():
+            results |= {f"{name}/{key}": f for key, f in (final_state(*flow) or {}).items()}
+    if world.is_root:
+        np.savez(path, ranks=world.size, **results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
