@@ -12,7 +12,7 @@ from torch import Tensor
 from closures.algebraic.invariants import safe_sqrt
 from solver.axis import FiniteVolumeAxis, NoSlip
 from solver.grid import Grid
-from solver.operators import DIM, Operators, inner
+from solver.operators import DIM, Operators, below, inner, mean
 from solver.velocity import Velocity
 
 
@@ -98,7 +98,8 @@ def _wall_integral(velocity: Velocity, axis: int, upper: bool) -> Tensor:
             continue
         line = operators.mean_mode(f)
         for other in operators.volume_axes:
-            line = line if other == axis else inner(line, other)
+            if other != axis:
+                line = mean(below(line, other), other) if other == component else inner(line, other)
         near = line.narrow(dim, line.shape[dim] - 2 if upper else 0, 2)
         gap = metric.spacing.narrow(dim, -1 if upper else 0, 1)
         slope = (near.narrow(dim, 1, 1) - near.narrow(dim, 0, 1)) / gap
