@@ -43,7 +43,9 @@ class FourierAxis:
 
     def __post_init__(self) -> None:
         if self.n < 1 or not self.length > 0:
-            raise CaseError(f"[grid] a Fourier axis needs n >= 1 and length > 0, got n = {self.n}, length = {self.length}")
+            raise CaseError(
+                f"[grid] a Fourier axis needs n >= 1 and length > 0, got n = {self.n}, length = {self.length}"
+            )
 
     @cached_property
     def highest_mode(self) -> int:
@@ -109,7 +111,9 @@ class FiniteVolumeAxis:
 
     def __post_init__(self) -> None:
         if len(self.faces) < 3 or not np.all(np.diff(self.faces) > 0):
-            raise CaseError("[grid] a finite-volume axis needs at least two cells and increasing face coordinates")
+            raise CaseError(
+                "[grid] a finite-volume axis needs at least two cells and increasing face coordinates"
+            )
         if isinstance(self.lower, Periodic) != isinstance(self.upper, Periodic):
             raise CaseError("[boundary] 'periodic' must be given on both ends of an axis")
 

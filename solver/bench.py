@@ -68,16 +68,22 @@ def fft_limit(operators: Operators) -> float:
     if isinstance(grid.y, FiniteVolumeAxis):
         matrix = torch.randn(grid.y.n, grid.y.n, dtype=operators.dtype, device=operators.device)
         cx, cy, cz = grid.coefficient_shape
-        field = torch.randn(2, cy, -(-cx // operators.decomposition.size), cz, dtype=operators.dtype, device=operators.device)
+        field = torch.randn(
+            2, cy, -(-cx // operators.decomposition.size), cz, dtype=operators.dtype, device=operators.device
+        )
         total += 2 * median_seconds(lambda: apply_matrix(matrix, field.transpose(1, 2), 1))
     return total
 
 
-def flow_simulation(shape: tuple[int, int, int], flow: str, device: str, dtype: torch.dtype, make_closure: Callable) -> Simulation:
+def flow_simulation(
+    shape: tuple[int, int, int], flow: str, device: str, dtype: torch.dtype, make_closure: Callable
+) -> Simulation:
     """The flow that is timed: a channel or a Taylor-Green box whose *points* are `shape` (2/3 rule)."""
     nx, ny, nz = shape
     if flow == "channel":
-        y: FiniteVolumeAxis | FourierAxis = FiniteVolumeAxis(stretched_faces(ny, 0.0, 2.0, 1.7), NoSlip(), NoSlip())
+        y: FiniteVolumeAxis | FourierAxis = FiniteVolumeAxis(
+            stretched_faces(ny, 0.0, 2.0, 1.7), NoSlip(), NoSlip()
+        )
         grid = Grid(FourierAxis(nx, 4 * np.pi, "2/3"), y, FourierAxis(nz, 4 * np.pi / 3, "2/3"))
     elif flow == "box":
         grid = Grid(*(FourierAxis(n, 2 * np.pi, "2/3") for n in shape))
@@ -86,7 +92,9 @@ def flow_simulation(shape: tuple[int, int, int], flow: str, device: str, dtype: 
     slabs = Decomposition(ny, grid.coefficient_shape[0], grid.y.periodic)
     operators = Operators(grid, slabs, choose_device(device), dtype)
     nu = 1 / 2800 if flow == "channel" else 1 / 1600
-    velocity = wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
+    velocity = (
+        wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
+    )
     forcing = MassFlux(operators, 1.0) if flow == "channel" else NoForcing()
     return Simulation(operators, velocity, nu, make_closure(grid, nu), forcing, StepControl(operators, 1.0))
 

@@ -14,8 +14,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from solver.axis import Axis, Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
+from solver.axis import (
+    Axis,
+    Boundary,
+    FiniteVolumeAxis,
+    FourierAxis,
+    FreeSlip,
+    NoSlip,
+    Periodic,
+    stretched_faces,
+)
 from solver.errors import CaseError
+from solver.explain import explain
 from solver.grid import Grid
 
 _MULTIPLE_OF_PI = re.compile(r"\s*([0-9.]*)\s*\*?\s*pi\s*(?:/\s*([0-9.]+))?\s*")
@@ -25,7 +35,7 @@ def _length(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     match = _MULTIPLE_OF_PI.fullmatch(value)
-    if match is None:
+    if match is None or float(match[2] or 1.0) == 0:
         raise ValueError("should be a number or a multiple of pi such as '4 pi' or '2 pi / 3'")
     return float(match[1] or 1.0) * np.pi / float(match[2] or 1.0)
 
@@ -129,7 +139,9 @@ class HeldShellsTable(Table):
     energies: tuple[float, ...] = Field(min_length=1, strict=False)
 
 
-ForcingTable = Annotated[NoForcingTable | MassFluxTable | PressureGradientTable | HeldShellsTable, Field(discriminator="kind")]
+ForcingTable = Annotated[
+    NoForcingTable | MassFluxTable | PressureGradientTable | HeldShellsTable, Field(discriminator="kind")
+]
 
 
 class FlowTable(Table):
@@ -149,6 +161,18 @@ class InitialTable(Table):
     spectrum: str | None = None
     thickness: float = Field(default=1.0, gt=0)
     run: str | None = None
+
+    @model_validator(mode="after")
+    def _knows_where_to_start(self) -> InitialTable:
+        if (self.kind == "run") != (self.run is not None):
+            raise ValueError(
+                "kind = 'run' and the key 'run' (a run folder or checkpoint) belong together"
+            )
+        if self.spectrum is not None and ".." in Path(self.spectrum).parts:
+            raise ValueError(
+                f"'spectrum' = '{self.spectrum}' should lie beside the case: copy it there"
+            )
+        return self
 
 
 class ClosureTable(BaseModel):
@@ -205,10 +229,23 @@ class ReferenceTable(Table):
     c_f: float | None = None
     re_tau: float | None = None
 
+    @model_validator(mode="after")
+    def _beside_the_case(self) -> ReferenceTable:
+        for key, value in self.paths.items():
+            if ".." in Path(value).parts:
+                raise ValueError(f"'{key}' = '{value}' should lie beside the case: copy the file there")
+        return self
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files given, as they are written in the case, by key."""
+        return {
+            key: value for key, value in self.model_dump().items() if isinstance(value, str) and key != "name"
+        }
+
     def files(self, folder: Path) -> dict[str, Path]:
         """The files given, by key."""
-        given = {key: value for key, value in self.model_dump().items() if isinstance(value, str) and key != "name"}
-        return {key: folder / value for key, value in given.items()}
+        return {key: folder / value for key, value in self.paths.items()}
 
 
 class RunTable(Table):
@@ -233,6 +270,22 @@ class Case(Table):
     reference: ReferenceTable | None = None
     run: RunTable = RunTable()
 
+    @model_validator(mode="after")
+    def _averages_before_the_end(self) -> Case:
+        start, end = self.statistics.start if self.statistics else 0.0, self.time.end
+        if start >= end:
+            raise ValueError(f"[statistics] start = {start:g} should be before [time] end = {end:g}")
+        return self
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """Every file beside the case that it names, by ``[table] key``."""
+        found = {
+            f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()
+        }
+        if self.initial.spectrum is not None:
+            found["[initial] spectrum"] = folder / self.initial.spectrum
+        return found
+
     def build_grid(self) -> Grid:
         """The grid it describes; raises CaseError for impossible ones."""
         return Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
@@ -248,21 +301,14 @@ def load_case(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Case, Path]:
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
     file = path / "case.toml" if path.is_dir() else path
-    if not file.is_file():
-        near = difflib.get_close_matches(path.name, [p.parent.name for p in Path("cases").glob("*/case.toml")], 1)
-        hint = f"; did you mean 'cases/{near[0]}'?" if near else "; give a folder that holds a case.toml"
-        raise CaseError(f"{file}: no such case file{hint}")
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None
+    data = _read(file, path.name)
     for override in overrides:
         _apply_override(data, override)
     case = parse_case(data, str(file))
-    if case.reference:
-        for key, reference in case.reference.files(file.parent).items():
-            if not reference.is_file():
-                raise CaseError(f"{file}: [reference] {key} = '{reference.name}': no such file beside the case; remove the key or add the file")
+    for key, needed in case.files(file.parent).items():
+        if not needed.is_file():
+            problem = f"{key} = '{needed.name}': no such file beside the case"
+            raise CaseError(f"{file}: {problem}; remove the key or add the file")
     return case, file.parent
 
 
@@ -271,7 +317,21 @@ def parse_case(data: dict[str, Any], source: str) -> Case:
     try:
         return Case.model_validate(data)
     except ValidationError as error:
-        raise CaseError(f"{source}: {_explain(error, data)}") from None
+        raise CaseError(f"{source}: {explain(error, Case, data)}") from None
+
+
+def _read(file: Path, name: str) -> dict[str, Any]:
+    """The mapping a TOML file holds; `name` is what the user called it."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        near = difflib.get_close_matches(name, [p.parent.name for p in Path("cases").glob("*/case.toml")], 1)
+        hint = f"; did you mean 'cases/{near[0]}'?" if near else "; give a folder that holds a case.toml"
+        raise CaseError(f"{file}: no such case file{hint}") from None
+    except OSError as error:
+        raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaseError(f"{file}: not valid TOML: {error}") from None
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
@@ -286,42 +346,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise CaseError(f"--set {override}: '{parent}' is a value, not a table")
+            raise CaseError(
+                f"--set {override}: '{parent}' is a value, not a table: nothing can follow it"
+            )
     data[last] = value
-
-
-def _explain(error: ValidationError, data: dict[str, Any]) -> str:
-    """The first problem as one line: place, what is wrong, remedy."""
-    problem = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
-    place = [str(p) for p in problem["loc"] if p not in ("fourier", "finite_volume") or problem["loc"][0] != "grid"]
-    place = [p for p in place if p in _keys(data) or p == place[-1]]
-    *tables, key = place
-    where = f"[{'.'.join(tables)}] " if tables else ""
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _known_keys(tables), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(_known_keys(tables))}"
-        return f"{where}unknown key '{key}'{hint}"
-    if problem["type"] == "missing":
-        return f"{where}missing key '{key}'"
-    if problem["type"].startswith("union_tag"):
-        return f"{where}{key}: {problem['msg'].replace('Input tag', 'kind').replace(' found using', ' of')}"
-    return f"{where}{key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
-
-
-def _keys(data: Any) -> set[str]:
-    if not isinstance(data, dict):
-        return set()
-    return set(data) | {key for value in data.values() for key in _keys(value)}
-
-
-def _known_keys(tables: list[str]) -> list[str]:
-    models: list[type[BaseModel]] = [Case]
-    for table in tables:
-        models = [m for model in models if table in model.model_fields for m in _models_of(model.model_fields[table].annotation)]
-    return sorted({key for model in models for key in model.model_fields})
-
-
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for part in getattr(annotation, "__args__", ()) for m in _models_of(part)]

@@ -16,7 +16,15 @@ from solver.hooks.statistics import INDEX
 
 ODD = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u"}
 PROFILE = ("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus", "tau_sgs", "nu_t_plus")
-BUDGET = ("production", "dissipation", "turbulent_transport", "viscous_diffusion", "pressure", "sgs", "residual")
+BUDGET = (
+    "production",
+    "dissipation",
+    "turbulent_transport",
+    "viscous_diffusion",
+    "pressure",
+    "sgs",
+    "residual",
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,16 @@ class ChannelProfiles:
         """``u_tau, bulk, re_tau, re_bulk (2 h U_b / nu), c_f, total stress residual``."""
         m = self.fold(means)
         u_tau, bulk = self.friction_velocity(m), self.bulk(m)
-        return np.array([
-            u_tau, bulk, u_tau * self.half_height / self.nu, 2 * self.half_height * bulk / self.nu,
-            2 * u_tau**2 / bulk**2, self.stress_residual(means, u_tau),
-        ])
+        return np.array(
+            [
+                u_tau,
+                bulk,
+                u_tau * self.half_height / self.nu,
+                2 * self.half_height * bulk / self.nu,
+                2 * u_tau**2 / bulk**2,
+                self.stress_residual(means, u_tau),
+            ]
+        )
 
     def stress_residual(self, means: Array, u_tau: float) -> float:
         """max over faces of ``|-<flux_xy> + nu dU/dy - u_tau^2 (1 - y/h)| / u_tau^2``; the flux holds uv and tau_sgs."""
@@ -111,7 +125,9 @@ class ChannelProfiles:
         transport = -0.5 * self._slope(third, odd=True, at_wall=0.0)
         diffusion = self.nu * self._curvature(energy)
         pressure = -self._slope(m["pv"] - m["p"] * m["v"], odd=True, at_wall=0.0)
-        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._slope(m["tau_u"] - u * m["tau_xy"], odd=True, at_wall=0.0)
+        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._slope(
+            m["tau_u"] - u * m["tau_xy"], odd=True, at_wall=0.0
+        )
         rows = [production, dissipation, transport, diffusion, pressure, sgs]
         return np.stack([*rows, sum(rows)]) / (self.friction_velocity(m) ** 4 / self.nu)
 

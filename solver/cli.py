@@ -19,11 +19,15 @@ from solver import __version__, parallel
 from solver.errors import CaseError, SolverError
 from solver.machine import describe, prepare_process
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts learned closures.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts learned closures."
+)
 log = logging.getLogger("solver")
 
 CasePath = Annotated[Path, typer.Argument(help="case folder or TOML file")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")
+]
 Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see `solver closures`")]
 
 
@@ -60,7 +64,9 @@ def run(
     """Run a case and compare it with its reference."""
     from solver import app as application
 
-    raise typer.Exit(application.run(load(case, closure, device, sets), out, steps, restart, quiet, console()))
+    raise typer.Exit(
+        application.run(load(case, closure, device, sets), out, steps, restart, quiet, console())
+    )
 
 
 @app.command()
@@ -80,7 +86,10 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
     table.add_row("memory a rank", f"{found['memory_mib']:.0f} MiB")
     table.add_row("seconds a step (not fused)", f"{found['seconds_per_step']:.4f}")
-    table.add_row("steps to the end", f"about {steps}, {steps * float(str(found['seconds_per_step'])) / 60:.0f} min or less")
+    table.add_row(
+        "steps to the end",
+        f"about {steps}, {steps * float(str(found['seconds_per_step'])) / 60:.0f} min or less",
+    )
     console().print(table)
 
 
@@ -106,18 +115,24 @@ def bench(
         nx, ny, nz = (int(n) for n in grid.split("x"))
         precision = {"float64": torch.float64, "float32": torch.float32}[dtype]
     except (ValueError, KeyError):
-        raise CaseError(f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32") from None
+        raise CaseError(
+            f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32"
+        ) from None
     fusion.enable(fuse and fusion.compiler_available())
-    simulation = flow_simulation((nx, ny, nz), flow, device, precision, lambda g, nu: create(closure, grid=g, nu=nu, options={}))
+    simulation = flow_simulation(
+        (nx, ny, nz), flow, device, precision, lambda g, nu: create(closure, grid=g, nu=nu, options={})
+    )
     record = {"flow": flow} | measure(simulation, steps)
     out = console()
     if parallel.is_root() and json_file:
         records = json.loads(json_file.read_text()) if json_file.exists() else []
         json_file.write_text(json.dumps([*records, record], indent=1) + "\n")
-    table = Table(title=f"{flow} {grid}, {record['closure']}, {dtype}, {record['ranks']} rank(s), {record['device']}")
+    table = Table(
+        title=f"{flow} {grid}, {record['closure']}, {dtype}, {record['ranks']} rank(s), {record['device']}"
+    )
     table.add_column("part")
     table.add_column("ms a step", justify="right")
-    for name, milliseconds in dict(record["milliseconds"]).items():  # type: ignore[call-overload]
+    for name, milliseconds in dict(record["milliseconds"]).items():
         table.add_row(name, f"{milliseconds:.2f}")
     table.add_section()
     table.add_row("whole step", f"{1e3 * float(str(record['seconds_per_step'])):.2f}")
@@ -152,7 +167,9 @@ def references(folder: Path) -> dict[str, Path]:
     from solver.case import load_case
 
     if not (folder / "provenance.json").is_file():
-        raise CaseError(f"{folder}: no run folder (it has no provenance.json): give a folder made by `solver run`")
+        raise CaseError(
+            f"{folder}: no run folder (it has no provenance.json): give a folder made by `solver run`"
+        )
     case, _ = load_case(folder)
     return case.reference.files(folder) if case.reference else {}
 
@@ -177,12 +194,18 @@ def view(
 
     references(folder)
     path = figures.view(folder, out, interactive)
-    console().print(str(path) if path else f"{folder}: no snapshot to draw: set [output] snapshot in the case")
+    console().print(
+        str(path) if path else f"{folder}: no snapshot to draw: set [output] snapshot in the case"
+    )
 
 
 def main() -> None:
     """Entry point: one line for deliberate errors, every rank ends with the same code."""
-    logging.basicConfig(level=logging.INFO if parallel.is_root() else logging.CRITICAL, format="%(message)s", handlers=[RichHandler(show_path=False, show_time=False, console=Console(stderr=True))])
+    logging.basicConfig(
+        level=logging.INFO if parallel.is_root() else logging.CRITICAL,
+        format="%(message)s",
+        handlers=[RichHandler(show_path=False, show_time=False, console=Console(stderr=True))],
+    )
     prepare_process()
     try:
         app(standalone_mode=False)

@@ -47,7 +47,7 @@ def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
     column = operators.mean_mode(u)
     weight = torch.ones_like(column)
     for axis in operators.volume_axes:
-        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length  # type: ignore[union-attr]
+        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length
     return operators.decomposition.sum((column * weight).sum())
 
 
@@ -80,7 +80,7 @@ class MassFlux(NoForcing):
         self._span = 1.0
 
     @property
-    def mean_acceleration(self) -> float:  # type: ignore[override]
+    def mean_acceleration(self) -> float:
         """Pressure gradient of the last stage."""
         return float(self._deficit) / self._span
 
@@ -102,13 +102,18 @@ class HeldShells(NoForcing):
         self.operators, self.energies = operators, energies
         base = 2 * torch.pi / operators.grid.x.length
         k = operators.squared_wavenumber.sqrt() / base
-        self.shells = [torch.nonzero((k >= s - 0.5) & (k < s + 0.5), as_tuple=True) for s in range(1, len(energies) + 1)]
+        self.shells = [
+            torch.nonzero((k >= s - 0.5) & (k < s + 0.5), as_tuple=True) for s in range(1, len(energies) + 1)
+        ]
         self.weights = [operators.mode_weight.expand_as(k)[index] for index in self.shells]
 
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with each held shell rescaled to its energy."""
         for index, weight, target in zip(self.shells, self.weights, self.energies, strict=True):
-            energy = sum((0.5 * (c[:, index[0], index[1], index[2]] ** 2 * weight).sum() for c in velocity), torch.zeros(()))
+            energy = sum(
+                (0.5 * (c[:, index[0], index[1], index[2]] ** 2 * weight).sum() for c in velocity),
+                torch.zeros(()),
+            )
             energy = self.operators.decomposition.sum(torch.as_tensor(energy))
             scale = torch.where(energy > 0, (target / energy.clamp_min(1e-300)).sqrt(), 1.0)
             for c in velocity:

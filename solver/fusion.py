@@ -36,7 +36,9 @@ def _private_copy(function: Callable[..., Any], owner: object) -> Callable[..., 
     """`function` bound to `owner` with a code object of its own: torch.compile keeps its cache by code object."""
     assert isinstance(function, types.FunctionType)
     code = function.__code__.replace()
-    copy = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    copy = types.FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
     return types.MethodType(copy, owner)
 
 

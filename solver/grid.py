@@ -21,9 +21,13 @@ class Grid:
     def __post_init__(self) -> None:
         kinds = [axis.is_fourier for axis in self.axes]
         if kinds[1] and not (kinds[0] and kinds[2]):
-            raise CaseError("[grid] y can be a Fourier axis only where x and z are: make x and z 'fourier' too, or y 'finite_volume'")
+            raise CaseError(
+                "[grid] y can be a Fourier axis only where x and z are: make x and z 'fourier' too, or y 'finite_volume'"
+            )
         if kinds == [False, False, True] and self.z.points > 1:
-            raise CaseError("[grid] z can be a Fourier axis only where x is one (or z has a single point): swap x and z")
+            raise CaseError(
+                "[grid] z can be a Fourier axis only where x is one (or z has a single point): swap x and z"
+            )
 
     @property
     def axes(self) -> tuple[Axis, Axis, Axis]:
@@ -57,7 +61,12 @@ class Grid:
     def is_channel(self) -> bool:
         """Fourier in x and z between two resting or moving walls in y."""
         y = self.y
-        return self.x.is_fourier and self.z.is_fourier and isinstance(y, FiniteVolumeAxis) and isinstance(y.lower, NoSlip)
+        return (
+            self.x.is_fourier
+            and self.z.is_fourier
+            and isinstance(y, FiniteVolumeAxis)
+            and isinstance(y.lower, NoSlip)
+        )
 
     @property
     def is_box(self) -> bool:
@@ -65,10 +74,28 @@ class Grid:
         return self.y.is_fourier
 
     @property
+    def fourier_axes(self) -> dict[int, FourierAxis]:
+        """The Fourier axes by direction."""
+        return {d: axis for d, axis in enumerate(self.axes) if isinstance(axis, FourierAxis)}
+
+    @property
+    def volume_axes(self) -> dict[int, FiniteVolumeAxis]:
+        """The finite-volume axes by direction."""
+        return {d: axis for d, axis in enumerate(self.axes) if isinstance(axis, FiniteVolumeAxis)}
+
+    @property
+    def half_axis(self) -> int:
+        """The Fourier direction whose spectrum is stored as a half: z where x and z are both Fourier, else x."""
+        return 2 if self.x.is_fourier and self.z.is_fourier else 0
+
+    @property
+    def wavenumbers(self) -> dict[int, Array]:
+        """Wavenumbers along the Fourier directions of a global coefficient field."""
+        return {d: axis.wavenumbers(half=d == self.half_axis) for d, axis in self.fourier_axes.items()}
+
+    @property
     def coefficient_shape(self) -> tuple[int, int, int]:
         """Global shape of a coefficient field, without the leading parts."""
-        half = 2 if self.x.is_fourier and self.z.is_fourier else 0
-        shape = [
-            len(axis.wavenumbers(half=d == half)) if isinstance(axis, FourierAxis) else axis.points for d, axis in enumerate(self.axes)
-        ]
-        return shape[0], shape[1], shape[2]
+        modes = {d: len(k) for d, k in self.wavenumbers.items()}
+        nx, ny, nz = (modes.get(d, axis.points) for d, axis in enumerate(self.axes))
+        return nx, ny, nz

@@ -60,7 +60,9 @@ def friction_velocity(bulk: float, half_height: float, nu: float) -> float:
 
 def law_of_the_wall(y_plus: Tensor) -> Tensor:
     """Reichardt (1951): ``u+`` from the wall to the log layer."""
-    return torch.log1p(0.4 * y_plus) / 0.4 + 7.8 * (1 - torch.exp(-y_plus / 11) - y_plus / 11 * torch.exp(-y_plus / 3))
+    return torch.log1p(0.4 * y_plus) / 0.4 + 7.8 * (
+        1 - torch.exp(-y_plus / 11) - y_plus / 11 * torch.exp(-y_plus / 3)
+    )
 
 
 def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: float, seed: int) -> Components:
@@ -72,13 +74,15 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
     grid = operators.grid
     walls = [axis for axis in (1, 2) if axis in operators.volume_axes]
     if 1 not in walls or grid.y.periodic or not grid.x.is_fourier:
-        raise CaseError("[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here")
+        raise CaseError(
+            "[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here"
+        )
     half = 0.5 * grid.y.length
     u_tau = friction_velocity(bulk, half, nu)
 
     def between(values: Tensor, axis: int) -> Tensor:
         line = grid.axes[axis]
-        return (values - line.faces[0]) / line.length  # type: ignore[union-attr]
+        return (values - line.faces[0]) / line.length
 
     def mean_profile(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         shape = 1.0 + 0.0 * x
@@ -86,13 +90,19 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
             if axis in walls:
                 xi = between(value, axis)
                 distance = torch.minimum(xi, 1 - xi) * grid.axes[axis].length
-                shape = shape * law_of_the_wall(distance * (u_tau / nu)) / law_of_the_wall(torch.tensor(half * u_tau / nu))
+                shape = (
+                    shape
+                    * law_of_the_wall(distance * (u_tau / nu))
+                    / law_of_the_wall(torch.tensor(half * u_tau / nu))
+                )
         return 1.15 * bulk * shape
 
     rng = np.random.default_rng(seed)
 
     def perturbation() -> Function:
-        modes = [(mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)]
+        modes = [
+            (mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)
+        ]
         scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(walls) / len(modes)) / np.sqrt(2)
 
         def evaluate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -111,7 +121,9 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
         return evaluate
 
     noise_u, noise_v, noise_w = perturbation(), perturbation(), perturbation()
-    return from_functions(operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w))
+    return from_functions(
+        operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w)
+    )
 
 
 def shear_layers(operators: Operators, thickness: float, amplitude: float, seed: int) -> Components:
@@ -135,25 +147,38 @@ def shear_layers(operators: Operators, thickness: float, amplitude: float, seed:
             lambda x, y, z: 0.0 * (x + y + z),
         ),
     )
-    perturbed = [m + operators.to_coefficients(operators.to_physical(c) * window) for m, c in zip(mean, noise, strict=True)]
+    perturbed = [
+        m + operators.to_coefficients(operators.to_physical(c) * window)
+        for m, c in zip(mean, noise, strict=True)
+    ]
     return perturbed[0], perturbed[1], perturbed[2]
 
 
 def isotropic(
-    operators: Operators, energy: float, peak_wavenumber: float, table: tuple[np.ndarray, np.ndarray] | None, seed: int
+    operators: Operators,
+    energy: float,
+    peak_wavenumber: float,
+    table: tuple[np.ndarray, np.ndarray] | None,
+    seed: int,
 ) -> Components:
     """Random solenoidal field in a periodic box whose shell spectrum is exact.
 
     ``E(k) ~ k^4 exp(-2 (k / k_p)^2)`` scaled to the kinetic energy `energy`, or a table (k, E) as it stands.
     """
     if not operators.grid.is_box:
-        raise CaseError("[initial] kind = 'isotropic' needs Fourier axes in x, y and z: set kind = 'fourier' in [grid.y]")
+        raise CaseError(
+            "[initial] kind = 'isotropic' needs Fourier axes in x, y and z: set kind = 'fourier' in [grid.y]"
+        )
     noise = _shellwise_noise(operators, seed)
-    fields = [operators.to_coefficients(operators.to_physical(c)) for c in noise]  # makes them conjugate-symmetric
+    fields = [
+        operators.to_coefficients(operators.to_physical(c)) for c in noise
+    ]  # makes them conjugate-symmetric
     k_squared = operators.squared_wavenumber
-    longitudinal = sum((k * f for k, f in zip(operators.wavenumber, fields, strict=True)), start=operators.tensor(0.0))
+    longitudinal = sum(
+        (k * f for k, f in zip(operators.wavenumber.values(), fields, strict=True)), start=operators.tensor(0.0)
+    )
     safe = torch.where(k_squared > 0, k_squared, 1.0)
-    fields = [f - k * longitudinal / safe for k, f in zip(operators.wavenumber, fields, strict=True)]
+    fields = [f - k * longitudinal / safe for k, f in zip(operators.wavenumber.values(), fields, strict=True)]
     base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
     shell = torch.round(k_squared.sqrt() / base).long()
     held = shell_energies(operators, (fields[0], fields[1], fields[2]), shell)
@@ -162,14 +187,27 @@ def isotropic(
         target = k**4 * np.exp(-2 * (k / peak_wavenumber) ** 2)
         target *= energy / target.sum()
     else:
-        target = np.exp(np.interp(np.log(np.maximum(k, 1e-30)), np.log(table[0]), np.log(table[1]), left=-np.inf, right=-np.inf)) * base
+        target = (
+            np.exp(
+                np.interp(
+                    np.log(np.maximum(k, 1e-30)),
+                    np.log(table[0]),
+                    np.log(table[1]),
+                    left=-np.inf,
+                    right=-np.inf,
+                )
+            )
+            * base
+        )
     scale = operators.tensor(np.sqrt(np.divide(target, held, out=np.zeros_like(target), where=held > 0)))
     return fields[0] * scale[shell], fields[1] * scale[shell], fields[2] * scale[shell]
 
 
 def shell_energies(operators: Operators, velocity: Components, shell: Tensor) -> np.ndarray:
     """Kinetic energy in each integer wavenumber shell, over all ranks."""
-    density = 0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
+    density = (
+        0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
+    )
     count = int(operators.decomposition.max(shell.max().double())) + 1
     energies = torch.zeros(count, dtype=operators.dtype, device=operators.device)
     energies.index_add_(0, shell.reshape(-1), density.expand(shell.shape).reshape(-1))
@@ -178,14 +216,14 @@ def shell_energies(operators: Operators, velocity: Components, shell: Tensor) ->
 
 def _shellwise_noise(operators: Operators, seed: int) -> Components:
     """White noise on the modes, drawn outwards from mode 0 so that it does not depend on the resolution."""
-    indices = [
-        np.rint(axis.wavenumbers(half=d == 2) * axis.length / (2 * np.pi)).astype(int)  # type: ignore[union-attr]
-        for d, axis in enumerate(operators.grid.axes)
-    ]
+    axes = operators.grid.fourier_axes
+    indices = [np.rint(k * axes[d].length / (2 * np.pi)).astype(int) for d, k in operators.grid.wavenumbers.items()]
     kx, ky, kz = (a.ravel() for a in np.meshgrid(*indices, indexing="ij"))
     order = np.lexsort((kz, ky, kx, np.maximum(np.maximum(np.abs(kx), np.abs(ky)), kz)))
     noise = np.empty((len(order), 6))
     noise[order] = np.random.default_rng(seed).standard_normal((len(order), 6))
     noise = noise.reshape(*operators.grid.coefficient_shape, 3, 2)
-    fields = [operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)]
+    fields = [
+        operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)
+    ]
     return fields[0], fields[1], fields[2]

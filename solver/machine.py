@@ -45,7 +45,11 @@ def describe() -> dict[str, str]:
         from petsc4py import PETSc
 
         petsc = ".".join(map(str, PETSc.Sys.getVersion()))
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     return {
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "MPI": f"{parallel.library_version()} (mpirun: {shutil.which('mpirun') or 'not found'})",
@@ -53,7 +57,9 @@ def describe() -> dict[str, str]:
         "threads a rank": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "GPU": ", ".join(gpus) or "none visible to torch",
-        "fused kernels": "yes" if fusion.compiler_available() else "no C++ compiler found: plain torch is used",
+        "fused kernels": "yes"
+        if fusion.compiler_available()
+        else "no C++ compiler found: plain torch is used",
         "PETSc": petsc,
         "3-D pictures": "yes" if importlib.util.find_spec("pyvista") else "no: pip install pyvista",
     }

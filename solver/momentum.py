@@ -78,11 +78,15 @@ class Momentum:
         )
 
     @fused
-    def _eddy_viscosity_fluxes(self, velocity: Components, spectral: Derivatives, nu_t: Tensor) -> list[Tensor]:
+    def _eddy_viscosity_fluxes(
+        self, velocity: Components, spectral: Derivatives, nu_t: Tensor
+    ) -> list[Tensor]:
         strain = self.strain
 
         def shear(i: int, j: int) -> Tensor:
-            twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(velocity, spectral, i, j)
+            twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(
+                velocity, spectral, i, j
+            )
             return self._advected(velocity, i, j) - self._to_edge(nu_t, i, j) * twice_s_ij
 
         def normal(i: int, along: int) -> Tensor:
@@ -95,10 +99,14 @@ class Momentum:
     def _stress_fluxes(self, velocity: Components, tau: list[Tensor]) -> list[Tensor]:
         return self._assemble(
             lambda i, along: self._square(velocity, i, along) + self._at_centre(tau[i], along),
-            lambda i, j: self._advected(velocity, i, j) + self._to_edge(tau[STRESS_INDEX[min(i, j), max(i, j)]], i, j),
+            lambda i, j: (
+                self._advected(velocity, i, j) + self._to_edge(tau[STRESS_INDEX[min(i, j), max(i, j)]], i, j)
+            ),
         )
 
-    def _assemble(self, normal: Callable[[int, int], Tensor], shear: Callable[[int, int], Tensor]) -> list[Tensor]:
+    def _assemble(
+        self, normal: Callable[[int, int], Tensor], shear: Callable[[int, int], Tensor]
+    ) -> list[Tensor]:
         def flux(i: int, j: int) -> Tensor:
             if i != j:
                 return shear(i, j)
@@ -123,7 +131,7 @@ class Momentum:
             if axis == j:
                 transported, advecting = mean(transported, axis), below(advecting, axis)
             elif axis == i:
-                share = self.operators.metric[axis].weight_below  # type: ignore[union-attr]
+                share = self.operators.metric[axis].weight_below
                 lower, upper = inner(advecting, axis), above(above(advecting, axis), axis)
                 transported, advecting = inner(transported, axis), share * lower + (1.0 - share) * upper
             else:
@@ -181,7 +189,7 @@ class Momentum:
         if j not in self.volume_axes:
             return self.operators.derivative(flux, j)
         metric = self.operators.metric[j]
-        return difference(flux, j) / (above(metric.spacing, j) if i == j else metric.width)  # type: ignore[union-attr]
+        return difference(flux, j) / (above(metric.spacing, j) if i == j else metric.width)
 
     def laplacian(self, f: Tensor, component: int) -> Tensor:
         """``lap u_i`` of padded coefficients, without ghosts."""
@@ -195,10 +203,10 @@ class Momentum:
                 line = line if other == axis else inner(line, other)
             metric = self.operators.metric[axis]
             if component == axis:
-                slope = difference(line, axis) / above(metric.padded_width, axis)  # type: ignore[union-attr]
-                total = total + difference(slope, axis) / above(metric.spacing, axis)  # type: ignore[union-attr]
+                slope = difference(line, axis) / above(metric.padded_width, axis)
+                total = total + difference(slope, axis) / above(metric.spacing, axis)
             else:
-                total = total + difference(difference(line, axis) / metric.spacing, axis) / metric.width  # type: ignore[union-attr]
+                total = total + difference(difference(line, axis) / metric.spacing, axis) / metric.width
         return total
 
     def _force(self, force: Components) -> Components:

@@ -19,7 +19,7 @@ from solver.fusion import fused
 from solver.grid import Grid
 from solver.parallel import Decomposition
 from solver.timers import Timers
-from solver.transform import Transform, coefficient_modes
+from solver.transform import Transform
 
 Components = tuple[Tensor, Tensor, Tensor]
 DIM = (-3, -2, -1)
@@ -80,20 +80,23 @@ class Operators:
     device, dtype : where the fields live and their precision.
     """
 
-    def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.grid, self.decomposition = grid, decomposition
         self.device, self.dtype = device, dtype
         self.timers = Timers(device)
         self.transform = Transform(grid, decomposition)
-        self.volume_axes = tuple(d for d in range(3) if not grid.axes[d].is_fourier)
-        modes = list(coefficient_modes(grid))
-        if grid.y.is_fourier:
-            modes[0] = modes[0][decomposition.modes]
-        self.wavenumber = tuple(None if k is None else self.along(k, d) for d, k in enumerate(modes))
+        self.volume_axes = tuple(grid.volume_axes)
+        self.wavenumber = {d: self.along(self._local_modes(k, d), d) for d, k in grid.wavenumbers.items()}
         sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
-        self.rotation = tuple(None if k is None else sign * k for k in self.wavenumber)
-        self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber if k is not None), start=self.tensor(np.zeros((1, 1, 1)))))
-        self.metric = tuple(self._metric(d) if d in self.volume_axes else None for d in range(3))
+        self.rotation = {d: sign * k for d, k in self.wavenumber.items()}
+        start = self.tensor(np.zeros((1, 1, 1)))
+        self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber.values()), start=start))
+        self.metric = {d: self._metric(d, line) for d, line in grid.volume_axes.items()}
+
+    def _local_modes(self, k: np.ndarray, axis: int) -> np.ndarray:
+        return k[self.decomposition.modes] if axis == 0 and self.grid.y.is_fourier else k
 
     def tensor(self, values: object) -> Tensor:
         """A tensor of this run's precision on its device."""
@@ -126,9 +129,7 @@ class Operators:
         planes = self.decomposition.planes
         return values[planes.start : planes.stop + extra]
 
-    def _metric(self, axis: int) -> Metric:
-        line = self.grid.axes[axis]
-        assert isinstance(line, FiniteVolumeAxis)
+    def _metric(self, axis: int, line: FiniteVolumeAxis) -> Metric:
         padded = line.padded_width
         weight = padded[1:-1] / (padded[1:-1] + padded[2:])
         return Metric(
@@ -148,28 +149,28 @@ class Operators:
         """Local x, y, z of the points where a velocity component lives (None: cell centres), shaped to broadcast."""
         result = []
         for axis, line in enumerate(self.grid.axes):
-            values = line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
+            values = (
+                line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
+            )
             result.append(self.along(self.local(values, axis), axis))
         return result[0], result[1], result[2]
 
     @cached_property
     def mode_weight(self) -> Tensor:
         """Weights that make a sum over coefficients the volume mean of a product (Parseval)."""
-        half = 2 if self.grid.z.is_fourier and self.grid.x.is_fourier else 0
-        k = self.wavenumber[half]
         weight = torch.ones((1, 1, 1), dtype=self.dtype, device=self.device)
-        if self.grid.x.is_fourier and k is not None:
-            weight = torch.where(k > 0, 2.0, 1.0).to(self.dtype)
+        if self.grid.x.is_fourier:
+            weight = torch.where(self.wavenumber[self.grid.half_axis] > 0, 2.0, 1.0).to(self.dtype)
         for axis in self.volume_axes:
-            weight = weight * self.metric[axis].width / self.grid.axes[axis].length  # type: ignore[union-attr]
+            weight = weight * self.metric[axis].width / self.grid.axes[axis].length
         return weight
 
     def inner_product(self, a: Tensor, b: Tensor, component: int | None = None) -> Tensor:
         """Volume mean of the product of two coefficient fields living at centres (None) or where a component lives."""
         weight = self.mode_weight
         if component in self.volume_axes:
-            metric = self.metric[component]  # type: ignore[index]
-            weight = weight / metric.width * above(metric.spacing, component)  # type: ignore[union-attr, arg-type]
+            metric = self.metric[component]
+            weight = weight / metric.width * above(metric.spacing, component)
         return self.decomposition.sum((a * b * weight).sum())
 
     # -- boundaries ---------------------------------------------------------------------------------------------
@@ -186,9 +187,9 @@ class Operators:
         lower, upper = self._neighbours(f, axis)
         size = f.shape[DIM[axis]]
         if lower is None:
-            lower = self._ghost(f.narrow(DIM[axis], 0, 1), component, axis, line.lower)  # type: ignore[union-attr]
+            lower = self._ghost(f.narrow(DIM[axis], 0, 1), component, axis, line.lower)
         if upper is None:
-            upper = self._ghost(f.narrow(DIM[axis], size - 1, 1), component, axis, line.upper)  # type: ignore[union-attr]
+            upper = self._ghost(f.narrow(DIM[axis], size - 1, 1), component, axis, line.upper)
         return join([lower, f, upper], axis)
 
     def _ghost(self, edge: Tensor, component: int, axis: int, boundary: object) -> Tensor:
@@ -219,10 +220,10 @@ class Operators:
             lower, upper = self._neighbours(f, axis)
             size = f.shape[DIM[axis]]
             if lower is None:
-                factor = at_wall if isinstance(line.lower, NoSlip) else 1.0  # type: ignore[union-attr]
+                factor = at_wall if isinstance(line.lower, NoSlip) else 1.0
                 lower = factor * f.narrow(DIM[axis], 0, 1)
             if upper is None:
-                factor = at_wall if isinstance(line.upper, NoSlip) else 1.0  # type: ignore[union-attr]
+                factor = at_wall if isinstance(line.upper, NoSlip) else 1.0
                 upper = factor * f.narrow(DIM[axis], size - 1, 1)
             f = join([lower, f, upper], axis)
         return f
@@ -249,7 +250,7 @@ class Operators:
 
     def derivative(self, f: Tensor, axis: int) -> Tensor:
         """d/dx_axis of coefficients along a Fourier axis: i k f on (re, im) parts."""
-        return self.rotation[axis] * f.flip(-4)  # type: ignore[operator]
+        return self.rotation[axis] * f.flip(-4)
 
     def divergence(self, velocity: Components) -> Tensor:
         """Divergence at centres of unpadded velocity coefficients."""
@@ -264,7 +265,9 @@ class Operators:
     @fused
     def _divergence(self, *velocity: Tensor) -> Tensor:
         terms = [
-            difference(velocity[d], d) / self.metric[d].width if d in self.volume_axes else self.derivative(velocity[d], d)  # type: ignore[union-attr]
+            difference(velocity[d], d) / self.metric[d].width
+            if d in self.volume_axes
+            else self.derivative(velocity[d], d)
             for d in range(3)
         ]
         return terms[0] + terms[1] + terms[2]
@@ -286,7 +289,7 @@ class Operators:
     def _subtract_gradient(self, u: Tensor, v: Tensor, w: Tensor, *potential: Tensor) -> Components:
         def gradient(d: int) -> Tensor:
             if d in self.volume_axes:
-                return difference(potential[d], d) / above(self.metric[d].spacing, d)  # type: ignore[union-attr]
+                return difference(potential[d], d) / above(self.metric[d].spacing, d)
             return self.derivative(potential[d], d)
 
         return u - gradient(0), v - gradient(1), w - gradient(2)

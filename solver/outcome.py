@@ -71,7 +71,9 @@ class Outcome:
             "guard_interventions": int(guard),
         }
 
-    def write(self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]) -> None:
+    def write(
+        self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]
+    ) -> None:
         """Write every table and the summary."""
         if series.latest:
             self.summary["max_divergence"] = series.worst_divergence
@@ -128,11 +130,17 @@ class Outcome:
             return
         target = ChannelReference(read_reference(self.folder / reference.profiles))
         for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
-            value, width = means.estimate(lambda m, units=units: errors(channel, target, m, units))  # type: ignore[misc]
-            self.summary[key] = {"reference": reference.name} | dict(zip(ERRORS, map(float, value), strict=True))
+            value, width = means.estimate(lambda m, units=units: errors(channel, target, m, units))
+            self.summary[key] = {"reference": reference.name} | dict(
+                zip(ERRORS, map(float, value), strict=True)
+            )
             if units == "bulk":
                 self.summary["ci95"] |= dict(zip(ERRORS, map(float, width), strict=True))
-        self.summary["reference_values"] = {"re_tau": target.re_tau, "c_f": target.c_f, "bulk_plus": target.bulk}
+        self.summary["reference_values"] = {
+            "re_tau": target.re_tau,
+            "c_f": target.c_f,
+            "bulk_plus": target.bulk,
+        }
 
     def _write_raw(self, folder: Path, means: BatchMeans) -> None:
         import h5py
@@ -164,9 +172,18 @@ class Outcome:
         i, j, k = grid.x.points // 2, grid.y.points // 2, grid.z.points // 2
         on_x, on_y = (u[i, :, k] + u[i - 1, :, k]) / 2, (v[:, j, k] + v[:, j - 1, k]) / 2
         length = max(len(on_x), len(on_y))
-        pad = [np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan) for a in (grid.y.centres, on_x, grid.x.centres, on_y)]
-        write_table(folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True)))
-        self.summary["extrema"] = {"u_min": float(on_x.min()), "v_min": float(on_y.min()), "v_max": float(on_y.max())}
+        pad = [
+            np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan)
+            for a in (grid.y.centres, on_x, grid.x.centres, on_y)
+        ]
+        write_table(
+            folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True))
+        )
+        self.summary["extrema"] = {
+            "u_min": float(on_x.min()),
+            "v_min": float(on_y.min()),
+            "v_max": float(on_y.max()),
+        }
 
     def show(self, folder: Path, console: Console) -> None:
         """Print the comparison and where everything is."""
@@ -193,8 +210,29 @@ def comparison_table(summary: dict[str, Any]) -> Table:
 
     table.add_row("Re_tau", f"{summary['re_tau']:.1f}", width("re_tau"), f"{reference['re_tau']:.1f}", "", "")
     error = summary["errors"]["c_f"]
-    table.add_row("C_f x 1000", f"{1e3 * summary['c_f']:.3f}", "", f"{1e3 * reference['c_f']:.3f}", f"{100 * error:.2f} %", "")
+    table.add_row(
+        "C_f x 1000",
+        f"{1e3 * summary['c_f']:.3f}",
+        "",
+        f"{1e3 * reference['c_f']:.3f}",
+        f"{100 * error:.2f} %",
+        "",
+    )
     for key, label in (("u_mean", "U"), ("u_rms", "u'"), ("v_rms", "v'"), ("w_rms", "w'"), ("uv", "-uv")):
-        table.add_row(label, "", width(key, 100, ".2f") + " %", "", f"{100 * summary['errors'][key]:.2f} %", f"{100 * summary['errors_plus'][key]:.2f} %")
-    table.add_row("total stress residual", f"{100 * summary['total_stress_residual']:.2f} %", width("total_stress_residual", 100, ".2f") + " %", "", "", "")
+        table.add_row(
+            label,
+            "",
+            width(key, 100, ".2f") + " %",
+            "",
+            f"{100 * summary['errors'][key]:.2f} %",
+            f"{100 * summary['errors_plus'][key]:.2f} %",
+        )
+    table.add_row(
+        "total stress residual",
+        f"{100 * summary['total_stress_residual']:.2f} %",
+        width("total_stress_residual", 100, ".2f") + " %",
+        "",
+        "",
+        "",
+    )
     return table

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import datetime
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,12 +23,12 @@ import numpy as np
 
 from solver import __version__
 from solver.case import Case
-from solver.errors import RunFolderError
+from solver.errors import CaseError, RunFolderError
 
 log = logging.getLogger("solver")
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, then rename.
 
     Raises
@@ -40,13 +43,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise RunFolderError(f"{path}: cannot be written ({error}): free space or choose another folder with --out") from None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = str(error).partition("\n")[0]
+        raise RunFolderError(
+            f"{path}: cannot be written ({reason}): free space or choose another folder with --out"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically; numbers that are not finite become null."""
-    write_atomically(path, lambda p: p.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"))
+    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -66,15 +78,30 @@ def write_table(path: Path, columns: Mapping[str, Iterable[Any]]) -> None:
         with target.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(columns)
-            table.writerows([[f"{x:.10g}" if isinstance(x, float) else x for x in row] for row in zip(*columns.values(), strict=True)])
+            table.writerows(
+                [
+                    [f"{x:.10g}" if isinstance(x, float) else x for x in row]
+                    for row in zip(*columns.values(), strict=True)
+                ]
+            )
 
     write_atomically(path, write)
 
 
 def read_reference(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a reference table: comment lines start with '#', the next names the columns, empty cells are NaN."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    table = np.genfromtxt(lines, delimiter=",", names=True, dtype=float)
+    """Columns of a table: comment lines start with '#', the next names the columns, empty cells are NaN.
+
+    Raises
+    ------
+    CaseError : it cannot be read, or its rows differ in length.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        table = np.genfromtxt(lines, delimiter=",", names=True, dtype=float)
+    except (OSError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CaseError(f"{path}: no table of comma-separated columns ({reason}): repair the file") from None
     return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
 
 
@@ -100,7 +127,9 @@ def prepare(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be written ({error.strerror}): choose another folder with --out") from None
+        raise RunFolderError(
+            f"{folder}: cannot be written ({error.strerror}): choose another folder with --out"
+        ) from None
 
 
 def provenance(case: Case, ranks: int, threads: int, device: str, command: str) -> dict[str, Any]:
@@ -130,8 +159,12 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
 def _commit() -> tuple[str | None, bool | None]:
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
     return head.stdout.strip(), bool(status.stdout.strip())
@@ -150,12 +183,17 @@ def processor() -> str:
 
 def to_toml(value: Mapping[str, Any], prefix: str = "") -> str:
     """A nested mapping as TOML: scalars first, then tables."""
-    lines = [f"{key} = {_toml_value(v)}" for key, v in value.items() if not isinstance(v, Mapping)]
+    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items() if not isinstance(v, Mapping)]
     text = "\n".join(lines) + ("\n" if lines else "")
     for key, table in value.items():
         if isinstance(table, Mapping):
-            text += f"\n[{prefix}{key}]\n" + to_toml(table, f"{prefix}{key}.")
+            name = f"{prefix}{_toml_key(key)}"
+            text += f"\n[{name}]\n" + to_toml(table, f"{name}.")
     return text
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _toml_value(value: Any) -> str:
@@ -163,4 +201,8 @@ def _toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else repr(value)

@@ -89,7 +89,9 @@ class Simulation:
         with self.timers("momentum"):
             return self.forcing.accelerate(self.momentum.tendency(self.velocity, term))
 
-    def advance(self, rate: Components, previous: Components | None, stage: int) -> tuple[Components, Components]:
+    def advance(
+        self, rate: Components, previous: Components | None, stage: int
+    ) -> tuple[Components, Components]:
         """Velocity after a stage, before forcing and projection, and the tendency the next stage remembers.
 
         Without finite-volume axes diffusion is integrated exactly: everything decays by ``exp(-nu k^2 span dt)``.
@@ -102,13 +104,19 @@ class Simulation:
 
     @fused
     def _advance(
-        self, velocity: Components, rate: Components, previous: Components, gamma: Tensor, rho: Tensor, decay: Tensor
+        self,
+        velocity: Components,
+        rate: Components,
+        previous: Components,
+        gamma: Tensor,
+        rho: Tensor,
+        decay: Tensor,
     ) -> tuple[Components, Components]:
         new = tuple(u + (gamma * r + rho * p) for u, r, p in zip(velocity, rate, previous, strict=True))
         if not self.exact_diffusion:
-            return new, rate  # type: ignore[return-value]
+            return new, rate
         factor = torch.exp(-decay * self.operators.squared_wavenumber)
-        return tuple(factor * u for u in new), tuple(factor * r for r in rate)  # type: ignore[return-value]
+        return tuple(factor * u for u in new), tuple(factor * r for r in rate)
 
     def project(self, velocity: Components) -> Components:
         """The divergence-free part of a velocity."""
@@ -125,4 +133,6 @@ class Simulation:
     def max_divergence(self) -> float:
         """Largest ``|div u|`` over the points of the grid."""
         op = self.operators
-        return float(op.decomposition.max(op.to_physical(op.divergence(self.velocity.coefficients)).abs().max()))
+        return float(
+            op.decomposition.max(op.to_physical(op.divergence(self.velocity.coefficients)).abs().max())
+        )

@@ -67,7 +67,12 @@ class StepControl:
     """
 
     def __init__(
-        self, operators: Operators, cfl: float, dt: float | None = None, dt_max: float = math.inf, scheme: LowStorageScheme = RK3
+        self,
+        operators: Operators,
+        cfl: float,
+        dt: float | None = None,
+        dt_max: float = math.inf,
+        scheme: LowStorageScheme = RK3,
     ) -> None:
         self.operators, self.fixed, self.dt_max = operators, dt, dt_max
         self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
@@ -112,4 +117,4 @@ class StepControl:
             diffusion = diffusion + stiffness * self.kappa[d] ** 2
         explicit = nu if self.operators.volume_axes else 0.0 * nu
         total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
-        return torch.stack([advection.amax(), total.amax()])  # type: ignore[union-attr]
+        return torch.stack([advection.amax(), total.amax()])

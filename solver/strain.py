@@ -22,20 +22,21 @@ class Strain:
         self.volume_axes = operators.volume_axes
         self.continuity = 2 not in self.volume_axes
         self.spectral_keys = [
-            (i, j) for i in range(3) for j in range(3) if j not in self.volume_axes and not (self.continuity and i == j == 2)
+            (i, j)
+            for i in range(3)
+            for j in range(3)
+            if j not in self.volume_axes and not (self.continuity and i == j == 2)
         ]
 
     def spectral(self, padded: Components) -> Derivatives:
         """``d_j u_i`` along Fourier axes j on physical points, padded like u_i; key (i, j)."""
         op = self.operators
-        return {
-            (i, j): op.to_physical(op.derivative(padded[i], j)) for i, j in self.spectral_keys
-        }
+        return {(i, j): op.to_physical(op.derivative(padded[i], j)) for i, j in self.spectral_keys}
 
     def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
         if j in self.volume_axes:
-            g = difference(velocity[i], j) / self.operators.metric[j].spacing  # type: ignore[union-attr]
+            g = difference(velocity[i], j) / self.operators.metric[j].spacing
         else:
             g = spectral[i, j]
         return self._trim(g, i, j)
@@ -43,7 +44,7 @@ class Strain:
     def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_i u_j`` at the same place as `edge` (i, j)."""
         if i in self.volume_axes:
-            g = above(difference(velocity[j], i) / self.operators.metric[i].spacing, i)  # type: ignore[union-attr]
+            g = above(difference(velocity[j], i) / self.operators.metric[i].spacing, i)
         else:
             g = spectral[j, i]
         if j in self.volume_axes:
@@ -66,7 +67,7 @@ class Strain:
         if i == 2 and self.continuity:
             return -(self.normal(velocity, spectral, 0, along) + self.normal(velocity, spectral, 1, along))
         if i in self.volume_axes:
-            g = difference(velocity[i], i) / above(self.operators.metric[i].padded_width, i)  # type: ignore[union-attr]
+            g = difference(velocity[i], i) / above(self.operators.metric[i].padded_width, i)
             if along != i:
                 g = below(g, i)
         else:
@@ -80,14 +81,16 @@ class Strain:
     def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
         """The nine ``d_j u_i`` at cell centres, row by row, without ghosts."""
         return tuple(
-            self.normal(velocity, spectral, i, along=-1) if i == j else self._centred(velocity, spectral, i, j)
+            self.normal(velocity, spectral, i, along=-1)
+            if i == j
+            else self._centred(velocity, spectral, i, j)
             for i in range(3)
             for j in range(3)
         )
 
     def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         if j in self.volume_axes:
-            g = mean(difference(velocity[i], j) / self.operators.metric[j].spacing, j)  # type: ignore[union-attr]
+            g = mean(difference(velocity[i], j) / self.operators.metric[j].spacing, j)
         else:
             g = spectral[i, j]
         if i in self.volume_axes:

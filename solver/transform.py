@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import FourierAxis
 from solver.grid import Grid
 from solver.parallel import Decomposition
 
@@ -124,7 +123,9 @@ class TorchEngine:
         highest = (c.shape[dim] - 1) // 2
         shape = list(c.shape)
         shape[dim] = n - 2 * highest - 1
-        return torch.cat([c.narrow(dim, 0, highest + 1), c.new_zeros(shape), c.narrow(dim, highest + 1, highest)], dim)
+        return torch.cat(
+            [c.narrow(dim, 0, highest + 1), c.new_zeros(shape), c.narrow(dim, highest + 1, highest)], dim
+        )
 
 
 Engine = type[DuccEngine] | type[TorchEngine]
@@ -142,23 +143,24 @@ class Transform:
         self.grid, self.decomposition = grid, decomposition
         self.fourier = tuple(axis.is_fourier for axis in grid.axes)
         self.parts = 2 if self.fourier[0] else 1
+        self.highest = {d: axis.highest_mode for d, axis in grid.fourier_axes.items()}
 
     def to_coefficients(self, f: Tensor) -> Tensor:
         """Forward transform with truncation to the retained modes."""
         if not self.fourier[0]:
             return f[None]
-        engine, grid, g = choose_engine(f), self.grid, f.transpose(0, 1)
+        engine, highest, g = choose_engine(f), self.highest, f.transpose(0, 1)
         if not self.fourier[2]:  # duct: half spectrum in x alone
-            half = engine.rfft(g, 1)[:, : grid.x.highest_mode + 1]
+            half = engine.rfft(g, 1)[:, : highest[0] + 1]
             return torch.view_as_real(half).movedim(-1, 0).transpose(1, 2)
-        half = engine.rfft(g, 2)[:, :, : grid.z.highest_mode + 1]
+        half = engine.rfft(g, 2)[:, :, : highest[2] + 1]
         full = engine.fft(half, 1)
         if not self.fourier[1]:
-            return engine.split(full, 1, grid.x.highest_mode).transpose(1, 2)
-        kept = engine.split(full, 1, grid.x.highest_mode).transpose(1, 2)
+            return engine.split(full, 1, highest[0]).transpose(1, 2)
+        kept = engine.split(full, 1, highest[0]).transpose(1, 2)
         kept = self.decomposition.to_modes(kept).transpose(1, 2)
         columns = engine.fft(torch.complex(kept[0], kept[1]), 0)
-        return engine.split(columns, 0, grid.y.highest_mode).transpose(1, 2)
+        return engine.split(columns, 0, highest[1]).transpose(1, 2)
 
     def to_physical(self, coefficients: Tensor) -> Tensor:
         """Inverse transform onto the points of the grid (any number of planes along a finite-volume y)."""
@@ -174,12 +176,3 @@ class Transform:
             c = self.decomposition.to_planes(pair).transpose(1, 2)
         full = engine.merge(c, 1, grid.x.points)
         return engine.irfft(full, grid.z.points, 2, full_dim=1).transpose(0, 1)
-
-
-def coefficient_modes(grid: Grid) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """Wavenumbers along x, y, z of the global coefficient array, None along finite-volume axes."""
-    half = 2 if grid.z.is_fourier and grid.x.is_fourier else 0
-    return tuple(  # type: ignore[return-value]
-        axis.wavenumbers(half=direction == half) if isinstance(axis, FourierAxis) else None
-        for direction, axis in enumerate(grid.axes)
-    )

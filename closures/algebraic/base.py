@@ -20,7 +20,7 @@ SYMMETRIES = frozenset({"galilean", "shift", "reflection", "rotation"})
 
 def unfused_gradient(strain: Strain, staggered: Components, spectral: Derivatives) -> Gradient:
     """`Velocity.gradient` as part of a larger kernel."""
-    g = Strain.centred.__wrapped__(strain, staggered, spectral)  # type: ignore[attr-defined]
+    g = Strain.centred.__wrapped__(strain, staggered, spectral)
     return g[0:3], g[3:6], g[6:9]
 
 

@@ -43,8 +43,8 @@ class DynamicSmagorinsky:
     Parameters
     ----------
     averaging : "homogeneous": < > over all Fourier directions (channel: planes; box: everything; duct: lines in x);
-        "local": < > is the test filter itself, and ``c_s`` is bounded by `c_s_max`.
-    c_s_max : bound of the local coefficient, ``nu_t <= (c_s_max delta)^2 |S|``.
+        "local": < > is the test filter itself.
+    c_s_max : bound, ``nu_t <= (c_s_max delta)^2 |S|``: in uniform flow C is a quotient of round-off errors.
     every : calls from one evaluation of C to the next; 3 is once a Runge-Kutta step, at a third of the cost.
     """
 
@@ -66,18 +66,18 @@ class DynamicSmagorinsky:
                 "[closure] 'dynamic_smagorinsky' filters and averages along Fourier directions and this grid has "
                 "none: use 'wale', 'vreman' or 'sigma'"
             )
+        if averaging == "local" and every > 1:
+            raise CaseError("[closure] every > 1 keeps a profile of the coefficient: use averaging = 'homogeneous'")
         self.alpha = 2.0 ** (len(self.filtered) / 3.0)
         self.reach: int | Literal["global"] = 1 if 1 in self.filtered else 0
         self.averaging, self.c_s_max, self.every = averaging, c_s_max, every
-        self.squared_delta = PerGrid(lambda operators: filter_width(operators) ** 2)
+        self.squared_delta = PerGrid(self._squared_delta)
 
     def init(self, operators: Operators) -> State:
         """``c_s2``, the last coefficient over the inhomogeneous directions of the whole grid, and the calls so far."""
-        shape = [1 if d in self.filtered and self.averaging == "homogeneous" else n for d, n in enumerate(operators.grid.shape)]
         if self.averaging == "local":
-            if self.every > 1:
-                raise CaseError("[closure] every > 1 needs averaging = 'homogeneous'")
             return {}
+        shape = [1 if d in self.filtered else n for d, n in enumerate(operators.grid.shape)]
         return {"c_s2": operators.tensor(0.0).repeat(shape), "calls": torch.zeros((), dtype=torch.int64)}
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
@@ -87,7 +87,8 @@ class DynamicSmagorinsky:
         squared_delta = self.squared_delta(operators)
         if self.averaging == "local":
             numerator, denominator = self.local_averages(resolved, operators)
-            return EddyViscosity(self.bounded(numerator, denominator, resolved[1], squared_delta)), state
+            coefficient = self.coefficient(numerator, denominator, squared_delta)
+            return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), state
         calls = int(state["calls"])
         if calls % self.every:
             slab = operators.decomposition.planes if state["c_s2"].shape[1] > 1 else slice(None)
@@ -95,7 +96,7 @@ class DynamicSmagorinsky:
             c_s2 = state["c_s2"]
         else:
             numerator, denominator = self.homogeneous_averages(resolved, operators)
-            coefficient = safe_ratio((-0.5 * numerator).clamp_min(0.0), denominator)
+            coefficient = self.coefficient(numerator, denominator, squared_delta)
             c_s2 = self._everywhere(coefficient.detach() / squared_delta, operators)
         next_state = {"c_s2": c_s2, "calls": torch.tensor(calls + 1)}
         return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), next_state
@@ -113,10 +114,17 @@ class DynamicSmagorinsky:
         return coefficient * norm
 
     @fused
-    def bounded(self, numerator: Tensor, denominator: Tensor, norm: Tensor, squared_delta: Tensor) -> Tensor:
-        """``C |S|`` with ``0 <= C <= (c_s_max delta)^2`` at every point."""
+    def coefficient(self, numerator: Tensor, denominator: Tensor, squared_delta: Tensor) -> Tensor:
+        """``C`` from the two averages, between 0 and ``(c_s_max delta)^2``."""
         coefficient = safe_ratio((-0.5 * numerator).clamp_min(0.0), denominator)
-        return torch.minimum(coefficient, self.c_s_max**2 * squared_delta) * norm
+        return torch.minimum(coefficient, self.c_s_max**2 * squared_delta)
+
+    def _squared_delta(self, operators: Operators) -> Tensor:
+        """``delta^2`` with one entry along filtered directions, where it is constant."""
+        squared = filter_width(operators) ** 2
+        for d in self.filtered:
+            squared = squared.narrow(DIM[d], 0, 1)
+        return squared
 
     # -- averages over homogeneous directions ------------------------------------------------------------------------
 
@@ -143,7 +151,7 @@ class DynamicSmagorinsky:
         def reduce(filtered: list[Tensor]) -> list[Tensor]:
             return [f.sum(along, keepdim=True) for f in contractions(filtered, self.alpha)]
 
-        filtered = products((fields[:5], fields[5], fields[6:]))  # type: ignore[arg-type]
+        filtered = products((fields[:5], fields[5], fields[6:]))
         if 1 in self.filtered:
             filtered = [box_filter_inner(f, DIM[1]) for f in filtered]
         if 0 in self.filtered:

@@ -70,4 +70,4 @@ def contractions(filtered: Sequence[Tensor], alpha: float) -> tuple[Tensor, Tens
     scaled_norm = alpha**2 * safe_sqrt(2.0 * contraction(s, s))
     m = [scaled_norm * a - b for a, b in zip(s, stress, strict=True)]
     shear = leonard[2] * m[3] + leonard[3] * m[4] + leonard[4] * m[5]
-    return leonard[0] * m[0] + leonard[1] * m[1] + 2.0 * shear, contraction((*m,), (*m,))  # type: ignore[arg-type]
+    return leonard[0] * m[0] + leonard[1] * m[1] + 2.0 * shear, contraction((*m,), (*m,))

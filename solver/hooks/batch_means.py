@@ -72,7 +72,9 @@ class BatchMeans:
         count = len(weights)
         if count < 4:
             return value, np.full_like(value, np.nan, dtype=float)
-        left_out = np.stack([function((sums.sum(0) - s) / (weights.sum() - w)) for s, w in zip(sums, weights, strict=True)])
+        left_out = np.stack(
+            [function((sums.sum(0) - s) / (weights.sum() - w)) for s, w in zip(sums, weights, strict=True)]
+        )
         variance = (count - 1) / count * ((left_out - left_out.mean(0)) ** 2).sum(0)
         return value, student_t.ppf(0.975, count - 1) * np.sqrt(variance)
 

@@ -37,7 +37,9 @@ class Saved:
 
     def group(self, name: str) -> dict[str, np.ndarray]:
         """Arrays below ``name/``."""
-        return {key.removeprefix(f"{name}/"): a for key, a in self.arrays.items() if key.startswith(f"{name}/")}
+        return {
+            key.removeprefix(f"{name}/"): a for key, a in self.arrays.items() if key.startswith(f"{name}/")
+        }
 
 
 def checksum(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> str:
@@ -59,8 +61,16 @@ class Checkpoint:
 
     name = "checkpoint"
 
-    def __init__(self, folder: Path, case: Case, interval: float, parts: Sequence[Any], seconds: float = 600.0) -> None:
-        self.folder, self.case, self.interval, self.parts, self.seconds = folder / "checkpoints", case, interval, parts, seconds
+    def __init__(
+        self, folder: Path, case: Case, interval: float, parts: Sequence[Any], seconds: float = 600.0
+    ) -> None:
+        self.folder, self.case, self.interval, self.parts, self.seconds = (
+            folder / "checkpoints",
+            case,
+            interval,
+            parts,
+            seconds,
+        )
         self.next: float | None = None
         self.written_at = time.monotonic()
 
@@ -81,7 +91,10 @@ class Checkpoint:
         if op.decomposition.agree(not finite):
             log.warning("step %d: the field is not finite, no checkpoint is written", simulation.step_count)
             return
-        arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in zip("uvw", simulation.velocity.coefficients, strict=True)}
+        arrays: dict[str, Any] = {
+            f"velocity/{n}": op.gather(c)
+            for n, c in zip("uvw", simulation.velocity.coefficients, strict=True)
+        }
         arrays |= {f"closure/{n}": _gather_state(op, v) for n, v in simulation.closure_state.items()}
         for part in self.parts:
             arrays |= {f"{part.name}/{n}": a for n, a in part.state().items()}
@@ -127,14 +140,21 @@ def read(path: Path) -> Saved:
     arrays: dict[str, np.ndarray] = {}
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-            attributes = {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
+            file.visititems(
+                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+            attributes = {
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in file.attrs.items()
+            }
     except (OSError, RuntimeError, KeyError) as error:
         raise RunFolderError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from None
     if attributes.pop("sha256", None) != checksum(arrays, attributes):
         raise RunFolderError(f"{path}: damaged checkpoint (its checksum does not match)")
     if attributes.get("format") != FORMAT:
-        raise RunFolderError(f"{path}: checkpoint format {attributes.get('format')}, this version reads {FORMAT}")
+        raise RunFolderError(
+            f"{path}: checkpoint format {attributes.get('format')}, this version reads {FORMAT}"
+        )
     return Saved(arrays, attributes)
 
 
@@ -152,7 +172,9 @@ def latest(run: Path) -> Saved:
             return read(path)
         except RunFolderError as error:
             log.warning("%s; trying the previous one", error)
-    raise RunFolderError(f"{run}: holds no usable checkpoint in checkpoints/: run the case from its start, without --restart")
+    raise RunFolderError(
+        f"{run}: holds no usable checkpoint in checkpoints/: run the case from its start, without --restart"
+    )
 
 
 def velocity_of(saved: Saved, operators: Operators) -> Components:
@@ -170,7 +192,9 @@ def velocity_of(saved: Saved, operators: Operators) -> Components:
 def _regrid(field: np.ndarray, saved: Saved, operators: Operators, component: int) -> np.ndarray:
     grid = operators.grid
     if field.shape[0] != operators.transform.parts:
-        raise RunFolderError("the checkpoint is of another kind of grid (Fourier against finite-volume): it cannot be interpolated")
+        raise RunFolderError(
+            "the checkpoint is of another kind of grid (Fourier against finite-volume): it cannot be interpolated"
+        )
     half = 2 if grid.z.is_fourier and grid.x.is_fourier else 0
     for axis, line in enumerate(grid.axes):
         wanted, have = grid.coefficient_shape[axis], field.shape[axis + 1]
@@ -197,7 +221,9 @@ def _resize_modes(field: np.ndarray, axis: int, wanted: int, full: bool) -> np.n
     return np.moveaxis(resized, -1, axis)
 
 
-def _interpolate(field: np.ndarray, axis: int, old_centres: np.ndarray, line: Any, staggered: bool) -> np.ndarray:
+def _interpolate(
+    field: np.ndarray, axis: int, old_centres: np.ndarray, line: Any, staggered: bool
+) -> np.ndarray:
     lower, upper = line.faces[0], line.faces[-1]
     if staggered:  # upper faces; the lower wall has no flow through it
         edges = [lower]

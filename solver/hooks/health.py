@@ -31,16 +31,29 @@ class Health:
     def __call__(self, simulation: Simulation) -> str | None:
         """One look."""
         if not math.isfinite(simulation.dt) or simulation.dt <= 0:
-            log.error("diverged at step %d: the velocity is not finite (the last limit on dt was %s)", simulation.step_count, simulation.control.limit)
+            log.error(
+                "diverged at step %d: the velocity is not finite (the last limit on dt was %s)",
+                simulation.step_count,
+                simulation.control.limit,
+            )
             return "diverged"
         if simulation.step_count % self.every_steps:
             return None
         energy = kinetic_energy(simulation)
         if not math.isfinite(energy) or energy > 100 * self.initial_energy:
-            log.error("diverged at step %d, t = %.4g: kinetic energy %.3g; try a smaller [time] cfl or a finer grid", simulation.step_count, simulation.t, energy)
+            log.error(
+                "diverged at step %d, t = %.4g: kinetic energy %.3g; try a smaller [time] cfl or a finer grid",
+                simulation.step_count,
+                simulation.t,
+                energy,
+            )
             return "diverged"
         if self.expect_turbulence and self._laminar(simulation, energy):
-            log.error("laminar at step %d, t = %.4g: cross-stream motion died out; raise [initial] amplitude or the Reynolds number", simulation.step_count, simulation.t)
+            log.error(
+                "laminar at step %d, t = %.4g: cross-stream motion died out; raise [initial] amplitude or the Reynolds number",
+                simulation.step_count,
+                simulation.t,
+            )
             return "laminar"
         self._check_mass(simulation)
         return None
@@ -52,7 +65,10 @@ class Health:
 
     def _check_mass(self, simulation: Simulation) -> None:
         if isinstance(simulation.forcing, MassFlux):
-            drift = abs(float(bulk_velocity(simulation.operators, simulation.velocity.coefficients[0])) - simulation.forcing.bulk)
+            drift = abs(
+                float(bulk_velocity(simulation.operators, simulation.velocity.coefficients[0]))
+                - simulation.forcing.bulk
+            )
             scale = abs(simulation.forcing.bulk) or 1.0
             if drift > 1e-6 * scale:
                 log.warning("step %d: bulk velocity is off by %.2g", simulation.step_count, drift)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from solver.simulation import Simulation
 
@@ -40,7 +47,9 @@ class ProgressBar:
             if tenth > self.reported:
                 self.reported = tenth
                 left = self.bar.tasks[0].time_remaining
-                self.console.print(f"{10 * tenth:3d} %  {detail}" + (f"  about {left:.0f} s left" if left else ""))
+                self.console.print(
+                    f"{10 * tenth:3d} %  {detail}" + (f"  about {left:.0f} s left" if left else "")
+                )
 
     def close(self) -> None:
         """Leave the terminal as it was."""

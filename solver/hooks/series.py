@@ -26,7 +26,9 @@ def viscous_dissipation(simulation: Simulation) -> float:
     """Volume mean of ``-nu u.lap u``: the rate at which viscosity drains kinetic energy between resting walls."""
     velocity, op = simulation.velocity, simulation.operators
     rates = (
-        op.inner_product(velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i)
+        op.inner_product(
+            velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i
+        )
         for i in range(3)
     )
     return -simulation.nu * sum(float(r) for r in rates)
@@ -42,7 +44,9 @@ def subgrid_dissipation(simulation: Simulation) -> float:
     for (i, j), index in STRESS_INDEX.items():
         s = 0.5 * (g[i][j] + g[j][i])
         twice = 1.0 if i == j else 2.0
-        density = density + twice * (2.0 * term.nu_t * s * s if isinstance(term, EddyViscosity) else -term.tau[index] * s)
+        density = density + twice * (
+            2.0 * term.nu_t * s * s if isinstance(term, EddyViscosity) else -term.tau[index] * s
+        )
     return volume_mean(op, density)
 
 
@@ -50,7 +54,7 @@ def volume_mean(operators: Operators, f: torch.Tensor) -> float:
     """Volume mean of a centred physical field."""
     weight = torch.ones((1, 1, 1), dtype=operators.dtype, device=operators.device)
     for axis in operators.volume_axes:
-        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length  # type: ignore[union-attr]
+        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length
     fourier = [operators.grid.axes[d].points for d in range(3) if d not in operators.volume_axes]
     for points in fourier:
         weight = weight / points
@@ -84,13 +88,15 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
         "kinetic_energy": lambda: kinetic_energy(simulation),
         "dissipation": lambda: viscous_dissipation(simulation),
         "max_divergence": lambda: simulation.max_divergence,
-        "max_velocity": lambda: float(op.decomposition.max(torch.stack([f.abs().amax() for f in simulation.velocity.centred]).amax())),
+        "max_velocity": lambda: float(
+            op.decomposition.max(torch.stack([f.abs().amax() for f in simulation.velocity.centred]).amax())
+        ),
     }
     if simulation.closure is not None:
         found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
     if grid.x.is_fourier and not grid.y.is_fourier:
         found["forcing"] = lambda: simulation.forcing.mean_acceleration
-    if grid.is_channel and not (isinstance(grid.y.lower, NoSlip) and any(grid.y.lower.velocity)):  # type: ignore[union-attr]
+    if grid.is_channel and not (isinstance(grid.y.lower, NoSlip) and any(grid.y.lower.velocity)):
         half = 0.5 * grid.y.length
         found["u_tau"] = lambda: wall_friction_velocity(simulation)
         if simulation.nu > 0:
@@ -116,7 +122,11 @@ class TimeSeries:
 
     def _keep_rows_until(self, step: int) -> None:
         rows = list(csv.reader(self.path.open())) if self.path.exists() else []
-        kept = [row for row in rows[1:] if row and len(row) == len(self.columns) and int(row[0]) <= step] if step else []
+        kept = (
+            [row for row in rows[1:] if row and len(row) == len(self.columns) and int(row[0]) <= step]
+            if step
+            else []
+        )
         with self.path.open("w", newline="") as file:
             csv.writer(file).writerows([list(self.columns), *kept])
 

@@ -54,7 +54,9 @@ class Snapshots:
 
         def write(target: Path) -> None:
             with h5py.File(target, "w") as file:
-                file.create_dataset("velocity", data=velocity, compression="gzip", compression_opts=1, shuffle=True)
+                file.create_dataset(
+                    "velocity", data=velocity, compression="gzip", compression_opts=1, shuffle=True
+                )
                 for name, axis in zip("xyz", grid.axes, strict=True):
                     file[name] = axis.centres
                     file[name].make_scale(name)
@@ -64,7 +66,9 @@ class Snapshots:
 
         write_atomically(path, write)
         shape = dict(zip(("nx", "ny", "nz"), velocity.shape[1:], strict=True))
-        attributes = "\n".join(_ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw"))
+        attributes = "\n".join(
+            _ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw")
+        )
         text = _XDMF.format(time=simulation.t, file=path.name, attributes=attributes, **shape)
         write_atomically(path.with_suffix(".xdmf"), lambda p: p.write_text(text) and None)
 

@@ -24,7 +24,7 @@ class PlaneSpectra:
     def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
         self.operators, self.every_steps = operators, every_steps
         self.means = BatchMeans(start, width)
-        self.half = operators.grid.x.highest_mode + 1  # type: ignore[union-attr]
+        self.half = operators.grid.x.highest_mode + 1
 
     def __call__(self, simulation: Simulation) -> None:
         """Sample, if it is time."""
@@ -36,7 +36,7 @@ class PlaneSpectra:
 
     def _sample(self, c: Tensor) -> Tensor:
         """Energies (kx then kz, planes) of one component, as rows ready to be joined along planes."""
-        weight = torch.where(self.operators.wavenumber[2] > 0, 2.0, 1.0)  # type: ignore[operator]
+        weight = torch.where(self.operators.wavenumber[2] > 0, 2.0, 1.0)
         density = (c**2).sum(0) * weight  # (kx, planes, kz)
         density[0, :, 0] = 0.0  # the mean is no fluctuation
         along_x = density.sum(-1)
@@ -61,15 +61,18 @@ class PlaneSpectra:
         """Long table of what `gathered` gave at the planes nearest to `heights`, both halves of the channel averaged."""
         grid = self.operators.grid
         mean = 0.5 * (whole.mean + whole.mean[:, :, ::-1])[..., 0]
-        wavenumbers = {"x": grid.x.wavenumbers(half=True), "z": grid.z.wavenumbers(half=True)}  # type: ignore[union-attr]
+        wavenumbers = {"x": grid.x.wavenumbers(half=True), "z": grid.z.wavenumbers(half=True)}
         rows = []
-        distance = grid.y.centres - grid.y.faces[0]  # type: ignore[union-attr]
+        distance = grid.y.centres - grid.y.faces[0]
         for height in heights:
             plane = int(np.abs(distance - height).argmin())
             start = 0
             for direction, k in wavenumbers.items():
                 block = mean[:, start : start + len(k), plane]
-                rows += [(direction, float(distance[plane]), float(k[i]), *map(float, block[:, i])) for i in range(len(k))]
+                rows += [
+                    (direction, float(distance[plane]), float(k[i]), *map(float, block[:, i]))
+                    for i in range(len(k))
+                ]
                 start += len(k)
         names = ("direction", "y", "k", "E_uu", "E_vv", "E_ww")
         return {name: [row[i] for row in rows] for i, name in enumerate(names)}
@@ -92,7 +95,9 @@ class ShellSpectra:
         if simulation.t < len(self.times) * self.interval * (1 - 1e-12):
             return
         self.times.append(simulation.t)
-        self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base)
+        self.spectra.append(
+            shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base
+        )
 
     def state(self) -> dict[str, Array]:
         """Samples so far."""
@@ -104,5 +109,9 @@ class ShellSpectra:
 
     def table(self) -> dict[str, list[object]]:
         """Long table time, k, E."""
-        rows = [(t, float(i * self.base), float(e)) for t, s in zip(self.times, self.spectra, strict=True) for i, e in enumerate(s)]
+        rows = [
+            (t, float(i * self.base), float(e))
+            for t, s in zip(self.times, self.spectra, strict=True)
+            for i, e in enumerate(s)
+        ]
         return {name: [row[i] for row in rows] for i, name in enumerate(("time", "k", "E"))}

@@ -69,7 +69,21 @@ class Moments:
         eps_sgs = -sum((full[i][j] * strain[i][j] for i in range(3) for j in range(3)), start=zero)
         squares = [g[i][0] ** 2 + g[i][1] ** 2 + g[i][2] ** 2 for i in range(3)]
         work = u * full[0][1] + v * full[1][1] + w * full[2][1]
-        fields = [u, v, w, p, u * u, v * v, w * w, u * v, u * w, v * w, *tau, zero if nu_t is None else nu_t, eps_sgs]
+        fields = [
+            u,
+            v,
+            w,
+            p,
+            u * u,
+            v * v,
+            w * w,
+            u * v,
+            u * w,
+            v * w,
+            *tau,
+            zero if nu_t is None else nu_t,
+            eps_sgs,
+        ]
         fields += [*squares, p * v, u * u * v, v * v * v, w * w * v, work]
         return [f.mean(self.dims, keepdim=True) if self.dims else f for f in fields]
 
@@ -90,7 +104,11 @@ class Statistics:
         if simulation.step_count % self.every_steps or simulation.t < self.means.start:
             return
         with simulation.timers("statistics"):
-            weight = simulation.t - self._sampled_at if self._sampled_at is not None else simulation.dt * self.every_steps
+            weight = (
+                simulation.t - self._sampled_at
+                if self._sampled_at is not None
+                else simulation.dt * self.every_steps
+            )
             self._sampled_at = simulation.t
             sample = self.moments.sample(simulation, simulation.present_term())
             self.means.add(simulation.t, weight, sample.cpu().double().numpy())

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import FiniteVolumeAxis
 from solver.operators import Operators, y_slowest
 
 
@@ -30,23 +29,21 @@ class DirectPressure:
     def __init__(self, operators: Operators) -> None:
         self.decomposition = operators.decomposition
         self.eigenvectors: dict[int, tuple[Tensor, Tensor]] = {}
-        symbol: Tensor = operators.tensor(0.0)
-        for axis, line in enumerate(operators.grid.axes):
-            k = operators.wavenumber[axis]
-            if isinstance(line, FiniteVolumeAxis):
-                values, q = line.laplacian
-                values = np.where(values > -1e-12 * np.abs(values).max(), 0.0, values)
-                root = np.sqrt(line.width)
-                forward, backward = q.T * root, q / root[:, None]
-                self.eigenvectors[axis] = operators.tensor(forward), operators.tensor(backward)
-                part = operators.along(values, axis)
-            else:
-                assert k is not None
-                part = -(k**2)
-            if axis == 0 and not operators.grid.y.is_fourier:
-                part = part[self.decomposition.modes]
-            symbol = symbol + part
+        symbol = operators.tensor(np.zeros((1, 1, 1)))
+        self.transposed = not operators.grid.y.is_fourier
+        for axis, line in operators.grid.volume_axes.items():
+            values, q = line.laplacian
+            values = np.where(values > -1e-12 * np.abs(values).max(), 0.0, values)
+            root = np.sqrt(line.width)
+            self.eigenvectors[axis] = operators.tensor(q.T * root), operators.tensor(q / root[:, None])
+            symbol = symbol + self._transposed(operators.along(values, axis), axis)
+        for axis, k in operators.wavenumber.items():
+            symbol = symbol - self._transposed(k, axis) ** 2
         self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
+
+    def _transposed(self, values: Tensor, axis: int) -> Tensor:
+        """Values along an axis in the layout of the solve, where x modes are shared among the ranks."""
+        return values[self.decomposition.modes] if axis == 0 and self.transposed else values
 
     def solve(self, rhs: Tensor) -> Tensor:
         """The potential whose gradient removes the divergence `rhs`."""
