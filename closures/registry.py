@@ -54,7 +54,8 @@ def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None =
         _check_keys(name, options, ())
         return None
     if name not in names():
-        raise CaseError(f"[closure] unknown name '{name}'{_suggestion(name, names()) or '; one of ' + ', '.join(names())}")
+        remedy = _suggestion(name, names()) or "; one of " + ", ".join(names())
+        raise CaseError(f"[closure] unknown name '{name}'{remedy}")
     factory = _load(name)
     return factory(grid=grid, nu=nu, **_validated(name, factory, options))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +21,14 @@ from rich.console import Console
 from solver import fusion, initial, parallel, rundir
 from solver.bench import fft_limit
 from solver.case import Case, HeldShellsTable, MassFluxTable, PressureGradientTable
-from solver.errors import CaseError, RunFolderError
+from solver.channel import ERRORS, ChannelReference
+from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError, SolverError
 from solver.forcing import Forcing, HeldShells, MassFlux, NoForcing, PressureGradient
-from solver.hooks.checkpoint import Checkpoint, Saved, latest, restore, velocity_of
+from solver.hooks import Hook
+from solver.hooks.checkpoint import Checkpoint, Saved, latest, restore
 from solver.hooks.health import Health
 from solver.hooks.progress import ProgressBar
+from solver.hooks.regrid import velocity_of
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
@@ -62,13 +68,14 @@ def build(source: Source, saved: Saved | None = None) -> Simulation:
     velocity = velocity_of(saved, operators) if saved else initial_field(source, operators)
     finite = all(bool(torch.isfinite(c).all()) for c in velocity)
     if decomposition.agree(not finite):
-        raise CaseError(f"[initial] kind = '{case.initial.kind}': the field is not finite; check amplitude, spectrum and the run it comes from")
+        origin = "--restart: the checkpoint" if saved else f"[initial] kind = '{case.initial.kind}'"
+        raise CaseError(f"{origin}: the field is not finite; check amplitude, spectrum and the run it comes from")
     closure = create_closure(case, operators)
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
     return Simulation(operators, velocity, case.flow.nu, closure, make_forcing(case, operators), control)
 
 
-def create_closure(case: Case, operators: Operators):  # noqa: ANN201
+def create_closure(case: Case, operators: Operators):
     """The closure by name from the registry; None for ``none``."""
     from closures.registry import create
 
@@ -80,7 +87,10 @@ def make_forcing(case: Case, operators: Operators) -> Forcing:
     table = case.flow.forcing
     grid = operators.grid
     if isinstance(table, MassFluxTable | PressureGradientTable) and not grid.x.is_fourier:
-        raise CaseError(f"[flow.forcing] kind = '{table.kind}' drives the flow along x, which must be a Fourier axis: set [grid.x] kind = 'fourier'")
+        raise CaseError(
+            f"[flow.forcing] kind = '{table.kind}' drives the flow along x, which must be a Fourier axis: "
+            "set [grid.x] kind = 'fourier'"
+        )
     if isinstance(table, MassFluxTable):
         return MassFlux(operators, table.bulk_velocity)
     if isinstance(table, PressureGradientTable):
@@ -101,24 +111,31 @@ def initial_field(source: Source, operators: Operators) -> Components:
         case "taylor_green":
             return initial.taylor_green(operators, table.amplitude)
         case "wall_turbulence":
-            return initial.wall_turbulence(operators, _bulk(source.case, operators), flow.nu, table.amplitude, table.seed)
+            return initial.wall_turbulence(
+                operators, _bulk(source.case, operators), flow.nu, table.amplitude, table.seed
+            )
         case "shear_layers":
             return initial.shear_layers(operators, table.thickness, table.amplitude, table.seed)
         case "isotropic":
             spectrum = _spectrum(source, table.spectrum) if table.spectrum else None
             return initial.isotropic(operators, table.amplitude, table.peak_wavenumber, spectrum, table.seed)
-    if table.run is None:
-        raise CaseError("[initial] kind = 'run' needs the key 'run': the run folder or checkpoint to start from")
+    assert table.run is not None  # the case was validated
     return velocity_of(latest(Path(table.run)), operators)
 
 
 def _bulk(case: Case, operators: Operators) -> float:
-    forcing = case.flow.forcing
+    """Bulk velocity of the turbulent profile a flow starts from."""
+    forcing, bulk = case.flow.forcing, 0.0
     if isinstance(forcing, MassFluxTable):
-        return forcing.bulk_velocity
-    if isinstance(forcing, PressureGradientTable):
-        return 15.0 * float(np.sqrt(forcing.gradient * 0.5 * operators.grid.y.length))
-    raise CaseError("[initial] kind = 'wall_turbulence' needs a flow driven by [flow.forcing] mass_flux or pressure_gradient")
+        bulk = forcing.bulk_velocity
+    elif isinstance(forcing, PressureGradientTable):
+        bulk = 15.0 * float(np.sqrt(max(forcing.gradient, 0.0) * 0.5 * operators.grid.y.length))
+    if bulk <= 0 or case.flow.nu == 0:
+        raise CaseError(
+            "[initial] kind = 'wall_turbulence' needs nu > 0 and a flow driven along +x: "
+            "[flow.forcing] mass_flux or pressure_gradient, larger than zero"
+        )
+    return bulk
 
 
 def _spectrum(source: Source, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,14 +149,23 @@ def _spectrum(source: Source, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class StopSignal:
-    """Remembers SIGTERM, SIGUSR1 and SIGINT until the end of the step."""
+    """In its context, remembers SIGTERM, SIGUSR1 and SIGINT until the end of the step; a second SIGINT interrupts."""
 
     def __init__(self) -> None:
         self.received = False
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._remember)
+
+    def __enter__(self) -> StopSignal:
+        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _remember(self, number: int, frame: object) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.received = True
 
 
@@ -148,47 +174,56 @@ def run(
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
     case = source.case
+    folder, fresh = destination(source, out, restart)
     saved = latest(restart) if restart else None
-    folder = restart if restart and restart.is_dir() and out is None else rundir.run_folder(case, source.name, out)
     simulation = build(source, saved)
-    slabs = simulation.operators.decomposition
-    fusion.enable(choose_fusion(case.run.fuse, int(np.prod(simulation.operators.local_shape)), steps))
-    _on_root(slabs, lambda: _open(folder, source, simulation, fresh=not (restart and folder == restart)))
-    attach_log_file(folder, slabs)
+    operators = simulation.operators
+    slabs = operators.decomposition
+    check_reference(source, simulation)
+    if case.run.fuse == "on" and not fusion.compiler_available():
+        raise FeatureUnavailable("[run] fuse = 'on', but there is no C++ compiler: use 'auto' or install g++")
+    fusion.enable(choose_fusion(case.run.fuse, int(np.prod(operators.local_shape)), steps))
     statistics = averaging_hooks(case, simulation)
-    series_hooks = [Snapshots(folder, case.output.snapshot)]
-    if simulation.operators.grid.is_box and case.output.spectra > 0:
-        series_hooks.append(ShellSpectra(simulation.operators, case.output.spectra))
+    series_hooks: list[Snapshots | ShellSpectra] = [Snapshots(folder, case.output.snapshot)]
+    if operators.grid.is_box and case.output.spectra > 0:
+        series_hooks.append(ShellSpectra(operators, case.output.spectra))
     parts = [*statistics, *series_hooks]
-    checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts)
     if saved:
         restore(saved, simulation, parts)
-        log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
-    series = TimeSeries(simulation, folder, case.output.every_steps)
-    health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-    bar = ProgressBar(case.time.end, simulation.t, console) if slabs.is_root and not quiet else None
-    hooks = [*parts, series, health, checkpoint, *([bar] if bar else [])]
-    stop = StopSignal()
+    _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
+    checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts)
     started, first_step = time.perf_counter(), simulation.step_count
-    status = loop(simulation, case.time.end, steps, hooks, stop)
-    if bar:
-        bar.close()
-    if status in ("finished", "stopped"):
-        checkpoint.write(simulation)
+    with ExitStack() as context:
+        context.enter_context(log_file(folder, slabs))
+        stop = context.enter_context(StopSignal())
+        if saved:
+            log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
+        series = TimeSeries(simulation, folder, case.output.every_steps)
+        health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
+        hooks: list[Hook] = [health, *parts, series, checkpoint]
+        if slabs.is_root and not quiet:
+            hooks.append(context.enter_context(ProgressBar(simulation, case.time.end, steps, console)))
+        status = loop(simulation, case.time.end, steps, hooks, stop)
+        if status in ("finished", "stopped") and not checkpoint.write(simulation):
+            status = "diverged"
     wall = time.perf_counter() - started
-    limit = fft_limit(simulation.operators)
-    outcome = Outcome(source.case, source.folder, source.name, simulation, status, wall, simulation.step_count - first_step, limit)
+    done = simulation.step_count - first_step
+    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, fft_limit(operators))
     outcome.write(folder, statistics, series, series_hooks)
     if slabs.is_root and not quiet:
         outcome.show(folder, console)
     return EXIT[status]
 
 
-def loop(simulation: Simulation, end: float, steps: int | None, hooks: list, stop: StopSignal) -> str:
+def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[Hook], stop: StopSignal) -> str:
     """Step until `end`, `steps` more steps, a hook's word, or a signal; returns the status."""
     last = None if steps is None else simulation.step_count + steps
     while simulation.t < end * (1 - 1e-12) and (last is None or simulation.step_count < last):
-        simulation.step(longest=end - simulation.t)
+        try:
+            simulation.step(longest=end - simulation.t)
+        except Diverged as problem:
+            log.error("diverged after step %d, t = %.4g: %s", simulation.step_count, simulation.t, problem)
+            return "diverged"
         for hook in hooks:
             if status := hook(simulation):
                 return status
@@ -197,13 +232,38 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: list, sto
     return "finished"
 
 
+def destination(source: Source, out: Path | None, restart: Path | None) -> tuple[Path, bool]:
+    """The run folder, and whether it is to be made anew: a restart goes on in the folder it comes from."""
+    origin = restart
+    if restart is not None and restart.is_file():
+        origin = restart.parent.parent if (restart.parent.parent / "provenance.json").is_file() else None
+    if origin is not None and (out is None or out.resolve() == origin.resolve()):
+        return origin, False
+    folder = rundir.run_folder(source.case, source.name, out)
+    if folder.resolve() == source.folder.resolve():
+        raise CaseError(f"--out {folder}: is the folder of the case itself, which a run would replace: choose another")
+    return folder, True
+
+
+def check_reference(source: Source, simulation: Simulation) -> None:
+    """Read the reference profiles now: a table that cannot be used should not be found out after the run."""
+    reference = source.case.reference
+    if reference is None or reference.profiles is None or not simulation.operators.grid.is_channel:
+        return
+    target = ChannelReference(rundir.read_reference(source.folder / reference.profiles))
+    try:
+        for name in ERRORS[:5]:
+            target.profile(name, np.zeros(1))
+        _ = target.re_tau, target.bulk
+    except (KeyError, ValueError, IndexError) as error:
+        raise CaseError(f"[reference] profiles = '{reference.profiles}': lacks the column {error}") from None
+
+
 def averaging_hooks(case: Case, simulation: Simulation) -> list[Statistics | PlaneSpectra]:
     """Time averages, if the case asks for them."""
     if case.statistics is None:
         return []
     table, operators = case.statistics, simulation.operators
-    if table.start >= case.time.end:
-        raise CaseError(f"[statistics] start = {table.start:g} should be before [time] end = {case.time.end:g}")
     width = (case.time.end - table.start) / table.batches
     hooks: list[Statistics | PlaneSpectra] = [Statistics(operators, table.start, width, table.every_steps)]
     if operators.grid.is_channel:
@@ -215,33 +275,43 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     """Make the run folder and say in it what runs (root only)."""
     if fresh:
         rundir.prepare(folder)
+    (folder / "summary.json").unlink(missing_ok=True)
     op = simulation.operators
-    facts = rundir.provenance(source.case, op.decomposition.size, torch.get_num_threads(), str(op.device), " ".join(sys.argv))
+    threads, command = torch.get_num_threads(), " ".join(sys.argv)
+    facts = rundir.provenance(source.case, op.decomposition.size, threads, str(op.device), command)
     rundir.write_json(folder / "provenance.json", facts)
-    if source.case.reference:
-        given = source.case.reference.model_dump(exclude_none=True)
-        for key, path in source.case.reference.files(source.folder).items():
-            if path != folder / str(given[key]):
-                rundir.write_atomically(folder / str(given[key]), lambda target, path=path: shutil.copyfile(path, target) and None)
-    rundir.write_atomically(folder / "case.toml", lambda p: p.write_text(rundir.to_toml(source.case.model_dump(exclude_none=True))) and None)
+    for key, target in source.case.files(folder).items():
+        origin = source.case.files(source.folder)[key]
+        if origin.resolve() != target.resolve():
+            rundir.write_atomically(target, functools.partial(shutil.copyfile, origin))
+    rundir.write_text(folder / "case.toml", rundir.to_toml(source.case.model_dump(exclude_none=True)))
 
 
-def _on_root(slabs: Decomposition, action) -> None:  # noqa: ANN001
+def _on_root(slabs: Decomposition, action: Callable[[], None]) -> None:
     """Do something on the root; its failure is everybody's."""
     problem: str | None = None
     if slabs.is_root:
         try:
             action()
-        except RunFolderError as error:
+        except (SolverError, OSError) as error:
             problem = str(error)
     problem = slabs.broadcast(problem)
     if problem:
         raise RunFolderError(problem)
 
 
-def attach_log_file(folder: Path, slabs: Decomposition) -> None:
+@contextmanager
+def log_file(folder: Path, slabs: Decomposition) -> Iterator[None]:
     """Copy the log of the root into ``log.txt``."""
-    if slabs.is_root:
-        handler = logging.FileHandler(folder / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
+    if not slabs.is_root:
+        yield
+        return
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk shows up elsewhere
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

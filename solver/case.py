@@ -165,13 +165,9 @@ class InitialTable(Table):
     @model_validator(mode="after")
     def _knows_where_to_start(self) -> InitialTable:
         if (self.kind == "run") != (self.run is not None):
-            raise ValueError(
-                "kind = 'run' and the key 'run' (a run folder or checkpoint) belong together"
-            )
+            raise ValueError("kind = 'run' and the key 'run' (a run folder or checkpoint) belong together")
         if self.spectrum is not None and ".." in Path(self.spectrum).parts:
-            raise ValueError(
-                f"'spectrum' = '{self.spectrum}' should lie beside the case: copy it there"
-            )
+            raise ValueError(f"'spectrum' = '{self.spectrum}' should lie beside the case: copy it there")
         return self
 
 
@@ -239,9 +235,7 @@ class ReferenceTable(Table):
     @property
     def paths(self) -> dict[str, str]:
         """The files given, as they are written in the case, by key."""
-        return {
-            key: value for key, value in self.model_dump().items() if isinstance(value, str) and key != "name"
-        }
+        return {key: value for key, value in self.model_dump().items() if isinstance(value, str) and key != "name"}
 
     def files(self, folder: Path) -> dict[str, Path]:
         """The files given, by key."""
@@ -279,9 +273,7 @@ class Case(Table):
 
     def files(self, folder: Path) -> dict[str, Path]:
         """Every file beside the case that it names, by ``[table] key``."""
-        found = {
-            f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()
-        }
+        found = {f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()}
         if self.initial.spectrum is not None:
             found["[initial] spectrum"] = folder / self.initial.spectrum
         return found
@@ -291,8 +283,10 @@ class Case(Table):
         return Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
 
 
-def load_case(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Case, Path]:
+def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None = None) -> tuple[Case, Path]:
     """Read `path` (a case folder or TOML file), apply ``key.path=value`` overrides, validate.
+
+    Another `closure` than the case's starts from its own defaults; overrides come after it.
 
     Returns the case and the folder its reference files are relative to.
 
@@ -302,6 +296,10 @@ def load_case(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Case, Path]:
     """
     file = path / "case.toml" if path.is_dir() else path
     data = _read(file, path.name)
+    if closure is not None:
+        given = data.get("closure")
+        same = isinstance(given, dict) and given.get("name") == closure
+        data["closure"] = given if same else {"name": closure}
     for override in overrides:
         _apply_override(data, override)
     case = parse_case(data, str(file))
@@ -346,7 +344,5 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise CaseError(
-                f"--set {override}: '{parent}' is a value, not a table: nothing can follow it"
-            )
+            raise CaseError(f"--set {override}: '{parent}' is a value, not a table: nothing can follow it")
     data[last] = value

@@ -1,4 +1,8 @@
-"""The command line. Errors are one line with key, file and remedy; exit codes: 0 finished, 2 bad input, 3 diverged, 130 interrupted."""
+"""The command line.
+
+Errors are one line with key, file and remedy. Exit codes: 0 finished, 2 bad input, 3 diverged or laminar,
+130 interrupted, 1 a bug (with its traceback).
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from solver import __version__, parallel
 from solver.errors import CaseError, SolverError
 from solver.machine import describe, prepare_process
+from solver.rundir import write_text
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts learned closures."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts learned closures.")
 log = logging.getLogger("solver")
 
 CasePath = Annotated[Path, typer.Argument(help="case folder or TOML file")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")
-]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")]
 Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see `solver closures`")]
 
 
@@ -42,11 +42,9 @@ def load(case: Path, closure: str | None, device: str | None, sets: list[str] | 
     from solver.case import load_case
 
     overrides = list(sets or [])
-    if closure is not None:
-        overrides.append(f'closure={{name = "{closure}"}}')
     if device is not None:
-        overrides.append(f'run.device="{device}"')
-    parsed, folder = load_case(case, tuple(overrides))
+        overrides.append(f"run.device={device}")
+    parsed, folder = load_case(case, tuple(overrides), closure)
     return Source(parsed, folder, case.resolve().name if case.is_dir() else case.stem)
 
 
@@ -64,9 +62,9 @@ def run(
     """Run a case and compare it with its reference."""
     from solver import app as application
 
-    raise typer.Exit(
-        application.run(load(case, closure, device, sets), out, steps, restart, quiet, console())
-    )
+    if quiet:
+        log_to_terminal(logging.ERROR)
+    raise typer.Exit(application.run(load(case, closure, device, sets), out, steps, restart, quiet, console()))
 
 
 @app.command()
@@ -115,31 +113,39 @@ def bench(
         nx, ny, nz = (int(n) for n in grid.split("x"))
         precision = {"float64": torch.float64, "float32": torch.float32}[dtype]
     except (ValueError, KeyError):
-        raise CaseError(
-            f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32"
-        ) from None
+        raise CaseError(f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32") from None
+    records = _records(json_file) if json_file else []
     fusion.enable(fuse and fusion.compiler_available())
     simulation = flow_simulation(
         (nx, ny, nz), flow, device, precision, lambda g, nu: create(closure, grid=g, nu=nu, options={})
     )
-    record = {"flow": flow} | measure(simulation, steps)
+    record: dict[str, Any] = {"flow": flow} | measure(simulation, steps)
     out = console()
     if parallel.is_root() and json_file:
-        records = json.loads(json_file.read_text()) if json_file.exists() else []
-        json_file.write_text(json.dumps([*records, record], indent=1) + "\n")
-    table = Table(
-        title=f"{flow} {grid}, {record['closure']}, {dtype}, {record['ranks']} rank(s), {record['device']}"
-    )
+        write_text(json_file, json.dumps([*records, record], indent=1) + "\n")
+    table = Table(title=f"{flow} {grid}, {record['closure']}, {dtype}, {record['ranks']} rank(s), {record['device']}")
     table.add_column("part")
     table.add_column("ms a step", justify="right")
-    for name, milliseconds in dict(record["milliseconds"]).items():
+    for name, milliseconds in record["milliseconds"].items():
         table.add_row(name, f"{milliseconds:.2f}")
     table.add_section()
-    table.add_row("whole step", f"{1e3 * float(str(record['seconds_per_step'])):.2f}")
+    table.add_row("whole step", f"{1e3 * record['seconds_per_step']:.2f}")
     out.print(table)
     out.print(
-        f"{record['ns_per_point_per_stage']:.1f} ns a point and stage, fft_limit_ratio {record['fft_limit_ratio']:.2f}, {record['memory_mib']:.0f} MiB, {record['machine']}"
+        f"{record['ns_per_point_per_stage']:.1f} ns a point and stage, "
+        f"fft_limit_ratio {record['fft_limit_ratio']:.2f}, {record['memory_mib']:.0f} MiB, {record['machine']}"
     )
+
+
+def _records(file: Path) -> list[Any]:
+    """Earlier records in a JSON file, none if it is new."""
+    try:
+        records = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    except ValueError:
+        records = None
+    if not isinstance(records, list):
+        raise CaseError(f"--json {file}: holds no list of records: choose another file")
+    return records
 
 
 @app.command()
@@ -167,9 +173,7 @@ def references(folder: Path) -> dict[str, Path]:
     from solver.case import load_case
 
     if not (folder / "provenance.json").is_file():
-        raise CaseError(
-            f"{folder}: no run folder (it has no provenance.json): give a folder made by `solver run`"
-        )
+        raise CaseError(f"{folder}: no run folder (it has no provenance.json): give a folder made by `solver run`")
     case, _ = load_case(folder)
     return case.reference.files(folder) if case.reference else {}
 
@@ -194,40 +198,45 @@ def view(
 
     references(folder)
     path = figures.view(folder, out, interactive)
-    console().print(
-        str(path) if path else f"{folder}: no snapshot to draw: set [output] snapshot in the case"
-    )
+    console().print(str(path) if path else f"{folder}: no snapshot to draw: set [output] snapshot in the case")
+
+
+def log_to_terminal(level: int) -> None:
+    """Log messages from `level` on go to standard error, from the root alone; a run's ``log.txt`` gets them all."""
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(level)
+    terminal.setFormatter(logging.Formatter("solver: %(message)s"))
+    log.handlers[:] = [terminal]
+    log.setLevel(logging.INFO if parallel.is_root() else logging.CRITICAL)
 
 
 def main() -> None:
     """Entry point: one line for deliberate errors, every rank ends with the same code."""
-    logging.basicConfig(
-        level=logging.INFO if parallel.is_root() else logging.CRITICAL,
-        format="%(message)s",
-        handlers=[RichHandler(show_path=False, show_time=False, console=Console(stderr=True))],
-    )
-    prepare_process()
+    sys.exit(_run_command())
+
+
+def _run_command() -> int:
+    log_to_terminal(logging.INFO)
     try:
-        app(standalone_mode=False)
-        code = 0
-    except typer.Exit as stop:
-        code = stop.exit_code
+        prepare_process()
+        return int(app(standalone_mode=False) or 0)  # the code of typer.Exit is returned, not raised
     except SolverError as error:
-        code = _fail(str(error), error.exit_code)
-    except MemoryError:
-        code = _fail("out of memory: use a coarser grid, float32, or more ranks on more nodes", 2)
-    except KeyboardInterrupt:
-        code = _fail("interrupted", 130)
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+            return _fail("out of memory: use a coarser grid, float32, or more ranks on more nodes", 2)
         usage = getattr(error, "format_message", None)  # typer's usage errors have no public base class
-        code = _fail(usage(), 2) if usage else _fail(traceback.format_exc(), 1)
-    sys.exit(code)
+        if usage is None:
+            return _fail(traceback.format_exc(), 1)
+        return _fail(f"{usage()}; see `solver --help`", 2) if usage() else 2  # without a message it was the help
 
 
 def _fail(message: str, code: int) -> int:
     """Say what is wrong once, then end every rank, also those waiting in a collective call."""
     if not parallel.is_root():
-        time.sleep(2.0)  # the root speaks first if it failed too
+        time.sleep(5.0)  # the root speaks first if it failed too
     print(f"solver: {message}", file=sys.stderr, flush=True)
     if parallel.world_size() > 1:
         parallel.abort(code)

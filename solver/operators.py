@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import FiniteVolumeAxis, FreeSlip, NoSlip
+from solver.axis import Boundary, FiniteVolumeAxis, FreeSlip, NoSlip
 from solver.fusion import fused
 from solver.grid import Grid
 from solver.parallel import Decomposition
@@ -48,6 +48,11 @@ def mean(f: Tensor, axis: int) -> Tensor:
 def difference(f: Tensor, axis: int) -> Tensor:
     """Upper minus lower neighbour: one entry fewer."""
     return above(f, axis) - below(f, axis)
+
+
+def edge(f: Tensor, axis: int, index: int) -> Tensor:
+    """The first (0) or last (-1) entry along `axis`, keeping the dimension."""
+    return f.narrow(DIM[axis], index % f.shape[DIM[axis]], 1)
 
 
 def join(parts: list[Tensor], axis: int) -> Tensor:
@@ -178,62 +183,62 @@ class Operators:
     def pad(self, velocity: Components) -> Components:
         """Velocity coefficients with ghosts on every finite-volume axis."""
         padded = list(velocity)
-        for axis in self.volume_axes:
-            padded = [self._pad_component(f, component, axis) for component, f in enumerate(padded)]
+        for axis, line in self.grid.volume_axes.items():
+            first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
+            lower = self._from_below(torch.stack(last), axis)
+            upper = self._from_above(torch.stack(first), axis)
+            for i, f in enumerate(padded):
+                ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
+                ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
+                padded[i] = join([ghost_below, f, ghost_above], axis)
         return padded[0], padded[1], padded[2]
 
-    def _pad_component(self, f: Tensor, component: int, axis: int) -> Tensor:
-        line = self.grid.axes[axis]
-        lower, upper = self._neighbours(f, axis)
-        size = f.shape[DIM[axis]]
-        if lower is None:
-            lower = self._ghost(f.narrow(DIM[axis], 0, 1), component, axis, line.lower)
-        if upper is None:
-            upper = self._ghost(f.narrow(DIM[axis], size - 1, 1), component, axis, line.upper)
-        return join([lower, f, upper], axis)
-
-    def _ghost(self, edge: Tensor, component: int, axis: int, boundary: object) -> Tensor:
-        if component == axis:  # the wall face itself below, an unused face above
-            return torch.zeros_like(edge)
+    def _ghost(self, near: Tensor, component: int, axis: int, boundary: Boundary) -> Tensor:
+        """What lies beyond a wall: the wall face itself for a normal component (below; above it is unused)."""
+        if component == axis:
+            return torch.zeros_like(near)
         if isinstance(boundary, FreeSlip):
-            return edge
+            return near
         assert isinstance(boundary, NoSlip)
-        ghost = -edge
-        if boundary.velocity[component]:
-            wall = torch.zeros_like(edge)
-            self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
-            ghost = ghost + wall
-        return ghost
+        if not boundary.velocity[component]:
+            return -near
+        wall = torch.zeros_like(near)
+        self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
+        return wall - near
 
-    def _neighbours(self, f: Tensor, axis: int) -> tuple[Tensor | None, Tensor | None]:
+    def _from_below(self, last: Tensor, axis: int) -> Tensor | None:
+        """What precedes this rank's first entry along `axis`, given everybody's last; None at a wall."""
         if axis == 1:
-            return self.decomposition.halo(f)
-        if not self.grid.axes[axis].periodic:
-            return None, None
-        size = f.shape[DIM[axis]]
-        return f.narrow(DIM[axis], size - 1, 1), f.narrow(DIM[axis], 0, 1)
+            return self.decomposition.from_below(last)
+        return last if self.grid.axes[axis].periodic else None
+
+    def _from_above(self, first: Tensor, axis: int) -> Tensor | None:
+        """What follows this rank's last entry along `axis`, given everybody's first; None at a wall."""
+        if axis == 1:
+            return self.decomposition.from_above(first)
+        return first if self.grid.axes[axis].periodic else None
 
     def pad_scalar(self, f: Tensor, at_wall: float = 1.0) -> Tensor:
         """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall)."""
-        for axis in self.volume_axes:
-            line = self.grid.axes[axis]
-            lower, upper = self._neighbours(f, axis)
-            size = f.shape[DIM[axis]]
+        for axis, line in self.grid.volume_axes.items():
+            first, last = edge(f, axis, 0), edge(f, axis, -1)
+            lower, upper = self._from_below(last, axis), self._from_above(first, axis)
             if lower is None:
-                factor = at_wall if isinstance(line.lower, NoSlip) else 1.0
-                lower = factor * f.narrow(DIM[axis], 0, 1)
+                lower = first * (at_wall if isinstance(line.lower, NoSlip) else 1.0)
             if upper is None:
-                factor = at_wall if isinstance(line.upper, NoSlip) else 1.0
-                upper = factor * f.narrow(DIM[axis], size - 1, 1)
+                upper = last * (at_wall if isinstance(line.upper, NoSlip) else 1.0)
             f = join([lower, f, upper], axis)
         return f
 
     def mean_mode(self, f: Tensor) -> Tensor:
-        """View of the part of a coefficient field that carries the mean over the Fourier axes."""
+        """View of the part of a coefficient field that carries the mean over the Fourier axes.
+
+        Empty on the ranks of a box that do not own mode 0.
+        """
         view = f[..., :1, :, :, :]
-        for axis in (0, 2):
-            if self.grid.axes[axis].is_fourier:
-                view = view.narrow(DIM[axis], 0, 1)
+        for axis in self.grid.fourier_axes:
+            owned = axis > 0 or not self.grid.y.is_fourier or self.decomposition.modes.start == 0
+            view = view.narrow(DIM[axis], 0, 1 if owned else 0)
         return view
 
     def to_physical(self, coefficients: Tensor) -> Tensor:
@@ -256,9 +261,9 @@ class Operators:
         """Divergence at centres of unpadded velocity coefficients."""
         lowered = list(velocity)
         for axis in self.volume_axes:
-            lower, _ = self._neighbours(velocity[axis], axis)
+            lower = self._from_below(edge(velocity[axis], axis, -1), axis)
             if lower is None:
-                lower = torch.zeros_like(velocity[axis].narrow(DIM[axis], 0, 1))
+                lower = torch.zeros_like(edge(velocity[axis], axis, 0))
             lowered[axis] = join([lower, velocity[axis]], axis)
         return self._divergence(*lowered)
 
@@ -274,15 +279,10 @@ class Operators:
 
     def subtract_gradient(self, velocity: Components, potential: Tensor) -> Components:
         """``velocity - grad potential``; the normal component at walls is left alone (it is zero)."""
-        raised = []
-        for axis in range(3):
-            if axis in self.volume_axes:
-                _, upper = self._neighbours(potential, axis)
-                if upper is None:
-                    upper = potential.narrow(DIM[axis], potential.shape[DIM[axis]] - 1, 1)
-                raised.append(join([potential, upper], axis))
-            else:
-                raised.append(potential)
+        raised = [potential] * 3
+        for axis in self.volume_axes:
+            upper = self._from_above(edge(potential, axis, 0), axis)
+            raised[axis] = join([potential, edge(potential, axis, -1) if upper is None else upper], axis)
         return self._subtract_gradient(*velocity, *raised)
 
     @fused

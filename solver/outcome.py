@@ -75,8 +75,8 @@ class Outcome:
         self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]
     ) -> None:
         """Write every table and the summary."""
+        self.summary["max_divergence"] = series.worst_divergence
         if series.latest:
-            self.summary["max_divergence"] = series.worst_divergence
             self.summary["final"] = series.latest
         for hook in statistics:
             means = hook.gathered()

@@ -82,18 +82,26 @@ class Decomposition:
         """Rank owning the plane above this slab, None at a wall."""
         return self.rank + 1 if self.rank < self.size - 1 else (0 if self.periodic_y else None)
 
+    def from_below(self, top: Tensor) -> Tensor | None:
+        """The lower neighbour's `top` planes, None at a wall."""
+        if self.size == 1:
+            return top if self.periodic_y else None
+        return self._shift(top, self.above, self.below)
+
+    def from_above(self, bottom: Tensor) -> Tensor | None:
+        """The upper neighbour's `bottom` planes, None at a wall."""
+        if self.size == 1:
+            return bottom if self.periodic_y else None
+        return self._shift(bottom, self.below, self.above)
+
     def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
         """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
         if self.size > 1 and reach > min(self.plane_counts):
             raise CaseError(
-                f"[run] slabs of {min(self.plane_counts)} planes are thinner than the reach {reach} of the closure: use fewer ranks"
+                f"[closure] slabs of {min(self.plane_counts)} planes are thinner than its reach {reach}: use fewer ranks"
             )
-        bottom, top = field[..., :reach, :], field[..., field.shape[-2] - reach :, :]
-        if self.size == 1:
-            return (top, bottom) if self.periodic_y else (None, None)
-        lower = self._shift(top, self.above, self.below)
-        upper = self._shift(bottom, self.below, self.above)
-        return lower, upper
+        top = field[..., field.shape[-2] - reach :, :]
+        return self.from_below(top), self.from_above(field[..., :reach, :])
 
     def _shift(self, plane: Tensor, dest: int | None, source: int | None) -> Tensor | None:
         send = plane.detach().cpu().contiguous().numpy()

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,18 @@ from solver.errors import CaseError, RunFolderError
 log = logging.getLogger("solver")
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the failure to write `path` into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        reason = str(error).partition("\n")[0]
+        raise RunFolderError(
+            f"{path}: cannot be written ({reason}): free space or choose another folder with --out"
+        ) from None
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, then rename.
 
@@ -36,19 +48,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     RunFolderError : the disk is full or the folder cannot be written; nothing half-written stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = str(error).partition("\n")[0]
-        raise RunFolderError(
-            f"{path}: cannot be written ({reason}): free space or choose another folder with --out"
-        ) from None
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -127,9 +137,8 @@ def prepare(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RunFolderError(
-            f"{folder}: cannot be written ({error.strerror}): choose another folder with --out"
-        ) from None
+        reason = error.strerror or error
+        raise RunFolderError(f"{folder}: cannot be written ({reason}): choose another folder with --out") from None
 
 
 def provenance(case: Case, ranks: int, threads: int, device: str, command: str) -> dict[str, Any]:
@@ -159,12 +168,8 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
 def _commit() -> tuple[str | None, bool | None]:
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        status = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
-        )
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None, None
     return head.stdout.strip(), bool(status.stdout.strip())

@@ -53,7 +53,8 @@ class Simulation:
         self.t, self.step_count, self.dt = 0.0, 0, 0.0
         self.timers = operators.timers
         # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
-        self.velocity = Velocity(self.strain, self.project(self.project(velocity)))
+        velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
+        self.velocity = Velocity(self.strain, velocity)
 
     def step(self, longest: float = math.inf) -> None:
         """Advance by the step the control chooses, but by no more than `longest`."""
@@ -66,8 +67,8 @@ class Simulation:
                 term = self.subgrid_term(self.t + elapsed)
             rate = self.tendency(term)
             velocity, previous = self.advance(rate, previous, stage)
-            velocity = self.forcing.correct(velocity, span * self.dt)
-            self.velocity = Velocity(self.strain, self.project(velocity))
+            velocity = self.forcing.correct(self.project(velocity), span * self.dt)
+            self.velocity = Velocity(self.strain, velocity)
             elapsed += span * self.dt
         self.t += self.dt
         self.step_count += 1

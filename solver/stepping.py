@@ -14,6 +14,7 @@ from torch import Tensor
 
 from solver.axis import FiniteVolumeAxis
 from solver.closure import EddyViscosity
+from solver.errors import Diverged
 from solver.fusion import fused
 from solver.operators import Components, Operators, inner
 from solver.velocity import Velocity
@@ -94,6 +95,8 @@ class StepControl:
             fastest = self._rates(staggered, nu_t, self.operators.tensor(nu))
             advection, diffusion = self.operators.decomposition.max(fastest).tolist()
         self.advection_rate = advection
+        if not math.isfinite(advection):
+            raise Diverged("the velocity is not finite; try a smaller [time] cfl or dt, or a finer grid")
         if self.fixed is not None:
             self.limit = "fixed"
             return self.fixed

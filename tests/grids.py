@@ -1,8 +1,9 @@
-"""Small grids of every kind, random fields on them, and discrete integrals written independently of the solver's."""
+"""Small grids of every kind, random fields, and discrete integrals independent of the solver's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -134,12 +135,12 @@ def volumes(op: Operators, component: int | None) -> Tensor:
 
 
 def scalar_product(op: Operators, a: Tensor, b: Tensor, component: int | None = None) -> float:
-    """Mean of a product over the domain, summed in physical space (exact: points exceed 3 highest modes)."""
+    """Mean of a product, summed in physical space (exact: points exceed 3 highest modes)."""
     return float((op.to_physical(a) * op.to_physical(b) * volumes(op, component)).sum())
 
 
 def product(op: Operators, a: Components, b: Components) -> float:
-    """Mean of the scalar product of two vector fields over staggered volumes; twice the kinetic energy for a = b."""
+    """Mean scalar product over staggered volumes; twice the kinetic energy for a = b."""
     return sum(scalar_product(op, f, g, i) for i, (f, g) in enumerate(zip(a, b, strict=True)))
 
 
@@ -165,7 +166,12 @@ def tendency(op: Operators, velocity: Components, nu: float = 0.0, term: object 
 
 
 def simulation(
-    op: Operators, velocity: Components, nu: float, dt: float | None, forcing: Forcing | None = None, closure: object = None
+    op: Operators,
+    velocity: Components,
+    nu: float,
+    dt: float | None,
+    forcing: Forcing | None = None,
+    closure: object = None,
 ) -> Simulation:
     """A flow with a fixed step, or cfl = 1."""
     return Simulation(op, velocity, nu, closure, forcing or NoForcing(), StepControl(op, cfl=1.0, dt=dt))
@@ -180,7 +186,7 @@ def run(flow: Simulation, steps: int) -> Components:
 
 def orders(errors: Sequence[float], ratio: float = 2.0) -> list[float]:
     """Observed orders of convergence between successive refinements by `ratio`."""
-    return [float(np.log(coarse / fine) / np.log(ratio)) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    return [float(np.log(coarse / fine) / np.log(ratio)) for coarse, fine in pairwise(errors)]
 
 
 def uniform(op: Operators, velocity: Sequence[float]) -> Components:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -18,9 +19,12 @@ from solver.velocity import Gradient, Velocity
 SYMMETRIES = frozenset({"galilean", "shift", "reflection", "rotation"})
 
 
+_plain_gradient = inspect.unwrap(Strain.centred)
+
+
 def unfused_gradient(strain: Strain, staggered: Components, spectral: Derivatives) -> Gradient:
     """`Velocity.gradient` as part of a larger kernel."""
-    g = Strain.centred.__wrapped__(strain, staggered, spectral)
+    g = _plain_gradient(strain, staggered, spectral)
     return g[0:3], g[3:6], g[6:9]
 
 
@@ -44,7 +48,8 @@ class PointwiseModel(ABC):
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
         """``nu_t`` at cell centres, length^2/time, and the state unchanged."""
         scale = self.scale(velocity.operators)
-        return EddyViscosity(self.evaluate(velocity.staggered, velocity.spectral_derivatives, scale, velocity.strain)), state
+        staggered, spectral = velocity.staggered, velocity.spectral_derivatives
+        return EddyViscosity(self.evaluate(staggered, spectral, scale, velocity.strain)), state
 
     @fused
     def evaluate(self, staggered: Components, spectral: Derivatives, scale: Tensor, strain: Strain) -> Tensor:

@@ -60,7 +60,7 @@ class DynamicSmagorinsky:
         c_s_max: Annotated[float, Field(gt=0)] = 0.3,
         every: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
-        self.filtered = tuple(d for d, a in enumerate(grid.axes) if a.is_fourier and a.highest_mode > 0)
+        self.filtered = tuple(d for d, axis in grid.fourier_axes.items() if axis.highest_mode > 0)
         if not self.filtered:
             raise CaseError(
                 "[closure] 'dynamic_smagorinsky' filters and averages along Fourier directions and this grid has "
@@ -168,7 +168,8 @@ class DynamicSmagorinsky:
             return fields
         edges = torch.stack([torch.cat([f[:, :1], f[:, -1:]], 1) for f in fields])
         lower, upper = operators.decomposition.halo(edges)
-        assert lower is not None and upper is not None
+        assert lower is not None
+        assert upper is not None
         return [join([lower[i], f, upper[i]], 1) for i, f in enumerate(fields)]
 
     def _everywhere(self, c_s2: Tensor, operators: Operators) -> Tensor:

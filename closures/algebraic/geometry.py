@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
-from solver.axis import FiniteVolumeAxis, NoSlip
+from solver.axis import NoSlip
 from solver.grid import Grid
 from solver.operators import DIM, Operators, below, inner, mean
 from solver.velocity import Velocity
@@ -53,20 +53,19 @@ def axis_widths(operators: Operators) -> tuple[Tensor, Tensor, Tensor]:
 
 def walls(grid: Grid) -> list[tuple[int, bool, NoSlip]]:
     """The no-slip walls: axis, whether it is the upper end, and the boundary."""
-    found = []
-    for d, axis in enumerate(grid.axes):
-        if isinstance(axis, FiniteVolumeAxis):
-            ends = ((False, axis.lower), (True, axis.upper))
-            found += [(d, upper, end) for upper, end in ends if isinstance(end, NoSlip)]
-    return found
+    return [
+        (d, upper, end)
+        for d, axis in grid.volume_axes.items()
+        for upper, end in ((False, axis.lower), (True, axis.upper))
+        if isinstance(end, NoSlip)
+    ]
 
 
 def wall_distance(operators: Operators) -> Tensor:
     """Distance of the cell centres to the nearest no-slip wall, infinite where there is none."""
     nearest = np.full((1, 1, 1), np.inf)
     for d, upper, _ in walls(operators.grid):
-        axis = operators.grid.axes[d]
-        assert isinstance(axis, FiniteVolumeAxis)
+        axis = operators.grid.volume_axes[d]
         distance = axis.faces[-1] - axis.centres if upper else axis.centres - axis.faces[0]
         nearest = np.minimum(nearest, distance.reshape([-1 if k == d else 1 for k in range(3)]))
     return local_part(operators, nearest)
@@ -91,7 +90,6 @@ def _wall_integral(velocity: Velocity, axis: int, upper: bool) -> Tensor:
     """Integral of the shear rate over this rank's part of one wall."""
     operators, dim = velocity.operators, DIM[axis]
     metric = operators.metric[axis]
-    assert metric is not None
     squares = operators.tensor(0.0)
     for component, f in enumerate(velocity.padded_coefficients):
         if component == axis:
@@ -106,8 +104,8 @@ def _wall_integral(velocity: Velocity, axis: int, upper: bool) -> Tensor:
         squares = squares + slope * slope
     integral = safe_sqrt(squares)
     for other, line_axis in enumerate(operators.grid.axes):
-        if other == axis:
-            continue
-        width = operators.metric[other]
-        integral = integral * (line_axis.length if width is None else width.width)
+        if other in operators.volume_axes and other != axis:
+            integral = integral * operators.metric[other].width
+        elif other != axis:
+            integral = integral * line_axis.length
     return integral.sum()

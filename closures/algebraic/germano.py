@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import Six, contraction, safe_sqrt
-from solver.operators import Components
 
-Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-Resolved = tuple[Five, Tensor, Components]
+Resolved = tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]
 
 
 def box_filter(f: Tensor, dim: int) -> Tensor:
@@ -68,6 +66,7 @@ def contractions(filtered: Sequence[Tensor], alpha: float) -> tuple[Tensor, Tens
     square, s, stress = filtered[3:8], _trace_free(filtered[8:13]), _trace_free(filtered[13:18])
     leonard = [a - b for a, b in zip(square, (u * u - w * w, v * v - w * w, u * v, u * w, v * w), strict=True)]
     scaled_norm = alpha**2 * safe_sqrt(2.0 * contraction(s, s))
-    m = [scaled_norm * a - b for a, b in zip(s, stress, strict=True)]
+    xx, yy, zz, xy, xz, yz = (scaled_norm * a - b for a, b in zip(s, stress, strict=True))
+    m = (xx, yy, zz, xy, xz, yz)
     shear = leonard[2] * m[3] + leonard[3] * m[4] + leonard[4] * m[5]
     return leonard[0] * m[0] + leonard[1] * m[1] + 2.0 * shear, contraction((*m,), (*m,))

@@ -70,6 +70,8 @@ class Smagorinsky:
         return -torch.expm1(self.distance(velocity.operators) * (-u_tau / (25.0 * self.nu)))
 
     @fused
-    def eddy_viscosity(self, staggered: Components, spectral: Derivatives, squared_length: Tensor, strain: Strain) -> Tensor:
+    def eddy_viscosity(
+        self, staggered: Components, spectral: Derivatives, squared_length: Tensor, strain: Strain
+    ) -> Tensor:
         """Mixing length squared times the strain norm."""
         return squared_length * strain_norm(unfused_gradient(strain, staggered, spectral))

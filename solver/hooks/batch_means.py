@@ -80,7 +80,8 @@ class BatchMeans:
 
     def _merged(self) -> tuple[Array, Array]:
         assert self.sums is not None
-        sums, weights = self.sums, self.weights
+        filled = self.weights > 0  # a batch shorter than the sampling interval may have missed out
+        sums, weights = self.sums[filled], self.weights[filled]
         if len(weights) > 1 and weights[-1] < 0.5 * self.width:
             sums = np.concatenate([sums[:-2], sums[-2:].sum(0, keepdims=True)])
             weights = np.append(weights[:-2], weights[-2:].sum())
@@ -94,7 +95,9 @@ class BatchMeans:
         return state
 
     def restore(self, state: dict[str, Array]) -> None:
-        """Continue from `state`."""
+        """Continue from `state`; one without samples leaves start and width as they are."""
+        if not len(state["weights"]):
+            return
         self.start, self.width = (float(x) for x in state["span"])
         self.weights = state["weights"]
         self.sums, self.carry = state.get("sums"), state.get("carry")

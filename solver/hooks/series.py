@@ -13,6 +13,7 @@ from solver.closure import EddyViscosity, SubgridStress
 from solver.forcing import bulk_velocity
 from solver.momentum import STRESS_INDEX
 from solver.operators import Operators
+from solver.rundir import write_text, writing
 from solver.simulation import Simulation
 
 
@@ -121,14 +122,14 @@ class TimeSeries:
             self.write()
 
     def _keep_rows_until(self, step: int) -> None:
-        rows = list(csv.reader(self.path.open())) if self.path.exists() else []
-        kept = (
-            [row for row in rows[1:] if row and len(row) == len(self.columns) and int(row[0]) <= step]
-            if step
-            else []
-        )
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([list(self.columns), *kept])
+        """Root only: rows after `step` go, also one that a killed run left unfinished."""
+        rows = self.path.read_text().splitlines()[1:] if step and self.path.exists() else []
+        whole = [row for row in csv.reader(rows) if len(row) == len(self.columns) and row[0].isdigit()]
+        kept = [row for row in whole if int(row[0]) <= step]
+        divergence = list(self.columns).index("max_divergence")
+        self.worst_divergence = max((float(row[divergence]) for row in kept), default=0.0)
+        table = [list(self.columns), *kept]
+        write_text(self.path, "".join(",".join(row) + "\n" for row in table))
 
     def __call__(self, simulation: Simulation) -> None:
         """Write a row, if it is time."""
@@ -141,5 +142,5 @@ class TimeSeries:
         self.latest = {name: value() for name, value in self.columns.items()}
         self.worst_divergence = max(self.worst_divergence, self.latest["max_divergence"])
         if self.is_root:
-            with self.path.open("a", newline="") as file:
-                csv.writer(file).writerow([f"{v:.12g}" for v in self.latest.values()])
+            with writing(self.path), self.path.open("a") as file:
+                file.write(",".join(f"{v:.12g}" for v in self.latest.values()) + "\n")

@@ -32,7 +32,8 @@ def foreign(monkeypatch, tmp_path: Path):
     )
     (tmp_path / "foreign_bad.py").write_text("raise RuntimeError('no licence file')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    points = {"good": "foreign_good:Good", "loose": "foreign_good:loose", "bad": "foreign_bad:Bad", "wale": "foreign_bad:Wale"}
+    points = {"good": "foreign_good:Good", "loose": "foreign_good:loose", "bad": "foreign_bad:Bad"}
+    points["wale"] = "foreign_bad:Wale"
     made = [importlib.metadata.EntryPoint(name, value, registry.GROUP) for name, value in points.items()]
     monkeypatch.setattr(registry, "entry_points", lambda group: made if group == registry.GROUP else [])
 

@@ -61,12 +61,15 @@ def operator_errors(n: int) -> list[float]:
     zero = torch.zeros_like(p)
     gradient = op.subtract_gradient((zero, zero, zero), -p)[1]
     padded, momentum = op.pad(sample(op, (bump, bump, still))), Momentum(Strain(op), 1.0)
-    computed = (op.divergence(v), gradient, momentum.laplacian(padded[0], 0), momentum.laplacian(padded[1], 1))
+    computed = (
+        op.divergence(v),
+        gradient,
+        momentum.laplacian(padded[0], 0),
+        momentum.laplacian(padded[1], 1),
+    )
     exact = (values(op, bump_slope), values(op, slope, 1), values(op, curved), values(op, curved, 1))
     inside = slice(2, n - 3)
-    return [
-        float((op.to_physical(f) - e)[:, inside].abs().max()) for f, e in zip(computed, exact, strict=True)
-    ]
+    return [float((op.to_physical(f) - e)[:, inside].abs().max()) for f, e in zip(computed, exact, strict=True)]
 
 
 def test_operators_are_second_order_on_stretched_cells():
@@ -136,7 +139,7 @@ def test_couette_flow_is_exact():
 
 
 def duct_series(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Laminar flow in the square (-1, 1)^2 for unit pressure gradient over viscosity (White, Viscous Fluid Flow, 3-48)."""
+    """Laminar flow in the square (-1, 1)^2 for unit pressure gradient over viscosity (White, eq. 3-48)."""
     odd = np.arange(1, 120, 2)[:, None, None]
     decay = np.exp(odd * pi / 2 * (np.abs(y)[None, :, None] - 1)) * (
         (1 + np.exp(-odd * pi * np.abs(y)[None, :, None])) / (1 + np.exp(-odd * pi))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,21 @@ import torch
 from solver.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
 from solver.forcing import MassFlux, PressureGradient
 from solver.grid import Grid
-from tests.grids import PERIODIC, SLIP, distance, mean, minus, norm, operators, orders, project, run, sample, simulation, walls
+from tests.grids import (
+    PERIODIC,
+    SLIP,
+    distance,
+    mean,
+    minus,
+    norm,
+    operators,
+    orders,
+    project,
+    run,
+    sample,
+    simulation,
+    walls,
+)
 
 TURN = 2 * np.pi
 sin, cos = torch.sin, torch.cos
@@ -63,7 +79,7 @@ def test_runge_kutta_with_projection_is_of_third_order(flow):
         run(simulation(op, initial(op), nu, time / steps, forcing and forcing(op)), steps) for steps in (8, 16, 32, 64)
     ]
     moved = norm(op, minus(ends[-1], initial(op)))
-    gaps = [norm(op, minus(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+    gaps = [norm(op, minus(a, b)) for a, b in pairwise(ends)]
     assert gaps[-1] < 1e-3 * moved
     assert min(orders(gaps)) > 2.9
 

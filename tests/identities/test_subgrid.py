@@ -97,7 +97,10 @@ def test_eddy_viscosity_drains_tau_s_in_a_box(name):
 def test_stress_equals_eddy_viscosity_in_a_box(name):
     op = operators(name)
     u, nu_t = random_velocity(op, SEED), random_values(op, SEED + 1, 1)[0] ** 2
-    by_stress, by_viscosity = tendency(op, u, term=stress(op, u, nu_t)), tendency(op, u, term=EddyViscosity(nu_t))
+    by_stress, by_viscosity = (
+        tendency(op, u, term=stress(op, u, nu_t)),
+        tendency(op, u, term=EddyViscosity(nu_t)),
+    )
     assert distance(by_stress, by_viscosity) < 1e-13 * norm(op, by_viscosity)
 
 
@@ -109,10 +112,9 @@ def smooth_periodic(n: int, length: float) -> FiniteVolumeAxis:
 
 def test_stress_approaches_eddy_viscosity_at_second_order():
     """On cells tau is averaged from centres to edges."""
-    errors = []
+    k, errors = 2 * np.pi / 6.0, []
     for n in (24, 48, 96):
         op = operators(Grid(FourierAxis(8, 6.0), smooth_periodic(n, 6.0), FourierAxis(8, 6.0)))
-        k = 2 * np.pi / 6.0
         flow = (
             lambda x, y, z: torch.sin(k * y) * torch.cos(k * z),
             lambda x, y, z: torch.cos(k * x + 0.3) * torch.sin(k * z) + 0 * y,

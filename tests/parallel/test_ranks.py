@@ -1,4 +1,4 @@
-"""Results do not depend on the number of ranks: fields after 100 steps on 1, 2 and 3 ranks, grids of odd and prime size."""
+"""Results do not depend on the number of ranks: 100 steps on 1, 2 and 3 ranks, grids of odd and prime size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parallel.run_grids import FLOWS, SEED
 from tests.grids import operators, random_velocity
+from tests.parallel.run_grids import FLOWS, SEED
 
 ROOT = Path(__file__).parents[2]
 ONE_RANK_A_CORE = {
@@ -20,6 +20,7 @@ ONE_RANK_A_CORE = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMPI_MCA_mpi_yield_when_idle": "1",  # ranks may outnumber cores
 }
 RANKS = (1, 2, 3)
 
@@ -32,9 +33,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.
     folder, found = tmp_path_factory.mktemp("ranks"), {}
     for ranks in RANKS:
         path = folder / f"{ranks}.npz"
-        command = ["mpirun", "--oversubscribe", "-n", str(ranks), sys.executable, "-m", "tests.parallel.run_grids", str(path)]
+        command = [
+            "mpirun",
+            "--oversubscribe",
+            "-n",
+            str(ranks),
+            sys.executable,
+            "-m",
+            "tests.parallel.run_grids",
+            str(path),
+        ]
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | ONE_RANK_A_CORE, capture_output=True, text=True, timeout=300
+            command, cwd=ROOT, env=os.environ | ONE_RANK_A_CORE, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
         found[ranks] = dict(np.load(path))
@@ -59,9 +69,7 @@ def test_same_fields(results, name, ranks):
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("name", FLOWS)
 def test_same_reductions(results, name, ranks):
-    np.testing.assert_allclose(
-        results[ranks][f"{name}/numbers"], results[1][f"{name}/numbers"], rtol=1e-6 * 1e-5, atol=1e-12
-    )
+    np.testing.assert_allclose(results[ranks][f"{name}/numbers"], results[1][f"{name}/numbers"], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", FLOWS)

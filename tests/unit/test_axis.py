@@ -101,8 +101,14 @@ F, V = FourierAxis(4, 1.0), walls(4)
         (lambda: FourierAxis(4, -1.0), r"length > 0.* length = -1.0"),
         (lambda: FiniteVolumeAxis(np.array([0.0, 1.0]), WALL, WALL), "two cells"),
         (lambda: FiniteVolumeAxis(np.array([0.0, 2.0, 1.0]), WALL, WALL), "increasing"),
-        (lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), Periodic(), NoSlip()), "'periodic' must be given on both"),
-        (lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), FreeSlip(), Periodic()), "'periodic' must be given on both"),
+        (
+            lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), Periodic(), NoSlip()),
+            "'periodic' must be given on both",
+        ),
+        (
+            lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), FreeSlip(), Periodic()),
+            "'periodic' must be given on both",
+        ),
         (lambda: Grid(V, F, F), "y can be a Fourier axis only where x and z are"),
         (lambda: Grid(F, F, V), "y can be a Fourier axis only where x and z are"),
         (lambda: Grid(V, V, F), "swap x and z"),

@@ -58,7 +58,9 @@ def end(grid, forcing, amount, closure=None):
 def loss(op, velocity) -> torch.Tensor:
     """A smooth scalar of the final field, without symmetries."""
     weights = random_values(op, SEED + 2, 3)
-    return sum((op.to_physical(f) * w).sum() + op.to_physical(f).pow(2).sum() for f, w in zip(velocity, weights, strict=True))
+    return sum(
+        (op.to_physical(f) * w).sum() + op.to_physical(f).pow(2).sum() for f, w in zip(velocity, weights, strict=True)
+    )
 
 
 def check(value, rel: float = 1e-6) -> None:

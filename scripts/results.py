@@ -1,0 +1,167 @@
+"""Results as data: collect the facts of run folders into docs/results/*.json, and render the tables of README.md from them.
+
+    python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
+    python scripts/results.py render            # or: render --check, which changes nothing and fails where they disagree
+
+docs/results holds closures.json (from `collect`), speed.json (from `solver bench --json docs/results/speed.json`),
+peers.json (required and other codes' times) and validation.json, a list of {claim, required, measured, command, commit}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+Record = dict[str, Any]
+FACTS = ("case", "closure", "grid", "ranks", "dtype", "steps", "seconds_per_step", "wall_seconds", "averaging_time", "re_tau", "c_f")
+FACTS += ("errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction", "fft_limit_ratio")
+ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma")
+KEY = ("case", "closure", "grid", "ranks")
+
+
+def facts(run: Path) -> Record:
+    """What one finished run folder says about itself."""
+    try:
+        summary = json.loads((run / "summary.json").read_text())
+        origin = json.loads((run / "provenance.json").read_text())
+    except OSError as error:
+        raise SystemExit(f"{run}: not a finished run folder ({error.strerror}: {Path(error.filename).name})") from None
+    if summary["status"] != "finished":
+        raise SystemExit(f"{run}: the run is '{summary['status']}', not 'finished'")
+    machine = f"{origin['machine']['processor']}, {origin['machine']['cores']} cores"
+    commit = (origin["commit"] or "unknown")[:10] + ("+" if origin["dirty"] else "")
+    return {name: summary.get(name) for name in FACTS} | {"commit": commit, "machine": machine}
+
+
+def collect(runs: Iterable[Path], into: Path) -> None:
+    """Add runs to a list of records; one of the same case, closure, grid and ranks is replaced."""
+    records = {str([r[k] for k in KEY]): r for r in load(into) + [facts(run) for run in runs]}
+    ordered = sorted(records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"]))
+    into.parent.mkdir(parents=True, exist_ok=True)
+    into.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def load(path: Path) -> list[Record]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def rank_of(closure: str) -> tuple[int, str]:
+    return (ORDER.index(closure) if closure in ORDER else len(ORDER), closure)
+
+
+def grid_of(record: Record) -> str:
+    return " x ".join(map(str, record["grid"]))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A Markdown table, its first `left` columns aligned left, the others right."""
+    marks = [":--" if i < left else "--:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, marks, *rows))
+
+
+def percent(record: Record, key: str) -> str:
+    value, width = (record["errors"] or {}).get(key), (record["ci95"] or {}).get(key)
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" + (f" ± {100 * width:.1f}" if width is not None else "")
+
+
+def closures(folder: Path) -> str:
+    """One table a case and grid: errors in per cent, bulk units, with 95 % half widths; and cost."""
+    records, parts = load(folder / "closures.json"), []
+    for title in dict.fromkeys((r["case"], grid_of(r)) for r in records):
+        group = [r for r in records if (r["case"], grid_of(r)) == title]
+        header = ["closure", "Re_tau", "C_f", "U", "u'", "v'", "w'", "uv", "stress residual", "ms a step", "closure's share"]
+        rows = []
+        for r in group:
+            re_tau = "-" if r["re_tau"] is None else f"{r['re_tau']:.1f}" + confidence(r, "re_tau")
+            residual = "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
+            errors = [percent(r, key) for key in ("c_f", "u_mean", "u_rms", "v_rms", "w_rms", "uv")]
+            cost = [f"{1e3 * r['seconds_per_step']:.1f}", f"{100 * r['closure_fraction']:.0f} %"]
+            rows.append([r["closure"], re_tau, *errors, residual, *cost])
+        reference = next((r["errors"]["reference"] for r in group if r["errors"]), "no reference")
+        times = sorted({f"{r['averaging_time']:.0f}" for r in group if r["averaging_time"]}, key=float)
+        made = sorted({f"{r['ranks']} rank(s), {r['machine']}, commit {r['commit']}" for r in group})
+        caption = f"**{title[0]}**, {title[1]} points, against {reference}; errors in % (bulk units, ± 95 %)"
+        averaged = f", averaged over {', '.join(times)} time units" if times else ""
+        parts += [f"{caption}{averaged}; {'; '.join(made)}.", table(header, rows, 1)]
+    return "\n\n".join(parts) or "No runs are recorded yet."
+
+
+def confidence(record: Record, key: str) -> str:
+    width = (record["ci95"] or {}).get(key)
+    return "" if width is None else f" ± {width:.1f}"
+
+
+def validation(folder: Path) -> str:
+    records = load(folder / "validation.json")
+    rows = [[r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]] for r in records]
+    return table(["claim", "required", "measured", "command", "commit"], rows, 5) if rows else "No measurements are recorded yet."
+
+
+def speed(folder: Path) -> str:
+    """Every timed configuration and every target; the latest record of a configuration counts."""
+    keys = ("flow", "grid", "closure", "ranks", "dtype", "device")
+    measured = {str([r[k] for k in keys]): r for r in load(folder / "speed.json")}
+    rows = []
+    for target in load(folder / "peers.json"):
+        record = measured.pop(str([*(target[k] for k in keys[:3]), 1, "float64", "cpu"]), None)
+        others = ", ".join(f"{name} {ns}" for name, ns in sorted(target["peers"].items(), key=lambda item: item[1]))
+        rows.append(speed_row(target | {"ranks": 1, "dtype": "float64", "device": "cpu"}, record, others))
+    rows += [speed_row(record, record, "") for record in measured.values()]
+    machines = sorted({r["machine"] for r in load(folder / "speed.json")})
+    header = ["flow", "points", "closure", "run as", "required", "measured", "x FFT limit", "other codes"]
+    return "\n\n".join([table(header, rows, 4), *(f"Measured on {m}." for m in machines)])
+
+
+def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
+    run_as = f"{what['ranks']} rank(s), {what['dtype']}" + ("" if what["device"] == "cpu" else f", {what['device']}")
+    found = ["-", "-"] if record is None else [f"{record['ns_per_point_per_stage']:.0f}", f"{record['fft_limit_ratio']:.2f}"]
+    return [what["flow"], grid_of(what), what["closure"], run_as, str(what.get("required", "")), *found, others]
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"closures": closures, "validation": validation, "speed": speed}
+
+
+def render(text: str, folder: Path) -> str:
+    """`text` with every table between its markers made anew."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SystemExit(f"the text needs {begin} and {end} once each")
+        body = f"{begin}\n{make(folder)}\n{end}"
+        text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, body=body: body, text, flags=re.DOTALL)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Results as data, and the tables of the README.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    gather = commands.add_parser("collect", help="facts of run folders into a JSON list")
+    gather.add_argument("runs", nargs="+", type=Path)
+    gather.add_argument("--into", type=Path, default=ROOT / "docs/results/closures.json")
+    draw = commands.add_parser("render", help="tables of the README from docs/results")
+    draw.add_argument("--check", action="store_true", help="change nothing; fail where README and JSON disagree")
+    draw.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    draw.add_argument("--results", type=Path, default=ROOT / "docs/results")
+    given = parser.parse_args(arguments)
+    if given.command == "collect":
+        collect(given.runs, given.into)
+        return 0
+    before = given.readme.read_text(encoding="utf-8")
+    after = render(before, given.results)
+    if given.check and after != before:
+        print("README.md and docs/results disagree: run python scripts/results.py render", file=sys.stderr)
+    elif not given.check:
+        given.readme.write_text(after, encoding="utf-8")
+    return int(given.check and after != before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
