@@ -1,10 +1,11 @@
-"""Results as data: collect the facts of run folders into docs/results/*.json, and render the tables of README.md from them.
+"""Results as data: facts of run folders into docs/results/*.json, and from there into the tables of README.md.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
-    python scripts/results.py render            # or: render --check, which changes nothing and fails where they disagree
+    python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
 docs/results holds closures.json (from `collect`), speed.json (from `solver bench --json docs/results/speed.json`),
-peers.json (required and other codes' times) and validation.json, a list of {claim, required, measured, command, commit}.
+peers.json (required and other codes' times) and validation.json, a list of records
+{claim, required, measured, command, commit}.
 """
 
 from __future__ import annotations
@@ -19,8 +20,19 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 Record = dict[str, Any]
-FACTS = ("case", "closure", "grid", "ranks", "dtype", "steps", "seconds_per_step", "wall_seconds", "averaging_time", "re_tau", "c_f")
-FACTS += ("errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction", "fft_limit_ratio")
+FACTS = (
+    "case",
+    "closure",
+    "grid",
+    "ranks",
+    "dtype",
+    "steps",
+    "seconds_per_step",
+    "wall_seconds",
+    "averaging_time",
+)
+FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
+FACTS += ("fft_limit_ratio",)
 ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma")
 KEY = ("case", "closure", "grid", "ranks")
 
@@ -31,7 +43,9 @@ def facts(run: Path) -> Record:
         summary = json.loads((run / "summary.json").read_text())
         origin = json.loads((run / "provenance.json").read_text())
     except OSError as error:
-        raise SystemExit(f"{run}: not a finished run folder ({error.strerror}: {Path(error.filename).name})") from None
+        raise SystemExit(
+            f"{run}: not a finished run folder ({error.strerror}: {Path(error.filename).name})"
+        ) from None
     if summary["status"] != "finished":
         raise SystemExit(f"{run}: the run is '{summary['status']}', not 'finished'")
     machine = f"{origin['machine']['processor']}, {origin['machine']['cores']} cores"
@@ -42,7 +56,9 @@ def facts(run: Path) -> Record:
 def collect(runs: Iterable[Path], into: Path) -> None:
     """Add runs to a list of records; one of the same case, closure, grid and ranks is replaced."""
     records = {str([r[k] for k in KEY]): r for r in load(into) + [facts(run) for run in runs]}
-    ordered = sorted(records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"]))
+    ordered = sorted(
+        records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"])
+    )
     into.parent.mkdir(parents=True, exist_ok=True)
     into.write_text(json.dumps(ordered, indent=1) + "\n")
 
@@ -77,11 +93,25 @@ def closures(folder: Path) -> str:
     records, parts = load(folder / "closures.json"), []
     for title in dict.fromkeys((r["case"], grid_of(r)) for r in records):
         group = [r for r in records if (r["case"], grid_of(r)) == title]
-        header = ["closure", "Re_tau", "C_f", "U", "u'", "v'", "w'", "uv", "stress residual", "ms a step", "closure's share"]
+        header = [
+            "closure",
+            "Re_tau",
+            "C_f",
+            "U",
+            "u'",
+            "v'",
+            "w'",
+            "uv",
+            "stress residual",
+            "ms a step",
+            "its share",
+        ]
         rows = []
         for r in group:
             re_tau = "-" if r["re_tau"] is None else f"{r['re_tau']:.1f}" + confidence(r, "re_tau")
-            residual = "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
+            residual = (
+                "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
+            )
             errors = [percent(r, key) for key in ("c_f", "u_mean", "u_rms", "v_rms", "w_rms", "uv")]
             cost = [f"{1e3 * r['seconds_per_step']:.1f}", f"{100 * r['closure_fraction']:.0f} %"]
             rows.append([r["closure"], re_tau, *errors, residual, *cost])
@@ -101,8 +131,12 @@ def confidence(record: Record, key: str) -> str:
 
 def validation(folder: Path) -> str:
     records = load(folder / "validation.json")
-    rows = [[r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]] for r in records]
-    return table(["claim", "required", "measured", "command", "commit"], rows, 5) if rows else "No measurements are recorded yet."
+    rows = [
+        [r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]]
+        for r in records
+    ]
+    header = ["claim", "required", "measured", "command", "commit"]
+    return table(header, rows, 5) if rows else "No measurements are recorded yet."
 
 
 def speed(folder: Path) -> str:
@@ -112,7 +146,9 @@ def speed(folder: Path) -> str:
     rows = []
     for target in load(folder / "peers.json"):
         record = measured.pop(str([*(target[k] for k in keys[:3]), 1, "float64", "cpu"]), None)
-        others = ", ".join(f"{name} {ns}" for name, ns in sorted(target["peers"].items(), key=lambda item: item[1]))
+        others = ", ".join(
+            f"{name} {ns}" for name, ns in sorted(target["peers"].items(), key=lambda item: item[1])
+        )
         rows.append(speed_row(target | {"ranks": 1, "dtype": "float64", "device": "cpu"}, record, others))
     rows += [speed_row(record, record, "") for record in measured.values()]
     machines = sorted({r["machine"] for r in load(folder / "speed.json")})
@@ -121,9 +157,21 @@ def speed(folder: Path) -> str:
 
 
 def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
-    run_as = f"{what['ranks']} rank(s), {what['dtype']}" + ("" if what["device"] == "cpu" else f", {what['device']}")
-    found = ["-", "-"] if record is None else [f"{record['ns_per_point_per_stage']:.0f}", f"{record['fft_limit_ratio']:.2f}"]
-    return [what["flow"], grid_of(what), what["closure"], run_as, str(what.get("required", "")), *found, others]
+    run_as = f"{what['ranks']} rank(s), {what['dtype']}" + (
+        "" if what["device"] == "cpu" else f", {what['device']}"
+    )
+    found = ["-", "-"]
+    if record is not None:
+        found = [f"{record['ns_per_point_per_stage']:.0f}", f"{record['fft_limit_ratio']:.2f}"]
+    return [
+        what["flow"],
+        grid_of(what),
+        what["closure"],
+        run_as,
+        str(what.get("required", "")),
+        *found,
+        others,
+    ]
 
 
 TABLES: dict[str, Callable[[Path], str]] = {"closures": closures, "validation": validation, "speed": speed}
@@ -136,7 +184,9 @@ def render(text: str, folder: Path) -> str:
         if text.count(begin) != 1 or text.count(end) != 1:
             raise SystemExit(f"the text needs {begin} and {end} once each")
         body = f"{begin}\n{make(folder)}\n{end}"
-        text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, body=body: body, text, flags=re.DOTALL)
+        text = re.sub(
+            f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, body=body: body, text, flags=re.DOTALL
+        )
     return text
 
 
@@ -147,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gather.add_argument("runs", nargs="+", type=Path)
     gather.add_argument("--into", type=Path, default=ROOT / "docs/results/closures.json")
     draw = commands.add_parser("render", help="tables of the README from docs/results")
-    draw.add_argument("--check", action="store_true", help="change nothing; fail where README and JSON disagree")
+    draw.add_argument(
+        "--check", action="store_true", help="change nothing; fail where README and JSON disagree"
+    )
     draw.add_argument("--readme", type=Path, default=ROOT / "README.md")
     draw.add_argument("--results", type=Path, default=ROOT / "docs/results")
     given = parser.parse_args(arguments)

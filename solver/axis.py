@@ -70,13 +70,13 @@ class FourierAxis:
     @property
     def centres(self) -> Array:
         """Point coordinates."""
-        return np.arange(self.points) * (self.length / self.points)
+        return np.linspace(0.0, self.length, self.points, endpoint=False)
 
     def wavenumbers(self, half: bool) -> Array:
         """Retained wavenumbers: ``0 .. K`` (half) or ``0 .. K, -K .. -1``."""
         positive = np.arange(self.highest_mode + 1)
         index = positive if half else np.concatenate([positive, -positive[:0:-1]])
-        return index * (2 * np.pi / self.length)
+        return np.asarray(index * (2 * np.pi / self.length), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class ChannelProfiles:
         )
 
     def stress_residual(self, means: Array, u_tau: float) -> float:
-        """max over faces of ``|-<flux_xy> + nu dU/dy - u_tau^2 (1 - y/h)| / u_tau^2``; the flux holds uv and tau_sgs."""
+        """max over faces of ``|-<flux_xy> + nu dU/dy - u_tau^2 (1 - y/h)| / u_tau^2``; flux = uv + tau_sgs."""
         u, flux = means[INDEX["u"], :, 0], means[INDEX["flux_xy"], :-1, 0]
         stress = self.nu * np.diff(u) / self.y.spacing[1:-1] - flux
         stress = 0.5 * (stress - stress[::-1])

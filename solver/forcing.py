@@ -17,7 +17,10 @@ from solver.operators import Components, Operators
 class Forcing(Protocol):
     """Drives the flow; `span` is the time covered by the stage."""
 
-    mean_acceleration: float
+    @property
+    def mean_acceleration(self) -> float:
+        """Volume mean of the driving acceleration along x, at the last stage."""
+        ...
 
     def accelerate(self, rate: Components) -> Components:
         """Tendency with the body force."""
@@ -31,7 +34,10 @@ class Forcing(Protocol):
 class NoForcing:
     """Nothing drives the flow."""
 
-    mean_acceleration = 0.0
+    @property
+    def mean_acceleration(self) -> float:
+        """Zero."""
+        return 0.0
 
     def accelerate(self, rate: Components) -> Components:
         """The tendency, unchanged."""
@@ -55,12 +61,17 @@ class PressureGradient:
     """A constant mean pressure gradient ``-dp/dx`` (kinematic), along x."""
 
     def __init__(self, operators: Operators, gradient: float) -> None:
-        self.operators, self.mean_acceleration = operators, gradient
+        self.operators, self.gradient = operators, gradient
+
+    @property
+    def mean_acceleration(self) -> float:
+        """The gradient."""
+        return self.gradient
 
     def accelerate(self, rate: Components) -> Components:
         """Tendency plus the uniform acceleration."""
         uniform = torch.zeros_like(rate[0])
-        self.operators.mean_mode(uniform).add_(self.mean_acceleration)
+        self.operators.mean_mode(uniform).add_(self.gradient)
         return rate[0] + uniform, rate[1], rate[2]
 
     def correct(self, velocity: Components, span: float) -> Components:

@@ -22,7 +22,7 @@ class Grid:
         kinds = [axis.is_fourier for axis in self.axes]
         if kinds[1] and not (kinds[0] and kinds[2]):
             raise CaseError(
-                "[grid] y can be a Fourier axis only where x and z are: make x and z 'fourier' too, or y 'finite_volume'"
+                "[grid] y can be Fourier only where x and z are: make these 'fourier' too, or y 'finite_volume'"
             )
         if kinds == [False, False, True] and self.z.points > 1:
             raise CaseError(

@@ -75,13 +75,13 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
     walls = [axis for axis in (1, 2) if axis in operators.volume_axes]
     if 1 not in walls or grid.y.periodic or not grid.x.is_fourier:
         raise CaseError(
-            "[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green' here"
+            "[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green'"
         )
     half = 0.5 * grid.y.length
     u_tau = friction_velocity(bulk, half, nu)
 
     def between(values: Tensor, axis: int) -> Tensor:
-        line = grid.axes[axis]
+        line = grid.volume_axes[axis]
         return (values - line.faces[0]) / line.length
 
     def mean_profile(x: Tensor, y: Tensor, z: Tensor) -> Tensor:

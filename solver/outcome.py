@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from rich.console import Console
@@ -20,7 +22,7 @@ from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import INDEX, NAMES, Statistics
-from solver.rundir import read_reference, write_atomically, write_json, write_table
+from solver.rundir import read_reference, write_hdf5, write_json, write_table
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
@@ -130,7 +132,7 @@ class Outcome:
             return
         target = ChannelReference(read_reference(self.folder / reference.profiles))
         for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
-            value, width = means.estimate(lambda m, units=units: errors(channel, target, m, units))
+            value, width = means.estimate(partial(errors, channel, target, units=units))
             self.summary[key] = {"reference": reference.name} | dict(
                 zip(ERRORS, map(float, value), strict=True)
             )
@@ -143,21 +145,18 @@ class Outcome:
         }
 
     def _write_raw(self, folder: Path, means: BatchMeans) -> None:
-        import h5py
-
         grid = self.simulation.operators.grid
 
-        def write(path: Path) -> None:
-            with h5py.File(path, "w") as file:
-                for name in NAMES:
-                    file[name] = means.mean[INDEX[name]]
-                for name, axis in (("y", grid.y), ("z", grid.z)):
-                    file[name] = axis.centres
-                for name, array in means.state().items():
-                    file[f"batches/{name}"] = array
-                file.attrs.update(names=list(NAMES), averaging_time=means.duration, nu=self.simulation.nu)
+        def fill(file: h5py.File) -> None:
+            for name in NAMES:
+                file[name] = means.mean[INDEX[name]]
+            for name, axis in (("y", grid.y), ("z", grid.z)):
+                file[name] = axis.centres
+            for name, array in means.state().items():
+                file[f"batches/{name}"] = array
+            file.attrs.update(names=list(NAMES), averaging_time=means.duration, nu=self.simulation.nu)
 
-        write_atomically(folder / "statistics.h5", write)
+        write_hdf5(folder / "statistics.h5", fill)
 
     def _write_centrelines(self, folder: Path) -> None:
         """Centre-line velocities of flows between walls in x and y, for comparison with cavity tables."""
@@ -189,8 +188,10 @@ class Outcome:
         """Print the comparison and where everything is."""
         s = self.summary
         console.print(
-            f"{s['status']}: {s['steps']} steps to t = {s['time']:.5g} in {s['wall_seconds']:.1f} s, {1e3 * s['seconds_per_step']:.2f} ms a step, "
-            f"{s['ns_per_point_per_stage']:.0f} ns a point and stage, {s['fft_limit_ratio']:.2f} x the FFT limit"
+            f"{s['status']}: {s['steps']} steps to t = {s['time']:.5g} in {s['wall_seconds']:.1f} s; "
+            f"{1e3 * s['seconds_per_step']:.2f} ms a step, {s['ns_per_point_per_stage']:.0f} ns a point and stage, "
+            f"{s['fft_limit_ratio']:.2f} x the FFT limit",
+            highlight=False,
         )
         if "errors" in s:
             console.print(comparison_table(s))

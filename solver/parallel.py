@@ -98,7 +98,7 @@ class Decomposition:
         """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
         if self.size > 1 and reach > min(self.plane_counts):
             raise CaseError(
-                f"[closure] slabs of {min(self.plane_counts)} planes are thinner than its reach {reach}: use fewer ranks"
+                f"[closure] slabs of {min(self.plane_counts)} planes are thinner than reach {reach}: use fewer ranks"
             )
         top = field[..., field.shape[-2] - reach :, :]
         return self.from_below(top), self.from_above(field[..., :reach, :])
@@ -226,6 +226,6 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise CaseError(
-            "[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu', or install a CUDA build of torch"
+            "[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu'"
         )
     return torch.device("cuda", local_rank() % torch.cuda.device_count())

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from solver import __version__
@@ -64,6 +65,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def write_hdf5(path: Path, fill: Callable[[h5py.File], object]) -> None:
+    """Write an HDF5 file atomically; made in memory, because on a full disk HDF5 crashes the whole process."""
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, lambda target: target.write_bytes(image))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from solver.closure import Closure, EddyViscosity, State, SubgridTerm
+from solver.closure import Closure, State, SubgridTerm
 from solver.forcing import Forcing
 from solver.fusion import fused
 from solver.momentum import Momentum
@@ -113,11 +112,11 @@ class Simulation:
         rho: Tensor,
         decay: Tensor,
     ) -> tuple[Components, Components]:
-        new = tuple(u + (gamma * r + rho * p) for u, r, p in zip(velocity, rate, previous, strict=True))
+        u, v, w = (c + (gamma * r + rho * p) for c, r, p in zip(velocity, rate, previous, strict=True))
         if not self.exact_diffusion:
-            return new, rate
+            return (u, v, w), rate
         factor = torch.exp(-decay * self.operators.squared_wavenumber)
-        return tuple(factor * u for u in new), tuple(factor * r for r in rate)
+        return (factor * u, factor * v, factor * w), (factor * rate[0], factor * rate[1], factor * rate[2])
 
     def project(self, velocity: Components) -> Components:
         """The divergence-free part of a velocity."""

@@ -110,8 +110,7 @@ class StepControl:
 
     @fused
     def _rates(self, velocity: Components, nu_t: Tensor | None, nu: Tensor) -> Tensor:
-        advection: Tensor | float = 0.0
-        diffusion: Tensor | float = 0.0
+        advection, diffusion = torch.zeros_like(self.kappa[0]), torch.zeros_like(self.kappa[0])
         for d, f in enumerate(velocity):
             for axis in self.operators.volume_axes:
                 f = inner(f, axis)

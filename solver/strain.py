@@ -35,11 +35,14 @@ class Strain:
 
     def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
+        g = self._derivative(velocity, spectral, i, j)
+        return self._inner_others(inner(g, i) if i in self.volume_axes else g, i, j)
+
+    def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
         if j in self.volume_axes:
-            g = difference(velocity[i], j) / self.operators.metric[j].spacing
-        else:
-            g = spectral[i, j]
-        return self._trim(g, i, j)
+            return difference(velocity[i], j) / self.operators.metric[j].spacing
+        return spectral[i, j]
 
     def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_i u_j`` at the same place as `edge` (i, j)."""
@@ -51,11 +54,6 @@ class Strain:
             g = below(g, j)
         return self._inner_others(g, i, j)
 
-    def _trim(self, g: Tensor, i: int, j: int) -> Tensor:
-        if i in self.volume_axes:
-            g = inner(g, i)
-        return self._inner_others(g, i, j)
-
     def _inner_others(self, g: Tensor, i: int, j: int) -> Tensor:
         for axis in self.volume_axes:
             if axis not in (i, j):
@@ -63,7 +61,7 @@ class Strain:
         return g
 
     def normal(self, velocity: Components, spectral: Derivatives, i: int, along: int) -> Tensor:
-        """``d_i u_i`` at centres 1 .. n+1 along `along` (1 .. n where that axis is Fourier or None), 1 .. n elsewhere."""
+        """``d_i u_i`` at centres 1 .. n+1 along `along` (if finite-volume), 1 .. n elsewhere."""
         if i == 2 and self.continuity:
             return -(self.normal(velocity, spectral, 0, along) + self.normal(velocity, spectral, 1, along))
         if i in self.volume_axes:
@@ -89,10 +87,9 @@ class Strain:
         )
 
     def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        g = self._derivative(velocity, spectral, i, j)
         if j in self.volume_axes:
-            g = mean(difference(velocity[i], j) / self.operators.metric[j].spacing, j)
-        else:
-            g = spectral[i, j]
+            g = mean(g, j)
         if i in self.volume_axes:
             g = mean(below(g, i), i)
         return self._inner_others(g, i, j)

@@ -12,7 +12,7 @@ from torch import Tensor
 from closures.algebraic.invariants import safe_sqrt
 from solver.axis import NoSlip
 from solver.grid import Grid
-from solver.operators import DIM, Operators, below, inner, mean
+from solver.operators import DIM, Components, Operators, below, inner, mean
 from solver.velocity import Velocity
 
 
@@ -78,20 +78,21 @@ def mean_wall_shear(velocity: Velocity) -> Tensor:
     is that of the scheme: between the first centre and its ghost, whose mean is the velocity of the wall.
     """
     operators = velocity.operators
+    padded = velocity.padded_coefficients  # exchanges halos when first read, so on every rank, wall or not
     total, area = operators.tensor(0.0), 0.0
     for d, upper, _ in walls(operators.grid):
         area += math.prod(axis.length for k, axis in enumerate(operators.grid.axes) if k != d)
         if d != 1 or (operators.decomposition.above if upper else operators.decomposition.below) is None:
-            total = total + _wall_integral(velocity, d, upper)
+            total = total + _wall_integral(operators, padded, d, upper)
     return operators.decomposition.sum(total) / area
 
 
-def _wall_integral(velocity: Velocity, axis: int, upper: bool) -> Tensor:
+def _wall_integral(operators: Operators, padded: Components, axis: int, upper: bool) -> Tensor:
     """Integral of the shear rate over this rank's part of one wall."""
-    operators, dim = velocity.operators, DIM[axis]
+    dim = DIM[axis]
     metric = operators.metric[axis]
     squares = operators.tensor(0.0)
-    for component, f in enumerate(velocity.padded_coefficients):
+    for component, f in enumerate(padded):
         if component == axis:
             continue
         line = operators.mean_mode(f)

@@ -22,7 +22,7 @@ from solver.case import Case
 from solver.errors import RunFolderError
 from solver.hooks.regrid import same_grid
 from solver.operators import Operators
-from solver.rundir import write_atomically
+from solver.rundir import write_hdf5
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
@@ -105,7 +105,7 @@ class Checkpoint:
             "case": self.case.model_dump_json(),
         }
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
-        write_atomically(path, lambda target: _write(target, arrays, attributes))
+        write_hdf5(path, lambda file: _fill(file, arrays, attributes))
         files = sorted(self.folder.glob("step_*.h5"))
         here = files.index(path)  # later ones are damaged, or of a course of events that this run has left
         for stale in (*files[: max(here - 1, 0)], *files[here + 1 :], *self.folder.glob(".step_*.part")):
@@ -120,12 +120,11 @@ def _gather_state(op: Operators, value: Tensor) -> np.ndarray | None:
     return None if whole is None else whole.numpy()
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array)
-        file.attrs.update(attributes)
-        file.attrs["sha256"] = checksum(arrays, attributes)
+def _fill(file: h5py.File, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    for name, array in arrays.items():
+        file.create_dataset(name, data=array)
+    file.attrs.update(attributes)
+    file.attrs["sha256"] = checksum(arrays, attributes)
 
 
 def read(path: Path) -> Saved:

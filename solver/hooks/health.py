@@ -50,7 +50,7 @@ class Health:
             return "diverged"
         if self.expect_turbulence and self._laminar(simulation, energy):
             log.error(
-                "laminar at step %d, t = %.4g: cross-stream motion died out; raise [initial] amplitude or the Reynolds number",
+                "laminar at step %d, t = %.4g: turbulence died; raise [initial] amplitude or the Reynolds number",
                 simulation.step_count,
                 simulation.t,
             )

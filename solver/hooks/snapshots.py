@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from solver.rundir import write_atomically
+from solver.rundir import write_hdf5, write_text
 from solver.simulation import Simulation
 
 _XDMF = """<?xml version="1.0"?>
@@ -52,25 +52,22 @@ class Snapshots:
         velocity = np.stack([f.numpy().astype(np.float32) for f in fields if f is not None])
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
 
-        def write(target: Path) -> None:
-            with h5py.File(target, "w") as file:
-                file.create_dataset(
-                    "velocity", data=velocity, compression="gzip", compression_opts=1, shuffle=True
-                )
-                for name, axis in zip("xyz", grid.axes, strict=True):
-                    file[name] = axis.centres
-                    file[name].make_scale(name)
-                for dimension, name in enumerate("xyz", start=1):
-                    file["velocity"].dims[dimension].attach_scale(file[name])
-                file.attrs.update(time=simulation.t, step=simulation.step_count, nu=simulation.nu)
+        def fill(file: h5py.File) -> None:
+            file.create_dataset("velocity", data=velocity, compression="gzip", compression_opts=1, shuffle=True)
+            for name, axis in zip("xyz", grid.axes, strict=True):
+                file[name] = axis.centres
+                file[name].make_scale(name)
+            for dimension, name in enumerate("xyz", start=1):
+                file["velocity"].dims[dimension].attach_scale(file[name])
+            file.attrs.update(time=simulation.t, step=simulation.step_count, nu=simulation.nu)
 
-        write_atomically(path, write)
+        write_hdf5(path, fill)
         shape = dict(zip(("nx", "ny", "nz"), velocity.shape[1:], strict=True))
         attributes = "\n".join(
             _ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw")
         )
         text = _XDMF.format(time=simulation.t, file=path.name, attributes=attributes, **shape)
-        write_atomically(path.with_suffix(".xdmf"), lambda p: p.write_text(text) and None)
+        write_text(path.with_suffix(".xdmf"), text)
 
     def state(self) -> dict[str, np.ndarray]:
         """How many were written."""

@@ -24,7 +24,7 @@ class PlaneSpectra:
     def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
         self.operators, self.every_steps = operators, every_steps
         self.means = BatchMeans(start, width)
-        self.half = operators.grid.x.highest_mode + 1
+        self.half = operators.grid.fourier_axes[0].highest_mode + 1
 
     def __call__(self, simulation: Simulation) -> None:
         """Sample, if it is time."""
@@ -58,12 +58,12 @@ class PlaneSpectra:
         self.means.restore(local_state(self.operators, state))
 
     def table(self, whole: BatchMeans, heights: tuple[float, ...]) -> dict[str, list[object]]:
-        """Long table of what `gathered` gave at the planes nearest to `heights`, both halves of the channel averaged."""
+        """Long table of what `gathered` gave at the planes nearest to `heights`, both halves averaged."""
         grid = self.operators.grid
         mean = 0.5 * (whole.mean + whole.mean[:, :, ::-1])[..., 0]
-        wavenumbers = {"x": grid.x.wavenumbers(half=True), "z": grid.z.wavenumbers(half=True)}
+        wavenumbers = {name: grid.fourier_axes[d].wavenumbers(half=True) for name, d in (("x", 0), ("z", 2))}
         rows = []
-        distance = grid.y.centres - grid.y.faces[0]
+        distance = grid.y.centres - grid.volume_axes[1].faces[0]
         for height in heights:
             plane = int(np.abs(distance - height).argmin())
             start = 0

@@ -48,7 +48,7 @@ class Moments:
         return torch.stack([m.reshape(m.shape[-2:]) for m in means])
 
     def _shear_flux(self, simulation: Simulation, term: SubgridTerm | None, like: Tensor) -> Tensor:
-        """Mean of the discrete flux of u through the upper y faces, resolved and subgrid: what balances the wall stress."""
+        """Mean of the discrete flux of u through the upper y faces, subgrid part included."""
         if 1 not in self.operators.volume_axes:
             return torch.zeros_like(like)
         flux = simulation.momentum.fluxes(simulation.velocity, term)[simulation.momentum.keys.index((0, 1))]

@@ -1,4 +1,4 @@
-"""Direct pressure solver: Fourier modes along Fourier axes, eigenvectors along finite-volume axes (fast diagonalisation).
+"""Direct pressure solver: Fourier modes along Fourier axes, eigenvectors along finite-volume ones.
 
 Lynch, Rice & Thomas (1964), Numer. Math. 6, 185. Exact to round-off on any stretching.
 """

@@ -201,6 +201,7 @@ def test_gradient_is_finite_where_the_model_vanishes(name, options, kind, flow):
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_same_on_any_number_of_ranks(ranks):
     allow = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
+    allow |= {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
     script = Path(__file__).with_name("check_ranks.py")
     done = subprocess.run(
         ["mpirun", "--oversubscribe", "-n", str(ranks), sys.executable, str(script)],

@@ -20,7 +20,9 @@ def test_taylor_green_until_the_small_scales_outgrow_the_grid():
     vortex, reference = flow("taylor_green", *cube(32)), table("taylor_green", "tgv_re1600_spectral512.csv")
     for t, energy_error, dissipation_error in ((1.0, 1e-5, 1e-4), (2.0, 1e-4, 2e-3), (3.0, 5e-3, 3e-2)):
         advance(vortex, t)
-        energy, dissipation = (np.interp(t, reference["t"], reference[n]) for n in ("kinetic_energy", "dissipation"))
+        energy, dissipation = (
+            np.interp(t, reference["t"], reference[n]) for n in ("kinetic_energy", "dissipation")
+        )
         assert kinetic_energy(vortex) == pytest.approx(energy, rel=energy_error)
         assert viscous_dissipation(vortex) == pytest.approx(dissipation, rel=dissipation_error)
     assert viscous_dissipation(vortex) < dissipation
@@ -84,7 +86,9 @@ def test_forced_turbulence_lives():
     assert box.max_divergence < 1e-11
 
 
-@pytest.mark.xfail(strict=True, reason="energies are held before the projection, which takes up to 4e-4 of them away")
+@pytest.mark.xfail(
+    strict=True, reason="energies are held before the projection, which takes up to 4e-4 of them away"
+)
 def test_held_shells_are_held_to_round_off():
     box = flow("hit_forced", *cube(16))
     for _ in range(5):

@@ -1,0 +1,244 @@
+"""The documentation, executed: its closure runs, its cases validate, its commands exist, its tables are its data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+
+from closures import registry
+from solver.app import Source, build
+from solver.case import load_case, parse_case
+from solver.cli import app as command_line
+from solver.closure import EddyViscosity
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE = (ROOT / "docs/add_a_closure.md").read_text(encoding="utf-8")
+SCRIPT = ROOT / "scripts/results.py"
+TINY = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """The code blocks of a page: the comment in the line above, and the text."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"(?:<!-- (.*?) -->\n)?```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return list(found)
+
+
+TOML = [
+    pytest.param(note, body, id=f"{page.stem}-{i}")
+    for page in PAGES
+    for i, (note, body) in enumerate(blocks(page, "toml"))
+]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def guide(monkeypatch, tmp_path):
+    """The package of the guide, installed as far as the registry can tell."""
+    ((_, code),) = blocks(ROOT / "docs/add_a_closure.md", "python")
+    package = tmp_path / "my_closures"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "neural.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    snippets = dict(blocks(ROOT / "docs/add_a_closure.md", "toml"))
+    declared = tomllib.loads(snippets["not a case"])
+    points = declared["project"]["entry-points"][registry.GROUP]
+    made = [importlib.metadata.EntryPoint(name, value, registry.GROUP) for name, value in points.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: made if group == registry.GROUP else [])
+    yield code
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_closures"]:
+        del sys.modules[name]
+
+
+def channel(closure: str, steps: int):
+    """A tiny channel, some steps on; every closure after the same time."""
+    case, folder = load_case(ROOT / "cases/channel180", (*TINY, f"closure={closure}", "time.dt=0.02"))
+    simulation = build(Source(case, folder, "channel180"))
+    for _ in range(steps):
+        simulation.step()
+    return simulation
+
+
+def test_the_closure_of_the_guide_acts(guide):
+    """Five steps in a channel: nu_t is positive, scales with its option, and changes the flow by draining it."""
+    assert len([line for line in guide.splitlines() if line.strip()]) <= 30
+    assert registry.describe()["invariant_network"].startswith("nu_t = C delta^2 |S|")
+    plain, modelled = channel("{name='none'}", 5), channel("{name='invariant_network'}", 5)
+    term = modelled.present_term()
+    assert isinstance(term, EddyViscosity)
+    assert term.nu_t.shape == modelled.operators.local_shape
+    assert 0 < float(term.nu_t.min()) < float(term.nu_t.max()) < 0.02 * 0.3**2 * 100
+    halved = channel("{name='invariant_network', c_max=0.01}", 0).present_term()
+    assert torch.allclose(2 * halved.nu_t, channel("{name='invariant_network'}", 0).present_term().nu_t)
+    cross = [sum(float((c**2).sum()) for c in flow.velocity.coefficients[1:]) for flow in (plain, modelled)]
+    assert cross[1] < 0.999 * cross[0]
+
+
+def test_the_weights_of_the_guide_are_read(guide, tmp_path):
+    from my_closures.neural import InvariantNetwork
+    from safetensors.torch import save_file
+
+    network = InvariantNetwork(grid=None, nu=1.0).net
+    save_file(
+        {name: torch.zeros_like(w) for name, w in network.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    closure = f"{{name='invariant_network', weights='{tmp_path / 'w.safetensors'}'}}"
+    flow = channel(closure, 0)
+    s = torch.stack([flow.velocity.gradient[i][j] for i in range(3) for j in range(3)])
+    assert s.isfinite().all()
+    assert float(flow.present_term().nu_t.max()) > 0
+
+
+@pytest.mark.parametrize(("note", "body"), TOML)
+def test_every_toml_block_is_valid(note, body, guide):
+    """Whole cases as they stand; parts of one inside channel180; the closure they name exists."""
+    data = tomllib.loads(body)
+    if note == "not a case":
+        assert registry.GROUP in data["project"]["entry-points"]
+        return
+    if note == "part of a case":
+        data = tomllib.loads((ROOT / "cases/channel180/case.toml").read_text()) | data
+    case = parse_case(data, "documentation")
+    registry.create(case.closure.name, grid=case.build_grid(), nu=case.flow.nu, options=case.closure.options)
+
+
+def test_there_is_something_to_check():
+    assert len(TOML) >= 3
+
+
+def commands() -> dict[str, set[str]]:
+    """Every command of the command line with its options."""
+    group = typer.main.get_command(command_line)
+    return {name: {o for p in c.params for o in p.opts} for name, c in group.commands.items()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_named_exists(page):
+    text, known = page.read_text(encoding="utf-8"), commands()
+    named = re.findall(r"(?:`|^|srun |mpirun )solver ([a-z]+)", text, flags=re.MULTILINE)
+    assert set(named) <= set(known)
+    if page.name == "README.md":
+        rows = dict(re.findall(r"^\| `solver ([a-z]+)[^`]*` \| (.*) \|$", text, flags=re.MULTILINE))
+        assert set(rows) == set(known), "the table of commands lists them all"
+        for name, row in rows.items():
+            assert set(re.findall(r"`(--[a-z]+)", row)) <= known[name]
+
+
+def test_everything_linked_exists():
+    """Links of every page; pictures are drawn from recorded runs and may be missing until then."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert target.endswith(".png") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_targets_named_exist():
+    targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    named = re.findall(r"(?:`|^)make ([a-z0-9]+)", PAGES[0].read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert named
+    assert set(named) <= set(targets)
+
+
+def test_the_citation_is_of_this_version():
+    lines = (ROOT / "CITATION.cff").read_text().splitlines()
+    citation = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+# -- results.py: the tables are the data ---------------------------------------------------------------------------
+
+
+def script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_readme_tables_are_the_recorded_results():
+    done = script("render", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def run_folder(path: Path, closure: str, error: float) -> Path:
+    """A finished run as far as its two JSON files tell."""
+    path.mkdir()
+    errors = {
+        "reference": "MKM180",
+        "u_mean": error,
+        "u_rms": 0.1,
+        "v_rms": 0.1,
+        "w_rms": 0.1,
+        "uv": 0.05,
+        "c_f": 0.02,
+    }
+    summary = {
+        "status": "finished",
+        "case": "channel180",
+        "closure": closure,
+        "grid": [72, 48, 72],
+        "ranks": 2,
+    }
+    summary |= {"errors": errors, "ci95": {"re_tau": 1.5, "u_mean": None, "u_rms": 0.01}, "re_tau": 178.3}
+    summary |= {
+        "seconds_per_step": 0.04,
+        "closure_fraction": 0.2,
+        "averaging_time": 220.0,
+        "total_stress_residual": 0.004,
+    }
+    origin = {
+        "commit": "0123456789abcdef",
+        "dirty": False,
+        "machine": {"processor": "A processor", "cores": 2},
+    }
+    (path / "summary.json").write_text(json.dumps(summary))
+    (path / "provenance.json").write_text(json.dumps(origin))
+    return path
+
+
+def test_results_from_run_folder_to_table(tmp_path):
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    readme.write_text(
+        "".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in ("closures", "validation", "speed"))
+    )
+    runs = [run_folder(tmp_path / name, name, error) for name, error in (("wale", 0.031), ("none", 0.052))]
+    again = run_folder(tmp_path / "again", "wale", 0.017)
+    for chosen in ([runs[0], runs[1]], [again]):
+        assert script("collect", *chosen, "--into", results / "closures.json").returncode == 0
+    claim = {"claim": "c", "required": "< 1", "measured": "0.5", "command": "pytest", "commit": "abc"}
+    (results / "validation.json").write_text(json.dumps([claim]))
+    options = ("render", "--readme", readme, "--results", results)
+    assert script(*options, "--check").returncode == 1
+    assert script(*options).returncode == 0
+    assert script(*options, "--check").returncode == 0
+    text = readme.read_text()
+    rows = re.findall(r"^\| (none|wale) \| (.*)$", text, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == ["none", "wale"]
+    assert rows[1][1].startswith("178.3 ± 1.5 | 2.0 | 1.7 | 10.0 ± 1.0 |")
+    assert "commit 0123456789" in text
+    assert "| c | < 1 | 0.5 | `pytest` | abc |" in text
+
+
+def test_an_unfinished_run_is_no_result(tmp_path):
+    run = run_folder(tmp_path / "run", "wale", 0.1)
+    (run / "summary.json").write_text((run / "summary.json").read_text().replace("finished", "diverged"))
+    for folder, message in ((run, "'diverged'"), (tmp_path, "not a finished run folder")):
+        done = script("collect", folder, "--into", tmp_path / "closures.json")
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert not (tmp_path / "closures.json").exists()
