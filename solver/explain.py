@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 LONGEST_VALUE = 60
 A_TABLE = "should be a table"
-WORDS = {"model_type": A_TABLE, "dict_type": A_TABLE}
+WORDS = {"model_type": A_TABLE, "model_attributes_type": A_TABLE, "dict_type": A_TABLE}
 
 
 def explain(error: ValidationError, model: type[BaseModel], data: dict[str, Any]) -> str:

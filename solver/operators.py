@@ -105,7 +105,7 @@ class Operators:
 
     def tensor(self, values: object) -> Tensor:
         """A tensor of this run's precision on its device."""
-        return torch.as_tensor(np.asarray(values), dtype=self.dtype, device=self.device)
+        return torch.as_tensor(np.array(values), dtype=self.dtype, device=self.device)
 
     def scatter(self, field: np.ndarray) -> Tensor:
         """This rank's part of a global coefficient field (parts, cx, cy, cz), y slowest in memory."""

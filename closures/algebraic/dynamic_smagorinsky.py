@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from closures.algebraic.base import SYMMETRIES, unfused_gradient
+from closures.algebraic.cutoff import CutoffFilter, width_ratio
 from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.germano import (
     Resolved,
     box_filter,
     box_filter_inner,
     contractions,
-    in_sections,
     products,
 )
 from closures.algebraic.invariants import contraction, safe_ratio, safe_sqrt, symmetric
@@ -35,17 +37,18 @@ class DynamicSmagorinsky:
     """Dynamic Smagorinsky (Germano et al. 1991, Lilly 1992): no constant to choose, right order at walls.
 
     ``nu_t = max(C, 0) |S|`` with ``C = c_s^2 delta^2 = -<L_ij M_ij> / (2 <M_ij M_ij>)``, see `germano`. The test
-    filter is the moving average over three points along the m Fourier directions, which is the box filter of width
-    2 delta because products live on 3/2 as many points as modes; ``alpha = 2^(m/3)`` is the ratio of the two widths,
-    each the cube root of a volume. A flow without a Fourier direction is refused: it has no direction to average
-    over, and a filter across stretched cells does not commute with differentiation.
+    filter acts along the m Fourier directions and is sharp, as the grid filter is there: it keeps half of the modes;
+    ``alpha`` is the ratio of the two widths, each the cube root of a volume, about 2^(m/3). A box filter instead
+    overestimates nu_t in the buffer layer several times. A flow without a Fourier direction is refused: it has no
+    direction to average over, and a filter across stretched cells does not commute with differentiation.
 
     Parameters
     ----------
     averaging : "homogeneous": < > over all Fourier directions (channel: planes; box: everything; duct: lines in x);
-        "local": < > is the test filter itself.
+        "local": < > is the test filter itself, then a positive one, the moving average over three points, which is
+        the box filter of width 2 delta because products live on 3/2 as many points as modes.
     c_s_max : bound, ``nu_t <= (c_s_max delta)^2 |S|``: in uniform flow C is a quotient of round-off errors.
-    every : calls from one evaluation of C to the next; 3 is once a Runge-Kutta step, at a third of the cost.
+    every : calls from one evaluation of C to the next where it is averaged; 6 is every other Runge-Kutta step.
     """
 
     name = "dynamic_smagorinsky"
@@ -58,7 +61,7 @@ class DynamicSmagorinsky:
         nu: float,
         averaging: Literal["homogeneous", "local"] = "homogeneous",
         c_s_max: Annotated[float, Field(gt=0)] = 0.3,
-        every: Annotated[int, Field(ge=1)] = 1,
+        every: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         self.filtered = tuple(d for d, axis in grid.fourier_axes.items() if axis.highest_mode > 0)
         if not self.filtered:
@@ -66,12 +69,15 @@ class DynamicSmagorinsky:
                 "[closure] 'dynamic_smagorinsky' filters and averages along Fourier directions and this grid has "
                 "none: use 'wale', 'vreman' or 'sigma'"
             )
-        if averaging == "local" and every > 1:
-            raise CaseError("[closure] every > 1 keeps a profile of the coefficient: use averaging = 'homogeneous'")
-        self.alpha = 2.0 ** (len(self.filtered) / 3.0)
-        self.reach: int | Literal["global"] = 1 if 1 in self.filtered else 0
-        self.averaging, self.c_s_max, self.every = averaging, c_s_max, every
+        if averaging == "local" and every is not None:
+            raise CaseError("[closure] 'every' keeps a profile of the coefficient: use averaging = 'homogeneous'")
+        sharp = averaging == "homogeneous"
+        ratios = [width_ratio(grid.fourier_axes[d]) if sharp else 2.0 for d in self.filtered]
+        self.alpha = math.prod(ratios) ** (1 / 3)
+        self.reach: int | Literal["global"] = 1 if 1 in self.filtered and not sharp else 0
+        self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 6
         self.squared_delta = PerGrid(self._squared_delta)
+        self.cutoff = PerGrid(lambda operators: CutoffFilter(operators, self.filtered))
 
     def init(self, operators: Operators) -> State:
         """``c_s2``, the last coefficient over the inhomogeneous directions of the whole grid, and the calls so far."""
@@ -129,42 +135,41 @@ class DynamicSmagorinsky:
     # -- averages over homogeneous directions ------------------------------------------------------------------------
 
     def homogeneous_averages(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
-        """``<L_ij M_ij>`` and ``<M_ij M_ij>``, up to a common factor, slab by slab of planes."""
-        ny, overlap = operators.decomposition.local_ny, 2 * self.reach_planes
-        fields = self._with_halo([*resolved[0], resolved[1], *resolved[2]], operators)
-        sizes = split_evenly(ny, -(-ny // PLANES_AT_ONCE)) if operators.device.type == "cpu" else [ny]
-        parts, start = [], 0
-        for size in sizes:
-            parts.append(self.sums(tuple(f.narrow(DIM[1], start, size + overlap) for f in fields)))
-            start += size
-        numerator, denominator = (torch.cat(part, DIM[1]) for part in zip(*parts, strict=True))
-        if 1 not in self.filtered:
+        """``<L_ij M_ij>`` and ``<M_ij M_ij>``, slab by slab of planes, so that the eighteen fields stay in cache."""
+        cutoff = self.cutoff(operators)
+        slabs = []
+        for first, size in self._slabs(operators):
+            xx, yy, xy, xz, yz, norm, u, v, w = (
+                f.narrow(DIM[1], first, size) for f in (*resolved[0], resolved[1], *resolved[2])
+            )
+            slabs.append([cutoff.in_planes(f) for f in self.products(((xx, yy, xy, xz, yz), norm, (u, v, w)))])
+        if 1 in self.filtered:
+            whole = [join(list(parts), 1) for parts in zip(*slabs, strict=True)]
+            numerator, denominator = self.means(cutoff.across_planes(whole))
             return numerator, denominator
-        total = operators.decomposition.sum(torch.stack([numerator.sum(DIM[1], True), denominator.sum(DIM[1], True)]))
-        return total[0], total[1]
+        numerators, denominators = zip(*(self.means(fields) for fields in slabs), strict=True)
+        return torch.cat(numerators, DIM[1]), torch.cat(denominators, DIM[1])
+
+    @staticmethod
+    def _slabs(operators: Operators) -> list[tuple[int, int]]:
+        """First plane and number of planes of each slab; one slab on a GPU."""
+        ny = operators.decomposition.local_ny
+        sizes = split_evenly(ny, -(-ny // PLANES_AT_ONCE)) if operators.device.type == "cpu" else [ny]
+        return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
 
     @fused
-    def sums(self, fields: tuple[Tensor, ...]) -> list[Tensor]:
-        """Sums of both contractions along the filtered ones of x and z; fields carry a halo where y is filtered."""
-        along = [DIM[d] for d in self.filtered if d != 1]
+    def products(self, resolved: Resolved) -> list[Tensor]:
+        """`germano.products` as one kernel."""
+        return products(resolved)
 
-        def reduce(filtered: list[Tensor]) -> list[Tensor]:
-            return [f.sum(along, keepdim=True) for f in contractions(filtered, self.alpha)]
-
-        filtered = products((fields[:5], fields[5], fields[6:]))
-        if 1 in self.filtered:
-            filtered = [box_filter_inner(f, DIM[1]) for f in filtered]
-        if 0 in self.filtered:
-            filtered = [box_filter(f, DIM[0]) for f in filtered]
-        return in_sections(filtered, reduce) if 2 in self.filtered else reduce(filtered)
-
-    @property
-    def reach_planes(self) -> int:
-        """Halo planes read on each side."""
-        return 1 if 1 in self.filtered else 0
+    @fused
+    def means(self, filtered: list[Tensor]) -> list[Tensor]:
+        """Means of both contractions over the filtered directions."""
+        along = [DIM[d] for d in self.filtered]
+        return [f.mean(along, keepdim=True) for f in contractions(filtered, self.alpha)]
 
     def _with_halo(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
-        if not self.reach_planes:
+        if not self.reach:
             return fields
         edges = torch.stack([torch.cat([f[:, :1], f[:, -1:]], 1) for f in fields])
         lower, upper = operators.decomposition.halo(edges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,15 +16,17 @@ from solver.grid import Grid
 from solver.operators import DIM, Components, Operators, below, inner, mean
 from solver.velocity import Velocity
 
+T = TypeVar("T")
 
-class PerGrid:
+
+class PerGrid(Generic[T]):
     """Remembers a function of the operators: equal operators, equal answer, so a closure stays a value."""
 
-    def __init__(self, function: Callable[[Operators], Tensor]) -> None:
+    def __init__(self, function: Callable[[Operators], T]) -> None:
         self.function = function
-        self._known: WeakKeyDictionary[Operators, Tensor] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Operators, T] = WeakKeyDictionary()
 
-    def __call__(self, operators: Operators) -> Tensor:
+    def __call__(self, operators: Operators) -> T:
         """The value for this grid and rank."""
         value = self._known.get(operators)
         if value is None:

@@ -9,7 +9,7 @@ squares (Lilly 1992, Phys. Fluids A 4, 633, eq. 11) give ``C = -<L_ij M_ij> / (2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,26 +28,6 @@ def box_filter_inner(f: Tensor, dim: int) -> Tensor:
     """Moving average over three points where both neighbours are at hand: two entries fewer."""
     n = f.shape[dim] - 2
     return (f.narrow(dim, 0, n) + f.narrow(dim, 1, n) + f.narrow(dim, 2, n)) * (1.0 / 3.0)
-
-
-def in_sections(fields: Sequence[Tensor], reduce: Callable[[list[Tensor]], list[Tensor]]) -> list[Tensor]:
-    """Sum of `reduce` over the interior and the two ends of z, each box-filtered along z.
-
-    The wrap-around of a periodic vector dimension keeps a compiler from vectorising; three plain ranges do not.
-    """
-    n = fields[0].shape[-1]
-    total: list[Tensor] | None = None
-    for lower, centre, upper, length in ((0, 1, 2, n - 2), (n - 1, 0, 1, 1), (n - 2, n - 1, 0, 1)):
-        starts = (lower, centre, upper)
-        filtered = [
-            (f.narrow(-1, starts[0], length) + f.narrow(-1, starts[1], length) + f.narrow(-1, starts[2], length))
-            * (1.0 / 3.0)
-            for f in fields
-        ]
-        part = reduce(filtered)
-        total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-    assert total is not None
-    return total
 
 
 def products(resolved: Resolved) -> list[Tensor]:

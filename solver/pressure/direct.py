@@ -20,7 +20,7 @@ def apply_matrix(matrix: Tensor, f: Tensor, axis: int) -> Tensor:
     if axis == 0:
         return (matrix @ g).transpose(-3, -2)
     product = matrix @ g.reshape(*g.shape[:-3], g.shape[-3], g.shape[-2] * g.shape[-1])
-    return product.view(g.shape).transpose(-3, -2)
+    return product.view(*g.shape[:-3], -1, *g.shape[-2:]).transpose(-3, -2)
 
 
 class DirectPressure:

@@ -86,9 +86,6 @@ def test_forced_turbulence_lives():
     assert box.max_divergence < 1e-11
 
 
-@pytest.mark.xfail(
-    strict=True, reason="energies are held before the projection, which takes up to 4e-4 of them away"
-)
 def test_held_shells_are_held_to_round_off():
     box = flow("hit_forced", *cube(16))
     for _ in range(5):

@@ -50,8 +50,8 @@ def test_poiseuille_friction_at_given_mass_flux():
 
 def test_cavity_against_ghia():
     """Re = 100 on 32 x 32 cells: both centre lines within 2 % of the lid velocity (Ghia, Ghia & Shin 1982)."""
-    cells = [f"grid.{axis}.{key}" for axis in "xy" for key in ("n=32", "stretching=0.5")]
-    cavity = advance(flow("cavity", "flow.nu=0.01", *cells), 12.0)
+    cells = [f"grid.{axis}.{key}" for axis in "xy" for key in ("n=32", "stretching=0.0")]
+    cavity = advance(flow("cavity", "flow.nu=0.01", *cells), 10.0)
     grid, (u, v, _) = cavity.operators.grid, (c[0, ..., 0].numpy() for c in cavity.velocity.coefficients)
     middle = 15  # the upper face of this cell is the centre line
     assert grid.x.faces[middle + 1] == pytest.approx(0.5)

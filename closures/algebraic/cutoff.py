@@ -1,0 +1,66 @@
+"""The sharp test filter: half of the modes of every Fourier direction, evaluated on the few points that carry them.
+
+Along each direction filter and evaluation are one small real matrix, so a field of n points becomes one of about n/2
+by a matrix product: no transform of the solver's engine, any device, differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from solver.axis import Array, FourierAxis
+from solver.operators import Operators
+from solver.pressure.direct import apply_matrix
+
+
+def kept_modes(axis: FourierAxis) -> int:
+    """Highest mode that passes the test filter."""
+    return axis.highest_mode // 2
+
+
+def width_ratio(axis: FourierAxis) -> float:
+    """Test filter width over grid filter width: the inverse ratio of the numbers of modes, about 2."""
+    return (2 * axis.highest_mode + 1) / (2 * kept_modes(axis) + 1)
+
+
+def restriction(axis: FourierAxis) -> Array:
+    """The matrix from the points of `axis` to the points on which products of filtered fields do not alias."""
+    kept, n = kept_modes(axis), axis.points
+    coarse = int(next_fast_len(3 * kept + 1, real=True))
+    phase = 2 * np.pi * (np.arange(coarse)[:, None] / coarse - np.arange(n)[None, :] / n)
+    waves = 1.0 + 2.0 * sum((np.cos(k * phase) for k in range(1, kept + 1)), start=np.zeros_like(phase))
+    return np.asarray(waves / n)
+
+
+class CutoffFilter:
+    """The filter along some Fourier directions of one grid, for this rank's planes.
+
+    Parameters
+    ----------
+    operators : grid, slabs, device.
+    directions : the filtered directions.
+    """
+
+    def __init__(self, operators: Operators, directions: Sequence[int]) -> None:
+        axes = operators.grid.fourier_axes
+        self.decomposition = operators.decomposition
+        self.matrices = {d: operators.tensor(restriction(axes[d])) for d in directions}
+        if 1 in self.matrices:  # the columns of this rank's planes: the product is completed by a sum over ranks
+            self.matrices[1] = self.matrices[1][:, operators.decomposition.planes].contiguous()
+
+    def in_planes(self, f: Tensor) -> Tensor:
+        """A field filtered along x and z, any planes."""
+        for d in (2, 0):
+            if d in self.matrices:
+                f = apply_matrix(self.matrices[d], f, d)
+        return f
+
+    def across_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
+        """Fields of all this rank's planes filtered along y; the same whole result on every rank (collective)."""
+        share = torch.stack([apply_matrix(self.matrices[1], f, 1) for f in fields])
+        return list(self.decomposition.sum(share).unbind(0))
