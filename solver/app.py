@@ -191,7 +191,7 @@ def run(
     if saved:
         restore(saved, simulation, parts)
     _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
-    checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts)
+    checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts, simulation.step_count)
     started, first_step = time.perf_counter(), simulation.step_count
     with ExitStack() as context:
         context.enter_context(log_file(folder, slabs))

@@ -116,7 +116,7 @@ class ChannelProfiles:
         """Rows `BUDGET`: the budget of resolved turbulent kinetic energy in units of ``u_tau^4 / nu``."""
         m = self.fold(means)
         u, uv = m["u"], m["uv"] - m["u"] * m["v"]
-        dudy = self._slope(u, odd=False, at_wall=0.0)
+        dudy = self._centred_slope(u)
         energy = 0.5 * (m["uu"] - u**2 + m["vv"] + m["ww"])
         third = m["uuv"] - 2 * u * m["uv"] + u**2 * m["v"] + m["vvv"] + m["wwv"]
         gradients = m["dudx_dudx"] + m["dvdx_dvdx"] + m["dwdx_dwdx"] - dudy**2
@@ -137,6 +137,12 @@ class ChannelProfiles:
         whole = np.concatenate([f, (-f if odd else f)[::-1][n % 2 :]])
         inner = 0.5 * (whole[1:] + whole[:-1])
         return np.concatenate([[at_wall], inner])[: len(f) + 1]
+
+    def _centred_slope(self, u: Array) -> Array:
+        """dU/dy at centres as the accumulated gradients have it: the mean of the slopes at both faces."""
+        whole = np.concatenate([[-u[0]], u, u[::-1][self.y.n % 2 :]])
+        slope = np.diff(whole)[: len(u) + 1] / self.y.spacing[: len(u) + 1]
+        return 0.5 * (slope[1:] + slope[:-1])
 
     def _slope(self, f: Array, odd: bool, at_wall: float) -> Array:
         return np.diff(self._faces(f, odd, at_wall)) / self.y.width[: len(f)]

@@ -59,14 +59,11 @@ class Grid:
 
     @property
     def is_channel(self) -> bool:
-        """Fourier in x and z between two resting or moving walls in y."""
+        """Fourier in x and z between two walls at rest in y."""
         y = self.y
-        return (
-            self.x.is_fourier
-            and self.z.is_fourier
-            and isinstance(y, FiniteVolumeAxis)
-            and isinstance(y.lower, NoSlip)
-        )
+        if not isinstance(y, FiniteVolumeAxis) or not (self.x.is_fourier and self.z.is_fourier):
+            return False
+        return y.lower == NoSlip() and y.upper == NoSlip()
 
     @property
     def is_box(self) -> bool:

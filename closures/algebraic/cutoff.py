@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from solver.axis import Array, FourierAxis
@@ -28,10 +27,14 @@ def width_ratio(axis: FourierAxis) -> float:
     return (2 * axis.highest_mode + 1) / (2 * kept_modes(axis) + 1)
 
 
+def coarse_points(axis: FourierAxis) -> int:
+    """Points that carry products of filtered fields without aliasing: every so many of the axis's own points."""
+    return next(m for m in range(3 * kept_modes(axis) + 1, axis.points + 1) if axis.points % m == 0)
+
+
 def restriction(axis: FourierAxis) -> Array:
-    """The matrix from the points of `axis` to the points on which products of filtered fields do not alias."""
-    kept, n = kept_modes(axis), axis.points
-    coarse = int(next_fast_len(3 * kept + 1, real=True))
+    """The matrix from the points of `axis` to its coarse points."""
+    kept, n, coarse = kept_modes(axis), axis.points, coarse_points(axis)
     phase = 2 * np.pi * (np.arange(coarse)[:, None] / coarse - np.arange(n)[None, :] / n)
     waves = 1.0 + 2.0 * sum((np.cos(k * phase) for k in range(1, kept + 1)), start=np.zeros_like(phase))
     return np.asarray(waves / n)

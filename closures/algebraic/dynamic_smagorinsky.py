@@ -39,7 +39,8 @@ class DynamicSmagorinsky:
     ``nu_t = max(C, 0) |S|`` with ``C = c_s^2 delta^2 = -<L_ij M_ij> / (2 <M_ij M_ij>)``, see `germano`. The test
     filter acts along the m Fourier directions and is sharp, as the grid filter is there: it keeps half of the modes;
     ``alpha`` is the ratio of the two widths, each the cube root of a volume, about 2^(m/3). A box filter instead
-    overestimates nu_t in the buffer layer several times. A flow without a Fourier direction is refused: it has no
+    overestimates nu_t in the buffer layer several times. Germano's identity is formed on every second point or so, so
+    the model commutes with shifts by those. A flow without a Fourier direction is refused: it has no
     direction to average over, and a filter across stretched cells does not commute with differentiation.
 
     Parameters

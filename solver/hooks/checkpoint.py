@@ -55,14 +55,18 @@ def checksum(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) ->
 class Checkpoint:
     """Writes a checkpoint every `interval` time units and every `seconds` of wall clock.
 
-    `parts` are the hooks whose ``state()`` belongs in it.
+    `parts` are the hooks whose ``state()`` belongs in it; `start` is the step the run began or restarted from.
     """
 
     name = "checkpoint"
 
-    def __init__(self, folder: Path, case: Case, interval: float, parts: Sequence[Any], seconds: float = 600.0) -> None:
+    def __init__(
+        self, folder: Path, case: Case, interval: float, parts: Sequence[Any], start: int = 0, seconds: float = 600.0
+    ) -> None:
         self.folder, self.case = folder / "checkpoints", case
         self.interval, self.parts, self.seconds = interval, parts, seconds
+        self.start = start
+        self.own: set[Path] = set()
         self.next: float | None = None
         self.written_at = time.monotonic()
 
@@ -93,7 +97,7 @@ class Checkpoint:
         return True
 
     def _write_file(self, simulation: Simulation, arrays: dict[str, Any]) -> None:
-        """Write the file, then remove what it replaces: all but the last two, and any of a later step."""
+        """Write the file, then remove what it replaces: all but the last two."""
         op = simulation.operators
         for name, axis in zip("xyz", op.grid.axes, strict=True):
             arrays[f"grid/{name}"] = axis.centres
@@ -106,9 +110,11 @@ class Checkpoint:
         }
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
         write_hdf5(path, lambda file: _fill(file, arrays, attributes))
-        files = sorted(self.folder.glob("step_*.h5"))
-        here = files.index(path)  # later ones are damaged, or of a course of events that this run has left
-        for stale in (*files[: max(here - 1, 0)], *files[here + 1 :], *self.folder.glob(".step_*.part")):
+        self.own.add(path)
+        files = set(self.folder.glob("step_*.h5"))
+        # damaged, or of a course of events that this run has left
+        foreign = {f for f in files - self.own if f.stem[5:].isdigit() and int(f.stem[5:]) > self.start}
+        for stale in (*foreign, *sorted(files - foreign)[:-2], *self.folder.glob(".step_*.part")):
             stale.unlink(missing_ok=True)
 
 

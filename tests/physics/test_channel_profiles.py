@@ -109,9 +109,6 @@ def test_budget(means):
     assert found["residual"] == pytest.approx(sum(found[name] for name in BUDGET[:-1]))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="dU/dy of the first cell is not the one whose square the run accumulated"
-)
 def test_dissipation_at_the_wall(means):
     found = dict(zip(BUDGET, CHANNEL.budget(means)[:, 0], strict=True))
     tabulated = curve(TERMS, TERMS["dissipation"])(CHANNEL.distance[0])
