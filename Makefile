@@ -49,8 +49,8 @@ lint: $(VENV)/.stamp-lint ## ruff and mypy
 	ruff check
 	mypy
 
-bench: $(VENV)/.stamp-run ## time the step against the FFT limit of this machine
-	solver bench $(ARGS)
+bench: $(VENV)/.stamp-run ## time the step against the FFT limit of this machine, and fill the speed table
+	bench/speed.sh
 
 clean: ## caches and build output; keeps .venv and runs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,7 +21,8 @@ def prepare_process() -> None:
     glibc returns arrays above 32 MB to the system at every free and faults them in again: several times the cost
     of the arithmetic at 128^3.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1") or 1))
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number per nesting level
+    torch.set_num_threads(max(int(threads), 1) if threads.isdigit() else 1)
     torch.set_grad_enabled(False)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     try:

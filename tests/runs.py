@@ -171,7 +171,8 @@ def assert_same(one: Sequence[Path], other: Sequence[Path], tolerance: float) ->
         read = arrays if a.suffix == ".h5" else lambda file: {"table": table(file)}
         x, y = read(a), read(b)
         assert x.keys() == y.keys()
-        for name, values in x.items():
+        for name in x.keys() - {"statistics/carry", "plane_spectra/carry", "batches/carry"}:  # round-off itself
+            values = x[name]
             assert values.shape == y[name].shape, f"{a.name}: {name}"
             scale = tolerance * max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-3)
             np.testing.assert_allclose(y[name], values, rtol=0, atol=scale, err_msg=f"{a.name}: {name}")

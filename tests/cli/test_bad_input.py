@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -35,7 +36,9 @@ def refused(ended: runs.Ended, *words: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A case folder with a short run in it, with two checkpoints."""
     folder = runs.write_case(tmp_path_factory.mktemp("finished"))
-    done = runs.solver("run", folder, "--out", folder / "run", "--set", "output.checkpoint=0.1", "--steps", 4, "--quiet")
+    done = runs.solver(
+        "run", folder, "--out", folder / "run", "--set", "output.checkpoint=0.1", "--steps", 4, "--quiet"
+    )
     assert done.code == 0, done.err
     return folder
 
@@ -189,7 +192,7 @@ def poison(path: Path) -> None:
 @pytest.mark.parametrize("damage", [truncate, flip])
 def test_damaged_checkpoint(finished, run, damage):
     """It is named and the previous one is used; with none left, one line."""
-    first, second = runs.checkpoints(run)
+    _, second = runs.checkpoints(run)
     damage(second)
     done = runs.solver("run", finished, "--restart", run, "--steps", 2)
     assert done.code == 0, done.err
@@ -197,13 +200,13 @@ def test_damaged_checkpoint(finished, run, damage):
     assert "trying the previous one" in done.err
     assert "restarted from step 3" in done.err
     assert runs.summary(run)["steps"] == 5
+    assert [path.name for path in runs.checkpoints(run)] == ["step_00000003.h5", "step_00000005.h5"]
     for path in runs.checkpoints(run):
         damage(path)
     done = runs.solver("run", finished, "--restart", run, *STEPS)
     assert done.code == 2
     assert "no usable checkpoint" in done.err.splitlines()[-1]
     refused(runs.solver("run", finished, "--restart", runs.checkpoints(run)[0], *STEPS), "damaged checkpoint")
-    assert first.parent.is_dir()
 
 
 def test_any_flipped_byte_is_harmless_or_named(finished, tmp_path):
@@ -214,14 +217,17 @@ def test_any_flipped_byte_is_harmless_or_named(finished, tmp_path):
     for place in range(41, len(data), len(data) // 150):
         bad = tmp_path / "bad.h5"
         bad.write_bytes(data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :])
+        found, problem = None, ""
         try:
             found = checkpoint.read(bad)
         except checkpoint.RunFolderError as error:
+            problem = str(error)
+        if found is None:
             refusals += 1
-            assert "bad.h5: damaged checkpoint" in str(error)
+            assert "bad.h5: damaged checkpoint" in problem
         else:
             assert found.attributes == expected.attributes
-            assert all((found.arrays[name] == a).all() for name, a in expected.arrays.items() if a.dtype.kind == "f")
+            assert all(np.array_equal(found.arrays[name], a, equal_nan=True) for name, a in expected.arrays.items())
     assert refusals > 50
 
 
@@ -257,11 +263,14 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("size", "file"), [(300, "provenance.json"), (1000, "timeseries.csv"), (9000, "step_00000003.h5")])
-def test_full_disk(case, size, file):
-    steps = ("--set", "output.checkpoint=1.0", "--set", "output.every_steps=1", "--set", "statistics.every_steps=1")
+@pytest.mark.parametrize(
+    ("size", "interval", "file"),
+    [(300, 0, "provenance.json"), (1000, 0, "timeseries.csv"), (9000, 1, "checkpoints/step_00000003.h5")],
+)
+def test_full_disk(case, size, interval, file):
+    sets = ("--set", f"output.checkpoint={interval}", "--set", "output.every_steps=1")
     with small_disk(size):
-        done = runs.solver("run", case, "--out", case / "run", *steps, "--steps", 30, "--quiet")
+        done = runs.solver("run", case, "--out", case / "run", *sets, "--quiet")
     refused(done, f"{file}: cannot be written", "free space", "--out")
     assert not (case / "run/summary.json").exists()
     assert not [path for path in (case / "run").rglob("*") if path.name.endswith(".part")]

@@ -1,0 +1,99 @@
+"""`check`, `closures`, `doctor`, `bench` and `plot` say what is the case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from closures import registry
+from tests import runs
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A fresh case folder."""
+    return runs.write_case(tmp_path)
+
+
+def rows(table: str) -> dict[str, str]:
+    """The rows of a printed table of two columns."""
+    cells = [[c.strip() for c in line.replace("┃", "│").split("│")[1:3]] for line in table.splitlines()]
+    return {row[0]: row[1] for row in cells if len(row) == 2}
+
+
+def test_check(case):
+    done = runs.solver("check", case, "--set", "time.dt_max=0.01", "--closure", "wale")
+    assert (done.code, done.err) == (0, "")
+    found = rows(done.out)
+    assert found["grid"] == "10 x 9 x 10"  # points: more than three times the highest mode
+    assert float(found["max |div u| after projection"]) < 1e-12
+    assert found["dt"] == "1.000e-02, set by dt_max"
+    assert found["memory a rank"].endswith("MiB")
+    assert float(found["seconds a step (not fused)"]) > 0
+    assert "896" in found["steps to the end"]
+    assert [path.name for path in case.iterdir()] == ["case.toml"]
+
+
+def test_closures():
+    done = runs.solver("closures")
+    assert (done.code, done.err) == (0, "")
+    names = [name for name in rows(done.out) if name not in ("", "name")]
+    assert names == registry.names()
+
+
+def test_doctor():
+    done = runs.solver("doctor")
+    assert (done.code, done.err) == (0, "")
+    found = rows(done.out)
+    assert "MPI" in found["MPI"]
+    assert str(shutil.which("mpirun") or "not found") in done.out
+    assert (found["ranks"], found["torch"]) == ("1", torch.__version__)
+    assert ("none visible" in found["GPU"]) != torch.cuda.is_available()
+    assert {"processor", "threads a rank", "fused kernels", "PETSc", "3-D pictures"} <= found.keys()
+
+
+@pytest.mark.parametrize(("given", "threads"), [("2,1", "2"), ("many", "1"), ("0", "1"), ("", "1")])
+def test_threads_come_from_the_environment(monkeypatch, given, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert rows(runs.solver("doctor").out)["threads a rank"] == threads
+
+
+def test_bench(tmp_path):
+    file = tmp_path / "records.json"
+    words = ("bench", "--steps", 3, "--grid", "16x16x16", "--no-fuse", "--device", "cpu", "--json", file)
+    for closure in ("none", "wale"):
+        done = runs.solver(*words, "--closure", closure)
+        assert (done.code, done.err) == (0, "")
+    first, second = json.loads(file.read_text())
+    assert (first["closure"], second["closure"], first["flow"]) == ("none", "wale", "channel")
+    assert (first["grid"], first["ranks"], first["fused"]) == ([16, 16, 16], 1, False)
+    assert first["fft_limit_ratio"] > 1
+    assert first["ns_per_point_per_stage"] == pytest.approx(first["seconds_per_step"] / 3 / 16**3 * 1e9)
+    assert {"momentum", "pressure", "transforms"} <= first["milliseconds"].keys()
+    assert "closure" not in first["milliseconds"]
+    assert second["milliseconds"]["closure"] > 0
+    found = rows(done.out)
+    assert float(found["whole step"]) == pytest.approx(1e3 * second["seconds_per_step"], abs=0.01)
+
+
+def test_plot(case):
+    run = case / "run"
+    assert runs.solver("run", case, "--out", run, "--quiet").code == 0
+    done = runs.solver("plot", run)
+    assert done.code == 0, done.err
+    written = [Path(line) for line in done.out.split()]
+    assert {"profiles.png", "spectra.png", "timeseries.png"} <= {path.name for path in written}
+    assert all(path.parent == run / "figures" and path.read_bytes().startswith(PNG) for path in written)
+
+
+def test_help_and_nothing():
+    assert "Large-eddy simulation" in runs.solver("--help").out
+    nothing = runs.solver()
+    assert nothing.code == 2
+    assert "Traceback" not in nothing.err
