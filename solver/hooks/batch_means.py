@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
-
-from solver.operators import Operators
 
 Array = NDArray[np.float64]
 
@@ -101,26 +98,3 @@ class BatchMeans:
         self.start, self.width = (float(x) for x in state["span"])
         self.weights = state["weights"]
         self.sums, self.carry = state.get("sums"), state.get("carry")
-
-
-def gather_means(operators: Operators, means: BatchMeans) -> BatchMeans | None:
-    """An accumulator of (batches, ..., planes, z) arrays over all planes, on the root; None elsewhere."""
-    parts = {name: _gather(operators, array) for name, array in means.state().items()}
-    if not operators.decomposition.is_root:
-        return None
-    whole = BatchMeans(means.start, means.width)
-    whole.restore({name: array for name, array in parts.items() if array is not None})
-    return whole
-
-
-def _gather(operators: Operators, array: Array) -> Array | None:
-    if array.ndim < 3:
-        return array
-    whole = operators.decomposition.gather_planes(torch.from_numpy(array))
-    return None if whole is None else whole.numpy()
-
-
-def local_state(operators: Operators, state: dict[str, Array]) -> dict[str, Array]:
-    """This rank's planes of what `gather_means` joined."""
-    planes = operators.decomposition.planes
-    return {name: a[..., planes, :] if a.ndim > 2 else a for name, a in state.items()}

@@ -6,56 +6,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.hooks.batch_means import Array, BatchMeans, gather_means, local_state
+from solver.hooks.batch_means import Array, BatchMeans
+from solver.hooks.time_average import TimeAverage
 from solver.initial import shell_energies
 from solver.operators import Operators
 from solver.simulation import Simulation
 
 
-class PlaneSpectra:
+class PlaneSpectra(TimeAverage):
     """Time means of ``E_uu, E_vv, E_ww`` over kx and kz in every y plane.
 
-    Discrete and one-sided: the sum over the wavenumbers is the variance. Accumulated like `Statistics`, and
-    gathered, stored and restored the same way.
+    Discrete and one-sided: the sum over the wavenumbers is the variance.
     """
 
     name = "plane_spectra"
 
-    def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
-        self.operators, self.every_steps = operators, every_steps
-        self.means = BatchMeans(start, width)
-        self.half = operators.grid.fourier_axes[0].highest_mode + 1
+    def sample(self, simulation: Simulation) -> Tensor:
+        """Spectra of the present velocity, (3, wavenumbers in x then z, planes, 1)."""
+        return torch.stack([self._spectra(c) for c in simulation.velocity.coefficients])
 
-    def __call__(self, simulation: Simulation) -> None:
-        """Sample, if it is time."""
-        if simulation.step_count % self.every_steps or simulation.t < self.means.start:
-            return
-        with simulation.timers("statistics"):
-            sample = torch.stack([self._sample(c) for c in simulation.velocity.coefficients])
-            self.means.add(simulation.t, simulation.dt * self.every_steps, sample.cpu().double().numpy())
-
-    def _sample(self, c: Tensor) -> Tensor:
+    def _spectra(self, c: Tensor) -> Tensor:
         """Energies (kx then kz, planes) of one component, as rows ready to be joined along planes."""
         weight = torch.where(self.operators.wavenumber[2] > 0, 2.0, 1.0)
         density = (c**2).sum(0) * weight  # (kx, planes, kz)
         density[0, :, 0] = 0.0  # the mean is no fluctuation
         along_x = density.sum(-1)
-        one_sided = along_x[: self.half].clone()
-        one_sided[1:] += along_x[self.half :].flip(0)
+        half = self.operators.grid.fourier_axes[0].highest_mode + 1
+        one_sided = along_x[:half].clone()
+        one_sided[1:] += along_x[half:].flip(0)
         return torch.cat([one_sided, density.sum(0).T])[..., None]
-
-    def gathered(self) -> BatchMeans | None:
-        """The accumulator over the whole grid on the root, None elsewhere."""
-        return gather_means(self.operators, self.means)
-
-    def state(self) -> dict[str, Array]:
-        """Global arrays on the root (collective)."""
-        whole = self.gathered()
-        return {} if whole is None else whole.state()
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Continue from the global arrays `state`."""
-        self.means.restore(local_state(self.operators, state))
 
     def table(self, whole: BatchMeans, heights: tuple[float, ...]) -> dict[str, list[object]]:
         """Long table of what `gathered` gave at the planes nearest to `heights`, both halves averaged."""

@@ -5,13 +5,12 @@ Moments are kept raw and centred later, so that any part of the run can be combi
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridStress, SubgridTerm
 from solver.fusion import fused
-from solver.hooks.batch_means import Array, BatchMeans, gather_means, local_state
+from solver.hooks.time_average import TimeAverage
 from solver.momentum import STRESS_INDEX
 from solver.operators import Components, Operators, above
 from solver.simulation import Simulation
@@ -88,43 +87,15 @@ class Moments:
         return [f.mean(self.dims, keepdim=True) if self.dims else f for f in fields]
 
 
-class Statistics:
-    """Accumulates `Moments` every `every_steps` steps from `start` on."""
+class Statistics(TimeAverage):
+    """Time means of `Moments`."""
 
     name = "statistics"
 
     def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
-        self.operators, self.every_steps = operators, every_steps
+        super().__init__(operators, start, width, every_steps)
         self.moments = Moments(operators)
-        self.means = BatchMeans(start, width)
-        self._sampled_at: float | None = None
 
-    def __call__(self, simulation: Simulation) -> None:
-        """Sample, if it is time."""
-        if simulation.step_count % self.every_steps or simulation.t < self.means.start:
-            return
-        with simulation.timers("statistics"):
-            weight = (
-                simulation.t - self._sampled_at
-                if self._sampled_at is not None
-                else simulation.dt * self.every_steps
-            )
-            self._sampled_at = simulation.t
-            sample = self.moments.sample(simulation, simulation.present_term())
-            self.means.add(simulation.t, weight, sample.cpu().double().numpy())
-
-    def gathered(self) -> BatchMeans | None:
-        """The accumulator over the whole grid on the root, None elsewhere."""
-        return gather_means(self.operators, self.means)
-
-    def state(self) -> dict[str, Array]:
-        """Global arrays on the root (collective)."""
-        whole = self.gathered()
-        last = np.array([np.nan if self._sampled_at is None else self._sampled_at])
-        return {} if whole is None else whole.state() | {"sampled_at": last}
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Continue from the global arrays `state`."""
-        self.means.restore(local_state(self.operators, state))
-        last = float(state["sampled_at"][0])
-        self._sampled_at = None if np.isnan(last) else last
+    def sample(self, simulation: Simulation) -> Tensor:
+        """The moments of the present flow."""
+        return self.moments.sample(simulation, simulation.present_term())
