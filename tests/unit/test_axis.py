@@ -109,8 +109,8 @@ F, V = FourierAxis(4, 1.0), walls(4)
             lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), FreeSlip(), Periodic()),
             "'periodic' must be given on both",
         ),
-        (lambda: Grid(V, F, F), "y can be a Fourier axis only where x and z are"),
-        (lambda: Grid(F, F, V), "y can be a Fourier axis only where x and z are"),
+        (lambda: Grid(V, F, F), "y can be Fourier only where x and z are"),
+        (lambda: Grid(F, F, V), "y can be Fourier only where x and z are"),
         (lambda: Grid(V, V, F), "swap x and z"),
     ],
 )
