@@ -111,9 +111,7 @@ class FiniteVolumeAxis:
 
     def __post_init__(self) -> None:
         if len(self.faces) < 3 or not np.all(np.diff(self.faces) > 0):
-            raise CaseError(
-                "[grid] a finite-volume axis needs at least two cells and increasing face coordinates"
-            )
+            raise CaseError("[grid] a finite-volume axis needs at least two cells and increasing face coordinates")
         if isinstance(self.lower, Periodic) != isinstance(self.upper, Periodic):
             raise CaseError("[boundary] 'periodic' must be given on both ends of an axis")
 

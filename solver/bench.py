@@ -13,6 +13,7 @@ import torch
 
 from solver import fusion
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.engine import choose_engine
 from solver.errors import CaseError
 from solver.forcing import MassFlux, NoForcing
 from solver.grid import Grid
@@ -23,7 +24,6 @@ from solver.pressure.direct import apply_matrix
 from solver.rundir import processor
 from solver.simulation import Simulation
 from solver.stepping import StepControl
-from solver.transform import choose_engine
 
 
 def median_seconds(function: Callable[[], object], repeats: int = 7) -> float:
@@ -50,18 +50,14 @@ def fft_limit(operators: Operators) -> float:
         return float("nan")
     f = torch.randn(ny, nx, nz, dtype=operators.dtype, device=operators.device)
     engine = choose_engine(f)
-    last, middle = (2, 1) if grid.z.is_fourier else (1, None)
+    dims = [d for d, axis in ((0, grid.y), (1, grid.x), (2, grid.z)) if axis.is_fourier]
+    spectrum = engine.rfftn(f, dims)
 
     def forward() -> torch.Tensor:
-        half = engine.rfft(f, last)
-        full = half if middle is None else engine.fft(half, middle)
-        return engine.fft(full, 0) if grid.y.is_fourier else full
-
-    spectrum = forward()
+        return engine.rfftn(f, dims)
 
     def inverse() -> torch.Tensor:
-        c = engine.ifft(spectrum, 0) if grid.y.is_fourier else spectrum
-        return engine.irfft(c, f.shape[last], last, full_dim=middle)
+        return engine.irfftn(spectrum, f.shape[dims[-1]], dims)
 
     out_and_back = (3, 5) if grid.y.is_fourier else (3, 6)
     total = out_and_back[0] * median_seconds(inverse) + out_and_back[1] * median_seconds(forward)
@@ -81,9 +77,7 @@ def flow_simulation(
     """The flow that is timed: a channel or a Taylor-Green box whose *points* are `shape` (2/3 rule)."""
     nx, ny, nz = shape
     if flow == "channel":
-        y: FiniteVolumeAxis | FourierAxis = FiniteVolumeAxis(
-            stretched_faces(ny, 0.0, 2.0, 1.7), NoSlip(), NoSlip()
-        )
+        y: FiniteVolumeAxis | FourierAxis = FiniteVolumeAxis(stretched_faces(ny, 0.0, 2.0, 1.7), NoSlip(), NoSlip())
         grid = Grid(FourierAxis(nx, 4 * np.pi, "2/3"), y, FourierAxis(nz, 4 * np.pi / 3, "2/3"))
     elif flow == "box":
         grid = Grid(*(FourierAxis(n, 2 * np.pi, "2/3") for n in shape))
@@ -92,9 +86,7 @@ def flow_simulation(
     slabs = Decomposition(ny, grid.coefficient_shape[0], grid.y.periodic)
     operators = Operators(grid, slabs, choose_device(device), dtype)
     nu = 1 / 2800 if flow == "channel" else 1 / 1600
-    velocity = (
-        wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
-    )
+    velocity = wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
     forcing = MassFlux(operators, 1.0) if flow == "channel" else NoForcing()
     return Simulation(operators, velocity, nu, make_closure(grid, nu), forcing, StepControl(operators, 1.0))
 

@@ -125,9 +125,7 @@ class ChannelProfiles:
         transport = -0.5 * self._slope(third, odd=True, at_wall=0.0)
         diffusion = self.nu * self._curvature(energy)
         pressure = -self._slope(m["pv"] - m["p"] * m["v"], odd=True, at_wall=0.0)
-        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._slope(
-            m["tau_u"] - u * m["tau_xy"], odd=True, at_wall=0.0
-        )
+        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._slope(m["tau_u"] - u * m["tau_xy"], odd=True, at_wall=0.0)
         rows = [production, dissipation, transport, diffusion, pressure, sgs]
         return np.stack([*rows, sum(rows)]) / (self.friction_velocity(m) ** 4 / self.nu)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _state = {"enabled": False}
 
@@ -43,16 +44,38 @@ def _private_copy(function: Callable[..., Any], owner: object) -> Callable[..., 
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a pure pointwise method for fusion."""
+    """Mark a pure pointwise method for fusion.
+
+    One specialisation is compiled for each signature of the arguments, and the guards of torch.compile are left out:
+    on a slab of a small grid they take longer than the kernel. What a method reads from `self` must not change.
+    """
     name = f"_fused_{function.__name__}"
 
     @functools.wraps(function)
     def call(self: Any, *args: Any) -> Any:
         if not _state["enabled"] or torch.is_grad_enabled():
             return function(self, *args)
-        compiled = self.__dict__.get(name)
+        known = self.__dict__.setdefault(name, {})
+        key = _signature(args, {})
+        compiled = known.get(key)
         if compiled is None:
-            compiled = self.__dict__[name] = torch.compile(_private_copy(function, self), dynamic=False)
+            unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+            compiled = known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
         return compiled(*args)
 
     return call
+
+
+def _signature(value: Any, storages: dict[int, int]) -> Any:
+    """What compiled code relies on: layout, type and aliasing of tensors, values of scalars, kinds of other objects.
+
+    An object that is not a container says by its attribute `signature` which others are interchangeable with it.
+    """
+    if isinstance(value, Tensor):
+        storage = storages.setdefault(value.untyped_storage().data_ptr(), len(storages))
+        return value.shape, value.stride(), value.dtype, storage
+    if isinstance(value, list | tuple):
+        return tuple([_signature(item, storages) for item in value])
+    if isinstance(value, dict):
+        return tuple([(key, _signature(item, storages)) for key, item in value.items()])
+    return value if value is None or isinstance(value, bool | int | float | str) else value.signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Grid:
         """The three axes in order x, y, z."""
         return self.x, self.y, self.z
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Global number of points per direction."""
         return self.x.points, self.y.points, self.z.points
@@ -85,12 +86,12 @@ class Grid:
         """The Fourier direction whose spectrum is stored as a half: z where x and z are both Fourier, else x."""
         return 2 if self.x.is_fourier and self.z.is_fourier else 0
 
-    @property
+    @cached_property
     def wavenumbers(self) -> dict[int, Array]:
         """Wavenumbers along the Fourier directions of a global coefficient field."""
         return {d: axis.wavenumbers(half=d == self.half_axis) for d, axis in self.fourier_axes.items()}
 
-    @property
+    @cached_property
     def coefficient_shape(self) -> tuple[int, int, int]:
         """Global shape of a coefficient field, without the leading parts."""
         modes = {d: len(k) for d, k in self.wavenumbers.items()}

@@ -60,9 +60,7 @@ def friction_velocity(bulk: float, half_height: float, nu: float) -> float:
 
 def law_of_the_wall(y_plus: Tensor) -> Tensor:
     """Reichardt (1951): ``u+`` from the wall to the log layer."""
-    return torch.log1p(0.4 * y_plus) / 0.4 + 7.8 * (
-        1 - torch.exp(-y_plus / 11) - y_plus / 11 * torch.exp(-y_plus / 3)
-    )
+    return torch.log1p(0.4 * y_plus) / 0.4 + 7.8 * (1 - torch.exp(-y_plus / 11) - y_plus / 11 * torch.exp(-y_plus / 3))
 
 
 def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: float, seed: int) -> Components:
@@ -91,18 +89,14 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
                 xi = between(value, axis)
                 distance = torch.minimum(xi, 1 - xi) * grid.axes[axis].length
                 shape = (
-                    shape
-                    * law_of_the_wall(distance * (u_tau / nu))
-                    / law_of_the_wall(torch.tensor(half * u_tau / nu))
+                    shape * law_of_the_wall(distance * (u_tau / nu)) / law_of_the_wall(torch.tensor(half * u_tau / nu))
                 )
         return 1.15 * bulk * shape
 
     rng = np.random.default_rng(seed)
 
     def perturbation() -> Function:
-        modes = [
-            (mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)
-        ]
+        modes = [(mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)]
         scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(walls) / len(modes)) / np.sqrt(2)
 
         def evaluate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -121,9 +115,7 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
         return evaluate
 
     noise_u, noise_v, noise_w = perturbation(), perturbation(), perturbation()
-    return from_functions(
-        operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w)
-    )
+    return from_functions(operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w))
 
 
 def shear_layers(operators: Operators, thickness: float, amplitude: float, seed: int) -> Components:
@@ -148,8 +140,7 @@ def shear_layers(operators: Operators, thickness: float, amplitude: float, seed:
         ),
     )
     perturbed = [
-        m + operators.to_coefficients(operators.to_physical(c) * window)
-        for m, c in zip(mean, noise, strict=True)
+        m + operators.to_coefficients(operators.to_physical(c) * window) for m, c in zip(mean, noise, strict=True)
     ]
     return perturbed[0], perturbed[1], perturbed[2]
 
@@ -170,9 +161,7 @@ def isotropic(
             "[initial] kind = 'isotropic' needs Fourier axes in x, y and z: set kind = 'fourier' in [grid.y]"
         )
     noise = _shellwise_noise(operators, seed)
-    fields = [
-        operators.to_coefficients(operators.to_physical(c)) for c in noise
-    ]  # makes them conjugate-symmetric
+    fields = [operators.to_coefficients(operators.to_physical(c)) for c in noise]  # makes them conjugate-symmetric
     k_squared = operators.squared_wavenumber
     longitudinal = sum(
         (k * f for k, f in zip(operators.wavenumber.values(), fields, strict=True)), start=operators.tensor(0.0)
@@ -205,9 +194,7 @@ def isotropic(
 
 def shell_energies(operators: Operators, velocity: Components, shell: Tensor) -> np.ndarray:
     """Kinetic energy in each integer wavenumber shell, over all ranks."""
-    density = (
-        0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
-    )
+    density = 0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
     count = int(operators.decomposition.max(shell.max().double())) + 1
     energies = torch.zeros(count, dtype=operators.dtype, device=operators.device)
     energies.index_add_(0, shell.reshape(-1), density.expand(shell.shape).reshape(-1))
@@ -223,7 +210,5 @@ def _shellwise_noise(operators: Operators, seed: int) -> Components:
     noise = np.empty((len(order), 6))
     noise[order] = np.random.default_rng(seed).standard_normal((len(order), 6))
     noise = noise.reshape(*operators.grid.coefficient_shape, 3, 2)
-    fields = [
-        operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)
-    ]
+    fields = [operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)]
     return fields[0], fields[1], fields[2]

@@ -47,9 +47,7 @@ def describe() -> dict[str, str]:
 
         petsc = ".".join(map(str, PETSc.Sys.getVersion()))
     gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        if torch.cuda.is_available()
-        else []
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
     return {
         "processor": f"{processor()}, {os.cpu_count()} cores",
@@ -58,9 +56,7 @@ def describe() -> dict[str, str]:
         "threads a rank": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "GPU": ", ".join(gpus) or "none visible to torch",
-        "fused kernels": "yes"
-        if fusion.compiler_available()
-        else "no C++ compiler found: plain torch is used",
+        "fused kernels": "yes" if fusion.compiler_available() else "no C++ compiler found: plain torch is used",
         "PETSc": petsc,
         "3-D pictures": "yes" if importlib.util.find_spec("pyvista") else "no: pip install pyvista",
     }

@@ -8,18 +8,19 @@ flux is subtracted from all three and left to the pressure, which saves a transf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.fusion import fused
-from solver.operators import Components, above, below, difference, inner, mean
+from solver.operators import DIM, Components, above, below, difference, inner, mean
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 
 Key = tuple[int, int]
+FIELDS_AT_ONCE = 9  # three velocities, six fluxes
 STRESS_INDEX = {(0, 0): 0, (1, 1): 1, (2, 2): 2, (0, 1): 3, (0, 2): 4, (1, 2): 5}
 
 
@@ -39,6 +40,8 @@ class Momentum:
         self.keys = [(i, i) for i in range(3) if i != self.trace]
         for i in range(3):
             self.keys += [(i, j) for j in range(3) if i != j and self._slice_of(i, j) is None]
+        faces = 1 if 1 in self.volume_axes else 0
+        self.planes = [self.operators.local_shape[1] + (faces if j == 1 else 0) for _, j in self.keys]
         self.interior = tuple(self._interior(axis) for axis in range(3))
 
     def _slice_of(self, i: int, j: int) -> Key | None:
@@ -60,34 +63,48 @@ class Momentum:
 
     # -- fluxes in physical space ---------------------------------------------------------------------------------
 
-    def fluxes(self, velocity: Velocity, term: SubgridTerm | None) -> list[Tensor]:
-        """The distinct momentum fluxes, resolved and subgrid, in the order of `keys`."""
-        pad = self.operators.pad_scalar
+    def fluxes(self, velocity: Velocity, term: SubgridTerm | None) -> Iterator[list[Tensor]]:
+        """The distinct momentum fluxes, resolved and subgrid, in the order of `keys`: a slab of y planes at a time.
+
+        Slabs stay in cache until they are transformed. Fluxes along a finite-volume y live on one face more than there
+        are planes: the first slab has the lower face of the rank.
+        """
+        pad, padded = self.operators.pad_scalar, []
         if isinstance(term, EddyViscosity):
-            nu_t = pad(term.nu_t, at_wall=-1.0)
-            return self._eddy_viscosity_fluxes(velocity.staggered, velocity.spectral_derivatives, nu_t)
-        if isinstance(term, SubgridStress):
-            return self._stress_fluxes(velocity.staggered, [pad(tau, at_wall=-1.0) for tau in term.tau])
-        return self._resolved_fluxes(velocity.staggered)
+            padded = [pad(term.nu_t, at_wall=-1.0)]
+        elif isinstance(term, SubgridStress):
+            padded = [pad(tau, at_wall=-1.0) for tau in term.tau]
+        spectral = velocity.spectral_derivatives if isinstance(term, EddyViscosity) else {}
+        for first, size in self.operators.slabs(FIELDS_AT_ONCE):
+
+            def cut(f: Tensor, first: int = first, size: int = size) -> Tensor:
+                return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - self.operators.local_shape[1])
+
+            u, v, w = (cut(f) for f in velocity.staggered)
+            strain, parts = self.strain.planes(first, size), [cut(f) for f in padded]
+            if isinstance(term, EddyViscosity):
+                derivatives = {key: cut(f) for key, f in spectral.items()}
+                fluxes = self._eddy_viscosity_fluxes((u, v, w), derivatives, parts[0], strain)
+            elif isinstance(term, SubgridStress):
+                fluxes = self._stress_fluxes((u, v, w), parts, strain)
+            else:
+                fluxes = self._resolved_fluxes((u, v, w), strain)
+            yield [above(f, 1) if first and f.shape[DIM[1]] > size else f for f in fluxes]
 
     @fused
-    def _resolved_fluxes(self, velocity: Components) -> list[Tensor]:
+    def _resolved_fluxes(self, velocity: Components, strain: Strain) -> list[Tensor]:
         return self._assemble(
             lambda i, along: self._square(velocity, i, along),
-            lambda i, j: self._advected(velocity, i, j),
+            lambda i, j: self._advected(velocity, i, j, strain),
         )
 
     @fused
     def _eddy_viscosity_fluxes(
-        self, velocity: Components, spectral: Derivatives, nu_t: Tensor
+        self, velocity: Components, spectral: Derivatives, nu_t: Tensor, strain: Strain
     ) -> list[Tensor]:
-        strain = self.strain
-
         def shear(i: int, j: int) -> Tensor:
-            twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(
-                velocity, spectral, i, j
-            )
-            return self._advected(velocity, i, j) - self._to_edge(nu_t, i, j) * twice_s_ij
+            twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(velocity, spectral, i, j)
+            return self._advected(velocity, i, j, strain) - self._to_edge(nu_t, i, j) * twice_s_ij
 
         def normal(i: int, along: int) -> Tensor:
             twice_s_ii = 2.0 * strain.normal(velocity, spectral, i, along)
@@ -96,17 +113,13 @@ class Momentum:
         return self._assemble(normal, shear)
 
     @fused
-    def _stress_fluxes(self, velocity: Components, tau: list[Tensor]) -> list[Tensor]:
-        return self._assemble(
-            lambda i, along: self._square(velocity, i, along) + self._at_centre(tau[i], along),
-            lambda i, j: (
-                self._advected(velocity, i, j) + self._to_edge(tau[STRESS_INDEX[min(i, j), max(i, j)]], i, j)
-            ),
-        )
+    def _stress_fluxes(self, velocity: Components, tau: list[Tensor], strain: Strain) -> list[Tensor]:
+        def shear(i: int, j: int) -> Tensor:
+            return self._advected(velocity, i, j, strain) + self._to_edge(tau[STRESS_INDEX[min(i, j), max(i, j)]], i, j)
 
-    def _assemble(
-        self, normal: Callable[[int, int], Tensor], shear: Callable[[int, int], Tensor]
-    ) -> list[Tensor]:
+        return self._assemble(lambda i, along: self._square(velocity, i, along) + self._at_centre(tau[i], along), shear)
+
+    def _assemble(self, normal: Callable[[int, int], Tensor], shear: Callable[[int, int], Tensor]) -> list[Tensor]:
         def flux(i: int, j: int) -> Tensor:
             if i != j:
                 return shear(i, j)
@@ -124,14 +137,14 @@ class Momentum:
                 f = above(f, axis) if axis == along else inner(f, axis)
         return f * f
 
-    def _advected(self, velocity: Components, i: int, j: int) -> Tensor:
+    def _advected(self, velocity: Components, i: int, j: int, strain: Strain) -> Tensor:
         """u_i carried by u_j through n + 1 faces along j, at upper faces along i."""
         transported, advecting = velocity[i], velocity[j]
         for axis in self.volume_axes:
             if axis == j:
                 transported, advecting = mean(transported, axis), below(advecting, axis)
             elif axis == i:
-                share = self.operators.metric[axis].weight_below
+                share = strain.metric[axis].weight_below
                 lower, upper = inner(advecting, axis), above(above(advecting, axis), axis)
                 transported, advecting = inner(transported, axis), share * lower + (1.0 - share) * upper
             else:
@@ -153,8 +166,7 @@ class Momentum:
 
     def tendency(self, velocity: Velocity, term: SubgridTerm | None) -> Components:
         """``du/dt`` without pressure, as coefficients; zero on walls."""
-        to_coefficients = self.operators.to_coefficients
-        flux = [to_coefficients(f) for f in self.fluxes(velocity, term)]
+        flux = self.operators.slabs_to_coefficients(self.fluxes(velocity, term), self.planes)
         rate = self._divergence(flux, velocity.padded_coefficients)
         if not isinstance(term, SubgridForce):
             return rate

@@ -7,6 +7,7 @@ for n cells centres run 0 .. n+1 and faces 0 .. n+1 with face p between centres 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,12 +18,13 @@ from torch import Tensor
 from solver.axis import Boundary, FiniteVolumeAxis, FreeSlip, NoSlip
 from solver.fusion import fused
 from solver.grid import Grid
-from solver.parallel import Decomposition
+from solver.parallel import Decomposition, split_evenly
 from solver.timers import Timers
-from solver.transform import Transform
+from solver.transform import PlaneModes, Transform
 
 Components = tuple[Tensor, Tensor, Tensor]
 DIM = (-3, -2, -1)
+CACHE_BYTES = 4 * 2**20  # what a core may keep near it
 
 
 def below(f: Tensor, axis: int) -> Tensor:
@@ -75,6 +77,12 @@ class Metric:
     spacing: Tensor  # centre to centre over faces 0 .. n, n + 1
     weight_below: Tensor  # share of the lower cell in a volume-weighted mean at upper faces, n
 
+    def narrow(self, axis: int, first: int, size: int) -> Metric:
+        """The metric of `size` cells from `first` on, ghosts and end faces included."""
+        n = self.width.shape[DIM[axis]]
+        parts = (self.width, self.padded_width, self.spacing, self.weight_below)
+        return Metric(*(f.narrow(DIM[axis], first, size + f.shape[DIM[axis]] - n) for f in parts))
+
 
 class Operators:
     """The discrete calculus of one grid on one rank.
@@ -85,9 +93,7 @@ class Operators:
     device, dtype : where the fields live and their precision.
     """
 
-    def __init__(
-        self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
         self.grid, self.decomposition = grid, decomposition
         self.device, self.dtype = device, dtype
         self.timers = Timers(device)
@@ -154,9 +160,7 @@ class Operators:
         """Local x, y, z of the points where a velocity component lives (None: cell centres), shaped to broadcast."""
         result = []
         for axis, line in enumerate(self.grid.axes):
-            values = (
-                line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
-            )
+            values = line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
             result.append(self.along(self.local(values, axis), axis))
         return result[0], result[1], result[2]
 
@@ -250,6 +254,28 @@ class Operators:
         """Coefficients of a physical field, truncated to the retained modes."""
         with self.timers("transforms"):
             return self.transform.to_coefficients(f)
+
+    def slabs(self, fields: int) -> list[tuple[int, int]]:
+        """First plane and number of planes of slabs of which so many physical fields stay in a core's cache.
+
+        One slab on a GPU and where a gradient is recorded.
+        """
+        nx, ny, nz = self.local_shape
+        if self.device.type != "cpu" or torch.is_grad_enabled():
+            return [(0, ny)]
+        planes = max(CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
+        sizes = split_evenly(ny, -(-ny // planes))
+        return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
+
+    def slabs_to_coefficients(self, slabs: Iterable[list[Tensor]], planes: list[int]) -> list[Tensor]:
+        """`to_coefficients` of fields that come slab by slab, so many `planes` of each in all."""
+        fields = [PlaneModes(self.transform, n) for n in planes]
+        for slab in slabs:
+            with self.timers("transforms"):
+                for modes, f in zip(fields, slab, strict=True):
+                    modes.add(f)
+        with self.timers("transforms"):
+            return [self.transform.along_y(modes.whole) for modes in fields]
 
     # -- calculus in coefficient space ----------------------------------------------------------------------------
 

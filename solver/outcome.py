@@ -133,9 +133,7 @@ class Outcome:
         target = ChannelReference(read_reference(self.folder / reference.profiles))
         for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
             value, width = means.estimate(partial(errors, channel, target, units=units))
-            self.summary[key] = {"reference": reference.name} | dict(
-                zip(ERRORS, map(float, value), strict=True)
-            )
+            self.summary[key] = {"reference": reference.name} | dict(zip(ERRORS, map(float, value), strict=True))
             if units == "bulk":
                 self.summary["ci95"] |= dict(zip(ERRORS, map(float, width), strict=True))
         self.summary["reference_values"] = {
@@ -175,9 +173,7 @@ class Outcome:
             np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan)
             for a in (grid.y.centres, on_x, grid.x.centres, on_y)
         ]
-        write_table(
-            folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True))
-        )
+        write_table(folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True)))
         self.summary["extrema"] = {
             "u_min": float(on_x.min()),
             "v_min": float(on_y.min()),

@@ -107,9 +107,7 @@ class Decomposition:
         send = plane.detach().cpu().contiguous().numpy()
         receive = np.empty_like(send)
         null = MPI.PROC_NULL
-        self.comm.Sendrecv(
-            send, null if dest is None else dest, 0, receive, null if source is None else source, 0
-        )
+        self.comm.Sendrecv(send, null if dest is None else dest, 0, receive, null if source is None else source, 0)
         return None if source is None else torch.from_numpy(receive).to(plane.device)
 
     def to_modes(self, field: Tensor) -> Tensor:
@@ -121,9 +119,7 @@ class Decomposition:
         shape = (self.ny, *field.shape[:-3], self.mode_counts[self.rank], field.shape[-1])
         per_row = int(np.prod(shape[1:]))
         row = int(np.prod(field.shape[:-3])) * field.shape[-1] * self.local_ny
-        received = self._alltoall(
-            send, [row * m for m in self.mode_counts], [per_row * p for p in self.plane_counts]
-        )
+        received = self._alltoall(send, [row * m for m in self.mode_counts], [per_row * p for p in self.plane_counts])
         return received.view(shape).movedim(0, -2)
 
     def to_planes(self, field: Tensor) -> Tensor:
@@ -225,7 +221,5 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise CaseError(
-            "[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu'"
-        )
+        raise CaseError("[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu'")
     return torch.device("cuda", local_rank() % torch.cuda.device_count())

@@ -89,9 +89,7 @@ class Simulation:
         with self.timers("momentum"):
             return self.forcing.accelerate(self.momentum.tendency(self.velocity, term))
 
-    def advance(
-        self, rate: Components, previous: Components | None, stage: int
-    ) -> tuple[Components, Components]:
+    def advance(self, rate: Components, previous: Components | None, stage: int) -> tuple[Components, Components]:
         """Velocity after a stage, before forcing and projection, and the tendency the next stage remembers.
 
         Without finite-volume axes diffusion is integrated exactly: everything decays by ``exp(-nu k^2 span dt)``.
@@ -133,6 +131,4 @@ class Simulation:
     def max_divergence(self) -> float:
         """Largest ``|div u|`` over the points of the grid."""
         op = self.operators
-        return float(
-            op.decomposition.max(op.to_physical(op.divergence(self.velocity.coefficients)).abs().max())
-        )
+        return float(op.decomposition.max(op.to_physical(op.divergence(self.velocity.coefficients)).abs().max()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from torch import Tensor
 
 from solver.fusion import fused
@@ -18,7 +20,8 @@ class Strain:
     """
 
     def __init__(self, operators: Operators) -> None:
-        self.operators = operators
+        self.operators, self.metric = operators, operators.metric
+        self.signature = object()  # shared by all `planes`: code compiled for one serves the others
         self.volume_axes = operators.volume_axes
         self.continuity = 2 not in self.volume_axes
         self.spectral_keys = [
@@ -27,6 +30,13 @@ class Strain:
             for j in range(3)
             if j not in self.volume_axes and not (self.continuity and i == j == 2)
         ]
+
+    def planes(self, first: int, size: int) -> Strain:
+        """The same for a few of this rank's y planes; fields are then narrowed by the caller."""
+        part = copy(self)
+        if 1 in self.metric:
+            part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
+        return part
 
     def spectral(self, padded: Components) -> Derivatives:
         """``d_j u_i`` along Fourier axes j on physical points, padded like u_i; key (i, j)."""
@@ -41,15 +51,12 @@ class Strain:
     def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
         if j in self.volume_axes:
-            return difference(velocity[i], j) / self.operators.metric[j].spacing
+            return difference(velocity[i], j) / self.metric[j].spacing
         return spectral[i, j]
 
     def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_i u_j`` at the same place as `edge` (i, j)."""
-        if i in self.volume_axes:
-            g = above(difference(velocity[j], i) / self.operators.metric[i].spacing, i)
-        else:
-            g = spectral[j, i]
+        g = above(difference(velocity[j], i) / self.metric[i].spacing, i) if i in self.volume_axes else spectral[j, i]
         if j in self.volume_axes:
             g = below(g, j)
         return self._inner_others(g, i, j)
@@ -65,7 +72,7 @@ class Strain:
         if i == 2 and self.continuity:
             return -(self.normal(velocity, spectral, 0, along) + self.normal(velocity, spectral, 1, along))
         if i in self.volume_axes:
-            g = difference(velocity[i], i) / above(self.operators.metric[i].padded_width, i)
+            g = difference(velocity[i], i) / above(self.metric[i].padded_width, i)
             if along != i:
                 g = below(g, i)
         else:
@@ -79,9 +86,7 @@ class Strain:
     def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
         """The nine ``d_j u_i`` at cell centres, row by row, without ghosts."""
         return tuple(
-            self.normal(velocity, spectral, i, along=-1)
-            if i == j
-            else self._centred(velocity, spectral, i, j)
+            self.normal(velocity, spectral, i, along=-1) if i == j else self._centred(velocity, spectral, i, j)
             for i in range(3)
             for j in range(3)
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -26,11 +25,10 @@ from solver.errors import CaseError
 from solver.fusion import fused
 from solver.grid import Grid
 from solver.operators import DIM, Components, Operators, join
-from solver.parallel import split_evenly
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 
-PLANES_AT_ONCE = 8  # the eighteen filtered fields of so many y planes stay in a core's cache
+FILTERED_FIELDS = 18
 
 
 class DynamicSmagorinsky:
@@ -38,7 +36,7 @@ class DynamicSmagorinsky:
 
     ``nu_t = max(C, 0) |S|`` with ``C = c_s^2 delta^2 = -<L_ij M_ij> / (2 <M_ij M_ij>)``, see `germano`. The test
     filter acts along the m Fourier directions and is sharp, as the grid filter is there: it keeps half of the modes;
-    ``alpha`` is the ratio of the two widths, each the cube root of a volume, about 2^(m/3). A box filter instead
+    ``alpha`` is the ratio of the two widths within the filtered directions, about 2. A box filter instead
     overestimates nu_t in the buffer layer several times. Germano's identity is formed on every second point or so, so
     the model commutes with shifts by those. A flow without a Fourier direction is refused: it has no
     direction to average over, and a filter across stretched cells does not commute with differentiation.
@@ -74,7 +72,7 @@ class DynamicSmagorinsky:
             raise CaseError("[closure] 'every' keeps a profile of the coefficient: use averaging = 'homogeneous'")
         sharp = averaging == "homogeneous"
         ratios = [width_ratio(grid.fourier_axes[d]) if sharp else 2.0 for d in self.filtered]
-        self.alpha = math.prod(ratios) ** (1 / 3)
+        self.alpha = math.prod(ratios) ** (1 / len(ratios))
         self.reach: int | Literal["global"] = 1 if 1 in self.filtered and not sharp else 0
         self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 6
         self.squared_delta = PerGrid(self._squared_delta)
@@ -139,7 +137,7 @@ class DynamicSmagorinsky:
         """``<L_ij M_ij>`` and ``<M_ij M_ij>``, slab by slab of planes, so that the eighteen fields stay in cache."""
         cutoff = self.cutoff(operators)
         slabs = []
-        for first, size in self._slabs(operators):
+        for first, size in operators.slabs(FILTERED_FIELDS):
             xx, yy, xy, xz, yz, norm, u, v, w = (
                 f.narrow(DIM[1], first, size) for f in (*resolved[0], resolved[1], *resolved[2])
             )
@@ -150,13 +148,6 @@ class DynamicSmagorinsky:
             return numerator, denominator
         numerators, denominators = zip(*(self.means(fields) for fields in slabs), strict=True)
         return torch.cat(numerators, DIM[1]), torch.cat(denominators, DIM[1])
-
-    @staticmethod
-    def _slabs(operators: Operators) -> list[tuple[int, int]]:
-        """First plane and number of planes of each slab; one slab on a GPU."""
-        ny = operators.decomposition.local_ny
-        sizes = split_evenly(ny, -(-ny // PLANES_AT_ONCE)) if operators.device.type == "cpu" else [ny]
-        return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
 
     @fused
     def products(self, resolved: Resolved) -> list[Tensor]:

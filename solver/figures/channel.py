@@ -160,7 +160,5 @@ def _stress_balance(axes: Axes, profiles: Table, re_tau: float | None) -> None:
         curve(axes, y_plus, stress, color=colour, label=label)
     if re_tau:
         axes.plot([0, re_tau], [1, 0], "--", color=GREY, linewidth=0.9, label="$1-y/h$", zorder=3)
-    axes.set(
-        xlim=(0, re_tau or y_plus[-1]), ylim=(0, 1.1), xlabel="$y^+$", ylabel=r"shear stress  [$u_\tau^2$]"
-    )
+    axes.set(xlim=(0, re_tau or y_plus[-1]), ylim=(0, 1.1), xlabel="$y^+$", ylabel=r"shear stress  [$u_\tau^2$]")
     axes.legend(loc="upper right")

@@ -65,9 +65,7 @@ def _plane(axes: Axes, plane: Table, dns: Table | None, wavenumber: str) -> None
         column = f"E_{name}{name}"
         if column not in plane:
             continue
-        curve(
-            axes, k[k > 0], normalised(k, plane[column])[k > 0], color=colour, label=f"$E_{{{name}{name}}}$"
-        )
+        curve(axes, k[k > 0], normalised(k, plane[column])[k > 0], color=colour, label=f"$E_{{{name}{name}}}$")
         if dns:
             k_dns = dns[f"{wavenumber}_h"]
             points(axes, k_dns[k_dns > 0], normalised(k_dns, dns[column])[k_dns > 0], marker, every=SPACING)
@@ -79,9 +77,7 @@ def _plane(axes: Axes, plane: Table, dns: Table | None, wavenumber: str) -> None
 
 def _limits(row: np.ndarray) -> None:
     """Give a row of panels the limits of the run's lines, so that the DNS tail beyond its cut-off is cut."""
-    k, density = np.hstack(
-        [line.get_data() for axes in row for line in axes.lines if line.get_linestyle() == "-"]
-    )
+    k, density = np.hstack([line.get_data() for axes in row for line in axes.lines if line.get_linestyle() == "-"])
     k, density = k[density > 0], density[density > 0]
     if density.size:
         row[0].set(xlim=(0.9 * k.min(), 1.2 * k.max()), ylim=(0.5 * density.min(), 2 * density.max()))

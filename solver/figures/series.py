@@ -111,9 +111,7 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
 def _panels(series: Table) -> list[tuple[str, dict[str, str], bool]]:
     """Return the panels that have data, known quantities first, then the columns only this flow has."""
     known = {name for _, columns, _ in PANELS for name in columns} | {"step", "time"}
-    found = [
-        (label, {n: c for n, c in columns.items() if n in series}, log) for label, columns, log in PANELS
-    ]
+    found = [(label, {n: c for n, c in columns.items() if n in series}, log) for label, columns, log in PANELS]
     others = [
         (name.replace("_", " "), {name: ""}, False)
         for name in series

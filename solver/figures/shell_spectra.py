@@ -58,16 +58,12 @@ def _five_thirds(axes: Axes, frame: Table) -> None:
     inertial = k[(k >= 3) & (k <= k[-1] / 2)]
     if inertial.size > 1:
         run = [np.array(line.get_data()) for line in axes.lines if line.get_linestyle() == "-"]
-        level = 1.5 * max(
-            (np.interp(inertial, k_run, e_run) * inertial ** (5 / 3)).max() for k_run, e_run in run
-        )
+        level = 1.5 * max((np.interp(inertial, k_run, e_run) * inertial ** (5 / 3)).max() for k_run, e_run in run)
         axes.plot(inertial, level * inertial ** (-5 / 3), "--", color=GREY, linewidth=0.9, label="$k^{-5/3}$")
     axes.set(xlim=(0.9 * k[0], 1.1 * k[-1]), ylim=(max(0.3 * energy.min(), 1e-12 * energy.max()), None))
 
 
-def _reference_shells(
-    dns: Table, times: np.ndarray, citation: str
-) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
+def _reference_shells(dns: Table, times: np.ndarray, citation: str) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
     """Return (k, E, label) of the tabulated spectra; of `E_t<time>` columns those at the times shown."""
     k = next(iter(dns.values()))
     timed = {float(found[1]): name for name in dns if (found := re.fullmatch(r"E_t([\d.]+)", name))}

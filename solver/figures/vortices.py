@@ -79,18 +79,14 @@ def require_rendering(off_screen: bool) -> None:
             "(apt-get install libegl1 libosmesa6) or run under xvfb-run"
         )
     if not (off_screen or sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
-        raise FeatureUnavailable(
-            "an interactive view needs a display: log in with ssh -X, or view without a window"
-        )
+        raise FeatureUnavailable("an interactive view needs a display: log in with ssh -X, or view without a window")
 
 
 @cache
 def _renders_off_screen() -> bool:
     """Try in a child process: without an OpenGL driver VTK does not raise, it dies by SIGSEGV."""
     try:
-        child = subprocess.run(
-            [sys.executable, "-c", PROBE], capture_output=True, timeout=PROBE_SECONDS, check=False
-        )
+        child = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return False
     return child.returncode == 0

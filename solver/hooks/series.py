@@ -26,9 +26,7 @@ def viscous_dissipation(simulation: Simulation) -> float:
     """Volume mean of ``-nu u.lap u``: the rate at which viscosity drains kinetic energy between resting walls."""
     velocity, op = simulation.velocity, simulation.operators
     rates = (
-        op.inner_product(
-            velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i
-        )
+        op.inner_product(velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i)
         for i in range(3)
     )
     return -simulation.nu * sum(float(r) for r in rates)

@@ -63,9 +63,7 @@ class Snapshots:
 
         write_hdf5(path, fill)
         shape = dict(zip(("nx", "ny", "nz"), velocity.shape[1:], strict=True))
-        attributes = "\n".join(
-            _ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw")
-        )
+        attributes = "\n".join(_ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw"))
         text = _XDMF.format(time=simulation.t, file=path.name, attributes=attributes, **shape)
         write_text(path.with_suffix(".xdmf"), text)
 

@@ -49,8 +49,7 @@ class PlaneSpectra(TimeAverage):
             for direction, k in wavenumbers.items():
                 block = mean[:, start : start + len(k), plane]
                 rows += [
-                    (direction, float(distance[plane]), float(k[i]), *map(float, block[:, i]))
-                    for i in range(len(k))
+                    (direction, float(distance[plane]), float(k[i]), *map(float, block[:, i])) for i in range(len(k))
                 ]
                 start += len(k)
         names = ("direction", "y", "k", "E_uu", "E_vv", "E_ww")
@@ -74,9 +73,7 @@ class ShellSpectra:
         if simulation.t < len(self.times) * self.interval * (1 - 1e-12):
             return
         self.times.append(simulation.t)
-        self.spectra.append(
-            shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base
-        )
+        self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base)
 
     def state(self) -> dict[str, Array]:
         """Samples so far."""

@@ -12,7 +12,7 @@ from solver.closure import EddyViscosity, SubgridStress, SubgridTerm
 from solver.fusion import fused
 from solver.hooks.time_average import TimeAverage
 from solver.momentum import STRESS_INDEX
-from solver.operators import Components, Operators, above
+from solver.operators import Components, Operators, above, join
 from solver.simulation import Simulation
 from solver.velocity import Gradient
 
@@ -50,9 +50,11 @@ class Moments:
         """Mean of the discrete flux of u through the upper y faces, subgrid part included."""
         if 1 not in self.operators.volume_axes:
             return torch.zeros_like(like)
-        flux = simulation.momentum.fluxes(simulation.velocity, term)[simulation.momentum.keys.index((0, 1))]
-        flux = above(flux, 1)
-        return flux.mean(self.dims, keepdim=True) if self.dims else flux
+        key = simulation.momentum.keys.index((0, 1))
+        slabs = [fluxes[key] for fluxes in simulation.momentum.fluxes(simulation.velocity, term)]
+        if self.dims:
+            slabs = [f.mean(self.dims, keepdim=True) for f in slabs]
+        return above(join(slabs, 1), 1)
 
     @fused
     def _means(

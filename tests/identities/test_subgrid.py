@@ -150,3 +150,16 @@ def test_force_is_an_acceleration(name):
         free = got.shape[i - 3] - (not op.grid.axes[i].periodic)  # all but the upper wall
         assert distance([got.narrow(i - 3, 0, free)], [sent.narrow(i - 3, 0, free)]) < 1e-13
         assert not got.narrow(i - 3, free, got.shape[i - 3] - free).any()
+
+
+@pytest.mark.parametrize("kind", ["none", "eddy_viscosity", "stress"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_slabs_and_scratch_do_not_change_the_tendency(name, kind, monkeypatch):
+    op = operators(name)
+    u, (nu_t,) = random_velocity(op, SEED), random_values(op, SEED + 2, 1)
+    term = {"none": None, "eddy_viscosity": EddyViscosity(nu_t), "stress": stress(op, u, nu_t)}[kind]
+    whole = tendency(op, u, term=term)
+    monkeypatch.setattr("solver.operators.CACHE_BYTES", 1)
+    monkeypatch.setattr("solver.engine.SCRATCH_BYTES", 1)
+    assert len(op.slabs(1)) == op.local_shape[1]
+    assert norm(op, minus(tendency(op, u, term=term), whole)) < 1e-14 * norm(op, whole)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from closures import registry
@@ -61,6 +61,7 @@ def test_any_mapping_survives_toml(mapping):
     assert tomllib.loads(to_toml(mapping)) == mapping
 
 
+@example({"title": [], "grid": {"\n": False}})
 @given(st.dictionaries(st.sampled_from(["title", "grid", "flow", "initial", "time", "closure", "run"]), values))
 def test_whatever_a_file_holds_the_answer_is_one_line(mapping):
     with pytest.raises(CaseError) as error:

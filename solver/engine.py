@@ -1,0 +1,185 @@
+"""FFT engines: ducc0 on CPU (no plans, any size, twice as fast as torch there), torch.fft on GPU or for gradients.
+
+Fields come with y first, ``(planes, x, z)``, as they lie in memory. Modes beyond the highest retained one are neither
+transformed nor stored where that can be avoided. Forward transforms carry 1/n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import ducc0
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SCRATCH_BYTES = 2**20  # of one intermediate: it should not leave a core's cache
+
+
+class DuccEngine:
+    """Transforms of numpy views by ducc0, through scratch arrays that stay in cache."""
+
+    @staticmethod
+    def rfftn(f: Tensor, dims: Sequence[int]) -> Tensor:
+        """Half spectrum of a real field along `dims`, the last of which is halved."""
+        return torch.from_numpy(ducc0.fft.r2c(f.numpy(), axes=tuple(dims), inorm=2))
+
+    @staticmethod
+    def irfftn(c: Tensor, n: int, dims: Sequence[int]) -> Tensor:
+        """Real values from a (possibly short) half spectrum; `n` points along the last of `dims`."""
+        a, last = c.numpy(), dims[-1]
+        shape = list(a.shape)
+        shape[last] = n // 2 + 1
+        whole = np.zeros(shape, a.dtype)
+        kept = whole[(slice(None),) * last + (slice(0, a.shape[last]),)]
+        if len(dims) > 1:
+            ducc0.fft.c2c(a, axes=tuple(dims[:-1]), forward=False, out=kept)
+        else:
+            kept[...] = a
+        return torch.from_numpy(ducc0.fft.c2r(whole, axes=(last,), lastsize=n, forward=False))
+
+    @staticmethod
+    def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
+        """Modes of (planes, x, z) up to `highest` in x and z, written to `out`: (re, im) first, or complex."""
+        values, target = f.numpy(), out.numpy()
+        planes, nx, nz = values.shape
+        kind, cz = _complex(values.dtype), highest[1] + 1
+        for part in _chunks(planes, nx * nz * values.itemsize):
+            half = _scratch("half", (part.stop - part.start, nx, nz // 2 + 1), kind)
+            full = _scratch("full", (part.stop - part.start, nx, cz), kind)
+            ducc0.fft.r2c(values[part], axes=(2,), inorm=2, out=half)
+            ducc0.fft.c2c(half[:, :, :cz], axes=(1,), inorm=2, out=full)
+            for stored, modes in _parts(target, full):
+                _copy_modes(modes, stored[part], highest[0])
+        return out
+
+    @staticmethod
+    def plane_values(c: Tensor, nx: int, nz: int) -> Tensor:
+        """Values (planes, nx, nz) from modes, (re, im) first or complex."""
+        source = c.numpy()
+        planes, cx, cz = source.shape[-3:]
+        real = source.real.dtype
+        values = np.empty((planes, nx, nz), real)
+        for part in _chunks(planes, nx * nz * real.itemsize):
+            # what lies beyond the highest mode is never written and stays zero: not to be shared with other uses
+            full = _scratch(f"padded x {cx}", (part.stop - part.start, nx, cz), _complex(real))
+            half = _scratch(f"padded z {cz}", (part.stop - part.start, nx, nz // 2 + 1), _complex(real))
+            for stored, modes in _parts(source, full):
+                _copy_modes(stored[part], modes, (cx - 1) // 2)
+            ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
+            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=values[part])
+        return torch.from_numpy(values)
+
+    @staticmethod
+    def column_modes(c: Tensor, highest: int) -> Tensor:
+        """Modes along y, (2, cy, x, z), of complex columns (y, x, z)."""
+        full = ducc0.fft.c2c(c.numpy(), axes=(0,), inorm=2)
+        pair = np.empty((2, 2 * highest + 1, *full.shape[1:]), full.real.dtype)
+        for stored, modes in _parts(pair, full):
+            _copy_modes(modes, stored, highest, axis=0)
+        return torch.from_numpy(pair)
+
+    @staticmethod
+    def column_values(pair: Tensor, ny: int) -> Tensor:
+        """Complex columns (ny, x, z) from modes along y."""
+        source = pair.numpy()
+        full = _scratch(f"padded y {source.shape[1]}", (ny, *source.shape[2:]), _complex(source.dtype))
+        for stored, modes in _parts(source, full):
+            _copy_modes(stored, modes, (source.shape[1] - 1) // 2, axis=0)
+        return torch.from_numpy(ducc0.fft.c2c(full, axes=(0,), forward=False))
+
+
+class TorchEngine:
+    """The same by torch.fft: any device, differentiable."""
+
+    @staticmethod
+    def rfftn(f: Tensor, dims: Sequence[int]) -> Tensor:
+        """Half spectrum of a real field along `dims`, the last of which is halved."""
+        return torch.fft.rfftn(f, dim=tuple(dims), norm="forward")
+
+    @staticmethod
+    def irfftn(c: Tensor, n: int, dims: Sequence[int]) -> Tensor:
+        """Real values from a (possibly short) half spectrum; `n` points along the last of `dims`."""
+        for d in dims[:-1]:
+            c = torch.fft.ifft(c, dim=d, norm="forward")
+        return torch.fft.irfft(c, n=n, dim=dims[-1], norm="forward")
+
+    @staticmethod
+    def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
+        """Modes of (planes, x, z) up to `highest` in x and z, in the form of `out`: (re, im) first, or complex."""
+        half = torch.fft.rfft(f, dim=2, norm="forward")[:, :, : highest[1] + 1]
+        kept = _truncated(torch.fft.fft(half, dim=1, norm="forward"), 1, highest[0])
+        return kept if out.is_complex() else torch.stack([kept.real, kept.imag])
+
+    @staticmethod
+    def plane_values(c: Tensor, nx: int, nz: int) -> Tensor:
+        """Values (planes, nx, nz) from modes, (re, im) first or complex."""
+        full = torch.fft.ifft(_padded(_joined(c), 1, nx), dim=1, norm="forward")
+        return torch.fft.irfft(full, n=nz, dim=2, norm="forward")
+
+    @staticmethod
+    def column_modes(c: Tensor, highest: int) -> Tensor:
+        """Modes along y, (2, cy, x, z), of complex columns (y, x, z)."""
+        kept = _truncated(torch.fft.fft(c, dim=0, norm="forward"), 0, highest)
+        return torch.stack([kept.real, kept.imag])
+
+    @staticmethod
+    def column_values(pair: Tensor, ny: int) -> Tensor:
+        """Complex columns (ny, x, z) from modes along y."""
+        return torch.fft.ifft(_padded(_joined(pair), 0, ny), dim=0, norm="forward")
+
+
+def choose_engine(f: Tensor) -> type[DuccEngine] | type[TorchEngine]:
+    """ducc0 for plain CPU fields, torch for GPU fields and wherever a gradient is recorded."""
+    return TorchEngine if f.is_cuda or (f.requires_grad and torch.is_grad_enabled()) else DuccEngine
+
+
+def _complex(real: np.dtype) -> np.dtype:
+    return np.result_type(real, np.complex64)
+
+
+@lru_cache(maxsize=64)
+def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+    """An array that is written anew at each use, zero at the first."""
+    return np.zeros(shape, dtype)
+
+
+def _chunks(planes: int, plane_bytes: int) -> list[slice]:
+    """Consecutive planes, so many at a time as scratch arrays hold."""
+    size = max(SCRATCH_BYTES // plane_bytes, 1)
+    return [slice(start, min(start + size, planes)) for start in range(0, planes, size)]
+
+
+def _parts(stored: NDArray[Any], modes: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """What is stored, complex or (re, im) first, beside the matching views of complex `modes`."""
+    return [(stored, modes)] if np.iscomplexobj(stored) else [(stored[0], modes.real), (stored[1], modes.imag)]
+
+
+def _copy_modes(source: NDArray[Any], target: NDArray[Any], highest: int, axis: int = 1) -> None:
+    """Copy modes 0 .. highest and -highest .. -1 along `axis` between arrays of different length."""
+    lead = (slice(None),) * axis
+    target[(*lead, slice(0, highest + 1))] = source[(*lead, slice(0, highest + 1))]
+    if highest:
+        target[(*lead, slice(-highest, None))] = source[(*lead, slice(-highest, None))]
+
+
+def _truncated(c: Tensor, dim: int, highest: int) -> Tensor:
+    """Modes ``|k| <= highest`` along `dim`."""
+    n = c.shape[dim]
+    return torch.cat([c.narrow(dim, 0, highest + 1), c.narrow(dim, n - highest, highest)], dim)
+
+
+def _padded(c: Tensor, dim: int, n: int) -> Tensor:
+    """`n` modes along `dim`, the added ones zero."""
+    highest = (c.shape[dim] - 1) // 2
+    shape = list(c.shape)
+    shape[dim] = n - 2 * highest - 1
+    return torch.cat([c.narrow(dim, 0, highest + 1), c.new_zeros(shape), c.narrow(dim, highest + 1, highest)], dim)
+
+
+def _joined(c: Tensor) -> Tensor:
+    """Complex from (re, im) first."""
+    return c if c.is_complex() else torch.complex(c[0], c[1])
