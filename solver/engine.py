@@ -57,12 +57,16 @@ class DuccEngine:
         return out
 
     @staticmethod
-    def plane_values(c: Tensor, nx: int, nz: int) -> Tensor:
-        """Values (planes, nx, nz) from modes, (re, im) first or complex."""
+    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> list[Tensor]:
+        """Values (planes, nx, nz) of modes, (re, im) first or complex; then d/dx and d/dz where factors are given.
+
+        `ikx` has `nx` entries in the order of an FFT, `ikz` one a retained mode. d/dz shares the pass along x with the
+        values, d/dx the copy of the modes.
+        """
         source = c.numpy()
         planes, cx, cz = source.shape[-3:]
         real = source.real.dtype
-        values = np.empty((planes, nx, nz), real)
+        fields = [np.empty((planes, nx, nz), real) for wanted in (c, ikx, ikz) if wanted is not None]
         for part in _chunks(planes, nx * nz * real.itemsize):
             # what lies beyond the highest mode is never written and stays zero: not to be shared with other uses
             full = _scratch(f"padded x {cx}", (part.stop - part.start, nx, cz), _complex(real))
@@ -70,8 +74,15 @@ class DuccEngine:
             for stored, modes in _parts(source, full):
                 _copy_modes(stored[part], modes, (cx - 1) // 2)
             ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
-            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=values[part])
-        return torch.from_numpy(values)
+            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[0][part])
+            if ikz is not None:
+                half[:, :, :cz] *= ikz.numpy()
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[-1][part])
+            if ikx is not None:
+                full *= ikx.numpy()[:, None]
+                ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[1][part])
+        return [torch.from_numpy(f) for f in fields]
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:
@@ -115,10 +126,16 @@ class TorchEngine:
         return kept if out.is_complex() else torch.stack([kept.real, kept.imag])
 
     @staticmethod
-    def plane_values(c: Tensor, nx: int, nz: int) -> Tensor:
-        """Values (planes, nx, nz) from modes, (re, im) first or complex."""
-        full = torch.fft.ifft(_padded(_joined(c), 1, nx), dim=1, norm="forward")
-        return torch.fft.irfft(full, n=nz, dim=2, norm="forward")
+    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> list[Tensor]:
+        """Values (planes, nx, nz) of modes, (re, im) first or complex; then d/dx and d/dz where factors are given."""
+        full = _padded(_joined(c), 1, nx)
+        lines = torch.fft.ifft(full, dim=1, norm="forward")
+        spectra = [lines]
+        if ikx is not None:
+            spectra.append(torch.fft.ifft(full * ikx[:, None], dim=1, norm="forward"))
+        if ikz is not None:
+            spectra.append(lines * ikz)
+        return [torch.fft.irfft(f, n=nz, dim=2, norm="forward") for f in spectra]
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:

@@ -32,7 +32,9 @@ class _Problem:
         for i, part in enumerate(problem["loc"]):
             last = i == len(problem["loc"]) - 1
             if isinstance(here, dict) and (part in here or (last and self.kind == "missing")):
-                self.path.append(repr(part)[1:-1] if isinstance(part, str) else str(part))  # one line, whatever it holds
+                self.path.append(
+                    repr(part)[1:-1] if isinstance(part, str) else str(part)
+                )  # one line, whatever it holds
                 here = here.get(part)
                 if not (last and self.kind == "extra_forbidden"):
                     self.models = [t for m in self.models for t in _tables(m, str(part))]

@@ -7,7 +7,7 @@ for n cells centres run 0 .. n+1 and faces 0 .. n+1 with face p between centres 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -249,6 +249,19 @@ class Operators:
         """Values on the points of the grid."""
         with self.timers("transforms"):
             return self.transform.to_physical(coefficients)
+
+    def with_derivatives(self, coefficients: Tensor, along: Sequence[int]) -> list[Tensor]:
+        """A field on the points of the grid and its derivatives along some Fourier axes, in their order."""
+        with self.timers("transforms"):
+            shared = [d for d in (0, 2) if d in along and self.grid.half_axis == 2]
+            if shared:
+                value, *rest = self.transform.with_derivatives(coefficients, shared)
+            else:
+                value, rest = self.transform.to_physical(coefficients), []
+            found = dict(zip(shared, rest, strict=True))
+            others = {d: self.derivative(coefficients, d) for d in along if d not in found}
+            found |= {d: self.transform.to_physical(c) for d, c in others.items()}
+            return [value, *(found[d] for d in along)]
 
     def to_coefficients(self, f: Tensor) -> Tensor:
         """Coefficients of a physical field, truncated to the retained modes."""

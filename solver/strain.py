@@ -38,10 +38,16 @@ class Strain:
             part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
         return part
 
-    def spectral(self, padded: Components) -> Derivatives:
-        """``d_j u_i`` along Fourier axes j on physical points, padded like u_i; key (i, j)."""
-        op = self.operators
-        return {(i, j): op.to_physical(op.derivative(padded[i], j)) for i, j in self.spectral_keys}
+    def spectral(self, padded: Components) -> tuple[Components, Derivatives]:
+        """The components on physical points and their derivatives along Fourier axes j, padded alike; key (i, j)."""
+        values: list[Tensor] = []
+        derivatives: Derivatives = {}
+        for i, f in enumerate(padded):
+            along = [j for k, j in self.spectral_keys if k == i]
+            value, *rest = self.operators.with_derivatives(f, along)
+            values.append(value)
+            derivatives |= {(i, j): d for j, d in zip(along, rest, strict=True)}
+        return (values[0], values[1], values[2]), derivatives
 
     def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""

@@ -15,7 +15,7 @@ Gradient = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor], t
 
 
 class Velocity:
-    """One instant of the flow; everything is computed on first use and kept.
+    """One instant of the flow; everything is computed on first use, by all ranks together, and kept.
 
     Parameters
     ----------
@@ -44,8 +44,13 @@ class Velocity:
 
     @cached_property
     def spectral_derivatives(self) -> Derivatives:
-        """Derivatives along Fourier axes on physical points, see `Strain.spectral`."""
-        return self.strain.spectral(self.padded_coefficients)
+        """Derivatives along Fourier axes on physical points, see `Strain.spectral`.
+
+        `staggered` comes along at little cost: whoever needs both asks for the derivatives first.
+        """
+        values, derivatives = self.strain.spectral(self.padded_coefficients)
+        self.__dict__.setdefault("staggered", values)
+        return derivatives
 
     @cached_property
     def centred(self) -> Components:
@@ -56,7 +61,8 @@ class Velocity:
     @cached_property
     def gradient(self) -> Gradient:
         """``gradient[i][j] = d_j u_i`` at cell centres, each (nx, local ny, nz), in 1/time; trace zero."""
-        g = self.strain.centred(self.staggered, self.spectral_derivatives)
+        spectral = self.spectral_derivatives
+        g = self.strain.centred(self.staggered, spectral)
         return (g[0], g[1], g[2]), (g[3], g[4], g[5]), (g[6], g[7], g[8])
 
     def stacked(self) -> Tensor:

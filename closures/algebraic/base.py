@@ -48,8 +48,8 @@ class PointwiseModel(ABC):
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
         """``nu_t`` at cell centres, length^2/time, and the state unchanged."""
         scale = self.scale(velocity.operators)
-        staggered, spectral = velocity.staggered, velocity.spectral_derivatives
-        return EddyViscosity(self.evaluate(staggered, spectral, scale, velocity.strain)), state
+        spectral = velocity.spectral_derivatives
+        return EddyViscosity(self.evaluate(velocity.staggered, spectral, scale, velocity.strain)), state
 
     @fused
     def evaluate(self, staggered: Components, spectral: Derivatives, scale: Tensor, strain: Strain) -> Tensor:

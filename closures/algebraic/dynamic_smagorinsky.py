@@ -88,7 +88,8 @@ class DynamicSmagorinsky:
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
         """``nu_t`` at cell centres, length^2/time, and the state with the coefficient used."""
         operators = velocity.operators
-        resolved = self.resolved(velocity.staggered, velocity.spectral_derivatives, velocity.strain)
+        spectral = velocity.spectral_derivatives
+        resolved = self.resolved(velocity.staggered, spectral, velocity.strain)
         squared_delta = self.squared_delta(operators)
         if self.averaging == "local":
             numerator, denominator = self.local_averages(resolved, operators)

@@ -61,8 +61,9 @@ class Smagorinsky:
         length = self.c_s * self.delta(velocity.operators)
         if self.damped:
             length = length * self.damping(velocity)
-        staggered, spectral = velocity.staggered, velocity.spectral_derivatives
-        return EddyViscosity(self.eddy_viscosity(staggered, spectral, length * length, velocity.strain)), state
+        spectral = velocity.spectral_derivatives
+        nu_t = self.eddy_viscosity(velocity.staggered, spectral, length * length, velocity.strain)
+        return EddyViscosity(nu_t), state
 
     def damping(self, velocity: Velocity) -> Tensor:
         """Van Driest's factor, 0 at a wall and 1 far from it, broadcastable to the field."""
