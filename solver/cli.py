@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -135,6 +136,22 @@ def bench(
         f"{record['ns_per_point_per_stage']:.1f} ns a point and stage, "
         f"fft_limit_ratio {record['fft_limit_ratio']:.2f}, {record['memory_mib']:.0f} MiB, {record['machine']}"
     )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
+    out: Annotated[Path | None, typer.Option(help="folder for the network and the state of its training")] = None,
+    data: Annotated[Path | None, typer.Option(help="data file in place of the recipe's")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
+    from closures.training.offline import train as train_network
+
+    done = train_network(recipe, out or Path("runs") / f"train-{recipe.stem}", data, None if quiet else console())
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in done.card.metrics.items())
+        console().print(f"{done.folder}: {errors}")
 
 
 def _records(file: Path) -> list[Any]:

@@ -1,7 +1,8 @@
 """Fused pointwise kernels: `torch.compile` where a compiler is at hand and the run is long enough to pay for it.
 
 A method marked ``@fused`` is an ordinary pure function of tensors. `enable()` makes marked methods compile on
-first use; until then, and wherever a gradient is recorded, they run as plain torch and give the same numbers.
+first use; until then, and wherever a gradient is recorded, they run as plain torch and give the same numbers but for
+round-off.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _state["enabled"] or torch.is_grad_enabled():
             return function(self, *args)
         known = self.__dict__.setdefault(name, {})
-        key = _signature(args, {})
+        key = signature(args, {})
         compiled = known.get(key)
         if compiled is None:
             unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
@@ -66,7 +67,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _signature(value: Any, storages: dict[int, int]) -> Any:
+def signature(value: Any, storages: dict[int, int]) -> Any:
     """What compiled code relies on: layout, type and aliasing of tensors, values of scalars, kinds of other objects.
 
     An object that is not a container says by its attribute `signature` which others are interchangeable with it.
@@ -75,7 +76,7 @@ def _signature(value: Any, storages: dict[int, int]) -> Any:
         storage = storages.setdefault(value.untyped_storage().data_ptr(), len(storages))
         return value.shape, value.stride(), value.dtype, storage
     if isinstance(value, list | tuple):
-        return tuple([_signature(item, storages) for item in value])
+        return tuple([signature(item, storages) for item in value])
     if isinstance(value, dict):
-        return tuple([(key, _signature(item, storages)) for key, item in value.items()])
+        return tuple([(key, signature(item, storages)) for key, item in value.items()])
     return value if value is None or isinstance(value, bool | int | float | str) else value.signature

@@ -159,10 +159,10 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    commit, dirty = _commit()
+    revision, dirty = commit()
     return {
         "version": __version__,
-        "commit": commit,
+        "commit": revision,
         "dirty": dirty,
         "python": platform.python_version(),
         "versions": versions,
@@ -175,7 +175,8 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
     }
 
 
-def _commit() -> tuple[str | None, bool | None]:
+def commit() -> tuple[str | None, bool | None]:
+    """The git commit of this code and whether the tree differs from it; (None, None) outside git."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)

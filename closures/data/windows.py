@@ -1,0 +1,192 @@
+"""Windows of velocity trajectories, from memory or streamed from an HDF5 file in the layout of The Well.
+
+The layout (Ohana et al. 2024, arXiv 2412.00568), with what a flow between walls needs besides::
+
+    @nu  @filter  @case                      viscosity; how the fields were filtered; what flow they are of
+    dimensions/time, x, y, z                 (n_steps), (nx), (ny), (nz)
+    dimensions/x_faces, ...                  (nx + 1), ... ends and faces of the cells; a walled direction needs them,
+                                             a periodic one without them is evenly spaced
+    boundary_conditions/<name>  @bc_type  @associated_dims    "PERIODIC" or "WALL", and the directions it closes
+    t1_fields/velocity                       (n_traj, n_steps, nx, ny, nz, 3)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from closures.operators.domain import Domain, Line
+from closures.operators.predictor import Scaling
+from solver.errors import CaseError
+
+CHUNK = 32  # frames in memory while statistics are taken
+
+
+class Trajectories(Protocol):
+    """Where frames come from: (n_traj, n_steps, nx, ny, nz, 3) values on `domain`, `step` apart in time."""
+
+    domain: Domain
+    step: float
+    shape: tuple[int, ...]
+
+    def read(self, trajectory: int, frames: slice) -> np.ndarray:
+        """Frames of one trajectory, (frames, nx, ny, nz, 3)."""
+        ...
+
+
+class InMemory:
+    """Trajectories given as an array (n_traj, n_steps, nx, ny, nz, 3)."""
+
+    def __init__(self, velocity: np.ndarray, domain: Domain, step: float) -> None:
+        if velocity.ndim != 6 or velocity.shape[2:] != (*domain.shape, 3):
+            raise CaseError(
+                f"[data] velocity of shape {velocity.shape}: should be (n_traj, n_steps, *{domain.shape}, 3)"
+            )
+        self.velocity, self.domain, self.step, self.shape = velocity, domain, step, velocity.shape
+
+    def read(self, trajectory: int, frames: slice) -> np.ndarray:
+        """See `Trajectories`."""
+        return self.velocity[trajectory, frames]
+
+
+class TrajectoryFile:
+    """Trajectories in an HDF5 file, read window by window; every process opens it for itself.
+
+    Raises
+    ------
+    CaseError : missing, damaged, or not of the layout above; the message names what is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._owner = path, -1
+        try:
+            with h5py.File(path, "r") as file:
+                self.shape: tuple[int, ...] = _dataset(file, "t1_fields/velocity").shape
+                self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
+                times = _numbers(file, "dimensions/time")
+                self.domain = Domain(*(_line(file, name) for name in "xyz"))
+                self.nu = np.atleast_1d(np.asarray(self.attributes["nu"], dtype=np.float64))
+        except FileNotFoundError:
+            raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
+        except (OSError, KeyError, ValueError) as error:
+            raise CaseError(f"{path}: not a file of trajectories ({str(error.args[0]).splitlines()[0]})") from None
+        if self.shape[2:] != (*self.domain.shape, 3) or len(times) != self.shape[1]:
+            raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
+        self.step = _spacing(times, path)
+
+    def read(self, trajectory: int, frames: slice) -> np.ndarray:
+        """See `Trajectories`."""
+        if self._owner != os.getpid():  # an HDF5 handle does not survive a fork
+            self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
+        return self._file["t1_fields/velocity"][trajectory, frames]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_file"} | {"_owner": -1}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    if not isinstance(file.get(name), h5py.Dataset):
+        raise KeyError(f"{name} is missing")
+    return file[name]
+
+
+def _numbers(file: h5py.File, name: str) -> np.ndarray:
+    return np.asarray(_dataset(file, name), dtype=np.float64)
+
+
+def _line(file: h5py.File, name: str) -> Line:
+    """One direction of a file."""
+    points = _numbers(file, f"dimensions/{name}")
+    kinds = [
+        str(group.attrs["bc_type"]).upper()
+        for group in file.get("boundary_conditions", {}).values()
+        if name in [part.decode() if isinstance(part, bytes) else str(part) for part in group.attrs["associated_dims"]]
+    ]
+    if not kinds:
+        raise KeyError(f"boundary_conditions has nothing about {name}")
+    periodic = kinds[0] == "PERIODIC"
+    if periodic and f"dimensions/{name}_faces" not in file:
+        spacing = (points[-1] - points[0]) / (len(points) - 1)
+        faces = points[0] + spacing * np.arange(len(points) + 1)
+    else:
+        faces = _numbers(file, f"dimensions/{name}_faces")
+    length = float(faces[-1] - faces[0])
+    weights = torch.from_numpy(np.diff(faces) / length)
+    return Line(torch.from_numpy(points), weights, length, periodic, float(faces[0]))
+
+
+def _spacing(times: np.ndarray, path: Path) -> float:
+    gaps = np.diff(times)
+    if len(gaps) == 0 or gaps.min() <= 0 or np.ptp(gaps) > 1e-3 * gaps.mean():
+        raise CaseError(f"{path}: dimensions/time should hold two or more evenly spaced times")
+    return float(gaps.mean())
+
+
+class Windows(Dataset[Tensor]):
+    """Every run of ``steps + 1`` frames, `stride` apart, of the chosen trajectories: (steps + 1, 3, nx, ny, nz)."""
+
+    def __init__(self, source: Trajectories, trajectories: Sequence[int], steps: int = 1, stride: int = 1) -> None:
+        self.source, self.trajectories, self.stride = source, list(trajectories), stride
+        self.reach = steps * stride
+        self.starts = source.shape[1] - self.reach
+        if self.starts < 1 or not self.trajectories:
+            raise CaseError(
+                f"[data] {len(self.trajectories)} trajectories of {source.shape[1]} frames have no window of {steps} "
+                f"steps of {stride} frames: make longer ones, or lower [data] stride or [loss] steps"
+            )
+
+    def __len__(self) -> int:
+        return len(self.trajectories) * self.starts
+
+    def __getitem__(self, index: int) -> Tensor:
+        trajectory, start = divmod(index, self.starts)
+        frames = slice(start, start + self.reach + 1, self.stride)
+        window = np.moveaxis(self.source.read(self.trajectories[trajectory], frames), -1, 1)
+        return torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32))
+
+
+def split(trajectories: int, validation: float) -> tuple[range, range]:
+    """Whole trajectories for training and, from the end, for validation: windows of one overlap."""
+    held = max(1, round(validation * trajectories))
+    if held >= trajectories:
+        raise CaseError(f"[data] {trajectories} trajectories cannot be split: two are the least")
+    return range(trajectories - held), range(trajectories - held, trajectories)
+
+
+def scaling(
+    source: Trajectories, trajectories: Sequence[int], stride: int, target: Literal["state", "increment"]
+) -> Scaling:
+    """Mean and deviation of the velocity, and size of its change over `stride` frames, over volume and time."""
+    volumes = source.domain.volumes.numpy()[None, ..., None]
+    sums, count, pairs = np.zeros((3, 3)), 0, 0
+    for trajectory in trajectories:
+        for start in range(0, source.shape[1], CHUNK):
+            u = source.read(trajectory, slice(start, start + CHUNK + stride)).astype(np.float64)
+            own, change = u[:CHUNK], u[stride:] - u[:-stride]
+            sums += [(f * volumes).sum(axis=(0, 1, 2, 3)) for f in (own, own**2, change**2)]
+            count, pairs = count + len(own), pairs + len(change)
+    mean = sums[0] / count
+    std = np.sqrt(np.maximum(sums[1] / count - mean**2, 0.0))
+    change = np.sqrt(sums[2] / max(pairs, 1))
+    if not (np.isfinite(std).all() and std.max() > 0 and change.max() > 0):
+        raise CaseError("[data] the velocity is constant or not finite: there is nothing to learn from it")
+    floor = 1e-3  # a component that hardly moves must not have its round-off magnified
+    std, change = np.maximum(std, floor * std.max()), np.maximum(change, floor * change.max())
+    as_tuple = [tuple(float(v) for v in values) for values in (mean, std, change)]
+    return Scaling(target=target, mean=as_tuple[0], std=as_tuple[1], change=as_tuple[2])  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""Low-rank kernels along one axis, made from one-dimensional summaries of the field (factorised attention)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from closures.operators.domain import Domain, Line
+
+AXES = "xyz"
+ROTARY_BASE, ROTARY_SCALE = 10_000.0, 64.0
+
+
+class AxisKernel(nn.Module):
+    """``K(i, j) = q_i . k_j`` between the points of one axis, one kernel per head (FactFormer, Li et al. 2023).
+
+    q and k are linear in a gated perceptron of the mean of the field over the two other axes, and are rotated by
+    angles proportional to the coordinate, so that their product knows the distance between i and j.
+    """
+
+    def __init__(self, width: int, heads: int, rank: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.reduce = nn.Linear(width, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        self.expand, self.contract = nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.query = nn.Linear(width, heads * rank, bias=False)
+        self.key = nn.Linear(width, heads * rank, bias=False)
+
+    def forward(self, mean: Tensor, angles: Tensor) -> Tensor:
+        """``mean`` (batch, n, width) and ``angles`` (n, rank / 2) to kernels (batch, heads, n, n)."""
+        gate, value = self.expand(self.norm(self.reduce(mean))).chunk(2, dim=-1)
+        summary = self.contract(gelu(gate) * value)
+        q, k = (
+            rotated(f.unflatten(-1, (self.heads, -1)).transpose(1, 2), angles)
+            for f in (self.query(summary), self.key(summary))
+        )
+        return q @ k.transpose(-1, -2)
+
+
+def rotated(f: Tensor, angles: Tensor) -> Tensor:
+    """Pairs (c, c + rank/2) of the last axis turned by `angles` (n, rank / 2)."""
+    a, b = f.chunk(2, dim=-1)
+    cosine, sine = angles.cos().to(f), angles.sin().to(f)
+    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+
+
+def harmonic_angles(line: Line, rank: int, highest: int) -> Tensor:
+    """Angles ``2 pi k x / L`` (periodic) or ``pi k x / L`` (walled), k = 0 .. highest in turn, (n, rank / 2).
+
+    Whole turns per period make the kernel of a periodic axis a function of the periodic distance.
+    """
+    k = torch.arange(rank // 2, device=line.points.device) % (highest + 1)
+    return (2.0 if line.periodic else 1.0) * math.pi * line.unit[:, None] * k
+
+
+def published_angles(line: Line, rank: int) -> Tensor:
+    """``64 x 10000^(-2 j / rank)`` of `published_coordinates`."""
+    j = torch.arange(rank // 2, dtype=torch.float64)
+    return published_coordinates(line)[:, None] * (ROTARY_SCALE * ROTARY_BASE ** (-2.0 * j / rank)).to(line.points)
+
+
+def published_coordinates(line: Line) -> Tensor:
+    """Evenly spaced from 0 to the length with both ends, whatever the grid and whether or not it is periodic."""
+    return torch.linspace(0.0, line.length, line.n, dtype=line.points.dtype, device=line.points.device)
+
+
+def harmonics(domain: Domain, highest: int, everywhere: bool) -> Tensor:
+    """Sines and cosines of the coordinates, (nx, ny, nz, features): of walled axes, or of all.
+
+    Where there is nothing to describe, one channel of zeros.
+    """
+    found = []
+    for d, line in enumerate(domain.lines):
+        if everywhere or not line.periodic:
+            angles = harmonic_angles(line, 2 * (highest + 1), highest)[:, 1:]
+            waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+            shape = [-1 if k == d else 1 for k in range(3)]
+            found.append(waves.reshape(*shape, 2 * highest).expand(*domain.shape, 2 * highest))
+    return torch.cat(found, dim=-1) if found else domain.volumes.new_zeros((*domain.shape, 1))
+
+
+def apply_along(kernel: Tensor, values: Tensor, axis: int) -> Tensor:
+    """``sum_j K(i, j) V(.., j, ..)``: kernels (batch, heads, n, n), values (batch, heads, nx, ny, nz, channels)."""
+    return torch.einsum(f"bhi{AXES[axis]},bhxyzc->{'bhxyzc'.replace(AXES[axis], 'i')}", kernel, values)

@@ -1,0 +1,145 @@
+"""Where the values of a field lie: coordinates, quadrature weights and what closes each direction.
+
+An operator reads its geometry from here and never from array indices, which is what lets one set of weights act
+on another grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.axis import Axis, FourierAxis
+from solver.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One direction of a domain.
+
+    Parameters
+    ----------
+    points : coordinates of the n values, increasing, from `start`, a length.
+    weights : share of the length that each value stands for; they sum to one.
+    length : extent, or period.
+    periodic : whether the ends are one point; else they are walls (or free surfaces).
+    start : coordinate of the lower end.
+    """
+
+    points: Tensor
+    weights: Tensor
+    length: float
+    periodic: bool
+    start: float = 0.0
+
+    @classmethod
+    def of(cls, axis: Axis) -> Line:
+        """The cell centres, or spectral points, of one axis of the solver."""
+        start = 0.0 if isinstance(axis, FourierAxis) else float(axis.faces[0])
+        return cls(
+            torch.from_numpy(np.array(axis.centres)),
+            torch.from_numpy(np.array(axis.width / axis.length)),
+            float(axis.length),
+            bool(axis.periodic),
+            start,
+        )
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return len(self.points)
+
+    @cached_property
+    def unit(self) -> Tensor:
+        """Coordinates as shares of the length, from 0 at the lower end."""
+        return (self.points - self.start) / self.length
+
+    def polynomials(self, count: int) -> Tensor:
+        """The first `count` polynomials orthonormal on these points with these weights, (n, count), float64.
+
+        They tend to Legendre's as the grid is refined; because they are orthonormal in the discrete product,
+        analysis followed by synthesis is an exact projection on every grid. They resolve layers of a height
+        proportional to ``1 / count^2`` at the ends, as walls ask for.
+        """
+        known: dict[int, Tensor] = self.__dict__.setdefault("_polynomials", {})
+        if count not in known:
+            x = 2.0 * self.unit.double().cpu().numpy() - 1.0
+            root = np.sqrt(self.weights.double().cpu().numpy())
+            legendre = np.polynomial.legendre.legvander(x, count - 1)
+            q, r = np.linalg.qr(root[:, None] * legendre)
+            known[count] = torch.from_numpy(q * np.sign(np.diag(r)) / root[:, None])
+        return known[count]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Line:
+        """The same line with its tensors there."""
+        points, weights = (t.to(device, dtype) for t in (self.points, self.weights))
+        return replace(self, points=points, weights=weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Three lines: x streamwise, y wall-normal, z spanwise; fields on it are indexed ``[..., i, j, k]``."""
+
+    x: Line
+    y: Line
+    z: Line
+
+    @classmethod
+    def of(cls, grid: Grid) -> Domain:
+        """The points at which the solver's centred fields live."""
+        return cls(*(Line.of(axis) for axis in grid.axes))
+
+    @property
+    def lines(self) -> tuple[Line, Line, Line]:
+        """The three lines in order x, y, z."""
+        return self.x, self.y, self.z
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of points per direction."""
+        return self.x.n, self.y.n, self.z.n
+
+    @property
+    def periodic(self) -> tuple[bool, bool, bool]:
+        """Which directions close on themselves."""
+        return self.x.periodic, self.y.periodic, self.z.periodic
+
+    @cached_property
+    def volumes(self) -> Tensor:
+        """Share of the volume that each point stands for, (nx, ny, nz); the sum is one."""
+        wx, wy, wz = (line.weights for line in self.lines)
+        return wx[:, None, None] * wy[None, :, None] * wz[None, None, :]
+
+    def like(self, field: Tensor) -> Domain:
+        """This domain with tensors of the device and type of `field` (kept, so that they are moved once)."""
+        if (field.device, field.dtype) == (self.x.points.device, self.x.points.dtype):
+            return self
+        known: dict[Any, Domain] = self.__dict__.setdefault("_copies", {})
+        key = field.device, field.dtype
+        if key not in known:
+            known[key] = Domain(*(line.to(field.device, field.dtype) for line in self.lines))
+        return known[key]
+
+    def describe(self) -> dict[str, Any]:
+        """The domain as plain numbers, for cards; `same` compares two of them."""
+        return {
+            name: {"length": line.length, "periodic": line.periodic, "points": line.unit.tolist()}
+            for name, line in zip("xyz", self.lines, strict=True)
+        }
+
+
+def same(a: dict[str, Any], b: dict[str, Any], tolerance: float = 1e-6) -> bool:
+    """Whether two descriptions are of one domain, to `tolerance` of a length (single precision survives)."""
+    return all(
+        a[name]["periodic"] == b[name]["periodic"]
+        and math.isclose(a[name]["length"], b[name]["length"], rel_tol=tolerance)
+        and len(a[name]["points"]) == len(b[name]["points"])
+        and np.allclose(a[name]["points"], b[name]["points"], rtol=0, atol=tolerance)
+        for name in "xyz"
+    )

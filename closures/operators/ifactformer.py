@@ -1,0 +1,188 @@
+"""Implicit factorised transformers: -o with chained and -m with parallel axial kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from closures.operators.axial import (
+    AxisKernel,
+    apply_along,
+    harmonic_angles,
+    harmonics,
+    published_angles,
+    published_coordinates,
+)
+from closures.operators.domain import Domain
+from closures.operators.fno import Count
+from closures.operators.implicit import walk
+from solver.errors import CaseError
+
+PUBLISHED_POSITION_SCALE, PUBLISHED_GAIN, EPSILON = 8.0, 0.02, 1e-5
+Heads = Annotated[int, Field(ge=1, le=64)]
+Wavenumber = Annotated[int, Field(ge=1, le=64)]
+
+
+class AxialBlock(nn.Module):
+    """One evaluation of the flow: axial kernels applied to values, normalised, and mixed pointwise.
+
+    Chained: ``Z = K_z K_y K_x V``. Parallel: ``Z = [K_x V, K_y V, K_z V]``. Integrals over an axis are sums weighted
+    with the shares of the cells and kernels are divided by the root of their rank, so that all of it converges as
+    the grid is refined; the published networks add up and average the values as they come.
+    """
+
+    def __init__(self, width: int, heads: int, rank: int, modes: int, chained: bool, published: bool) -> None:
+        super().__init__()
+        self.heads, self.rank, self.modes, self.chained, self.published = heads, rank, modes, chained, published
+        self.norm = nn.LayerNorm(width)
+        self.value = nn.Linear(width, heads * width, bias=False)
+        self.enter = nn.Linear(width, width, bias=False)
+        kernels = [AxisKernel(width, heads, rank) for _ in range(3)]
+        self.kernels = nn.ModuleList(kernels)
+        self.mix = nn.Linear((1 if chained else 3) * heads * width, width, bias=False)
+        self.leave = nn.Linear(width, width, bias=False)
+        if published:
+            for weight in [w for k in kernels for w in (k.query.weight, k.key.weight)]:
+                nn.init.xavier_uniform_(weight, gain=PUBLISHED_GAIN)
+
+    def forward(self, v: Tensor, domain: Domain) -> Tensor:
+        """``(batch, nx, ny, nz, width)`` to the same."""
+        h = self.norm(v)
+        values = self.value(h).unflatten(-1, (self.heads, -1)).movedim(-2, 1)
+        g = self.enter(h)
+        kernels = [self.kernel(g, domain, axis) for axis in range(3)]
+        if self.chained:
+            z = values
+            for axis, kernel in enumerate(kernels):
+                z = apply_along(kernel, z, axis)
+        else:
+            z = torch.cat([apply_along(kernel, values, axis) for axis, kernel in enumerate(kernels)], dim=-1)
+        z = self.normalised(z.movedim(1, -2).flatten(-2), domain)
+        return self.leave(gelu(self.mix(z)))
+
+    def kernel(self, g: Tensor, domain: Domain, axis: int) -> Tensor:
+        """Kernels of one axis, (batch, heads, n, n), ready to be summed over their last index."""
+        line, others = domain.lines[axis], [d for d in range(3) if d != axis]
+        if self.published:
+            mean = g.mean(dim=[1 + d for d in others])
+            return self.kernels[axis](mean, published_angles(line, self.rank))
+        a, b = (domain.lines[d].weights for d in others)
+        with torch.autocast(g.device.type, enabled=False):
+            mean = torch.tensordot(g.to(a).movedim(1 + axis, 1), a[:, None] * b, dims=([2, 3], [0, 1]))
+        kernel = self.kernels[axis](mean, harmonic_angles(line, self.rank, self.modes))
+        return kernel * (line.weights / math.sqrt(self.rank))
+
+    def normalised(self, z: Tensor, domain: Domain) -> Tensor:
+        """Each channel of each sample over its rms in the volume; published: over its standard deviation.
+
+        Taking off the mean as well, as the published networks do, would take it out of the prediction.
+        """
+        if self.published:
+            variance, mean = torch.var_mean(z, dim=(1, 2, 3), keepdim=True, correction=0)
+            return (z - mean) * torch.rsqrt(variance + EPSILON)
+        with torch.autocast(z.device.type, enabled=False):  # a sum over the volume
+            square = torch.tensordot(z.to(domain.volumes) ** 2, domain.volumes, dims=([1, 2, 3], [0, 1, 2]))
+        return z * torch.rsqrt(square + EPSILON)[:, None, None, None, :].to(z)
+
+
+class IFactFormer(nn.Module):
+    """``v <- v + B(v) / L`` with the axial block B shared by all L iterations.
+
+    Yang, Li, Wang & Wang 2024 (Theor. Appl. Mech. Lett. 14, 100527) for -o, arXiv 2412.18840 for -m.
+
+    Parameters
+    ----------
+    channels : of the field, in and out.
+    width : channels between, and of each head.
+    heads : number of heads.
+    multiplier : rank of a kernel over `width`.
+    iterations : L.
+    variant : ``"quadrature"`` reads the true coordinates, uses whole wavenumbers along periodic axes and weighs sums
+        with the cells; ``"published"`` is the released network (evenly spaced coordinates with both ends, random
+        position features, plain sums, instance normalisation), which is bound to the grid it was trained on.
+    positions : which axes get absolute position features (quadrature): only ``"walls"``, which commutes with
+        shifts along periodic axes, or ``"all"``.
+    modes : highest wavenumber of kernels and position features (quadrature).
+    walls : number of directions that are not periodic (quadrature); the number of position features depends on it.
+    recompute : compute a block's inner values again in the backward pass; saves memory.
+    """
+
+    kind: Literal["state"] = "state"
+    chained: bool
+
+    def __init__(
+        self,
+        *,
+        channels: Count = 3,
+        width: Count = 96,
+        heads: Heads = 5,
+        multiplier: Heads = 3,
+        iterations: Annotated[int, Field(ge=1, le=256)] = 10,
+        variant: Literal["quadrature", "published"] = "quadrature",
+        positions: Literal["walls", "all"] = "walls",
+        modes: Wavenumber = 8,
+        walls: Annotated[int, Field(ge=0, le=3)] = 1,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % 2:
+            raise CaseError(f"[operator] width = {width}: should be even")
+        self.iterations, self.positions, self.modes, self.walls = iterations, positions, modes, walls
+        self.recompute, self.published = recompute, variant == "published"
+        self.grid_free = not self.published
+        shifts = self.grid_free and positions == "walls"
+        self.symmetries = frozenset({"shift"} if shifts else ())
+        half = width // 2
+        self.lift = nn.Sequential(
+            nn.Conv1d(channels, channels * -(-half // channels), 1, groups=channels),
+            nn.GELU(),
+            nn.Conv1d(channels * -(-half // channels), width, 1, bias=False),
+        )
+        if self.published:
+            scale = PUBLISHED_POSITION_SCALE
+            self.frequencies = nn.Parameter(scale * torch.randn(3, half), requires_grad=False)
+        self.position = nn.Linear(width if self.published else self.position_features, width)
+        self.block = AxialBlock(width, heads, multiplier * width, modes, self.chained, self.published)
+        self.project = nn.Sequential(nn.Linear(width, half, bias=False), nn.GELU(), nn.Linear(half, channels))
+
+    @property
+    def position_features(self) -> int:
+        """Number of sines and cosines that `harmonics` gives."""
+        axes = 3 if self.positions == "all" else self.walls
+        return max(2 * self.modes * axes, 1)
+
+    def forward(self, field: Tensor, domain: Domain) -> Tensor:
+        """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
+        if domain.periodic.count(False) != self.walls and not self.published:
+            found = domain.periodic.count(False)
+            raise CaseError(f"[operator] made for {self.walls} walled directions, asked to act on {found}")
+        here = domain.like(field)
+        v = self.lift(field.flatten(2)).unflatten(2, field.shape[2:]).movedim(1, -1)
+        v = v + self.position(self.features(here).to(v))
+        v = walk(v, lambda u, last: self.block(u, here), self.iterations, self.recompute)
+        return self.project(v).movedim(-1, 1)
+
+    def features(self, domain: Domain) -> Tensor:
+        """Absolute position features, (nx, ny, nz, features)."""
+        if not self.published:
+            return harmonics(domain, self.modes, self.positions == "all")
+        coordinates = torch.meshgrid(*(published_coordinates(line) for line in domain.lines), indexing="ij")
+        angles = 2.0 * math.pi * torch.stack(coordinates, dim=-1) @ self.frequencies.to(domain.volumes)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class IFactFormerM(IFactFormer):
+    """Parallel axial kernels; otherwise see `IFactFormer`."""
+
+    chained = False
+
+
+class IFactFormerO(IFactFormer):
+    """Chained axial kernels; otherwise see `IFactFormer`."""
+
+    chained = True

@@ -1,0 +1,84 @@
+"""Convolution by multiplying modes: Fourier along periodic directions, orthonormal polynomials between walls."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from closures.operators.domain import Domain
+from solver.errors import CaseError
+
+
+class SpectralConvolution(nn.Module):
+    """``F^-1 (R . F v)`` with one full matrix R per retained mode.
+
+    Along a periodic direction the modes are ``-K .. K`` of the Fourier series, along the others the first M discrete
+    orthonormal polynomials (`Line.polynomials`): a Fourier transform across walls would see a jump there, and one
+    over the index would see another function on another stretching. Coefficients are those of the function, not of
+    the array, so the operator does not change with the resolution. A grid too coarse for some modes drops them.
+
+    Parameters
+    ----------
+    width : channels in and out.
+    modes : K or M of each direction.
+    periodic : which directions are periodic; at least one.
+    """
+
+    def __init__(self, width: int, modes: tuple[int, int, int], periodic: tuple[bool, bool, bool]) -> None:
+        super().__init__()
+        if not any(periodic):
+            raise CaseError("[operator] a Fourier operator needs a periodic direction: use 'ifactformer_m'")
+        self.modes, self.periodic = modes, periodic
+        self.fourier = [d for d in range(3) if periodic[d]]
+        counts = [2 * m + 1 if p else m for m, p in zip(modes, periodic, strict=True)]
+        counts[self.halved] = modes[self.halved] + 1  # a real field: half the modes say all
+        self.weight = nn.Parameter(torch.empty(width, width, *counts, 2))  # real and imaginary part last
+        nn.init.normal_(self.weight, std=(2 * width) ** -0.5)
+
+    @property
+    def halved(self) -> int:
+        """The direction whose spectrum is stored as a half: the last periodic one."""
+        return self.fourier[-1]
+
+    def forward(self, v: Tensor, domain: Domain) -> Tensor:
+        """``(batch, width, nx, ny, nz)`` to the same, on a domain of the right kind; in the type of the weights."""
+        with torch.autocast(v.device.type, enabled=False):  # half precision has no transforms worth having
+            v = v.to(self.weight.dtype)
+            weight = torch.view_as_complex(self.weight)
+            coefficients = v
+            for d, line in enumerate(domain.lines):
+                if not self.periodic[d]:
+                    count = min(self.modes[d], line.n)
+                    basis = line.polynomials(count).to(v) * line.weights.to(v)[:, None]
+                    coefficients = _along(coefficients, basis.T, d)
+                    weight = weight.narrow(2 + d, 0, count)
+            dims = [2 + d for d in self.fourier]
+            spectrum = torch.fft.rfftn(coefficients, dim=dims, norm="forward")
+            kept = {d: self._kept(d, domain.shape[d], v.device) for d in self.fourier}
+            for d, (own, theirs) in kept.items():
+                spectrum, weight = spectrum.index_select(2 + d, theirs), weight.index_select(2 + d, own)
+            product = torch.einsum("bixyz,ioxyz->boxyz", spectrum, weight)
+            for d, (_, theirs) in kept.items():
+                n = domain.shape[d] // 2 + 1 if d == self.halved else domain.shape[d]
+                shape = [n if k == 2 + d else size for k, size in enumerate(product.shape)]
+                product = product.new_zeros(shape).index_copy(2 + d, theirs, product)
+            sizes = [domain.shape[d] for d in self.fourier]
+            result = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
+            for d, line in enumerate(domain.lines):
+                if not self.periodic[d]:
+                    result = _along(result, line.polynomials(min(self.modes[d], line.n)).to(v), d)
+            return result
+
+    def _kept(self, d: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where the modes that both have are found in the weights and in a spectrum of n points."""
+        highest = min(self.modes[d], (n - 1) // 2)  # never the Nyquist mode: its phase is not known
+        index = torch.arange(highest + 1, device=device)
+        if d == self.halved:
+            return index, index
+        negative = torch.arange(-highest, 0, device=device)
+        return torch.cat([index, negative + 2 * self.modes[d] + 1]), torch.cat([index, negative + n])
+
+
+def _along(f: Tensor, matrix: Tensor, direction: int) -> Tensor:
+    """``matrix`` (rows, n) applied along one direction of (batch, channels, nx, ny, nz)."""
+    return torch.movedim(torch.movedim(f, 2 + direction, -1) @ matrix.T, -1, 2 + direction)

@@ -1,0 +1,167 @@
+"""The training loop: any network, any data set, any objective; one process or several; it continues to the bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from closures.training import state
+from closures.training.objective import Objective
+from closures.training.processes import Team
+from closures.training.recipe import LoopTable, OptimiserTable
+from closures.training.report import Report
+from closures.training.schedule import batches, rate, seeds
+from closures.training.state import Progress
+from solver.errors import CaseError, Diverged
+
+
+class Fit:
+    """Minimises an objective with AdamW and keeps the weights that did best on the validation set.
+
+    The data set, the objective and the settings are values; `folder` receives the state, from which the next `Fit`
+    with the same `identity` continues: order of samples, noise and rate are functions of the seed and the step, so the
+    weights that come out are those of an uninterrupted training, bit for bit on the same machine.
+
+    Parameters
+    ----------
+    objective : its call on a batch is the loss.
+    training, validation : data sets of the batches' samples.
+    team : the processes; each takes its share of every batch.
+    identity : what the state must belong to.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        training: Dataset[Any],
+        validation: Dataset[Any],
+        optimiser: OptimiserTable,
+        loop: LoopTable,
+        team: Team,
+        folder: Path,
+        identity: str,
+        workers: int = 0,
+    ) -> None:
+        self.objective, self.training, self.validation = objective, training, validation
+        self.settings, self.loop, self.team, self.folder, self.workers = optimiser, loop, team, folder, workers
+        if loop.batch % team.size:
+            raise CaseError(f"[loop] batch = {loop.batch}: should be a multiple of the {team.size} processes")
+        self.steps_per_epoch = _length(training) // loop.batch
+        if self.steps_per_epoch == 0:
+            raise CaseError(f"[loop] batch = {loop.batch}: there are only {_length(training)} training samples")
+        if _length(validation) < team.size:
+            raise CaseError(f"[data] {_length(validation)} validation samples for {team.size} processes: use fewer")
+        self.steps = loop.epochs * self.steps_per_epoch
+        self.network = objective.network
+        self.weights = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.weights, lr=optimiser.rate, weight_decay=optimiser.weight_decay)
+        found = state.read(folder, identity, self.network, self.optimiser)
+        self.progress, self.best = found if found else (Progress(identity), self._copy())
+        self.saved_at = time.monotonic()
+
+    def run(self, console: Console | None = None) -> Progress:
+        """Train to the end (or until patience runs out); the network then holds the best weights.
+
+        Raises
+        ------
+        Diverged : the gradient is not finite; the state of the last good moment stays.
+        """
+        progress, shared = self.progress, self.team.share(self.objective)  # type: ignore[arg-type]
+        with Report(self.folder, self.steps, progress.step, console, self.team.is_root) as report:
+            while not progress.done:
+                started = time.monotonic()
+                self._epoch(shared, report)
+                self._judge(time.monotonic() - started)
+                self._save()
+                report.epoch(progress.step, progress.history)
+        self.network.load_state_dict(self.best)
+        return progress
+
+    def _epoch(self, shared: nn.Module, report: Report) -> None:
+        """What is left of the present epoch."""
+        progress, team, loop = self.progress, self.team, self.loop
+        order = batches(_length(self.training), loop.batch, loop.seed, progress.epoch, team.rank, team.size)
+        self.network.train()
+        for batch in self._load(self.training, order[progress.batch :]):
+            learning_rate = rate(self.settings, progress.step, self.steps, self.steps_per_epoch)
+            drawn = seeds(loop.seed, progress.step, loop.batch, team.rank, team.size)
+            torch.manual_seed(drawn[0])  # for networks that draw, as dropout does
+            loss = self._step(shared, batch, drawn, learning_rate)
+            progress.step, progress.batch = progress.step + 1, progress.batch + 1
+            progress.loss_sum += loss
+            report.step(progress.step, loss, learning_rate)
+            if time.monotonic() - self.saved_at >= loop.checkpoint_seconds:
+                self._save()
+
+    def _step(self, shared: nn.Module, batch: Any, drawn: Sequence[int], learning_rate: float) -> float:
+        """One step of the optimiser; the loss, averaged over processes."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = shared(batch, drawn)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.weights, self.settings.clip))
+        if not torch.isfinite(torch.tensor(norm)):  # the same on all processes: gradients are averaged
+            raise Diverged(
+                f"training step {self.progress.step}: the gradient is not finite; lower [optimiser] rate "
+                f"(now {learning_rate:.2g}), or use precision = 'float32'"
+            )
+        self.optimiser.step()
+        return float(self.team.sum(loss.detach().double())) / self.team.size
+
+    def _judge(self, seconds: float) -> None:
+        """Validate at the end of an epoch, remember the best, decide whether to go on."""
+        progress = self.progress
+        errors = self.errors()
+        progress.seconds += seconds
+        row = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss_sum / max(progress.batch, 1)}
+        progress.history.append({**row, **errors})
+        error = next(iter(errors.values()))
+        if error < progress.best:
+            progress.best, progress.best_epoch, self.best = error, progress.epoch, self._copy()
+        progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        waited = progress.epoch - 1 - progress.best_epoch
+        impatient = self.loop.patience is not None and waited >= self.loop.patience
+        progress.done = impatient or progress.epoch >= self.loop.epochs
+
+    @torch.no_grad()
+    def errors(self) -> dict[str, float]:
+        """Mean errors over the validation set (collective)."""
+        self.network.eval()
+        team, batch = self.team, max(self.loop.batch // self.team.size, 1)
+        own = list(range(team.rank, _length(self.validation), team.size))
+        totals: dict[str, Tensor] = {}
+        for samples in self._load(self.validation, [own[i : i + batch] for i in range(0, len(own), batch)]):
+            for name, values in self.objective.measure(samples).items():
+                sums = torch.stack([values.double().sum(), values.new_tensor(len(values)).double()])
+                totals[name] = totals.get(name, 0.0) + sums
+        return {name: float(total[0] / total[1]) for name, total in ((n, team.sum(t)) for n, t in totals.items())}
+
+    def _load(self, data: Dataset[Any], order: list[list[int]]) -> Any:
+        generator = torch.Generator().manual_seed(self.loop.seed)
+        loader = DataLoader(data, batch_sampler=order, num_workers=self.workers, generator=generator)
+        return (_moved(batch, self.team.device) for batch in loader)
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: w.detach().clone() for name, w in self.network.state_dict().items()}
+
+    def _save(self) -> None:
+        if self.team.is_root:
+            state.write(self.folder, self.progress, self.network, self.best, self.optimiser)
+        self.saved_at = time.monotonic()
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """A tensor, or a sequence of them, on the device."""
+    return batch.to(device) if isinstance(batch, Tensor) else [_moved(part, device) for part in batch]
+
+
+def _length(data: Dataset[Any]) -> int:
+    return len(data)  # type: ignore[arg-type]

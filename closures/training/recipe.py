@@ -1,0 +1,122 @@
+"""A training recipe (TOML) checked once: frozen models, and one line naming key, file and remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from solver.case import Table
+from solver.errors import CaseError
+from solver.explain import explain
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class DataTable(Table):
+    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut."""
+
+    file: str
+    stride: int = Field(default=1, ge=1)
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    workers: int = Field(default=0, ge=0, le=64)
+
+
+class OperatorTable(BaseModel):
+    """``[operator]``: a name of `closures.operators`; every other key is an argument of that network."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What is handed to the network."""
+        return dict(self.model_extra or {})
+
+
+class LossTable(Table):
+    """``[loss]``: mean over `steps` predicted steps of a relative error.
+
+    `noise` perturbs the first frame, in units of the deviation of each component. `through`: gradients flow through
+    the whole rollout; false cuts them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
+    `length` is that of the Sobolev norm.
+    """
+
+    kind: Literal["relative_l2", "sobolev"] = "relative_l2"
+    target: Literal["increment", "state"] = "increment"
+    length: float = Field(default=0.0, ge=0)
+    steps: int = Field(default=1, ge=1, le=1000)
+    noise: float = Field(default=0.0, ge=0)
+    through: bool = True
+
+
+class OptimiserTable(Table):
+    """``[optimiser]``: AdamW; the rate rises over the share `warm_up` of all steps and falls by `schedule`.
+
+    ``step`` multiplies it by `factor` every `every` epochs.
+    """
+
+    rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "cosine"
+    warm_up: float = Field(default=0.02, ge=0, lt=1)
+    factor: float = Field(default=0.7, gt=0, le=1)
+    every: int = Field(default=5, ge=1)
+    clip: float = Field(default=1.0, gt=0)
+
+
+class LoopTable(Table):
+    """``[loop]``: how long, how large, how exact. `batch` is that of all processes together; `patience` in epochs."""
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(default=8, ge=1)
+    seed: int = Field(default=20411, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    patience: int | None = Field(default=None, ge=1)
+    checkpoint_seconds: float = Field(default=300.0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class CardTable(Table):
+    """``[card]``: what the card of the network says beyond what is measured."""
+
+    trained_on: str
+    licence: str = "BSD-3-Clause"
+
+
+class Recipe(Table):
+    """How one network is trained."""
+
+    title: str
+    data: DataTable
+    operator: OperatorTable
+    loss: LossTable = LossTable()
+    optimiser: OptimiserTable = OptimiserTable()
+    loop: LoopTable
+    card: CardTable
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and validate a recipe: a file, or the name of a shipped one (``fno_channel180_coarse``).
+
+    Raises
+    ------
+    CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
+    """
+    shipped = SHIPPED / f"{path.name}.toml"
+    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise CaseError(f"{path}: no such recipe; give a file, or one of {known}") from None
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaseError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise CaseError(f"{path}: {explain(error, Recipe, data)}") from None

@@ -1,0 +1,74 @@
+"""What a training shows and keeps: a bar with the time left, ``history.csv``, and a TensorBoard log where possible."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from solver.rundir import write_table
+
+log = logging.getLogger("solver")
+
+
+class Report:
+    """A context manager; silent and writing nothing unless it is of the root process."""
+
+    def __init__(self, folder: Path, steps: int, step: int, console: Console | None, root: bool) -> None:
+        self.folder, self.root = folder, root
+        self.steps, self.first, self.started = steps, step, time.monotonic()
+        self.console = console if root else None
+        columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
+        shown = self.console is not None and self.console.is_terminal
+        self.bar = Progress(*columns, TimeRemainingColumn(compact=True), console=self.console, disable=not shown)
+        self.task = self.bar.add_task("", total=steps, completed=step)
+        self.board = _board(folder / "tensorboard", step) if root else None
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        """After one optimiser step."""
+        self.bar.update(self.task, completed=step, description=f"step {step}/{self.steps}  loss {loss:.4g}")
+        if self.board is not None:
+            self.board.add_scalar("training/loss", loss, step)
+            self.board.add_scalar("training/rate", rate, step)
+
+    def epoch(self, step: int, history: list[dict[str, float]]) -> None:
+        """After one epoch; its row is the last of `history`."""
+        if not self.root:
+            return
+        row = history[-1]
+        write_table(self.folder / "history.csv", {key: [float(r[key]) for r in history] for key in row})
+        if self.board is not None:
+            for key, value in row.items():
+                self.board.add_scalar(f"epoch/{key}", value, step)
+            self.board.flush()
+        if self.console is not None and not self.console.is_terminal:
+            left = (time.monotonic() - self.started) * (self.steps - step) / max(step - self.first, 1)
+            errors = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "step"))
+            self.console.print(f"epoch {row['epoch']:.0f}  {errors}  {left:.0f} s left", highlight=False)
+
+    def __enter__(self) -> Report:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+        self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+
+
+def _board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that forgets what came after `step`, or None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard log: pip install tensorboard; history.csv holds the same numbers")
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,84 @@
+"""What a training needs to continue to the bit: one safetensors file with a JSON header, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from solver.errors import RunFolderError
+from solver.rundir import write_atomically
+
+FORMAT = 1
+FILE = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a training stands. Randomness is a function of seed and step, so the step is all there is to it."""
+
+    identity: str
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    best: float = float("inf")
+    best_epoch: int = -1
+    done: bool = False
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    format: int = FORMAT
+
+
+def write(
+    folder: Path, progress: Progress, model: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> None:
+    """Replace the state in `folder`."""
+    tensors = {f"model/{name}": t for name, t in model.state_dict().items()}
+    tensors |= {f"best/{name}": t for name, t in best.items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": t for name, t in moments.items()}
+    flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    header = {"progress": json.dumps(asdict(progress))}
+    write_atomically(folder / FILE, lambda target: save_file(flat, target, metadata=header))
+
+
+def read(
+    folder: Path, identity: str, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]] | None:
+    """Fill `model` and `optimiser`, and return the progress and the best weights; None if there is no state.
+
+    Raises
+    ------
+    RunFolderError : it is damaged, or of another recipe, data set or version.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{path}: damaged training state ({error}): remove it to begin again") from None
+    if progress.format != FORMAT or progress.identity != identity:
+        raise RunFolderError(
+            f"{path}: belongs to another recipe, data file or version: choose another --out, or remove it"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    model.load_state_dict(parts["model"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimiser"].items():
+        index, _, key = name.partition("/")
+        moments.setdefault(int(index), {})[key] = tensor
+    if moments:
+        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return progress, parts["best"]

@@ -1,0 +1,108 @@
+"""Errors of fields: exact values on waves, integrals that converge on stretched cells, gradients that stay finite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from closures.losses.relative_l2 import fluctuation, fluctuation_error, norm, relative_l2
+from closures.losses.sobolev import derivative, sobolev_error
+from closures.operators import Domain
+from solver.axis import FourierAxis
+from solver.grid import Grid
+from tests.operators.fields import channel_domain, smooth
+
+
+def coordinates(domain):
+    return torch.meshgrid(*(line.points for line in domain.lines), indexing="ij")
+
+
+def channel_flow(domain, phase):
+    """A mean profile and one wave of each component, turned by `phase`: (1, 3, nx, ny, nz)."""
+    x, y, z = coordinates(domain)
+    wall = y * (2 - y)
+    waves = [0.1 * torch.cos(x + 2 * z + phase), 0.2 * torch.sin(2 * x + phase), 0.05 * torch.cos(4 * z + phase)]
+    return torch.stack([wall + wall * waves[0], wall * waves[1], wall * waves[2]])[None]
+
+
+def test_norm_converges_to_the_integral_with_second_order():
+    """sqrt of the mean of (y (2 - y))^2 over the channel, 8/15; cells that count alike give something else."""
+    errors, alike = [], []
+    for ny in (16, 32, 64):
+        domain = channel_domain(4, ny, 4)
+        field = coordinates(domain)[1][None, None]
+        field = field * (2 - field)
+        errors.append(abs(float(norm(field, domain)) - (8 / 15) ** 0.5))
+        alike.append(abs(float((field**2).mean()) ** 0.5 - (8 / 15) ** 0.5))
+    assert np.log2(errors[1] / errors[2]) == pytest.approx(2.0, abs=0.1)
+    assert alike[2] > 0.1
+
+
+def test_fluctuation_error_has_its_two_reference_levels():
+    domain = channel_domain(8, 6, 8)
+    target = channel_flow(domain, 0.3)
+    mean = target - fluctuation(target, domain)
+    assert float(fluctuation_error(mean, target, domain)) == pytest.approx(1.0, abs=1e-13)
+    uncorrelated = channel_flow(domain, 0.3 + np.pi / 2)
+    assert float(fluctuation_error(uncorrelated, target, domain)) == pytest.approx(2**0.5, abs=1e-13)
+    assert float(relative_l2(mean, target, domain)) < 0.2  # the mean flow hides it
+
+
+def test_fluctuation_error_does_not_see_the_mean_profile():
+    domain = channel_domain(8, 6, 8)
+    target = channel_flow(domain, 0.3)
+    profile = 0.1 * torch.cos(domain.y.points)[:, None]
+    assert float(fluctuation_error(target + profile, target, domain)) < 1e-13
+    assert float(relative_l2(target + profile, target, domain)) > 0.05
+    assert float(fluctuation_error(target * 1.1, target, domain)) == pytest.approx(0.1, rel=1e-10)
+
+
+def test_samples_are_judged_one_by_one():
+    domain = channel_domain(8, 6, 8)
+    target = torch.cat([channel_flow(domain, p) for p in (0.1, 0.7)])
+    factors = torch.tensor([1.2, 0.7], dtype=torch.float64)
+    prediction = factors[:, None, None, None, None] * target
+    for error in (relative_l2, fluctuation_error):
+        torch.testing.assert_close(error(prediction, target, domain), (factors - 1).abs())
+    torch.testing.assert_close(sobolev_error(prediction, target, domain, 0.4), (factors - 1).abs())
+
+
+def test_derivatives_are_spectral_along_periods_and_second_order_across_walls():
+    domain = channel_domain(8, 6, 8)
+    x, _, z = coordinates(domain)
+    wave = torch.sin(3 * x - 2 * z)[None, None]
+    exact = torch.cos(3 * x - 2 * z)
+    torch.testing.assert_close(derivative(wave, domain, 0)[0, 0], 3 * exact, rtol=0, atol=1e-12)
+    torch.testing.assert_close(derivative(wave, domain, 2)[0, 0], -2 * exact, rtol=0, atol=1e-12)
+    errors = []
+    for ny in (16, 32, 64):
+        fine = channel_domain(4, ny, 4)
+        y = coordinates(fine)[1]
+        errors.append(
+            float((derivative(torch.sin(3 * y)[None, None], fine, 1)[0, 0] - 3 * torch.cos(3 * y)).abs().max())
+        )
+    assert np.log2(errors[1] / errors[2]) == pytest.approx(2.0, abs=0.3)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.3, 2.0])
+def test_sobolev_error_of_waves(length):
+    """A wrong wave of wavenumber k on a target of wavenumber 1: sqrt((1 + l^2 k^2) / (1 + l^2)) times its size."""
+    box = Domain.of(Grid(*(FourierAxis(12, 2 * np.pi, "2/3") for _ in range(3))))
+    x, y, z = coordinates(box)
+    target = torch.stack([torch.cos(z), torch.sin(x), torch.sin(y)])[None]
+    for k in (1, 3):
+        wrong = 0.1 * torch.stack([torch.cos(k * y), torch.sin(k * z), torch.sin(k * x)])[None]
+        expected = 0.1 * ((1 + (length * k) ** 2) / (1 + length**2)) ** 0.5
+        assert float(sobolev_error(target + wrong, target, box, length)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradients():
+    domain = channel_domain(4, 4, 5)
+    target = smooth(domain, 1)
+    prediction = smooth(domain, 2).requires_grad_()
+    for error in (relative_l2, fluctuation_error, lambda *a: sobolev_error(*a, 0.5)):
+        assert torch.autograd.gradcheck(lambda u, e=error: e(u, target, domain), (prediction,), fast_mode=True)
+        perfect = target.clone().requires_grad_()
+        error(perfect, target, domain).sum().backward()
+        assert perfect.grad.abs().max() == 0.0

@@ -1,0 +1,75 @@
+"""A file of trajectories with a known law, and a small recipe; not a test itself."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from closures.training.recipe import Recipe
+from solver.axis import stretched_faces
+
+NX, NY, NZ, STEP = 8, 6, 6, 0.1
+LX, LZ = 2 * np.pi, np.pi
+FACES = stretched_faces(NY, 0.0, 2.0, 1.6)
+
+
+def travelling(n_traj=3, n_steps=6, seed=5):
+    """Waves that travel along x and decay: ``u(t + step)`` is a convolution of ``u(t)`` along x, the same everywhere.
+
+    Returns velocity (n_traj, n_steps, nx, ny, nz, 3).
+    """
+    rng = np.random.default_rng(seed)
+    y = 0.5 * (FACES[1:] + FACES[:-1])
+    x, z = np.arange(NX) * LX / NX, np.arange(NZ) * LZ / NZ
+    t = STEP * np.arange(n_steps)
+    grid = np.meshgrid(t, x, y, z, indexing="ij")
+    tt, xx, yy, zz = grid
+    wall = yy * (2 - yy)
+    found = []
+    for _ in range(n_traj):
+        a, b, c = rng.uniform(0, 2 * np.pi, 3)
+        wave = np.exp(-0.5 * tt) * wall
+        u = wall + 0.3 * wave * np.cos(xx - 2 * tt + a)
+        v = 0.2 * wave * np.sin(xx - 2 * tt + b) * np.cos(2 * zz)
+        w = 0.2 * wave * np.cos(xx - 2 * tt + c)
+        found.append(np.stack([u, v, w], axis=-1))
+    return np.stack(found).astype(np.float32)
+
+
+def write_file(path, velocity=None, **changes):
+    """The layout of `closures.data.windows`; `changes` replace or (None) leave out data sets and attributes."""
+    velocity = travelling() if velocity is None else velocity
+    y = 0.5 * (FACES[1:] + FACES[:-1])
+    data = {
+        "dimensions/time": STEP * np.arange(velocity.shape[1]),
+        "dimensions/x": np.arange(NX) * LX / NX,
+        "dimensions/y": y,
+        "dimensions/z": np.arange(NZ) * LZ / NZ,
+        "dimensions/y_faces": FACES,
+        "t1_fields/velocity": velocity,
+    }
+    with h5py.File(path, "w") as file:
+        for name, values in (data | {k.replace("__", "/"): v for k, v in changes.items()}).items():
+            if values is not None:
+                file[name] = values
+        for name, kind, lines in (("xz_periodic", "PERIODIC", ["x", "z"]), ("y_wall", "WALL", ["y"])):
+            group = file.create_group(f"boundary_conditions/{name}")
+            group.attrs["bc_type"], group.attrs["associated_dims"] = kind, lines
+        file.attrs.update(nu=0.01, filter="none", case="travelling waves")
+    return path
+
+
+def small_recipe(file, **changes):
+    """An FNO on that file; `changes` are updates of tables by name."""
+    recipe = {
+        "title": "travelling waves",
+        "data": {"file": str(file), "validation": 0.3},
+        "operator": {"name": "fno", "width": 4, "modes": [2, 3, 2], "layers": 2, "hidden": 6},
+        "loss": {"noise": 0.01},
+        "optimiser": {"rate": 1e-2, "schedule": "one_cycle"},
+        "loop": {"epochs": 3, "batch": 4, "device": "cpu"},
+        "card": {"trained_on": "travelling waves"},
+    }
+    return Recipe.model_validate(
+        {k: {**v, **changes.get(k, {})} if isinstance(v, dict) else v for k, v in recipe.items()}
+    )
