@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-NUMERICS = {"unit", "identities", "convergence", "parallel"}
+NUMERICS = {"unit", "identities", "convergence", "parallel", "pressure"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,1 +1,1 @@
-"""Pressure solvers: exact fast diagonalisation."""
+"""Pressure solvers: exact fast diagonalisation; multigrid and PETSc around solids."""

@@ -1,0 +1,269 @@
+"""Geometric multigrid in torch: a symmetric V-cycle, and conjugate gradients preconditioned by it.
+
+Smoother: Chebyshev polynomials of the fourth kind of the Jacobi iteration (J. Lottes 2023, Numer. Linear Algebra Appl.
+30, e2518, eq. 3.10): whole-array sweeps, no colours, and the only bound they need, 2 for ``D^-1 A``, holds for every
+seven-point matrix. The same polynomial before and after the coarse correction keeps the cycle symmetric.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.axis import Axis
+from solver.pressure.coarsening import System, Transfer, coarsen
+from solver.pressure.layout import Layout
+from solver.pressure.poisson import Poisson
+from solver.pressure.report import SolveReport, checked
+from solver.pressure.stencil import Stencil, make_stencil
+
+SPECTRAL_BOUND = 2.0  # of D^-1 A: every row of A is weakly diagonally dominant
+DENSE = 300  # cells solved directly
+SHARED = 8192  # cells below which ranks solve the same problem instead of parts of it
+
+
+class Cycle(Protocol):
+    """A symmetric approximate inverse on flat vectors."""
+
+    layout: Layout
+
+    def __call__(self, rhs: Tensor) -> Tensor:
+        """Approximate solution for a flat right-hand side; lives until the next call, ghosts undefined."""
+        ...
+
+
+class Dense:
+    """Pseudo-inverse of a small system."""
+
+    def __init__(self, system: System) -> None:
+        self.layout = layout = system.layout
+        coupling = {d: c.double() if isinstance(c, Tensor) else c for d, c in system.coupling.items()}
+        stencil = Stencil(layout, coupling, system.diagonal.double())
+        x, out = layout.zeros(torch.float64), layout.zeros(torch.float64)
+        columns, where = [], layout.cells(torch.arange(layout.size)).reshape(-1).tolist()
+        for i in where:
+            layout.exchange(x.zero_())[i] = 1.0
+            stencil.apply(layout.exchange(x), out)
+            columns.append(layout.cells(out).reshape(-1).clone())
+        matrix = torch.stack(columns)
+        values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
+        small = 1e-11 if system.diagonal.dtype == torch.float64 else 2e-6  # rounded sums lift null vectors so far
+        keep = values > small * values.max()
+        inverse = torch.where(keep, 1.0 / torch.where(keep, values, 1.0), 0.0)
+        self.inverse = ((vectors * inverse) @ vectors.T).to(system.diagonal.dtype)
+        self.x = layout.zeros(system.diagonal.dtype)
+
+    def __call__(self, rhs: Tensor) -> Tensor:
+        """The least-squares solution of least norm."""
+        cells = self.layout.cells(self.x)
+        cells.copy_((self.inverse @ self.layout.cells(rhs).reshape(-1)).view(cells.shape))
+        return self.x
+
+
+class Gathered:
+    """A cycle that every rank runs on the whole of a problem that is shared as slabs."""
+
+    def __init__(self, system: System, degree: int) -> None:
+        layout, slabs = system.layout, system.layout.slabs
+        assert slabs is not None
+        self.layout, self.slabs = layout, slabs
+        nx, ny, nz = layout.shape[0], sum(system.counts), layout.shape[2]
+        whole = Layout((nx, ny, nz), layout.periodic, layout.device)
+        start = sum(system.counts[: slabs.rank])
+        self.mine = slice(start, start + layout.shape[1])
+        self.whole, self.dtype = whole, system.diagonal.dtype
+        coupling: dict[int, Tensor | float] = {
+            d: whole.exchange(self._collect(system.face_coupling(d))) for d in layout.active
+        }
+        anchor = {d: self._collect(held) for d, held in system.anchor.items()}
+        complete = System(whole, system.axes, (ny,), coupling, self._collect(system.diagonal), anchor)
+        self.cycle = hierarchy(complete, degree)
+        self.x = layout.zeros(self.dtype)
+
+    def _collect(self, flat: Tensor) -> Tensor:
+        """The whole field, flat, from everybody's slab."""
+        cells = self.layout.cells(flat).transpose(0, 1)
+        gathered = self.slabs.broadcast(self.slabs.gather_planes(cells))
+        return self.whole.pack(gathered.to(self.layout.device), self.dtype)
+
+    def __call__(self, rhs: Tensor) -> Tensor:
+        """The cycle of the whole problem, cut to this slab."""
+        whole = self.cycle(self._collect(rhs))
+        self.layout.cells(self.x).copy_(self.whole.cells(whole)[self.mine])
+        return self.x
+
+
+class VCycle:
+    """Smooth, correct from a coarser grid, smooth.
+
+    Parameters
+    ----------
+    system : the fine problem.
+    transfer, coarse : the way to the coarser problem and the cycle that solves it.
+    degree : of the smoothing polynomial.
+    """
+
+    def __init__(self, system: System, transfer: Transfer, coarse: Cycle, degree: int) -> None:
+        self.layout = system.layout
+        self.stencil = make_stencil(system.layout, system.coupling, system.diagonal)
+        self.transfer, self.coarse = transfer, coarse
+        dtype, device = system.diagonal.dtype, system.layout.device
+        number = [torch.tensor(v, dtype=dtype, device=device) for v in (1.0, *_weights(degree))]
+        self.one, self.weight = number[0], number[1:]
+        steps = range(1, degree + 1)
+        self.momentum = [torch.tensor((2 * k - 3) / (2 * k + 1), dtype=dtype, device=device) for k in steps]
+        self.x, self.other, self.residual = (system.layout.zeros(dtype) for _ in range(3))
+        self.coarse_rhs = coarse.layout.zeros(dtype)
+
+    def __call__(self, rhs: Tensor) -> Tensor:
+        """One cycle from a zero guess."""
+        self.stencil.relax(rhs, self.x, self.weight[0])
+        x = self._smooth(self.x, self.other, rhs, 1)
+        self.stencil.residual(self.layout.exchange(x), rhs, self.residual)
+        self.transfer.restrict(self.residual, self.coarse_rhs)
+        correction = self.coarse(self.coarse_rhs)
+        self.transfer.add_correction(self.coarse.layout.exchange(correction), x)
+        return self._smooth(x, self.other if x is self.x else self.x, rhs, 0)
+
+    def _smooth(self, x: Tensor, other: Tensor, rhs: Tensor, first: int) -> Tensor:
+        """The steps `first` .. of the polynomial; step 0 starts from `x`, step 1 from the relaxed zero."""
+        for k in range(first, len(self.weight)):
+            self.layout.exchange(x)
+            if k == first:
+                growth = self.one if k == 0 else self.one + self.momentum[k]
+                self.stencil.relax_more(x, rhs, other, growth, self.weight[k])
+            else:
+                self.stencil.relax_on(x, rhs, other, self.momentum[k], self.weight[k])
+            x, other = other, x
+        return x
+
+
+def _weights(degree: int) -> list[float]:
+    """Weights of the Jacobi steps 1 .. degree of the fourth-kind Chebyshev iteration."""
+    return [(8 * k - 4) / (2 * k + 1) / SPECTRAL_BOUND for k in range(1, degree + 1)]
+
+
+def choose_degree(axes: tuple[Axis, Axis, Axis]) -> int:
+    """Degree of the smoother: where cells are far from cubes a point smoother must work harder."""
+    aspect = max(float(np.max(axis.width) / np.min(axis.width)) for axis in axes)
+    return 2 if aspect < 1.5 else 3 if aspect < 3.0 else 6
+
+
+def hierarchy(system: System, degree: int) -> Cycle:
+    """The V-cycle of a system, down to a dense solve; gathered from the slabs where they become thin or small."""
+    nx, nz = system.layout.shape[0], system.layout.shape[2]
+    cells = nx * sum(system.counts) * nz
+    if system.layout.slabs is not None and (min(system.counts) < 4 or cells < SHARED):
+        return Gathered(system, degree)
+    coarser = coarsen(system) if cells > DENSE else None
+    if coarser is None:
+        return Dense(system)
+    coarse, transfer = coarser
+    return VCycle(system, transfer, hierarchy(coarse, degree), degree)
+
+
+class Multigrid:
+    """Multigrid cycle as a preconditioner of a `Poisson` problem, in a precision of its own.
+
+    Parameters
+    ----------
+    poisson : the problem.
+    dtype : precision of the cycle; single halves the memory traffic, which is what the cycle costs.
+    degree : of the smoother; by default 2, and more where cells are stretched.
+    """
+
+    def __init__(self, poisson: Poisson, dtype: torch.dtype = torch.float32, degree: int | None = None) -> None:
+        self.dtype, layout = dtype, poisson.layout
+        counts = tuple(poisson.slabs.plane_counts)
+        coupling = {d: c.to(dtype) if isinstance(c, Tensor) else c for d, c in poisson.coupling.items()}
+        anchor = {d: held.to(dtype) for d, held in poisson.anchor.items()}
+        diagonal = poisson.diagonal.to(dtype)
+        if degree is None:
+            degree = choose_degree(poisson.grid.axes)
+        self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal, anchor), degree)
+        self.rhs = layout.zeros(dtype)
+
+    def __call__(self, residual: Tensor) -> Tensor:
+        """Approximate ``A^-1 residual`` in the cycle's precision, ghosts undefined; lives until the next call."""
+        return self.cycle(self.rhs.copy_(residual))
+
+
+class MultigridPressure:
+    """Conjugate gradients preconditioned by a V-cycle; a `PressureSolver`.
+
+    Parameters
+    ----------
+    poisson : the problem.
+    tolerance : relative residual at which to stop.
+    max_iterations : give up after so many.
+    preconditioner : by default a single-precision V-cycle.
+    """
+
+    name = "multigrid"
+
+    def __init__(
+        self,
+        poisson: Poisson,
+        tolerance: float = 1e-8,
+        max_iterations: int = 100,
+        preconditioner: Multigrid | None = None,
+    ) -> None:
+        self.poisson, self.tolerance, self.max_iterations = poisson, tolerance, max_iterations
+        self.precondition = preconditioner or Multigrid(poisson)
+        self.direction, self.product, self.guess = (poisson.layout.zeros(poisson.dtype) for _ in range(3))
+
+    def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
+        """Overwrite the guess `out` (zeros for none) by phi, of zero mean over each part without outlet.
+
+        Raises
+        ------
+        PressureSolveFailure : tolerance not met in `max_iterations`, or the source is not finite.
+        """
+        start = time.perf_counter()
+        poisson, layout = self.poisson, self.poisson.layout
+        b = poisson.source(rhs)
+        norm = self._norm(b)
+        x = poisson.in_fluid(out)
+        if norm == 0.0:
+            reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
+        else:  # residuals of order one stay clear of underflow in single precision
+            reason, iterations, residual = self._iterate(b.div_(norm), x.div_(norm))
+        layout.unpack(poisson.centred(x.mul_(norm)), out)
+        seconds = time.perf_counter() - start
+        return checked(self.name, SolveReport(reason == "CONVERGED_RTOL", reason, iterations, residual, seconds))
+
+    def _iterate(self, r: Tensor, x: Tensor) -> tuple[str, int, float]:
+        """Flexible conjugate gradients (Notay 2000): the Polak-Ribiere form forgives a cycle in single precision.
+
+        `r` enters as the right-hand side and is overwritten by the residual, `x` by the solution.
+        """
+        layout, stencil, p, q, z = self.poisson.layout, self.poisson.stencil, self.direction, self.product, self.guess
+        stencil.apply(layout.exchange(p.copy_(x)), q)
+        residual, rz, alpha = self._norm(r.sub_(q)), 1.0, 0.0
+        for iteration in range(self.max_iterations + 1):
+            if not residual < torch.inf:
+                return "DIVERGED_NANORINF", iteration, residual
+            if residual <= self.tolerance:
+                return "CONVERGED_RTOL", iteration, residual
+            if iteration == self.max_iterations:
+                break
+            z.copy_(self.precondition(r))
+            rz_new, qz = layout.sum(torch.stack([torch.dot(r, z), torch.dot(q, z)])).tolist()
+            if not rz_new > 0.0:
+                return "DIVERGED_INDEFINITE_PC", iteration, residual
+            p.mul_(-alpha * qz / rz).add_(z)
+            rz = rz_new
+            curvature = float(layout.sum(stencil.apply(layout.exchange(p), q)))
+            if not curvature > 0.0:
+                return "DIVERGED_INDEFINITE_MAT", iteration, residual
+            alpha = rz / curvature
+            x.add_(p, alpha=alpha)
+            residual = self._norm(r.sub_(q, alpha=alpha))
+        return "DIVERGED_MAX_IT", self.max_iterations, residual
+
+    def _norm(self, flat: Tensor) -> float:
+        return float(self.poisson.layout.sum(torch.dot(flat, flat)).sqrt())

@@ -1,0 +1,271 @@
+"""The pressure equation ``div(beta grad phi) = rhs`` on a grid of cells with solids, in symmetric form.
+
+Both sides are multiplied by the cell volumes: the matrix ``A = -V div(beta grad)`` is symmetric positive semi-definite,
+with one null vector (a constant) for each fluid part that touches no outlet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from solver.axis import FiniteVolumeAxis
+from solver.errors import CaseError
+from solver.operators import Operators
+from solver.pressure.layout import ORDER, POSITION, layout_of
+from solver.pressure.solids import Solids
+from solver.pressure.stencil import make_stencil
+
+Outlet = tuple[int, Literal["lower", "upper"]]
+Faces = NDArray[np.float64]
+
+
+class Poisson:
+    """Matrix-free operator on this rank's slab.
+
+    Parameters
+    ----------
+    operators : grid, slabs, device and precision.
+    solids : cells without unknowns; their faces are closed (zero normal gradient), like walls.
+    beta : coefficients at the faces 0 .. n of each axis, global, e.g. ``(nx + 1, ny, nz)`` for x; 1 by default.
+    outlets : ends of the box where phi = 0 on the boundary face.
+
+    Raises
+    ------
+    CaseError : the grid has Fourier directions, beta is not positive, an outlet lies on a periodic axis.
+    """
+
+    def __init__(
+        self,
+        operators: Operators,
+        solids: Solids | None = None,
+        beta: Sequence[Faces] | None = None,
+        outlets: Collection[Outlet] = (),
+    ) -> None:
+        self.operators, self.grid = operators, operators.grid
+        self.solids = solids if solids is not None else Solids.none(self.grid)
+        self.beta, self.outlets = beta, tuple(outlets)
+        self.slabs, self.dtype = operators.decomposition, operators.dtype
+        self.layout = layout_of(self.grid, self.slabs, operators.device)
+        self._check()
+        fluid = self._padded(self.solids.fluid)
+        self.coupling: dict[int, Tensor | float] = {}
+        diagonal = self.layout.zeros(self.dtype)
+        for axis in self.layout.active:
+            c, diagonal_part = self._couple(axis, fluid)
+            self.coupling[axis] = c
+            self.layout.core(diagonal).add_(diagonal_part)
+        self.anchor = {axis: self._anchor(axis, fluid) for axis in {axis for axis, _ in self.outlets}}
+        for held in self.anchor.values():
+            diagonal += held
+        self.diagonal = self.layout.zeros(self.dtype)  # without the sums that ghosts collected
+        self.layout.cells(self.diagonal).copy_(self.layout.cells(diagonal))
+        self.stencil = make_stencil(self.layout, self.coupling, self.diagonal)
+
+    def _check(self) -> None:
+        for name, axis, d in zip("xyz", self.grid.axes, range(3), strict=True):
+            if axis.is_fourier and axis.points > 1:
+                raise CaseError(f"[pressure] {name} is a Fourier axis: this solver needs type = 'finite_volume' there")
+            if (axis.periodic or axis.points == 1) and d in dict(self.outlets):
+                raise CaseError(f"[boundary] {name} is periodic: it has no outlet")
+        if self.beta is not None and not all(np.all(np.isfinite(b) & (b > 0)) for b in self.beta):
+            raise CaseError("[pressure] coefficients must be positive and finite at every face")
+
+    # -- assembly -------------------------------------------------------------------------------------------------
+
+    def _local(self, values: NDArray, axis: int, extra: int) -> NDArray:
+        """This rank's part of a global array along its dimension y; `extra` more entries."""
+        planes = self.slabs.planes
+        return values.take(range(planes.start, planes.stop + extra), axis=axis)
+
+    def _padded(self, cells: NDArray) -> Tensor:
+        """Flat copy of global cell values, wrapped at periodic seams, zero beyond walls."""
+        for axis in self.layout.active:
+            ends = [(1, 1) if d == axis else (0, 0) for d in range(3)]
+            cells = np.pad(cells, ends, mode="wrap" if self.grid.axes[axis].periodic else "constant")
+        if 1 in self.layout.active:
+            cells = self._local(cells, 1, 2)
+        return torch.from_numpy(np.ascontiguousarray(cells.transpose(ORDER))).reshape(-1).to(self.layout.device)
+
+    def _line(self, values: NDArray, axis: int) -> Tensor:
+        """A 1-D array shaped to broadcast along an axis of a (y, x, z) array."""
+        shape = [1, 1, 1]
+        shape[POSITION[axis]] = -1
+        return self.operators.tensor(values).reshape(shape)
+
+    def _width(self, axis: int) -> NDArray:
+        """This rank's cell widths."""
+        return self.operators.local(np.asarray(self.grid.axes[axis].width), axis)
+
+    def _face_factor(self, axis: int) -> Tensor:
+        """``area / gap`` at the faces 0 .. n of this rank, (y, x, z) broadcastable; times beta if there is one."""
+        line = self.grid.axes[axis]
+        assert isinstance(line, FiniteVolumeAxis)
+        factor = self._line(1.0 / self.operators.local(line.spacing, axis, 1), axis)
+        for other in {0, 1, 2} - {axis}:
+            factor = factor * self._line(self._width(other), other)
+        return factor if self.beta is None else factor * self._face_values(self.beta[axis], axis)
+
+    def _face_values(self, values: Faces, axis: int) -> Tensor:
+        """This rank's part of global face values, as (y, x, z)."""
+        expected = list(self.grid.shape)
+        expected[axis] += 1
+        if values.shape != tuple(expected):
+            raise CaseError(f"[pressure] coefficients of shape {values.shape} at faces of shape {tuple(expected)}")
+        return self.operators.tensor(self._local(values, 1, int(axis == 1)).transpose(ORDER))
+
+    def _couple(self, axis: int, fluid: Tensor) -> tuple[Tensor | float, Tensor]:
+        """Coupling along an axis, and what it adds to the diagonal at the core."""
+        at = self.layout.shifted
+        upper = self.layout.core(fluid) & at(fluid, axis, 1)
+        lower = self.layout.core(fluid) & at(fluid, axis, -1)
+        factor = self._face_factor(axis)
+        if self.beta is None and all(self.grid.axes[d].uniform for d in range(3)):
+            c = float(factor.flatten()[0])
+            return c, (upper.to(self.dtype) + lower) * c
+        flat, dim = self.layout.zeros(self.dtype), POSITION[axis]
+        faces = flat.view(self.layout.padded)
+        for other in self.layout.active:
+            if other == axis:
+                faces = faces.narrow(dim, 0, factor.shape[dim])
+            else:
+                faces = faces.narrow(POSITION[other], 1, self.layout.shape[other])
+        faces.copy_(factor.expand(faces.shape))
+        flat[: -self.layout.stride[axis]] *= fluid[: -self.layout.stride[axis]] & fluid[self.layout.stride[axis] :]
+        return flat, self.layout.core(flat) * upper + at(flat, axis, -1) * lower
+
+    def _anchor(self, axis: int, fluid: Tensor) -> Tensor:
+        """What outlets on an axis add to the diagonal: ``beta area / (half a cell)``."""
+        flat, dim = self.layout.zeros(self.dtype), POSITION[axis]
+        cells, faces = self.layout.cells(flat), self._face_factor(axis)
+        open_cells = self.layout.cells(fluid)
+        for _, end in (outlet for outlet in self.outlets if outlet[0] == axis):
+            near = self.slabs.rank == (0 if end == "lower" else self.slabs.size - 1)
+            if axis == 1 and not near:
+                continue
+            index = 0 if end == "lower" else -1
+            value = 2.0 * faces.select(dim, index % faces.shape[dim])
+            cells.select(dim, index % cells.shape[dim]).add_(value * open_cells.select(dim, index % cells.shape[dim]))
+        return flat
+
+    # -- null space -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def volume(self) -> Tensor:
+        """Flat cell volumes, zero in solids and ghosts."""
+        flat = self.layout.zeros(self.dtype)
+        v = self._line(self._width(1), 1) * self._line(self._width(0), 0) * self._line(self._width(2), 2)
+        fluid = self._local(self.solids.fluid, 1, 0).transpose(ORDER)
+        self.layout.cells(flat).copy_(v * torch.from_numpy(fluid).to(v.device))
+        return flat
+
+    @cached_property
+    def floating(self) -> NDArray[np.int32]:
+        """``(nx, ny, nz)``: number (from 1) of the part a cell belongs to where no outlet holds that part, else 0."""
+        parts = self.solids.parts
+        held = {0}
+        for axis, end in self.outlets:
+            held.update(np.unique(parts.take(0 if end == "lower" else -1, axis)).tolist())
+        number = np.zeros(self.solids.part_count + 1, dtype=np.int32)
+        free = [part for part in range(len(number)) if part not in held]
+        number[free] = np.arange(1, len(free) + 1)
+        return number[parts]
+
+    @cached_property
+    def null_count(self) -> int:
+        """Dimension of the null space: fluid parts that touch no outlet."""
+        return int(self.floating.max())
+
+    @cached_property
+    def part_of(self) -> Tensor:
+        """`floating`, flat, for this rank."""
+        return self._padded(self.floating).long()
+
+    def _part_sums(self, flat: Tensor) -> Tensor:
+        """Sum over each floating part (entry 0: everything else)."""
+        sums = torch.zeros(self.null_count + 1, dtype=flat.dtype, device=flat.device)
+        if self.null_count == 1 and not self.outlets:  # the vectors vanish outside the only part
+            sums[1] = flat.sum()
+        else:
+            sums.index_add_(0, self.part_of, flat)
+        return self.layout.sum(sums)
+
+    @cached_property
+    def _part_volume(self) -> Tensor:
+        volume = self._part_sums(self.volume)
+        volume[0] = torch.inf
+        return torch.where(volume > 0, volume, torch.inf)
+
+    def _part_means(self, sums: Tensor) -> Tensor:
+        """The mean of the part that each cell belongs to."""
+        means = sums / self._part_volume
+        return means[1] if self.null_count == 1 and not self.outlets else means[self.part_of]
+
+    def compatible(self, b: Tensor) -> Tensor:
+        """`b` (multiplied by volumes) less its mean over each floating part: now the system has a solution."""
+        return b - self.volume * self._part_means(self._part_sums(b)) if self.null_count else b
+
+    def centred(self, x: Tensor) -> Tensor:
+        """`x` with zero mean over each floating part, zero elsewhere outside the fluid."""
+        if not self.null_count:
+            return x
+        return torch.where(self.volume > 0, x - self._part_means(self._part_sums(x * self.volume)), 0.0)
+
+    # -- use ------------------------------------------------------------------------------------------------------
+
+    def in_fluid(self, f: Tensor) -> Tensor:
+        """Flat copy of a field, zero in solids whatever stood there."""
+        return torch.where(self.volume > 0, self.layout.pack(f, self.dtype), 0.0)
+
+    def source(self, rhs: Tensor) -> Tensor:
+        """Flat ``b = -V rhs`` of a field, made compatible."""
+        return self.compatible(self.in_fluid(rhs) * -self.volume)
+
+    def apply(self, phi: Tensor) -> Tensor:
+        """``div(beta grad phi)`` of a field (..., nx, ny, nz), zero in solids."""
+        x = self.in_fluid(phi)
+        out = self.layout.zeros(self.dtype)
+        self.stencil.apply(self.layout.exchange(x), out)
+        return self.layout.unpack(-out / torch.where(self.volume > 0, self.volume, 1.0), torch.empty_like(phi))
+
+    @cached_property
+    def unknowns(self) -> Tensor:
+        """Flat positions of the cells that have an open face, in the order of the rows."""
+        return torch.nonzero(self.diagonal > 0).flatten()
+
+    def rows(self) -> tuple[NDArray, NDArray, NDArray]:
+        """This rank's rows of A: CSR row pointers, global columns, values. Solid and isolated cells have no row."""
+        layout, index = self.layout, self.unknowns
+        counts = torch.zeros(self.slabs.size)
+        counts[self.slabs.rank] = len(index)
+        first = float(self.slabs.sum(counts)[: self.slabs.rank].sum())
+        number = layout.zeros(torch.float64) - 1.0
+        number[index] = first + torch.arange(len(index), dtype=torch.float64, device=index.device)
+        layout.exchange(number)
+        columns, values = [number[index]], [self.diagonal[index]]
+        for axis, c in self.coupling.items():
+            stride = layout.stride[axis]
+            for neighbour, face in ((index + stride, index), (index - stride, index - stride)):
+                columns.append(number[neighbour])
+                values.append(-c[face] if isinstance(c, Tensor) else torch.full_like(values[0], -c))
+        column, value = torch.stack(columns, 1).cpu().numpy(), torch.stack(values, 1).cpu().numpy()
+        keep = (column >= 0) & (value != 0)
+        pointers = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
+        return pointers, column[keep].astype(np.int64), value[keep]
+
+    def to_scipy(self) -> sp.csr_array:
+        """The whole matrix A; on one rank only."""
+        if self.slabs.size > 1:
+            raise CaseError("[pressure] the assembled matrix is for one rank: use fewer")
+        pointers, columns, values = self.rows()
+        n = len(self.unknowns)
+        matrix = sp.csr_array((values, columns, pointers), shape=(n, n))
+        matrix.sum_duplicates()  # two cells of a period are neighbours twice
+        return matrix

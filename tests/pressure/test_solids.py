@@ -1,0 +1,119 @@
+"""Voxelised bodies: volumes, seams, open faces, connected parts, surfaces from files, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from solver.axis import FourierAxis
+from solver.errors import CaseError
+from solver.grid import Grid
+from solver.pressure.solids import Box, Cylinder, Solids, Sphere, Surface
+from tests.grids import uneven, walls
+from tests.pressure.problems import PERIODIC, cells, cube
+
+FINE = cube(48)
+
+
+def filled(grid: Grid, *shapes) -> float:
+    """Volume of the solid cells."""
+    return float((grid.cell_volume * Solids.from_shapes(grid, shapes).solid).sum())
+
+
+@pytest.mark.parametrize(
+    ("shape", "volume"),
+    [
+        (Box((0.125, 0.25, 0.0), (0.5, 0.75, 1.0)), 0.375 * 0.5),
+        (Sphere((0.5, 0.5, 0.5), 0.3), 4 / 3 * np.pi * 0.3**3),
+        (Sphere((0.0, 0.5, 1.0), 0.3), np.pi / 3 * 0.3**3),
+        (Cylinder((0.5, 0.5, 0.0), 0.3), np.pi * 0.3**2),
+        (Cylinder((0.0, 0.5, 0.5), 0.3, axis=0, lower=0.25, upper=0.75), np.pi * 0.3**2 / 2),
+        (Cylinder((0.5, 0.0, 0.5), 0.25, axis=1, upper=0.5), np.pi * 0.25**2 / 2),
+    ],
+)
+def test_volumes(shape, volume):
+    assert filled(FINE, shape) == pytest.approx(volume, rel=0.01)
+
+
+def test_a_body_across_a_periodic_seam_is_whole():
+    grid = Grid(cells(40, 1.0, PERIODIC), cells(40), cells(40, 1.0, PERIODIC))
+    assert filled(grid, Sphere((0.0, 0.5, 0.95), 0.2)) == pytest.approx(filled(grid, Sphere((0.5, 0.5, 0.45), 0.2)))
+    moved = Solids.from_shapes(grid, [Sphere((0.0, 0.5, 0.95), 0.2)]).solid
+    centred = Solids.from_shapes(grid, [Sphere((0.5, 0.5, 0.45), 0.2)]).solid
+    np.testing.assert_array_equal(np.roll(moved, (20, 20), (0, 2)), centred)
+
+
+@pytest.mark.parametrize("grid", [cube(9), Grid(uneven(8, 1.0), walls(9, 1.0), uneven(7, 1.0))], ids=["walls", "seams"])
+def test_a_face_is_open_between_two_fluid_cells(grid):
+    solids = Solids.from_shapes(grid, [Sphere((0.1, 0.4, 0.5), 0.3)])
+    for axis in range(3):
+        n, open_faces = grid.shape[axis], solids.openness(axis)
+        assert open_faces.shape == tuple(m + (d == axis) for d, m in enumerate(grid.shape))
+        for face in range(n + 1):
+            lower, upper = (solids.fluid.take(i % n, axis) for i in (face - 1, face))
+            inside = grid.axes[axis].periodic or 0 < face < n
+            np.testing.assert_array_equal(open_faces.take(face, axis), lower & upper & inside)
+
+
+def test_fluid_parts():
+    slab, core = Box((0.4, -1, -1), (0.6, 2, 2)), Box((0.1, 0.1, 0.1), (0.3, 0.9, 0.9))
+    hollow = [Box((0.1 + i * 0.15, 0.1, 0.1), (0.15 + i * 0.15, 0.9, 0.9)) for i in (0, 1)]
+    assert Solids.none(cube(10)).part_count == 1
+    assert Solids.from_shapes(cube(20), [slab]).part_count == 2
+    assert Solids.from_shapes(cube(20), [slab, core]).part_count == 2
+    assert Solids.from_shapes(cube(20), [slab, *hollow]).part_count == 2
+    joined = Solids.from_shapes(Grid(cells(20, 1.0, PERIODIC), cells(20), cells(20)), [slab])
+    assert joined.part_count == 1  # around the seam
+    parts = Solids.from_shapes(cube(20), [slab]).parts
+    assert set(parts[:8].ravel()) == {1}
+    assert set(parts[8:12].ravel()) == {0}
+    assert set(parts[12:].ravel()) == {2}
+    shell = Sphere((0.5, 0.5, 0.5), 0.4)
+    solid = Solids.from_shapes(FINE, [shell]).solid & ~Solids.from_shapes(FINE, [Sphere((0.5, 0.5, 0.5), 0.2)]).solid
+    assert Solids(FINE, solid).part_count == 2
+
+
+def test_a_surface_from_a_file_fills_what_its_primitive_fills(tmp_path):
+    pyvista = pytest.importorskip("pyvista")
+    path = tmp_path / "ball.stl"
+    pyvista.Sphere(radius=3.0, theta_resolution=90, phi_resolution=90).save(path)
+    found = filled(FINE, Surface(path, scale=0.1, shift=(0.5, 0.5, 0.5)))
+    assert found == pytest.approx(4 / 3 * np.pi * 0.3**3, rel=0.01)
+    box = tmp_path / "box.stl"
+    pyvista.Box((0.13, 0.51, 0.24, 0.77, 0.4, 0.9)).triangulate().save(box)
+    surface = Solids.from_shapes(FINE, [Surface(box)]).solid
+    np.testing.assert_array_equal(surface, Solids.from_shapes(FINE, [Box((0.13, 0.24, 0.4), (0.51, 0.77, 0.9))]).solid)
+
+
+def test_refusals_by_name(tmp_path):
+    with pytest.raises(CaseError, match="no fluid is left"):
+        Solids.from_shapes(cube(6), [Box((-1, -1, -1), (2, 2, 2))])
+    with pytest.raises(CaseError, match=r"Sphere.* contains no cell centre"):
+        Solids.from_shapes(cube(6), [Sphere((0.5, 0.5, 0.5), 0.01)])
+    with pytest.raises(CaseError, match="contains no cell centre"):
+        Solids.from_shapes(cube(6), [Sphere((5.0, 0.5, 0.5), 0.3)])
+    with pytest.raises(CaseError, match="y is a Fourier axis"):
+        Solids.none(Grid(FourierAxis(1, 1.0), FourierAxis(8, 1.0), FourierAxis(1, 1.0)))
+    with pytest.raises(CaseError, match=r"mask of shape \(2, 2, 2\)"):
+        Solids(cube(6), np.zeros((2, 2, 2), dtype=bool))
+    with pytest.raises(CaseError, match="radius = -1"):
+        Sphere((0, 0, 0), -1)
+    with pytest.raises(CaseError, match="radius = 0"):
+        Cylinder((0, 0, 0), 0)
+    with pytest.raises(CaseError, match="axis 3"):
+        Cylinder((0, 0, 0), 1, axis=3)
+    with pytest.raises(CaseError, match="must be below upper"):
+        Box((0, 0, 1), (1, 1, 1))
+    with pytest.raises(CaseError, match=r"there is no file .*missing\.stl"):
+        Surface(tmp_path / "missing.stl")
+
+
+def test_damaged_surfaces_are_refused(tmp_path):
+    pyvista = pytest.importorskip("pyvista")
+    open_surface, words = tmp_path / "sheet.stl", tmp_path / "words.stl"
+    pyvista.Plane().triangulate().save(open_surface)
+    words.write_text("not a surface")
+    with pytest.raises(CaseError, match=r"sheet\.stl.*open edges"):
+        Solids.from_shapes(cube(6), [Surface(open_surface)])
+    with pytest.raises(CaseError, match=r"words\.stl"):
+        Solids.from_shapes(cube(6), [Surface(words)])
