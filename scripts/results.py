@@ -1,4 +1,4 @@
-"""Results as data: facts of run folders into docs/results/*.json, and from there into the tables of README.md.
+"""Results as data: facts of run folders into docs/results/*.json, from there into tables of README.md and bench/README.md.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
@@ -43,9 +43,7 @@ def facts(run: Path) -> Record:
         summary = json.loads((run / "summary.json").read_text())
         origin = json.loads((run / "provenance.json").read_text())
     except OSError as error:
-        raise SystemExit(
-            f"{run}: not a finished run folder ({error.strerror}: {Path(error.filename).name})"
-        ) from None
+        raise SystemExit(f"{run}: not a finished run folder ({error.strerror}: {Path(error.filename).name})") from None
     if summary["status"] != "finished":
         raise SystemExit(f"{run}: the run is '{summary['status']}', not 'finished'")
     machine = f"{origin['machine']['processor']}, {origin['machine']['cores']} cores"
@@ -56,9 +54,7 @@ def facts(run: Path) -> Record:
 def collect(runs: Iterable[Path], into: Path) -> None:
     """Add runs to a list of records; one of the same case, closure, grid and ranks is replaced."""
     records = {str([r[k] for k in KEY]): r for r in load(into) + [facts(run) for run in runs]}
-    ordered = sorted(
-        records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"])
-    )
+    ordered = sorted(records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"]))
     into.parent.mkdir(parents=True, exist_ok=True)
     into.write_text(json.dumps(ordered, indent=1) + "\n")
 
@@ -109,9 +105,7 @@ def closures(folder: Path) -> str:
         rows = []
         for r in group:
             re_tau = "-" if r["re_tau"] is None else f"{r['re_tau']:.1f}" + confidence(r, "re_tau")
-            residual = (
-                "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
-            )
+            residual = "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
             errors = [percent(r, key) for key in ("c_f", "u_mean", "u_rms", "v_rms", "w_rms", "uv")]
             cost = [f"{1e3 * r['seconds_per_step']:.1f}", f"{100 * r['closure_fraction']:.0f} %"]
             rows.append([r["closure"], re_tau, *errors, residual, *cost])
@@ -131,10 +125,7 @@ def confidence(record: Record, key: str) -> str:
 
 def validation(folder: Path) -> str:
     records = load(folder / "validation.json")
-    rows = [
-        [r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]]
-        for r in records
-    ]
+    rows = [[r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]] for r in records]
     header = ["claim", "required", "measured", "command", "commit"]
     return table(header, rows, 5) if rows else "No measurements are recorded yet."
 
@@ -146,9 +137,7 @@ def speed(folder: Path) -> str:
     rows = []
     for target in load(folder / "peers.json"):
         record = measured.pop(str([*(target[k] for k in keys[:3]), 1, "float64", "cpu"]), None)
-        others = ", ".join(
-            f"{name} {ns}" for name, ns in sorted(target["peers"].items(), key=lambda item: item[1])
-        )
+        others = ", ".join(f"{name} {ns}" for name, ns in sorted(target["peers"].items(), key=lambda item: item[1]))
         rows.append(speed_row(target | {"ranks": 1, "dtype": "float64", "device": "cpu"}, record, others))
     rows += [speed_row(record, record, "") for record in measured.values()]
     machines = sorted({r["machine"] for r in load(folder / "speed.json")})
@@ -157,9 +146,7 @@ def speed(folder: Path) -> str:
 
 
 def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
-    run_as = f"{what['ranks']} rank(s), {what['dtype']}" + (
-        "" if what["device"] == "cpu" else f", {what['device']}"
-    )
+    run_as = f"{what['ranks']} rank(s), {what['dtype']}" + ("" if what["device"] == "cpu" else f", {what['device']}")
     found = ["-", "-"]
     if record is not None:
         found = [f"{record['ns_per_point_per_stage']:.0f}", f"{record['fft_limit_ratio']:.2f}"]
@@ -174,19 +161,39 @@ def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
     ]
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"closures": closures, "validation": validation, "speed": speed}
+def profile(folder: Path) -> str:
+    """Milliseconds of the parts of a step, and how much of it the transforms and products of the FFT limit are."""
+    records = load(folder / "speed.json")
+    parts = sorted({part for r in records for part in r["milliseconds"]})
+    rows = []
+    for r in records:
+        step, times = 1e3 * r["seconds_per_step"], r["milliseconds"]
+        found = [f"{times[part]:.1f}" if part in times else "-" for part in parts]
+        whole = [f"{step:.1f}", f"{step / r['fft_limit_ratio']:.1f}", f"{r['memory_mib']:.0f}"]
+        rows.append([r["flow"], grid_of(r), r["closure"], str(r["ranks"]), *found, *whole])
+    header = ["flow", "points", "closure", "ranks", *parts, "step", "FFT limit", "MiB a rank"]
+    return table(header, rows, 3)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "closures": closures,
+    "validation": validation,
+    "speed": speed,
+    "profile": profile,
+}
+PAGES = (ROOT / "README.md", ROOT / "bench/README.md")
 
 
 def render(text: str, folder: Path) -> str:
-    """`text` with every table between its markers made anew."""
+    """`text` with every table that it has markers for made anew."""
     for name, make in TABLES.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if begin not in text and end not in text:
+            continue
         if text.count(begin) != 1 or text.count(end) != 1:
             raise SystemExit(f"the text needs {begin} and {end} once each")
         body = f"{begin}\n{make(folder)}\n{end}"
-        text = re.sub(
-            f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, body=body: body, text, flags=re.DOTALL
-        )
+        text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, body=body: body, text, flags=re.DOTALL)
     return text
 
 
@@ -196,23 +203,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gather = commands.add_parser("collect", help="facts of run folders into a JSON list")
     gather.add_argument("runs", nargs="+", type=Path)
     gather.add_argument("--into", type=Path, default=ROOT / "docs/results/closures.json")
-    draw = commands.add_parser("render", help="tables of the README from docs/results")
-    draw.add_argument(
-        "--check", action="store_true", help="change nothing; fail where README and JSON disagree"
-    )
-    draw.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    draw = commands.add_parser("render", help="tables of the pages from docs/results")
+    draw.add_argument("--check", action="store_true", help="change nothing; fail where a page and JSON disagree")
+    draw.add_argument("--pages", nargs="+", type=Path, default=PAGES)
     draw.add_argument("--results", type=Path, default=ROOT / "docs/results")
     given = parser.parse_args(arguments)
     if given.command == "collect":
         collect(given.runs, given.into)
         return 0
-    before = given.readme.read_text(encoding="utf-8")
-    after = render(before, given.results)
-    if given.check and after != before:
-        print("README.md and docs/results disagree: run python scripts/results.py render", file=sys.stderr)
-    elif not given.check:
-        given.readme.write_text(after, encoding="utf-8")
-    return int(given.check and after != before)
+    stale = False
+    for page in given.pages:
+        before = page.read_text(encoding="utf-8")
+        after = render(before, given.results)
+        if given.check and after != before:
+            print(f"{page.name} and docs/results disagree: run python scripts/results.py render", file=sys.stderr)
+            stale = True
+        elif not given.check:
+            page.write_text(after, encoding="utf-8")
+    return int(stale)
 
 
 if __name__ == "__main__":

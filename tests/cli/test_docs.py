@@ -95,9 +95,7 @@ def test_the_weights_of_the_guide_are_read(guide, tmp_path):
     from safetensors.torch import save_file
 
     network = InvariantNetwork(grid=None, nu=1.0).net
-    save_file(
-        {name: torch.zeros_like(w) for name, w in network.state_dict().items()}, tmp_path / "w.safetensors"
-    )
+    save_file({name: torch.zeros_like(w) for name, w in network.state_dict().items()}, tmp_path / "w.safetensors")
     closure = f"{{name='invariant_network', weights='{tmp_path / 'w.safetensors'}'}}"
     flow = channel(closure, 0)
     s = torch.stack([flow.velocity.gradient[i][j] for i in range(3) for j in range(3)])
@@ -165,12 +163,10 @@ def test_the_citation_is_of_this_version():
 
 
 def script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def test_readme_tables_are_the_recorded_results():
+def test_tables_are_the_recorded_results():
     done = script("render", "--check")
     assert done.returncode == 0, done.stderr
 
@@ -213,16 +209,14 @@ def run_folder(path: Path, closure: str, error: float) -> Path:
 
 def test_results_from_run_folder_to_table(tmp_path):
     results, readme = tmp_path / "results", tmp_path / "README.md"
-    readme.write_text(
-        "".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in ("closures", "validation", "speed"))
-    )
+    readme.write_text("".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in ("closures", "validation", "speed")))
     runs = [run_folder(tmp_path / name, name, error) for name, error in (("wale", 0.031), ("none", 0.052))]
     again = run_folder(tmp_path / "again", "wale", 0.017)
     for chosen in ([runs[0], runs[1]], [again]):
         assert script("collect", *chosen, "--into", results / "closures.json").returncode == 0
     claim = {"claim": "c", "required": "< 1", "measured": "0.5", "command": "pytest", "commit": "abc"}
     (results / "validation.json").write_text(json.dumps([claim]))
-    options = ("render", "--readme", readme, "--results", results)
+    options = ("render", "--pages", readme, "--results", results)
     assert script(*options, "--check").returncode == 1
     assert script(*options).returncode == 0
     assert script(*options, "--check").returncode == 0
