@@ -1,4 +1,4 @@
-"""Results as data: facts of run folders into docs/results/*.json, from there into tables of README.md and bench/README.md.
+"""Results as data: facts of run folders into docs/results/*.json, from there into the tables of two pages.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
