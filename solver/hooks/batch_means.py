@@ -1,12 +1,12 @@
 """Time averages with an uncertainty: weighted sums in equal time batches, compensated, restartable.
 
-The half width of a 95 % interval is the jackknife over batches times Student's t (Flyvbjerg & Petersen 1989,
-J. Chem. Phys. 91, 461, for why batches must be long against the correlation time).
+The half width of a 95 % interval is the jackknife over batches, widened by their correlation, times Student's t
+(Flyvbjerg & Petersen 1989, J. Chem. Phys. 91, 461, for why batches must be long against the correlation time).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,17 +72,11 @@ class BatchMeans:
         left_out = np.stack(
             [function((sums.sum(0) - s) / (weights.sum() - w)) for s, w in zip(sums, weights, strict=True)]
         )
-        variance = (count - 1) / count * ((left_out - left_out.mean(0)) ** 2).sum(0)
-        return value, student_t.ppf(0.975, count - 1) * np.sqrt(variance)
+        return value, student_t.ppf(0.975, count - 1) * np.sqrt(jackknife_variance([left_out]))
 
     def _merged(self) -> tuple[Array, Array]:
         assert self.sums is not None
-        filled = self.weights > 0  # a batch shorter than the sampling interval may have missed out
-        sums, weights = self.sums[filled], self.weights[filled]
-        if len(weights) > 1 and weights[-1] < 0.5 * self.width:
-            sums = np.concatenate([sums[:-2], sums[-2:].sum(0, keepdims=True)])
-            weights = np.append(weights[:-2], weights[-2:].sum())
-        return sums, weights
+        return whole_batches(self.sums, self.weights, self.width)
 
     def state(self) -> dict[str, Array]:
         """Arrays that continue the average exactly."""
@@ -98,3 +92,30 @@ class BatchMeans:
         self.start, self.width = (float(x) for x in state["span"])
         self.weights = state["weights"]
         self.sums, self.carry = state.get("sums"), state.get("carry")
+
+
+def whole_batches(sums: Array, weights: Array, width: float) -> tuple[Array, Array]:
+    """Sums and weights of the batches with samples; a last one that is less than half full joins its predecessor."""
+    keep = weights > 0  # a batch shorter than the sampling interval may have missed out
+    sums, weights = sums[keep], weights[keep]
+    if len(weights) > 1 and weights[-1] < 0.5 * width:
+        sums = np.concatenate([sums[:-2], sums[-2:].sum(0, keepdims=True)])
+        weights = np.append(weights[:-2], weights[-2:].sum())
+    return sums, weights
+
+
+def jackknife_variance(left_out: Sequence[Array]) -> Array:
+    """Variance of an estimate from its values ``(batches, ...)`` without one batch, run by run.
+
+    Neighbouring batches are not quite independent. With r the correlation at lag one within runs, plus 1/n because
+    centring biases it by that much, the variance grows by ``1 + 2 max(r, 0)``: the first term of the sum over lags
+    that a mean's variance is (Priestley 1981, Spectral Analysis and Time Series, eq. 5.3.5).
+    """
+    n = sum(len(run) for run in left_out)
+    centre = np.concatenate(left_out).mean(0)
+    deviations = [run - centre for run in left_out]
+    squares = np.sum([(d**2).sum(0) for d in deviations], axis=0)
+    neighbours = np.sum([(d[1:] * d[:-1]).sum(0) for d in deviations], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.where(squares > 0, neighbours / squares + 1 / n, 0.0)
+    return (n - 1) / n * squares * (1 + 2 * np.maximum(r, 0.0))

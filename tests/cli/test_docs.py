@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,21 +122,38 @@ def test_there_is_something_to_check():
 
 
 def commands() -> dict[str, set[str]]:
-    """Every command of the command line with its options."""
-    group = typer.main.get_command(command_line)
-    return {name: {o for p in c.params for o in p.opts} for name, c in group.commands.items()}  # type: ignore[attr-defined]
+    """Every command of the command line, as one types it, with its options."""
+    found: dict[str, set[str]] = {}
+
+    def walk(words: str, command: Any) -> None:
+        inner = getattr(command, "commands", {})
+        if words and (not inner or command.invoke_without_command):
+            found[words] = {o for p in command.params for o in p.opts}
+        for name, below in inner.items():
+            walk(f"{words} {name}".strip(), below)
+
+    walk("", typer.main.get_command(command_line))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_named_exists(page):
     text, known = page.read_text(encoding="utf-8"), commands()
-    named = re.findall(r"(?:`|^|srun |mpirun )solver ([a-z]+)", text, flags=re.MULTILINE)
-    assert set(named) <= set(known)
+
+    def command(words: str) -> str:
+        longest_first = sorted(known, key=len, reverse=True)
+        return next((name for name in longest_first if f"{words} ".startswith(f"{name} ")), words)
+
+    named = re.findall(r"(?:`|^|srun |mpirun )solver ([a-z]+(?: [a-z]+)?)", text, flags=re.MULTILINE)
+    assert {command(words) for words in named} <= set(known)
     if page.name == "README.md":
-        rows = dict(re.findall(r"^\| `solver ([a-z]+)[^`]*` \| (.*) \|$", text, flags=re.MULTILINE))
-        assert set(rows) == set(known), "the table of commands lists them all"
-        for name, row in rows.items():
-            assert set(re.findall(r"`(--[a-z]+)", row)) <= known[name]
+        listed = set()
+        for first, rest in re.findall(r"^\| (`solver [^|]*) \| (.*) \|$", text, flags=re.MULTILINE):
+            names = {command(words) for words in re.findall(r"`solver ([a-z]+(?: [a-z]+)?)", first)}
+            listed |= names
+            options = set().union(*(known[name] for name in names))
+            assert set(re.findall(r"`(--[a-z]+)", first + rest)) <= options
+        assert listed == set(known), "the table of commands lists them all"
 
 
 def test_everything_linked_exists():

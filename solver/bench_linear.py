@@ -1,7 +1,7 @@
 """Pressure solvers side by side: set-up and solve seconds, iterations, true residual, over methods x problems x sizes.
 
-    python bench/linear.py --sizes 64 128 --json linear.json
-    mpirun -n 2 python bench/linear.py --sizes 128 --methods multigrid cg+gamg
+    solver bench linear --size 64 --size 128 --json linear.json
+    mpirun -n 2 solver bench linear --size 128 --method multigrid --method cg+gamg
 
 Sources are white noise, guesses zero. With ``--fuse`` the first solve compiles; it has a column of its own.
 ``cpu`` is the processor time of a solve on rank 0: the number to trust on a shared machine.
@@ -9,7 +9,6 @@ Sources are white noise, guesses zero. With ``--fuse`` the first solve compiles;
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import statistics
@@ -29,9 +28,8 @@ from solver import fusion
 from solver.axis import FiniteVolumeAxis, NoSlip, Periodic
 from solver.errors import CaseError, FeatureUnavailable
 from solver.grid import Grid
-from solver.machine import prepare_process
 from solver.operators import Operators
-from solver.parallel import Decomposition, choose_device, is_root
+from solver.parallel import Decomposition, is_root
 from solver.pressure.direct import DirectPressure
 from solver.pressure.krylov import KrylovPressure
 from solver.pressure.multigrid import MultigridPressure
@@ -201,25 +199,3 @@ def run(
             about = {"machine": machine, "python": platform.python_version(), "torch": torch.__version__}
             write_json(json, about | {"device": str(device), "fused": fusion.is_enabled(), "rows": rows})
     return rows
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the script."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[64])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--tolerances", nargs="+", type=float, default=[1e-6, 1e-10])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--fuse", action="store_true", help="compile the sweeps of large grids")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args(arguments)
-    prepare_process()
-    fusion.enable(given.fuse)
-    device = choose_device(given.device)
-    run(given.problems, given.sizes, given.methods, given.tolerances, device, given.repeats, given.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,232 @@
+"""What periodic boxes are judged by: energy, its decay and its spectrum in time, increments, the field itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy import fft
+
+from closures.compare.quantities import Quantity
+from closures.compare.references import Target
+from closures.compare.runs import Member, Run
+from closures.compare.uncertainty import Estimate, over_repeats
+from solver.errors import CaseError, RunFolderError
+from solver.figures.results import read_table
+from solver.hooks.batch_means import Array
+
+ENERGY = Quantity("energy", "E(t)", "resolved kinetic energy in time, relative L2")
+DECAY = Quantity("dissipation", "-dE/dt", "loss of resolved energy in time, relative L2")
+SPECTRUM = Quantity(
+    "spectrum",
+    "E(k, t)",
+    "rms of log10 of the ratio to the reference over resolved shells and times",
+    scale=1.0,
+    unit="decades",
+)
+SETTLED = 0.1  # of the common time: before it all runs are still the initial field
+INSTANTS = 64  # at which curves in time are compared
+BINS = np.linspace(-6, 6, 49)  # of increments, in standard deviations
+
+
+@dataclass(frozen=True)
+class Decay:
+    """Resolved energy in time, and its spectrum where there is one: `spectra` is (times, k), energy per unit k."""
+
+    times: Array
+    energy: Array
+    k: Array = field(default_factory=lambda: np.zeros(0))
+    spectra: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def rate(self) -> Array:
+        """``-dE/dt``."""
+        return -np.gradient(self.energy, self.times, edge_order=2)
+
+    def at(self, t: Array) -> Array:
+        """Energy and rate at the times `t`, (2, times)."""
+        return np.stack([np.interp(t, self.times, self.energy), np.interp(t, self.times, self.rate)])
+
+    def logs(self, t: Array) -> Array:
+        """log10 of the spectrum, (times, shells from the first on), linear in time."""
+        logs = np.log10(np.maximum(self.spectra, 1e-300))
+        return np.stack([np.interp(t, self.times, column) for column in logs.T], axis=1)
+
+
+def highest_shell(run: Run) -> float:
+    """The largest wavenumber whose whole shell the run's grid carries."""
+    grid = run.case.build_grid()
+    return min(axis.highest_mode * 2 * np.pi / axis.length for axis in grid.fourier_axes.values())
+
+
+def shell_decay(run: Run, cut: float) -> Decay | None:
+    """From ``spectra.csv``, shells 0 < k <= `cut`; None where the run sampled none."""
+    table = run.table("spectra")
+    if table is None or "time" not in table:
+        return None
+    times, k = np.unique(table["time"]), np.unique(table["k"])
+    if len(times) < 3 or len(times) * len(k) != len(table["E"]):
+        return None
+    kept = (k > 0) & (k <= cut * (1 + 1e-9))
+    spectra = table["E"].reshape(len(times), len(k))[:, kept]
+    return Decay(times, spectra.sum(1) * (k[1] - k[0]), k[kept], spectra)
+
+
+def series_decay(run: Run) -> Decay:
+    """From ``timeseries.csv``: the energy of all modes."""
+    table = run.table("timeseries")
+    if table is None or len(table["time"]) < 3:
+        raise RunFolderError(f"{run.folder}: has no time series: run it again with a smaller [output] every_steps")
+    return Decay(table["time"], table["kinetic_energy"])
+
+
+@dataclass(frozen=True)
+class BoxJudge:
+    """Judges the members of a box comparison; pairs of runs with the same seed are compared seed by seed."""
+
+    first: Run
+    target: Target
+
+    @cached_property
+    def truth(self) -> Decay:
+        """The reference in time."""
+        if self.target.run is not None:
+            found = shell_decay(self.target.run, self.cut)
+            return found if found is not None else series_decay(self.target.run)
+        path = self.target.files.get("dissipation")
+        if path is None:
+            raise CaseError(
+                f"reference {self.target.name}: has nothing that a box can be compared with: "
+                "give a run folder with --reference, for example of a direct simulation"
+            )
+        table = read_table(path)
+        return Decay(table["t"], table["kinetic_energy"])
+
+    @cached_property
+    def cut(self) -> float:
+        """The largest wavenumber that both the runs and a reference run resolve."""
+        ours = highest_shell(self.first)
+        return ours if self.target.run is None else min(ours, highest_shell(self.target.run))
+
+    @property
+    def by_shells(self) -> bool:
+        """Whether spectra can be compared."""
+        return self.truth.spectra.size > 0
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """What the columns of `errors` are."""
+        return [ENERGY, DECAY, SPECTRUM] if self.by_shells else [ENERGY, DECAY]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the initial field is drawn from no random numbers."""
+        return self.first.case.initial.kind in ("taylor_green", "rest")
+
+    def decay(self, run: Run) -> Decay:
+        """One run in time, as the reference is given."""
+        found = shell_decay(run, self.cut) if self.by_shells else series_decay(run)
+        if found is None:
+            remedy = "set [output] spectra in the case and run it again"
+            raise RunFolderError(f"{run.folder}: it has no spectra in time, so nothing can be compared: {remedy}")
+        return found
+
+    def of_run(self, run: Run) -> Array:
+        """Errors of one run."""
+        ours, truth = self.decay(run), self.truth
+        start, end = max(ours.times[0], truth.times[0]), min(ours.times[-1], truth.times[-1])
+        if end - start < SETTLED * (ours.times[-1] - ours.times[0]):
+            raise CaseError(
+                f"{run.folder}: covers t = {ours.times[0]:.3g} to {ours.times[-1]:.3g}, the reference "
+                f"{self.target.name} {truth.times[0]:.3g} to {truth.times[-1]:.3g}: no overlap"
+            )
+        t = np.linspace(start + SETTLED * (end - start), end, INSTANTS)
+        value, expected = ours.at(t), truth.at(t)
+        found = np.sqrt(((value - expected) ** 2).sum(1) / (expected**2).sum(1))
+        if self.by_shells:
+            found = np.append(found, np.sqrt(((ours.logs(t) - truth.logs(t)) ** 2).mean()))
+        return found
+
+    def errors(self, member: Member) -> Estimate:
+        """Errors of one member, mean over its seeds."""
+        return over_repeats(np.stack([self.of_run(run) for run in member.sound]), self.exact)
+
+    def difference(self, member: Member, baseline: Member) -> Estimate:
+        """Errors of `member` minus those of `baseline`, paired by seed where both have run the same seeds."""
+        ours, theirs = ({run.seed: self.of_run(run) for run in m.sound} for m in (member, baseline))
+        common = sorted(ours.keys() & theirs.keys())
+        if common:
+            return over_repeats(np.stack([ours[s] - theirs[s] for s in common]), self.exact)
+        one, other = self.errors(member), self.errors(baseline)
+        variance = one.variance + other.variance
+        freedom = variance**2 / (one.variance**2 / one.freedom + other.variance**2 / other.freedom)
+        return Estimate(one.value - other.value, variance, freedom)
+
+
+def increments(velocity: Array, shift: int) -> Array:
+    """Longitudinal increments ``u_i(x + shift e_i) - u_i(x)`` of a periodic field, over their standard deviation."""
+    found = np.concatenate([(np.roll(c, -shift, axis) - c).ravel() for axis, c in enumerate(velocity)])
+    return found / found.std()
+
+
+def increment_pdf(run: Run) -> tuple[Array, Array, Array] | None:
+    """Centres, density and (skewness, flatness) of the increments over one cell in the run's last snapshot."""
+    velocity = last_velocity(run)
+    if velocity is None:
+        return None
+    found = increments(velocity, 1)
+    density, _ = np.histogram(found, BINS, density=True)
+    return 0.5 * (BINS[1:] + BINS[:-1]), density, np.array([(found**3).mean(), (found**4).mean()])
+
+
+def last_velocity(run: Run) -> Array | None:
+    """Velocity of the last snapshot, None without one."""
+    files = snapshots(run.folder)
+    return _velocity(files[max(files)]) if files else None
+
+
+def snapshots(folder: Path) -> dict[float, Path]:
+    """Snapshot files by time."""
+    found = {}
+    for path in sorted((folder / "snapshots").glob("*.h5")):
+        with h5py.File(path) as file:
+            found[float(file.attrs["time"])] = path
+    return found
+
+
+def _velocity(path: Path) -> Array:
+    with h5py.File(path) as file:
+        return file["velocity"][()].astype(float)
+
+
+def field_error(run: Run, reference: Run) -> tuple[Array, Array]:
+    """Times and relative L2 distance of the field from the reference's, filtered to the modes that both carry.
+
+    Both start from the same field. Only snapshots at the same time (to 2 %) are compared, so there may be none.
+    """
+    ours, theirs = snapshots(run.folder), snapshots(reference.folder)
+    times, found = [], []
+    for t, path in ours.items():
+        near = min(theirs, key=lambda other: abs(other - t), default=np.inf)
+        if abs(near - t) > 0.02 * max(t, near):
+            continue
+        highest = [min(pair) for pair in zip(_modes(run), _modes(reference), strict=True)]
+        a, b = (_coefficients(_velocity(file), highest) for file in (path, theirs[near]))
+        times.append(t)
+        found.append(np.sqrt((np.abs(a - b) ** 2).sum() / (np.abs(b) ** 2).sum()))
+    return np.array(times), np.array(found)
+
+
+def _modes(run: Run) -> list[int]:
+    return [axis.highest_mode for axis in run.case.build_grid().fourier_axes.values()]
+
+
+def _coefficients(velocity: Array, highest: list[int]) -> Array:
+    """Fourier coefficients of the modes up to `highest` in each direction, both signs."""
+    c = fft.fftn(velocity, axes=(1, 2, 3), norm="forward")
+    for axis, h in enumerate(highest, start=1):
+        c = np.take(c, np.r_[0 : h + 1, -h:0], axis=axis)
+    return c

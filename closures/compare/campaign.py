@@ -1,0 +1,143 @@
+"""``solver compare``: run what is missing, judge, report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from closures.compare import report
+from closures.compare.jobs import Ended, Job, execute_all, plan
+from closures.compare.metrics import BASELINE, compare_members
+from closures.compare.references import resolve
+from closures.compare.runs import Run, group, read, require_one_difference
+from closures.compare.tuning import Tuned, tune
+from solver import parallel
+from solver.case import load_case
+from solver.errors import CaseError
+
+QUICK = 0.5  # of the times of the case: averages half as long, from half as late on
+SEED_STRIDE = 1009  # between repeats
+RANDOM = ("wall_turbulence", "isotropic", "shear_layers")  # initial fields that depend on the seed
+
+
+def compare(
+    paths: Sequence[Path],
+    closures: Sequence[str] = (),
+    *,
+    seeds: int = 1,
+    quick: bool = False,
+    reference: str | None = None,
+    tuned: bool = False,
+    out: Path | None = None,
+    sets: Sequence[str] = (),
+    different_cases: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Compare closures on a case, or finished runs; returns the folder of the report.
+
+    Parameters
+    ----------
+    paths : one case, with `closures`; or run folders.
+    closures : ``name`` or ``name:option=value``; "none" is added if missing.
+    seeds : runs of each closure, from different initial fields.
+    quick : halve the times of the case.
+    reference : the name of the case's own, ``filtered-dns[:RUN]``, or a run folder.
+    tuned : also run algebraic models with their constant tuned on the same error.
+    out : folder of the report, by default ``runs/compare-<case>``.
+    sets : overrides ``key=value`` of the case.
+    different_cases : compare runs although their cases differ outside ``[closure]``.
+
+    Raises
+    ------
+    SolverError : bad input, in one line; a run that diverges or fails is part of the report instead.
+    """
+    console = console or Console()
+    if parallel.world_size() > 1:
+        raise CaseError("compare starts processes of its own, one a core: call it without mpirun")
+    extra: dict[str, Any] = {"failures": [], "tuning": []}
+    labels: dict[Path, str] = {}
+    if closures:
+        runs, extra, labels = _campaign(_only(paths), closures, seeds, quick, reference, tuned, sets, console)
+    else:
+        _refuse_for_runs(paths, seeds, quick, tuned, sets)
+        runs = [read(path) for path in paths]
+    if not different_cases:
+        require_one_difference(runs)
+    comparison = compare_members(group(runs, labels), resolve(reference, runs))
+    out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
+    record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra)
+    report.write(comparison, record, out)
+    console.print(Markdown(report.markdown(record)))
+    console.print(f"report: {out / 'report.html'}    data: report.json, table.csv", highlight=False)
+    return out
+
+
+def _only(paths: Sequence[Path]) -> Path:
+    if len(paths) != 1:
+        raise CaseError(f"compare: {len(paths)} paths and --closures: give one case, or run folders without --closures")
+    return paths[0]
+
+
+def _refuse_for_runs(paths: Sequence[Path], seeds: int, quick: bool, tuned: bool, sets: Sequence[str]) -> None:
+    if len(paths) < 2:
+        raise CaseError("compare: give a case with --closures a,b,c, or two or more run folders")
+    if seeds != 1 or quick or tuned or sets:
+        raise CaseError("compare: --seeds, --quick, --tune and --set make new runs: they go with --closures")
+
+
+def _campaign(
+    source: Path,
+    closures: Sequence[str],
+    seeds: int,
+    quick: bool,
+    reference: str | None,
+    tuned: bool,
+    sets: Sequence[str],
+    console: Console,
+) -> tuple[list[Run], dict[str, Any], dict[Path, str]]:
+    """Runs of every closure and seed, what the report says of their making, and words for their labels."""
+    overrides = (*sets, *_quick(source, sets)) if quick else tuple(sets)
+    specs = list(dict.fromkeys(closures if BASELINE in closures else [BASELINE, *closures]))
+    searched: list[Tuned] = tune(source, specs, overrides, reference, console) if tuned else []
+    jobs = [job for spec in specs for job in repeats(source, spec, overrides, seeds)]
+    jobs += [job for t in searched for job in repeats(source, t.spec, overrides, seeds, "tuned")]
+    jobs = list({job.folder: job for job in jobs}.values())
+    ended = execute_all(jobs, console)
+    runs = [e.run for e in ended if e.run is not None]
+    if not runs:
+        raise CaseError(f"compare: no run came to an end; the first failed with: {ended[0].failure}")
+    extra = {"failures": _failures(ended), "tuning": [t.as_dict() for t in searched]}
+    return runs, extra, {job.folder: job.word for job in jobs if job.word}
+
+
+def repeats(source: Path, spec: str, overrides: Sequence[str], seeds: int, word: str = "") -> list[Job]:
+    """The jobs of one closure, one for each seed; the first is the case's own.
+
+    Raises
+    ------
+    CaseError : several seeds for an initial field that has no randomness.
+    """
+    first = plan(source, spec, overrides, word)
+    initial = first.case.initial
+    if seeds > 1 and initial.kind not in RANDOM:
+        raise CaseError(f"--seeds {seeds}: [initial] kind = '{initial.kind}' has no randomness: leave --seeds out")
+    more = (f"initial.seed={initial.seed + i * SEED_STRIDE}" for i in range(1, seeds))
+    return [first, *(plan(source, spec, (*overrides, seed), word) for seed in more)]
+
+
+def _quick(source: Path, sets: Sequence[str]) -> tuple[str, ...]:
+    """Overrides that halve the times of a case."""
+    case, _ = load_case(source, tuple(sets))
+    settings = [f"time.end={QUICK * case.time.end:.6g}"]
+    if case.statistics is not None:
+        settings.append(f"statistics.start={QUICK * case.statistics.start:.6g}")
+    return tuple(settings)
+
+
+def _failures(ended: Sequence[Ended]) -> list[dict[str, str]]:
+    return [{"run": e.job.label, "reason": e.failure} for e in ended if e.run is None]

@@ -1,0 +1,215 @@
+"""What channel runs are judged by: errors of profiles and friction in bulk units, and of spectra on two planes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from closures.compare.quantities import Quantity
+from closures.compare.references import Target, channel_of, second_opinions
+from closures.compare.runs import Member, Run
+from closures.compare.uncertainty import Estimate, Sample, estimate
+from solver.channel import ChannelProfiles, ChannelReference, errors
+from solver.hooks.batch_means import Array
+
+ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
+COMPONENTS = ("E_uu", "E_vv", "E_ww")
+PLANES = (15.0, 100.0)  # y+
+SAME_PLANE = 0.3  # |ln| of the ratio of wall distances up to which two planes are called one
+QUANTITIES = (
+    Quantity("profiles", "all profiles", "root mean square of the five errors that follow"),
+    Quantity("u_mean", "U", "mean velocity"),
+    Quantity("u_rms", "u'", "streamwise fluctuation"),
+    Quantity("v_rms", "v'", "wall-normal fluctuation"),
+    Quantity("w_rms", "w'", "spanwise fluctuation"),
+    Quantity("uv", "-uv", "Reynolds shear stress"),
+    Quantity("c_f", "C_f", "friction coefficient"),
+)
+
+
+def with_summary(found: Array) -> Array:
+    """The root mean square of the five profile errors, before these and the one of c_f."""
+    return np.concatenate([[np.sqrt((found[:5] ** 2).mean())], found])
+
+
+def table_errors(channel: ChannelProfiles, one: ChannelReference, reference: ChannelReference) -> Array:
+    """Errors of one table against another on the cells of `channel`, bulk units, as for a run."""
+    y = channel.distance / channel.half_height
+    found = []
+    for name in ROWS:
+        power = 2 if name == "uv" else 1
+        value, truth = (t.profile(name, y) / t.bulk**power for t in (one, reference))
+        found.append(np.sqrt((channel.weights * (value - truth) ** 2).sum() / (channel.weights * truth**2).sum()))
+    return with_summary(np.array([*found, abs(one.c_f / reference.c_f - 1)]))
+
+
+@dataclass(frozen=True)
+class ChannelJudge:
+    """Judges the members of a channel comparison against `target`."""
+
+    first: Run
+    target: Target
+
+    @cached_property
+    def channel(self) -> ChannelProfiles:
+        """Evaluator of the runs' own grid."""
+        return channel_of(self.first.case)
+
+    @cached_property
+    def table(self) -> ChannelReference:
+        """The reference at its best."""
+        return self.target.at()
+
+    @cached_property
+    def planes(self) -> list[_Plane]:
+        """Planes near `PLANES` that both runs and reference have; none where the first run kept no spectra."""
+        if self.first.plane_spectra is None:
+            return []
+        return [p for height in PLANES if (p := _Plane.near(height, self)) is not None]
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """What the columns of `errors` are, with the floors."""
+        spectra = [
+            Quantity(
+                f"spectra_{plane.y_plus:.0f}",
+                f"E(k), y+ {plane.y_plus:.0f}",
+                "one-dimensional spectra: rms of log10 of the ratio to the reference over components, "
+                "directions and resolved wavenumbers",
+                scale=1.0,
+                unit="decades",
+            )
+            for plane in self.planes
+        ]
+        opinions = [] if self.target.run else second_opinions(self.table)
+        floors = [table_errors(self.channel, other, self.table) for other in opinions]
+        floor = np.max(floors, axis=0) if floors else np.zeros(len(QUANTITIES))
+        return [q.with_floor(f) for q, f in zip(QUANTITIES, floor, strict=True)] + spectra
+
+    def _function(self, means: Array, reference: Array | None = None) -> Array:
+        table = self.table if reference is None else self.target.at(reference)
+        return with_summary(errors(self.channel, table, means, units="bulk"))
+
+    def errors(self, member: Member, duration: float | None = None) -> Estimate:
+        """Errors of one member, in the order of `quantities`; of the first `duration` of its averages if given."""
+        samples = [_shortened(member.moments, duration), *self._reference_sample()]
+        found = estimate(self._function, *samples)
+        if not self.planes:
+            return found
+        spectra = member.plane_spectra
+        if spectra is None:
+            unknown = np.full(len(self.planes), np.nan)
+            return _joined(found, Estimate(unknown, unknown, unknown))
+        return _joined(found, estimate(self._spectral(member), _shortened(spectra, duration)))
+
+    def difference(self, member: Member, baseline: Member) -> Estimate:
+        """Errors of `member` minus those of `baseline`."""
+
+        def minus(a: Array, b: Array, *reference: Array) -> Array:
+            return self._function(a, *reference) - self._function(b, *reference)
+
+        found = estimate(minus, member.moments, baseline.moments, *self._reference_sample())
+        if not self.planes:
+            return found
+        ours, theirs = member.plane_spectra, baseline.plane_spectra
+        if ours is None or theirs is None:
+            unknown = np.full(len(self.planes), np.nan)
+            return _joined(found, Estimate(unknown, unknown, unknown))
+        one, other = self._spectral(member), self._spectral(baseline)
+        return _joined(found, estimate(lambda a, b: one(a) - other(b), ours, theirs))
+
+    def profiles(self, member: Member) -> Estimate:
+        """Rows `ROWS` over the half channel in units of the bulk velocity."""
+
+        def scaled(means: Array) -> Array:
+            m = self.channel.fold(means)
+            ratio = self.channel.friction_velocity(m) / self.channel.bulk(m)
+            return self.channel.profiles(means)[:5] * ratio ** np.array([1, 1, 1, 1, 2])[:, None]
+
+        return estimate(scaled, member.moments)
+
+    def spectra(self, member: Member, plane: _Plane, direction: str) -> Estimate | None:
+        """Energy per unit wavenumber over the squared bulk velocity, ``(3, wavenumbers)``."""
+        if member.plane_spectra is None:
+            return None
+        bulk = float(member.sound[0].summary["bulk_velocity"])
+        return estimate(lambda s: plane.density(s, direction) / bulk**2, member.plane_spectra)
+
+    def _reference_sample(self) -> list[Sample]:
+        return [] if self.target.sample is None else [self.target.sample]
+
+    def _spectral(self, member: Member) -> Callable[[Array], Array]:
+        """Distances of spectra on the planes; the bulk velocity is prescribed, or known far better than they are."""
+        bulk = float(member.sound[0].summary["bulk_velocity"])
+        return lambda spectra: np.array([plane.distance(spectra / bulk**2) for plane in self.planes])
+
+
+def _shortened(sample: Sample, duration: float | None) -> Sample:
+    return sample if duration is None else sample.first(duration)
+
+
+def _joined(one: Estimate, other: Estimate) -> Estimate:
+    return Estimate(
+        np.concatenate([one.value, other.value]),
+        np.concatenate([one.variance, other.variance]),
+        np.concatenate([one.freedom, other.freedom]),
+    )
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A plane on which spectra are compared; `reference` has (k, E/dk over the squared bulk velocity) by direction."""
+
+    y_plus: float
+    index: int
+    wavenumbers: dict[str, Array]
+    reference: dict[str, tuple[Array, Array]]
+
+    @classmethod
+    def near(cls, y_plus: float, judge: ChannelJudge) -> _Plane | None:
+        """The plane of the runs nearest to one of the reference near `y_plus`, None where there is none."""
+        grid, table, channel = judge.first.case.build_grid(), judge.table, judge.channel
+        spectra = {d: found for d in "xz" if (found := judge.target.spectra(d)) is not None}
+        if not spectra:
+            return None
+        heights = np.unique(next(iter(spectra.values()))["y_over_h"])
+        height = heights[np.abs(np.log(heights * table.re_tau / y_plus)).argmin()]
+        index = int(np.abs(channel.distance / channel.half_height - height).argmin())
+        far = abs(np.log(channel.distance[index] / channel.half_height / height))
+        if far > SAME_PLANE or abs(np.log(height * table.re_tau / y_plus)) > SAME_PLANE:
+            return None
+        reference = {}
+        for direction, columns in spectra.items():
+            here = columns["y_over_h"] == height
+            energy = np.stack([columns[name][here] for name in COMPONENTS]) / table.bulk**2
+            reference[direction] = columns["k"][here], energy
+        k = {d: grid.fourier_axes[i].wavenumbers(half=True) for d, i in (("x", 0), ("z", 2))}
+        return cls(y_plus, index, k, reference)
+
+    def density(self, spectra: Array, direction: str) -> Array:
+        """Energy per unit wavenumber ``(3, k)`` on this plane, both halves averaged."""
+        first, k = len(self.wavenumbers["x"]), self.wavenumbers[direction]
+        block = spectra[:, :first] if direction == "x" else spectra[:, first:]
+        mean = 0.5 * (block[:, :, self.index, 0] + block[:, :, -1 - self.index, 0])
+        return mean / (k[1] - k[0])
+
+    def expected(self, direction: str) -> tuple[NDArray[np.intp], Array]:
+        """Indices of the wavenumbers that the reference covers, and its density there (log-log interpolation)."""
+        k, (k_ref, energy) = self.wavenumbers[direction], self.reference[direction]
+        covered = np.flatnonzero((k > 0) & (k >= k_ref[k_ref > 0].min() * 0.999) & (k <= k_ref.max()))
+        x, xp = np.log(k[covered]), np.log(k_ref[k_ref > 0])
+        rows = [np.exp(np.interp(x, xp, np.log(np.maximum(row[k_ref > 0], 1e-300)))) for row in energy]
+        return covered, np.stack(rows)
+
+    def distance(self, spectra: Array) -> float:
+        """Root mean square of the logarithm (base 10) of the ratio to the reference."""
+        logs = []
+        for direction in self.reference:
+            covered, truth = self.expected(direction)
+            density = np.maximum(self.density(spectra, direction)[:, covered], 1e-300)
+            logs.append(np.log10(density / truth).ravel())
+        return float(np.sqrt((np.concatenate(logs) ** 2).mean()))

@@ -1,0 +1,174 @@
+"""One run of a comparison as a process of its own: planned, resumed, watched, and its failure kept as a result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from closures.compare.runs import Run, read
+from solver.case import Case, load_case
+from solver.errors import CaseError, RunFolderError
+from solver.rundir import run_folder
+
+ENDED = ("finished", "diverged", "laminar")  # running them again would give the same
+REFRESH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A case with overrides, the folder its run belongs in, and words that tell it from others."""
+
+    source: Path
+    name: str
+    closure: str
+    overrides: tuple[str, ...]
+    case: Case
+    folder: Path
+    word: str = ""
+
+    @property
+    def label(self) -> str:
+        """For progress and failures."""
+        return f"{self.closure}{f' {self.word}' if self.word else ''}, seed {self.case.initial.seed}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is over: its run, or why there is none."""
+
+    job: Job
+    run: Run | None
+    failure: str = ""
+    reused: bool = False
+
+
+def plan(source: Path, spec: str, overrides: Sequence[str], word: str = "") -> Job:
+    """A job for a closure ``name`` or ``name:option=value:...``.
+
+    Raises
+    ------
+    CaseError : the case or the option cannot be read.
+    """
+    closure, *options = spec.split(":")
+    if any("=" not in option for option in options):
+        raise CaseError(f"--closures {spec}: should read name or name:option=value, for example smagorinsky:c_s=0.1")
+    settings = (*overrides, *(f"closure.{option}" for option in options))
+    case, _ = load_case(source, settings, closure)
+    name = source.resolve().name if source.is_dir() else source.stem
+    return Job(source, name, closure, settings, case, run_folder(case, name, None), word)
+
+
+def again(job: Job, *overrides: str) -> Job:
+    """The same job with more overrides, in the folder that belongs to it."""
+    settings = (*job.overrides, *overrides)
+    case, _ = load_case(job.source, settings, job.closure)
+    return replace(job, overrides=settings, case=case, folder=run_folder(case, job.name, None))
+
+
+def existing(job: Job) -> Run | None:
+    """The run of exactly this case, if it has ended before."""
+    try:
+        run = read(job.folder)
+    except (RunFolderError, CaseError):
+        return None
+    return run if run.case == job.case and run.status in ENDED else None
+
+
+def words(job: Job) -> list[str]:
+    """The command that makes, or goes on with, the run of a job; as one would type it."""
+    given = [word for setting in job.overrides for word in ("--set", setting)]
+    command = ["run", str(job.source), "--closure", job.closure, *given, "--out", str(job.folder), "--quiet"]
+    return [*command, "--restart", str(job.folder)] if _resumable(job) else command
+
+
+def _resumable(job: Job) -> bool:
+    try:
+        case, _ = load_case(job.folder)
+    except CaseError:
+        return False
+    return case == job.case and any((job.folder / "checkpoints").glob("step_*.h5"))
+
+
+def execute(job: Job) -> Ended:
+    """Take the finished run of a job, or run it in a process of one thread; diverging is a result, not an error."""
+    if (run := existing(job)) is not None:
+        return Ended(job, run, reused=True)
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    child = subprocess.run(
+        [sys.executable, "-m", "solver", *words(job)], env=environment, capture_output=True, text=True, check=False
+    )
+    try:
+        run = read(job.folder)
+    except (RunFolderError, CaseError):
+        return Ended(job, None, _reason(child.stderr, child.returncode))
+    return Ended(job, run) if run.case == job.case else Ended(job, None, _reason(child.stderr, child.returncode))
+
+
+def _reason(stderr: str, code: int) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return lines[-1].removeprefix("solver: ") if lines else f"ended with exit code {code} and no message"
+
+
+def share(job: Job) -> float:
+    """How much of a running job is done, by the last row of its time series."""
+    try:
+        with (job.folder / "timeseries.csv").open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 400, 0))
+            row = file.read().decode().splitlines()[-1].split(",")
+        return min(float(row[1]) / job.case.time.end, 1.0)
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = None) -> list[Ended]:
+    """Every job, one process a core; on a terminal a bar with the time left, elsewhere a line for each end.
+
+    An interruption reaches the running processes too, which write their checkpoints; called again, they go on.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    waiting = threading.Event()
+    with progress, ThreadPoolExecutor(workers) as pool:
+        task = progress.add_task(f"{len(jobs)} runs", total=float(len(jobs)))
+        futures = [pool.submit(execute, job) for job in jobs]
+        told: set[int] = set()
+        try:
+            while len(told) < len(jobs):
+                for i, future in enumerate(futures):
+                    if future.done() and i not in told:
+                        told.add(i)
+                        _tell(future.result(), console)
+                done = sum(1.0 if f.done() else share(j) for f, j in zip(futures, jobs, strict=True))
+                running = [j.label for f, j in zip(futures, jobs, strict=True) if f.running()]
+                progress.update(task, completed=done, description="; ".join(running) or "done")
+                waiting.wait(REFRESH_SECONDS if len(told) < len(jobs) else 0)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _tell(ended: Ended, console: Console) -> None:
+    if ended.run is None:
+        console.print(f"{ended.job.label}: failed: {ended.failure}", highlight=False, markup=False)
+        return
+    seconds = "taken from before" if ended.reused else f"{ended.run.summary['wall_seconds']:.0f} s"
+    console.print(
+        f"{ended.job.label}: {ended.run.status}, {seconds}, {ended.job.folder}", highlight=False, markup=False
+    )

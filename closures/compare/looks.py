@@ -1,0 +1,51 @@
+"""What the pictures of a comparison share: who is shown, in which colour, under which name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from closures.compare.metrics import Comparison, Judged
+from solver.figures.style import PALETTE
+
+DASHES = ("-", "--", "-.", ":")  # a line is told apart by colour and, beyond the palette, by dashes
+MARKERS = "osD^vP"
+SPACING = 0.05  # of reference symbols, as a fraction of the panel's diagonal
+SYMBOLS = {
+    "U": "$U$",
+    "u'": "$u'$",
+    "v'": "$v'$",
+    "w'": "$w'$",
+    "-uv": r"$-\langle u'v'\rangle$",
+    "C_f": "$C_f$",
+    "-dE/dt": r"$-\mathrm{d}E/\mathrm{d}t$",
+    "E(t)": "$E(t)$",
+    "E(k, t)": "$E(k,t)$",
+}
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th member, the same in every figure."""
+    return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
+
+
+def shown_members(comparison: Comparison) -> list[tuple[int, Judged]]:
+    """Sound members with errors, each with its place in the comparison."""
+    return [(i, j) for i, j in enumerate(comparison.members) if j.errors is not None and not j.member.broken]
+
+
+def names(shown: Sequence[tuple[int, Judged]]) -> str:
+    """Their labels, for alternative texts."""
+    return ", ".join(j.member.label for _, j in shown)
+
+
+def cited(comparison: Comparison) -> str:
+    """Who made the reference."""
+    return comparison.target.citation if comparison.target else "no reference"
+
+
+def symbol(label: str) -> str:
+    """A quantity's label as it is printed in papers."""
+    if label.startswith("E(k), y+"):
+        return f"$E(k)$, $y^+={label.removeprefix('E(k), y+').strip()}$"
+    return SYMBOLS.get(label, label)

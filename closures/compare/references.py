@@ -1,0 +1,199 @@
+"""What runs are compared with: published tables, another run, or a filtered direct simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from closures.compare.filtering import filtered_moments
+from closures.compare.runs import Run, read
+from closures.compare.uncertainty import Sample
+from solver.axis import FiniteVolumeAxis
+from solver.case import Case
+from solver.channel import ChannelProfiles, ChannelReference
+from solver.errors import CaseError
+from solver.figures.results import Results, Table, read_table
+from solver.hooks.batch_means import Array
+from solver.rundir import read_reference
+
+FILTERED = "filtered-dns"
+SAME_FLOW = 0.1  # relative difference of bulk Reynolds numbers up to which a comparison means something
+SAME_RE_TAU = 0.06  # of friction Reynolds numbers, for a second database
+DATABASES = Path(__file__).parent / "databases"
+
+
+@dataclass(frozen=True)
+class RunReference(ChannelReference):
+    """The means of a run as a reference table; its bulk velocity is the sum over its cells."""
+
+    bulk_plus: float
+
+    @property
+    def bulk(self) -> float:
+        """Bulk velocity in wall units."""
+        return self.bulk_plus
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reference, whichever kind: `at` gives the table, from the means of `sample` where it is a run."""
+
+    name: str
+    citation: str
+    files: dict[str, Path]
+    run: Run | None = None
+    channel: ChannelProfiles | None = None
+    sample: Sample | None = None
+
+    def at(self, means: Array | None = None) -> ChannelReference:
+        """Profiles in wall units over the half channel."""
+        if self.channel is None or self.sample is None:
+            return ChannelReference(read_reference(self.files["profiles"]))
+        return table_of(self.channel, self.sample.mean if means is None else means)
+
+    def spectra(self, direction: str) -> Table | None:
+        """One-dimensional spectra of planes: ``y_over_h, k, E_uu, E_vv, E_ww``, energy per unit k in wall units."""
+        if self.run is not None:
+            return _run_spectra(self.run, direction, self.at()) if self.channel and self.name != FILTERED else None
+        path = self.files.get(f"spectra_{direction}")
+        if path is None or not path.is_file():
+            return None
+        table = read_table(path)
+        k = table[f"k_{direction}_h"]
+        spacing = np.diff(np.unique(k))[0]
+        return {"y_over_h": table["y_over_h"], "k": k} | {
+            name: table[name] / spacing for name in ("E_uu", "E_vv", "E_ww")
+        }
+
+
+def channel_of(case: Case) -> ChannelProfiles:
+    """The evaluator of a channel's means."""
+    y = case.build_grid().y
+    assert isinstance(y, FiniteVolumeAxis)
+    return ChannelProfiles(y, case.flow.nu)
+
+
+def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
+    """Means of a run as the table a publication would print, the wall included."""
+    m = channel.fold(means)
+    u, u_rms, v_rms, w_rms, uv, *_ = channel.profiles(means)
+    u_tau = channel.friction_velocity(m)
+    rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
+    y = channel.distance / channel.half_height
+    rows |= {"y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
+    return RunReference({name: np.concatenate([[0.0], row]) for name, row in rows.items()}, channel.bulk(m) / u_tau)
+
+
+def resolve(wanted: str | None, runs: list[Run]) -> Target | None:
+    """The reference that `--reference` asks for; by default the case's own, None where it has none.
+
+    Raises
+    ------
+    CaseError : no such reference, or one of another flow.
+    """
+    case, folder = runs[0].case, runs[0].folder
+    table = case.reference
+    if wanted is None or (table is not None and wanted.lower() == table.name.lower()):
+        if table is None:
+            return None
+        files = table.files(folder)
+        first = next(iter(files), None)
+        citation = Results(folder, files).citation(first) if first else table.name
+        target = Target(table.name, citation, files)
+    elif wanted.partition(":")[0] == FILTERED:
+        target = _filtered(wanted.partition(":")[2], case)
+    else:
+        if not Path(wanted).is_dir():
+            known = f"'{table.name.lower()}' (the case's own), " if table else ""
+            raise CaseError(f"--reference {wanted}: should be {known}'{FILTERED}:RUN' or a run folder")
+        run = read(Path(wanted))
+        if run.broken:
+            raise CaseError(f"--reference {wanted}: the run is '{run.status}': nothing can be compared with it")
+        target = Target(run.folder.name, f"run {run.folder.name}", {}, run)
+        if case.build_grid().is_channel and run.case.build_grid().is_channel:
+            target = replace(target, channel=channel_of(run.case), sample=Sample.of([run.moments]))
+    _check_same_flow(target, runs)
+    return target
+
+
+def _filtered(path: str, case: Case) -> Target:
+    """Filtered snapshots of a direct simulation of a channel; for boxes spectra are cut off anyway."""
+    if not path:
+        found = sorted(p.parent for p in Path("runs").glob("*_dns-none-*/summary.json"))
+        same = [p for p in found if abs(np.log(_bulk_reynolds(read(p).case) / _bulk_reynolds(case))) < SAME_FLOW]
+        if not same:
+            raise CaseError(
+                f"--reference {FILTERED}: runs/ holds no direct simulation of this flow: "
+                f"`solver run` its *_dns case with snapshots, then --reference {FILTERED}:RUN"
+            )
+        path = str(same[-1])
+    run = read(Path(path))
+    target = Target(FILTERED, f"filtered {run.folder.name}", {}, run)
+    if not case.build_grid().is_channel:
+        return target
+    sample = filtered_moments(run.folder, case.build_grid())
+    return replace(target, channel=channel_of(run.case), sample=sample)
+
+
+def _bulk_reynolds(case: Case) -> float:
+    """A Reynolds number of the flow's drive: 2 h U_b / nu, or 1 / nu where no mass flux is prescribed."""
+    bulk = getattr(case.flow.forcing, "bulk_velocity", 1.0)
+    return 2 * abs(bulk) / case.flow.nu * 0.5 * case.build_grid().y.length if case.flow.nu else np.inf
+
+
+def _check_same_flow(target: Target, runs: list[Run]) -> None:
+    run = next((run for run in runs if "re_bulk" in run.summary and not run.broken), None)
+    if run is not None and (target.sample is not None or "profiles" in target.files):
+        table = target.at()
+        heights = table.table["y_over_h"]
+        if heights.max() < 0.5 or heights.min() > 0.1:
+            raise CaseError(
+                f"reference {target.name}: covers y/h from {heights.min():.2g} to {heights.max():.2g}: "
+                "no overlap with the half channel"
+            )
+        here, there = run.summary["re_bulk"], 2 * table.bulk * table.re_tau
+        if abs(np.log(here / there)) > SAME_FLOW:
+            raise CaseError(
+                f"reference {target.name}: its bulk Reynolds number is {there:.0f}, that of the runs {here:.0f}: "
+                "no overlap; choose a reference of the same flow"
+            )
+    elif target.run is not None:
+        theirs, ours = target.run.case, runs[0].case
+        lengths = [np.array([axis.length for axis in case.build_grid().axes]) for case in (theirs, ours)]
+        if theirs.flow.nu != ours.flow.nu or not np.allclose(lengths[0], lengths[1], rtol=1e-9):
+            raise CaseError(
+                f"reference {target.name}: its nu = {theirs.flow.nu:g} and box {_sides(lengths[0])} are not those of "
+                f"the runs, {ours.flow.nu:g} and {_sides(lengths[1])}: no overlap"
+            )
+
+
+def _sides(lengths: Array) -> str:
+    return " x ".join(f"{side:.4g}" for side in lengths)
+
+
+def _run_spectra(run: Run, direction: str, table: ChannelReference) -> Table | None:
+    """``spectra.csv`` of a reference run in wall units."""
+    spectra = run.table("spectra")
+    if spectra is None or "direction" not in spectra:
+        return None
+    here = spectra["direction"] == direction
+    k = spectra["k"][here]
+    spacing = np.diff(np.unique(k))[0]
+    half = 0.5 * run.case.build_grid().y.length
+    u_tau = float(run.summary["u_tau"])
+    return {"y_over_h": spectra["y"][here] / half, "k": k} | {
+        name: spectra[name][here] / (spacing * u_tau**2) for name in ("E_uu", "E_vv", "E_ww")
+    }
+
+
+@cache
+def _databases() -> list[ChannelReference]:
+    return [ChannelReference(read_reference(path)) for path in sorted(DATABASES.glob("channel_*.csv"))]
+
+
+def second_opinions(reference: ChannelReference) -> list[ChannelReference]:
+    """Published databases of nearly the same friction Reynolds number: how far they disagree is the floor."""
+    return [d for d in _databases() if abs(d.re_tau / reference.re_tau - 1) < SAME_RE_TAU]

@@ -1,0 +1,1 @@
+"""Families of linear partial differential equations."""

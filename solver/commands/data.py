@@ -1,0 +1,58 @@
+"""``solver generate`` and ``solver data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from solver.terminal import console
+
+app = typer.Typer(no_args_is_help=True, help="Look into a data file.")
+DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made by `solver generate`")]
+
+
+def generate(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
+    samples: Annotated[int | None, typer.Option(min=1, help="how many, instead of the recipe's number")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write, data/RECIPE.h5 by default")] = None,
+    method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Make a data set; the same command goes on where it was interrupted. Put mpirun before it."""
+    from closures.data.farm import generate as generate_data
+
+    done = generate_data(recipe, out, samples, method, quiet)
+    if not quiet:
+        console().print(
+            f"{done['path']}: {done['samples']} samples by {done['method']}, {done['made']} of them now, "
+            f"{done['samples_per_second']:.1f} a second; sha256 {done['sha256'][:16]}",
+            highlight=False,
+        )
+
+
+@app.command()
+def info(file: DataFile) -> None:
+    """What a data file holds, and how it was made."""
+    from closures.data.inspect import describe
+
+    _print(str(file), describe(file))
+
+
+@app.command()
+def verify(file: DataFile) -> None:
+    """Recompute the checksums, and a few samples from the seed."""
+    from closures.data.inspect import verify as verify_data
+
+    _print(f"{file}: intact", verify_data(file))
+
+
+def _print(title: str, found: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    for key, value in found.items():
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for name, entry in rows:
+            table.add_row(f"{key} {name}".strip(), str(entry))
+    console().print(table)

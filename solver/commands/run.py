@@ -1,0 +1,69 @@
+"""``solver run`` and ``solver check``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from solver.terminal import console, log_to_terminal
+
+CasePath = Annotated[Path, typer.Argument(help="case folder or TOML file")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")]
+Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see `solver closures`")]
+
+
+def load(case: Path, closure: str | None, device: str | None, sets: list[str] | None) -> Any:
+    """A validated case with the command line's overrides."""
+    from solver.app import Source
+    from solver.case import load_case
+
+    overrides = list(sets or [])
+    if device is not None:
+        overrides.append(f"run.device={device}")
+    parsed, folder = load_case(case, tuple(overrides), closure)
+    return Source(parsed, folder, case.resolve().name if case.is_dir() else case.stem)
+
+
+def run(
+    case: CasePath,
+    closure: Closure = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    sets: Sets = None,
+    restart: Annotated[Path | None, typer.Option(help="continue a run folder or checkpoint")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no tables")] = False,
+) -> None:
+    """Run a case and compare it with its reference."""
+    from solver import app as application
+
+    if quiet:
+        log_to_terminal(logging.ERROR)
+    raise typer.Exit(application.run(load(case, closure, device, sets), out, steps, restart, quiet, console()))
+
+
+def check(case: CasePath, closure: Closure = None, device: str | None = None, sets: Sets = None) -> None:
+    """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt."""
+    from solver.app import build
+    from solver.bench import measure
+
+    source = load(case, closure, device, sets)
+    simulation = build(source)
+    divergence = simulation.max_divergence
+    found = measure(simulation, steps=3, warm_up=1)
+    steps = int((source.case.time.end - simulation.t) / simulation.dt)
+    table = Table(title=str(case), show_header=False)
+    table.add_row("grid", " x ".join(map(str, simulation.operators.grid.shape)))
+    table.add_row("max |div u| after projection", f"{divergence:.2e}")
+    table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
+    table.add_row("memory a rank", f"{found['memory_mib']:.0f} MiB")
+    table.add_row("seconds a step (not fused)", f"{found['seconds_per_step']:.4f}")
+    table.add_row(
+        "steps to the end",
+        f"about {steps}, {steps * float(str(found['seconds_per_step'])) / 60:.0f} min or less",
+    )
+    console().print(table)

@@ -1,0 +1,37 @@
+"""``solver train`` and ``solver closures``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from solver.terminal import console
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
+    out: Annotated[Path | None, typer.Option(help="folder for the network and the state of its training")] = None,
+    data: Annotated[Path | None, typer.Option(help="data file in place of the recipe's")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
+    from closures.training.offline import train as train_network
+
+    done = train_network(recipe, out or Path("runs") / f"train-{recipe.stem}", data, None if quiet else console())
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in done.card.metrics.items())
+        console().print(f"{done.folder}: {errors}")
+
+
+def closures() -> None:
+    """List the registered closures."""
+    from closures.registry import describe as describe_closures
+
+    table = Table("name", "what it is")
+    for name, summary in describe_closures().items():
+        table.add_row(name, summary)
+    console().print(table)

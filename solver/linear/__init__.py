@@ -1,0 +1,1 @@
+"""Sequences of linear systems: Krylov methods that recycle, and the direct and multigrid solvers they must beat."""

@@ -1,0 +1,129 @@
+"""Real runs: made once, taken again, gone on with; failures are shown; constants are found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from closures.compare import campaign, compare, jobs, tuning
+from closures.compare.runs import differences, read
+from solver.errors import CaseError
+from tests.compare.ensembles import CASE, ROOT, write_run
+from tests.compare.test_boxes import write_box
+
+BOX = """\
+title = "Tiny Taylor-Green vortex"
+[grid.x]
+kind = "fourier"
+n = 8
+length = "2 pi"
+[grid.y]
+kind = "fourier"
+n = 8
+length = "2 pi"
+[grid.z]
+kind = "fourier"
+n = 8
+length = "2 pi"
+[flow]
+nu = 0.01
+[initial]
+kind = "taylor_green"
+[time]
+end = 1.0
+[output]
+every_steps = 1
+spectra = 0.1
+checkpoint = 0.5
+[reference]
+name = "spectral"
+dissipation = "table.csv"
+[run]
+device = "cpu"
+fuse = "off"
+"""
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "case.toml").write_text(BOX)
+    t = np.linspace(0, 1, 50)
+    rows = [f"{a:.6g},{b:.8g}" for a, b in zip(t, 0.125 * np.exp(-0.06 * t), strict=True)]
+    (folder / "table.csv").write_text("t,kinetic_energy\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
+    closures = ["smagorinsky:c_s=0.3", "smagorinsky:c_s=-1.0"]
+    out = compare([case], closures, console=Console(quiet=True))
+    record = json.loads((out / "report.json").read_text())
+    assert [row["label"] for row in record["rows"]] == ["none", "smagorinsky"]
+    assert [f["run"] for f in record["failures"]] == ["smagorinsky, seed 20261"]
+    assert "c_s" in record["failures"][0]["reason"]
+    assert "c_s" in (out / "report.html").read_text()
+    # a smooth vortex needs no model, and has no randomness: the difference is exact
+    words = {row["label"]: row["words"] for row in record["rows"]}
+    assert set(words["smagorinsky"].values()) == {"worse"}
+    folders = [Path(row["folders"][0]) for row in record["rows"]]
+    assert [folder.parent for folder in folders] == [Path("runs")] * 2
+
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("it ran again"))
+    again = json.loads((compare([case], closures[:1], console=Console(quiet=True)) / "report.json").read_text())
+    assert [row["errors"] for row in again["rows"]] == [row["errors"] for row in record["rows"]]
+
+    job = jobs.plan(case, closures[0], ())
+    assert job.folder == folders[1]
+    assert jobs.share(job) == pytest.approx(1.0, abs=0.05)
+    (folders[1] / "summary.json").unlink()  # as if it had been killed
+    assert jobs.existing(job) is None
+    assert jobs.words(job)[-2:] == ["--restart", str(folders[1])]
+    changed = jobs.again(job, "time.end=2.0")
+    assert changed.folder != job.folder
+    assert "--restart" not in jobs.words(changed)
+
+
+def test_quick_halves_the_times_and_nothing_else():
+    plain = jobs.plan(CASE, "wale", ())
+    quick = jobs.plan(CASE, "wale", campaign._quick(CASE, ()))
+    assert differences(plain.case, quick.case) == {"time.end": (600.0, 300.0), "statistics.start": (200.0, 100.0)}
+
+
+@pytest.mark.parametrize(("name", "option", "optimum"), [("smagorinsky", "c_s", 0.09), ("wale", "c_w", 0.41)])
+def test_tuning_finds_the_constant_and_records_its_trials(monkeypatch, name, option, optimum):
+    def error(job, reference):
+        assert job.case.time.end == pytest.approx(0.35 * 600)
+        assert job.case.statistics.start == pytest.approx(0.35 * 200)
+        c = job.case.closure.options[option]
+        return 0.05 + (c - optimum) ** 2 + 0.3 * abs(c - optimum) ** 3
+
+    monkeypatch.setattr(tuning, "_error", error)
+    (found,) = tuning.tune(CASE, ["none", name, "dynamic_smagorinsky"], (), None, Console(quiet=True))
+    assert found.best == pytest.approx(optimum, rel=0.05)
+    assert found.best in [trial.value for trial in found.trials]
+    assert found.best == min(found.trials, key=lambda trial: trial.error).value
+    assert len(found.trials) <= tuning.TRIALS + 1
+    assert found.spec == f"{name}:{option}={found.best:.4g}"
+
+
+def test_constants_are_options_of_their_closures():
+    for name, option in tuning.CONSTANTS.items():
+        assert tuning._default(jobs.plan(CASE, name, ()), option) > 0
+
+
+def test_what_is_tuned_is_the_leading_error(tmp_path):
+    found = tuning.leading_error(read(write_run(tmp_path / "a", "wale", 3, {"uv": 0.1, "v_rms": 0.1})), None)
+    assert found == pytest.approx(0.1 * np.sqrt(2 / 5), rel=0.2)
+    broken = write_run(tmp_path / "b", "wale", 3, status="laminar", statistics=False)
+    assert tuning.leading_error(read(broken), None) == tuning.BROKEN_ERROR
+    with pytest.raises(CaseError, match="no reference to tune on"):
+        tuning.leading_error(read(write_box(tmp_path / "c", "wale", 3)), None)

@@ -1,0 +1,155 @@
+"""The report: self-contained, readable without seeing, the same numbers everywhere, and sortable in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from closures.compare import compare
+from tests.compare.ensembles import write_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"]
+PATIENCE = 120  # seconds
+CLICK = """<script>
+const heads = document.querySelectorAll("#errors thead button");
+const order = () => [...document.querySelectorAll("#errors tbody tr")].map(row => row.dataset.member).join(",");
+const seen = [order()];
+for (const i of [3, 3, 0]) { heads[i].click(); seen.push(order()); }
+document.title = seen.join(" | ");
+</script>"""
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.cells: dict[str, dict[str, dict[str, str]]] = {}
+        self.open: list[str] = []
+        self.member = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        found = {key: value or "" for key, value in attrs}
+        self.links += [found[key] for key in ("src", "href", "srcset", "action", "data") if key in found]
+        if tag == "img":
+            self.images.append(found)
+        if tag == "tr":
+            self.member = found.get("data-member", "")
+        if tag == "td" and self.member and "data-key" in found:
+            self.cells.setdefault(self.member, {})[found["data-key"]] = found
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    runs = [
+        write_run(folder / "none", "none", 5, {"w_rms": 0.12}),
+        write_run(folder / "wale", "wale", 5),
+        write_run(folder / "smagorinsky", "smagorinsky", 5, {"uv": -0.2, "v_rms": -0.1}, seconds_per_step=0.013),
+        write_run(folder / "vreman", "vreman", 5, status="diverged", statistics=False),
+    ]
+    return compare(runs, out=folder / "report")
+
+
+@pytest.fixture(scope="module")
+def page(report) -> Page:
+    return Page((report / "report.html").read_text(encoding="utf-8"))
+
+
+def test_it_needs_nothing_from_anywhere(report, page):
+    assert page.links
+    assert all(link.startswith("data:") for link in page.links)
+    assert not page.open
+    text = (report / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(|https?://", text)
+
+
+def test_every_figure_has_an_alternative_text_with_its_facts(report, page):
+    assert {path.stem for path in (report / "figures").glob("*.png")} >= {"errors", "profiles", "cost"}
+    assert len(page.images) == len(list((report / "figures").glob("*.png")))
+    for image in page.images:
+        assert len(image["alt"]) > 40
+        assert "smagorinsky" in image["alt"]
+        assert "vreman" not in image["alt"]  # it has no numbers to draw
+
+
+def test_rows_equal_the_json(report, page):
+    record = json.loads((report / "report.json").read_text())
+    assert [row["label"] for row in record["rows"]] == ["none", "wale", "smagorinsky", "vreman"]
+    for row in record["rows"]:
+        cells = page.cells[row["label"]]
+        assert list(cells) == [q["key"] for q in record["quantities"]]
+        for key, cell in cells.items():
+            expected = row["errors"][key]["value"] if row["errors"] else None
+            assert (float(cell["data-value"]) if cell["data-value"] else None) == expected
+            word = row["words"].get(key, "")
+            assert cell["class"] == word.replace(" ", "-")
+
+
+def test_csv_and_markdown_say_the_same(report):
+    record = json.loads((report / "report.json").read_text())
+    with (report / "table.csv").open() as file:
+        table = {(line["member"], line["quantity"]): line for line in csv.DictReader(file)}
+    text = (report / "summary.md").read_text()
+    for row in record["rows"]:
+        line = next(x for x in text.splitlines() if x.startswith(f"| {row['label']} |"))
+        for q in record["quantities"]:
+            cell = table[row["label"], q["key"]]
+            assert cell["word"] == row["words"].get(q["key"], "")
+            if row["errors"]:
+                error = row["errors"][q["key"]]
+                assert float(cell["value"]) == pytest.approx(error["value"], rel=1e-8)
+                assert f"{100 * error['value']:.1f} ± {100 * error['ci95']:.1f}" in line
+            else:
+                assert math.isnan(float(cell["value"]))
+
+
+def test_verdicts_in_words(report):
+    record = json.loads((report / "report.json").read_text())
+    verdicts = {row["label"]: row["verdict"] for row in record["rows"]}
+    assert verdicts["none"] == "the baseline"
+    assert verdicts["wale"].startswith("Better: ")
+    assert "w'" in verdicts["wale"].partition(".")[0]
+    assert re.search(r"Worse: .*-uv", verdicts["smagorinsky"])
+    assert verdicts["vreman"] == "diverged at t = 103.5: worse than any number"
+    assert {p["word"] for p in record["pairs"]} <= {"better", "worse", "not distinguishable"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_in_a_browser_it_sorts_without_errors(report, tmp_path):
+    record = json.loads((report / "report.json").read_text())
+    text = (report / "report.html").read_text(encoding="utf-8")
+    file = tmp_path / "report.html"
+    file.write_text(text.replace("</body>", CLICK + "</body>"), encoding="utf-8")
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
+    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert found, done.stderr
+    given, up, down, names = (order.split(",") for order in found[1].split(" | "))
+    column = record["quantities"][1]["key"]
+    rows = {row["label"]: row["errors"] and row["errors"][column]["value"] for row in record["rows"]}
+    numbers = sorted((label for label, value in rows.items() if value is not None), key=rows.__getitem__)
+    assert given == list(rows)
+    assert up == [*numbers, "vreman"]
+    assert down == [*numbers[::-1], "vreman"]
+    assert names == sorted(rows)
