@@ -5,13 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 into=docs/results/speed.json
 rm -f "$into"
 record() { solver bench --json "$into" "$@"; }
-for closure in none smagorinsky dynamic_smagorinsky wale; do
-  record --grid 64x96x64 --closure "$closure"
-  record --grid 32x48x32 --closure "$closure"
-done
+closures=(--closure none --closure smagorinsky --closure dynamic_smagorinsky --closure wale)
+record --grid 64x96x64 "${closures[@]}"
+record --grid 32x48x32 "${closures[@]}"
 record --flow box --grid 64x64x64
-record --grid 128x128x128 --steps 7
-record --flow box --grid 128x128x128 --steps 7
+record --grid 128x128x128 --rounds 5
+record --flow box --grid 128x128x128 --rounds 5
 mpirun -n 2 solver bench --json "$into" --grid 64x96x64
-mpirun -n 2 solver bench --json "$into" --grid 128x128x128 --steps 7
-mpirun -n 2 solver bench --json "$into" --flow box --grid 128x128x128 --steps 7
+mpirun -n 2 solver bench --json "$into" --grid 128x128x128 --rounds 5
+mpirun -n 2 solver bench --json "$into" --flow box --grid 128x128x128 --rounds 5

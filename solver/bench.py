@@ -6,10 +6,12 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from solver import fusion
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
@@ -25,50 +27,70 @@ from solver.rundir import processor
 from solver.simulation import Simulation
 from solver.stepping import StepControl
 
+BLOCK = 4  # steps in a row: the first finds its fields in memory; two hold one evaluation of a dynamic coefficient
 
-def median_seconds(function: Callable[[], object], repeats: int = 7) -> float:
-    """Median wall-clock time of a call, after one call to warm up."""
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall-clock time of a call, work on a device included."""
+    start = time.perf_counter()
     function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
-def fft_limit(operators: Operators) -> float:
-    """Seconds a stage of the minimal transforms and matrix products takes here, on this rank's share of the grid.
+def memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    Fourier x FV x Fourier: nine two-dimensional real transforms and the two products of the pressure solve;
-    Fourier^3: eight three-dimensional ones. Plain complete transforms of the same engine, without truncation.
+
+class MinimalStage:
+    """The transforms and matrix products that a stage cannot do without, on as many fields, on this rank's share.
+
+    Fourier x FV x Fourier: three inverse and six forward two-dimensional real transforms and the two products of the
+    pressure solve; Fourier^3: three inverse and five forward three-dimensional ones. Plain complete transforms of the
+    same engine, without truncation.
+
+    Raises
+    ------
+    CaseError : no axis is Fourier.
     """
-    grid, (nx, ny, nz) = operators.grid, operators.local_shape
-    if not grid.x.is_fourier:
+
+    def __init__(self, operators: Operators) -> None:
+        grid, (nx, ny, nz) = operators.grid, operators.local_shape
+        if not grid.x.is_fourier:
+            raise CaseError("a grid without Fourier axes has no transforms to compare a step with")
+
+        def random(*shape: int) -> torch.Tensor:
+            return torch.randn(*shape, dtype=operators.dtype, device=operators.device)
+
+        self.fields = [random(ny, nx, nz) for _ in range(5 if grid.y.is_fourier else 6)]
+        self.engine = choose_engine(self.fields[0])
+        self.dims = [d for d, axis in ((0, grid.y), (1, grid.x), (2, grid.z)) if axis.is_fourier]
+        self.last = self.fields[0].shape[self.dims[-1]]
+        self.spectra = [self.engine.rfftn(f, self.dims) for f in self.fields[:3]]
+        self.matrix: torch.Tensor | None = None
+        if isinstance(grid.y, FiniteVolumeAxis):
+            cx, cy, cz = grid.coefficient_shape
+            self.matrix = random(grid.y.n, grid.y.n)
+            self.pressure = random(2, cy, -(-cx // operators.decomposition.size), cz).transpose(1, 2)
+
+    def __call__(self) -> None:
+        for spectrum in self.spectra:
+            self.engine.irfftn(spectrum, self.last, self.dims)
+        for field in self.fields:
+            self.engine.rfftn(field, self.dims)
+        if self.matrix is not None:
+            apply_matrix(self.matrix, apply_matrix(self.matrix, self.pressure, 1), 1)
+
+
+def fft_limit(operators: Operators, repeats: int = 7) -> float:
+    """Median seconds of a `MinimalStage`; nan for a grid without Fourier axes."""
+    if not operators.grid.x.is_fourier:
         return float("nan")
-    f = torch.randn(ny, nx, nz, dtype=operators.dtype, device=operators.device)
-    engine = choose_engine(f)
-    dims = [d for d, axis in ((0, grid.y), (1, grid.x), (2, grid.z)) if axis.is_fourier]
-    spectrum = engine.rfftn(f, dims)
-
-    def forward() -> torch.Tensor:
-        return engine.rfftn(f, dims)
-
-    def inverse() -> torch.Tensor:
-        return engine.irfftn(spectrum, f.shape[dims[-1]], dims)
-
-    out_and_back = (3, 5) if grid.y.is_fourier else (3, 6)
-    total = out_and_back[0] * median_seconds(inverse) + out_and_back[1] * median_seconds(forward)
-    if isinstance(grid.y, FiniteVolumeAxis):
-        matrix = torch.randn(grid.y.n, grid.y.n, dtype=operators.dtype, device=operators.device)
-        cx, cy, cz = grid.coefficient_shape
-        field = torch.randn(
-            2, cy, -(-cx // operators.decomposition.size), cz, dtype=operators.dtype, device=operators.device
-        )
-        total += 2 * median_seconds(lambda: apply_matrix(matrix, field.transpose(1, 2), 1))
-    return total
+    stage = MinimalStage(operators)
+    stage()
+    return statistics.median(seconds(stage) for _ in range(repeats))
 
 
 def flow_simulation(
@@ -91,20 +113,31 @@ def flow_simulation(
     return Simulation(operators, velocity, nu, make_closure(grid, nu), forcing, StepControl(operators, 1.0))
 
 
-def measure(simulation: Simulation, steps: int = 15, warm_up: int = 3) -> dict[str, object]:
-    """Time `steps` steps; milliseconds a step by part, and the ratios of the design."""
-    for _ in range(warm_up):
-        simulation.step()
-    simulation.timers.reset()
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        simulation.step()
-        times.append(time.perf_counter() - start)
+def measure(simulations: Sequence[Simulation], rounds: int = 7, warm_up: int = 3) -> list[dict[str, Any]]:
+    """Time `BLOCK` steps of each flow and of their minimal stage in turn, so that ratios hold on a busy machine.
+
+    Milliseconds a step by part are means; `seconds_per_step` and the ratios (`fft_limit_ratio`, and `relative_cost`
+    against the first flow) are medians over the rounds.
+    """
+    minimal = MinimalStage(simulations[0].operators)
+    for simulation in simulations:
+        for _ in range(warm_up):
+            simulation.step()
+        simulation.timers.reset()
+    minimal()
+
+    def block(step: Callable[[], object], times: int) -> float:
+        return seconds(lambda: [step() for _ in range(times)]) / BLOCK
+
+    stages = BLOCK * simulations[0].scheme.stages
+    times = np.array([[block(minimal, stages), *(block(s.step, BLOCK) for s in simulations)] for _ in range(rounds)])
+    return [_record(s, times[:, 0], times[:, 1], times[:, k]) for k, s in enumerate(simulations, start=1)]
+
+
+def _record(simulation: Simulation, minimal: NDArray, first: NDArray, own: NDArray) -> dict[str, Any]:
+    """What one flow's rounds say."""
     op, stages = simulation.operators, simulation.scheme.stages
-    limit = fft_limit(op)
-    seconds = statistics.median(times)
-    points = int(np.prod(op.grid.shape))
+    duration = float(np.median(own))
     return {
         "grid": list(op.grid.shape),
         "closure": simulation.closure.name if simulation.closure else "none",
@@ -112,10 +145,11 @@ def measure(simulation: Simulation, steps: int = 15, warm_up: int = 3) -> dict[s
         "device": str(op.device),
         "ranks": op.decomposition.size,
         "fused": fusion.is_enabled(),
-        "seconds_per_step": seconds,
-        "ns_per_point_per_stage": seconds / stages / points * 1e9,
-        "fft_limit_ratio": seconds / stages / limit,
-        "milliseconds": {name: 1e3 * s / steps for name, s in sorted(simulation.timers.seconds.items())},
-        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "seconds_per_step": duration,
+        "ns_per_point_per_stage": duration / stages / int(np.prod(op.grid.shape)) * 1e9,
+        "fft_limit_ratio": float(np.median(own / minimal)),
+        "relative_cost": float(np.median(own / first)),
+        "milliseconds": {name: 1e3 * s / (BLOCK * len(own)) for name, s in sorted(simulation.timers.seconds.items())},
+        "memory_mib": memory_mib(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
     }

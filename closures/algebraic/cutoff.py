@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from solver.axis import Array, FourierAxis
@@ -57,13 +56,12 @@ class CutoffFilter:
             self.matrices[1] = self.matrices[1][:, operators.decomposition.planes].contiguous()
 
     def in_planes(self, f: Tensor) -> Tensor:
-        """A field filtered along x and z, any planes."""
+        """Fields (..., nx, planes, nz) filtered along x and z, any planes."""
         for d in (2, 0):
             if d in self.matrices:
                 f = apply_matrix(self.matrices[d], f, d)
         return f
 
-    def across_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
+    def across_planes(self, f: Tensor) -> Tensor:
         """Fields of all this rank's planes filtered along y; the same whole result on every rank (collective)."""
-        share = torch.stack([apply_matrix(self.matrices[1], f, 1) for f in fields])
-        return list(self.decomposition.sum(share).unbind(0))
+        return self.decomposition.sum(apply_matrix(self.matrices[1], f, 1))

@@ -142,24 +142,23 @@ class DynamicSmagorinsky:
             xx, yy, xy, xz, yz, norm, u, v, w = (
                 f.narrow(DIM[1], first, size) for f in (*resolved[0], resolved[1], *resolved[2])
             )
-            slabs.append([cutoff.in_planes(f) for f in self.products(((xx, yy, xy, xz, yz), norm, (u, v, w)))])
+            slabs.append(cutoff.in_planes(self.products(((xx, yy, xy, xz, yz), norm, (u, v, w)))))
         if 1 in self.filtered:
-            whole = [join(list(parts), 1) for parts in zip(*slabs, strict=True)]
-            numerator, denominator = self.means(cutoff.across_planes(whole))
+            numerator, denominator = self.means(cutoff.across_planes(join(slabs, 1)))
             return numerator, denominator
         numerators, denominators = zip(*(self.means(fields) for fields in slabs), strict=True)
         return torch.cat(numerators, DIM[1]), torch.cat(denominators, DIM[1])
 
     @fused
-    def products(self, resolved: Resolved) -> list[Tensor]:
-        """`germano.products` as one kernel."""
-        return products(resolved)
+    def products(self, resolved: Resolved) -> Tensor:
+        """`germano.products` as one kernel and one tensor (18, nx, planes, nz), y slowest in each field."""
+        return torch.stack([f.transpose(0, 1) for f in products(resolved)]).transpose(1, 2)
 
     @fused
-    def means(self, filtered: list[Tensor]) -> list[Tensor]:
+    def means(self, filtered: Tensor) -> list[Tensor]:
         """Means of both contractions over the filtered directions."""
         along = [DIM[d] for d in self.filtered]
-        return [f.mean(along, keepdim=True) for f in contractions(filtered, self.alpha)]
+        return [f.mean(along, keepdim=True) for f in contractions(filtered.unbind(0), self.alpha)]
 
     def _with_halo(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
         if not self.reach:

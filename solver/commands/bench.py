@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from solver import parallel
+from solver.closure import Closure
 from solver.errors import CaseError
+from solver.grid import Grid
 from solver.rundir import write_text
 from solver.terminal import console
 
@@ -22,10 +25,10 @@ def step(
     context: typer.Context,
     grid: Annotated[str, typer.Option(help="points, e.g. 64x96x64")] = "64x96x64",
     flow: Annotated[str, typer.Option(help="channel or box")] = "channel",
-    closure: str = "none",
+    closure: Annotated[list[str] | None, typer.Option(help="repeat to compare; none if not given")] = None,
     dtype: str = "float64",
     device: str = "auto",
-    steps: Annotated[int, typer.Option(min=3)] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="of four steps of each closure in turn")] = 7,
     json_file: Annotated[Path | None, typer.Option("--json", help="append the record to this file")] = None,
     fuse: Annotated[bool, typer.Option(help="compile the pointwise kernels")] = True,
 ) -> None:
@@ -34,7 +37,6 @@ def step(
         return
     import torch
 
-    from closures.registry import create
     from solver import fusion
     from solver.bench import flow_simulation, measure
 
@@ -45,25 +47,41 @@ def step(
         raise CaseError(f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32") from None
     records = _records(json_file) if json_file else []
     fusion.enable(fuse and fusion.compiler_available())
-    simulation = flow_simulation(
-        (nx, ny, nz), flow, device, precision, lambda g, nu: create(closure, grid=g, nu=nu, options={})
-    )
-    record: dict[str, Any] = {"flow": flow} | measure(simulation, steps)
-    out = console()
+    simulations = []
+    for name in closure or ["none"]:
+        make = partial(_create, name)
+        simulations.append(flow_simulation((nx, ny, nz), flow, device, precision, make))
+    found: list[dict[str, Any]] = [{"flow": flow} | record for record in measure(simulations, rounds)]
     if parallel.is_root() and json_file:
-        write_text(json_file, json.dumps([*records, record], indent=1) + "\n")
-    table = Table(title=f"{flow} {grid}, {record['closure']}, {dtype}, {record['ranks']} rank(s), {record['device']}")
-    table.add_column("part")
-    table.add_column("ms a step", justify="right")
-    for name, milliseconds in record["milliseconds"].items():
-        table.add_row(name, f"{milliseconds:.2f}")
+        write_text(json_file, json.dumps([*records, *found], indent=1) + "\n")
+    out, first = console(), found[0]
+    out.print(_table(f"{flow} {grid}, {dtype}, {first['ranks']} rank(s), {first['device']}: ms a step", found))
+    out.print(f"largest memory {first['memory_mib']:.0f} MiB a rank, {first['machine']}")
+
+
+def _create(name: str, grid: Grid, nu: float) -> Closure | None:
+    from closures.registry import create
+
+    return create(name, grid=grid, nu=nu, options={})
+
+
+def _table(title: str, records: list[dict[str, Any]]) -> Table:
+    """Parts of a step, a column for each closure."""
+    parts = sorted({part for r in records for part in r["milliseconds"]})
+    table = Table("part", *(Column(r["closure"], justify="right") for r in records), title=title)
+    for part in parts:
+        times = [r["milliseconds"].get(part) for r in records]
+        table.add_row(part, *("-" if t is None else f"{t:.2f}" for t in times))
     table.add_section()
-    table.add_row("whole step", f"{1e3 * record['seconds_per_step']:.2f}")
-    out.print(table)
-    out.print(
-        f"{record['ns_per_point_per_stage']:.1f} ns a point and stage, "
-        f"fft_limit_ratio {record['fft_limit_ratio']:.2f}, {record['memory_mib']:.0f} MiB, {record['machine']}"
-    )
+    rows = {
+        "whole step": [f"{1e3 * r['seconds_per_step']:.2f}" for r in records],
+        "ns a point and stage": [f"{r['ns_per_point_per_stage']:.1f}" for r in records],
+        "x the FFT limit": [f"{r['fft_limit_ratio']:.2f}" for r in records],
+        f"x {records[0]['closure']}": [f"{r['relative_cost']:.2f}" for r in records],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    return table
 
 
 def _records(file: Path) -> list[Any]:

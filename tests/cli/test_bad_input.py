@@ -278,7 +278,7 @@ def test_full_disk(case, size, interval, file):
 
 def test_other_commands(case, tmp_path):
     (tmp_path / "records.json").write_text("{")
-    bench: Callable[..., runs.Ended] = lambda *words: runs.solver("bench", "--no-fuse", "--steps", 3, *words)  # noqa: E731
+    bench: Callable[..., runs.Ended] = lambda *words: runs.solver("bench", "--no-fuse", "--rounds", 1, *words)  # noqa: E731
     refused(runs.solver("check", case, "--set", "flow.nu=-1"), "[flow] nu = -1")
     refused(runs.solver("plot", tmp_path / "nowhere"), "no run folder")
     refused(runs.solver("view", case), "no run folder", "solver run")
