@@ -1,11 +1,12 @@
 """Results as data: facts of run folders into docs/results/*.json, from there into the tables of two pages.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
+    python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
-docs/results holds closures.json (from `collect`), speed.json (from `solver bench --json docs/results/speed.json`),
-peers.json (required and other codes' times) and validation.json, a list of records
-{claim, required, measured, command, commit}.
+docs/results holds closures.json (from `collect`), comparisons/CASE.json (from `judge`), speed.json (from
+`solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and validation.json, a list
+of records {claim, required, measured, command, commit}.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from closures.compare.report import markdown
 
 ROOT = Path(__file__).parents[1]
 Record = dict[str, Any]
@@ -57,6 +60,24 @@ def collect(runs: Iterable[Path], into: Path) -> None:
     ordered = sorted(records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"]))
     into.parent.mkdir(parents=True, exist_ok=True)
     into.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def judge(report: Path, into: Path) -> None:
+    """Keep of a report of `solver compare` what its tables need, and how to repeat it; no path of this machine."""
+    record = json.loads((report / "report.json").read_text())
+    kept = ("case", "title", "grid", "reference", "baseline", "unit", "created", "quantities")
+    parts = ("label", "status", "averaging_time", "words", "verdict", "cost", "errors")
+    made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
+    words = ["solver", "compare", f"cases/{record['case']}"]
+    words += ["--closures", ",".join(row["label"] for row in record["rows"])]
+    seeds = max(len(row["seeds"]) for row in record["rows"])
+    words += ["--seeds", str(seeds)] if seeds > 1 else []
+    if record["reference"] and record["reference"]["name"] == "filtered-dns":
+        words += ["--reference", "filtered-dns"]
+    rows = [{key: row[key] for key in parts} for row in record["rows"]]
+    found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": " ".join(words)}
+    into.mkdir(parents=True, exist_ok=True)
+    (into / f"{record['case']}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def load(path: Path) -> list[Record]:
@@ -118,6 +139,28 @@ def closures(folder: Path) -> str:
     return "\n\n".join(parts) or "No runs are recorded yet."
 
 
+def comparison(file: Path) -> str:
+    """Errors of every closure with intervals, words and verdicts, and where they come from."""
+    record = json.loads(file.read_text())
+    _, _, *lines = markdown(record).splitlines()
+    against = record["reference"]["citation"] if record["reference"] else "no reference"
+    points = " x ".join(map(str, record["grid"]))
+    title = (
+        f"**{record['case']}**, {points} points, against {against}; `{record['command']}`, {'; '.join(record['made'])}."
+    )
+    return "\n".join([title, "", *lines])
+
+
+def comparisons(folder: Path) -> str:
+    """Every case that was compared."""
+    return "\n\n".join(comparison(file) for file in sorted((folder / "comparisons").glob("*.json")))
+
+
+def headline(folder: Path) -> str:
+    """The comparison that the README shows."""
+    return comparison(folder / "comparisons/channel180.json")
+
+
 def confidence(record: Record, key: str) -> str:
     width = (record["ci95"] or {}).get(key)
     return "" if width is None else f" ± {width:.1f}"
@@ -177,11 +220,13 @@ def profile(folder: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "closures": closures,
+    "comparisons": comparisons,
+    "headline": headline,
     "validation": validation,
     "speed": speed,
     "profile": profile,
 }
-PAGES = (ROOT / "README.md", ROOT / "bench/README.md")
+PAGES = (ROOT / "README.md", ROOT / "bench/README.md", ROOT / "docs/results/README.md")
 
 
 def render(text: str, folder: Path) -> str:
@@ -203,6 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gather = commands.add_parser("collect", help="facts of run folders into a JSON list")
     gather.add_argument("runs", nargs="+", type=Path)
     gather.add_argument("--into", type=Path, default=ROOT / "docs/results/closures.json")
+    weigh = commands.add_parser("judge", help="reports of solver compare into docs/results/comparisons")
+    weigh.add_argument("reports", nargs="+", type=Path)
+    weigh.add_argument("--into", type=Path, default=ROOT / "docs/results/comparisons")
     draw = commands.add_parser("render", help="tables of the pages from docs/results")
     draw.add_argument("--check", action="store_true", help="change nothing; fail where a page and JSON disagree")
     draw.add_argument("--pages", nargs="+", type=Path, default=PAGES)
@@ -210,6 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.command == "collect":
         collect(given.runs, given.into)
+        return 0
+    if given.command == "judge":
+        for report in given.reports:
+            judge(report, given.into)
         return 0
     stale = False
     for page in given.pages:

@@ -1,0 +1,36 @@
+"""The recipe of a network for the pressure equation: which matrices it learns from, and how."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable
+from solver.table import Table
+
+
+class MatricesTable(Table):
+    """``[matrices]``: Ritz vectors of closed cubes of `cells`^3, the first one empty, the others with random bodies.
+
+    A sample is a `group` of residuals of one geometry; `samples` of them make an epoch, `validation` others judge it,
+    of geometries that are not trained on. `amplified` is the lower share of the spectrum, see `ritz`.
+    """
+
+    cells: int = Field(default=32, ge=8, le=256)
+    geometries: int = Field(default=8, ge=1, le=1000)
+    vectors: int = Field(default=300, ge=10, le=10_000)
+    amplified: float = Field(default=0.55, ge=0, le=1)
+    group: int = Field(default=16, ge=1)
+    samples: int = Field(ge=1)
+    validation: int = Field(default=8, ge=1)
+    seed: int = Field(default=1, ge=0)
+
+
+class MatrixRecipe(Table):
+    """How one network is trained on matrices."""
+
+    title: str
+    matrices: MatricesTable
+    operator: OperatorTable
+    optimiser: OptimiserTable = OptimiserTable()
+    loop: LoopTable
+    card: CardTable

@@ -1,0 +1,114 @@
+"""Train a network for the pressure equation: recipe in, artefact out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+
+from closures import artefact
+from closures.artefact import Card
+from closures.operators import build
+from closures.preconditioners.bodies import basis, random_fluid
+from closures.preconditioners.objective import LineSearch
+from closures.preconditioners.recipe import MatricesTable, MatrixRecipe
+from closures.preconditioners.ritz import RitzBasis, RitzResiduals
+from closures.training.fit import Fit
+from closures.training.processes import team
+from solver.errors import CaseError
+from solver.explain import explain
+from solver.rundir import commit, to_toml, write_text
+
+SHIPPED = Path(__file__).parent / "recipes"
+HELD_OUT = 2  # geometries that only judge
+
+
+def find(path: Path) -> Path | None:
+    """The file of a recipe for matrices: given, or shipped under that name; None for other recipes."""
+    shipped = SHIPPED / f"{path.name}.toml"
+    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
+    try:
+        return file if "matrices" in tomllib.loads(file.read_text(encoding="utf-8")) else None
+    except (OSError, ValueError):
+        return None  # whoever reads it next says what is wrong
+
+
+def load_recipe(file: Path) -> MatrixRecipe:
+    """Read and validate; raises CaseError in one line."""
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
+    try:
+        return MatrixRecipe.model_validate(data)
+    except ValidationError as error:
+        raise CaseError(f"{file}: {explain(error, MatrixRecipe, data)}") from None
+
+
+def train(file: Path, out: Path, console: Console | None = None) -> Card:
+    """Train, or go on training, in the folder `out`, and write the artefact there.
+
+    Raises
+    ------
+    CaseError : the recipe is wrong.
+    RunFolderError : `out` cannot be written, or holds the state of another training.
+    Diverged : the gradient is not finite.
+    """
+    recipe = load_recipe(file)
+    torch.manual_seed(recipe.loop.seed)
+    network = build(recipe.operator.name, **recipe.operator.arguments)
+    if network.kind != "direction":
+        raise CaseError(f"{file}: [operator] '{recipe.operator.name}' knows no matrices: use 'dcdm' or 'npsdo'")
+    if recipe.matrices.cells % int(network.coarsest):  # type: ignore[arg-type]
+        raise CaseError(
+            f"{file}: [matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed"
+        )
+    trained, judged = geometries(recipe.matrices, console)
+    table = recipe.matrices
+    training = RitzResiduals(trained, table.samples, table.group, table.amplified, table.seed * 1_000_003)
+    validation = RitzResiduals(judged, table.validation, table.group, table.amplified, table.seed * 2_000_003)
+    identity = hashlib.sha256(json.dumps(recipe.model_dump(exclude={"card"}), sort_keys=True).encode()).hexdigest()
+    with torch.enable_grad(), team(recipe.loop.device) as processes:
+        objective = LineSearch(network.to(processes.device))
+        fit = Fit(objective, training, validation, recipe.optimiser, recipe.loop, processes, out, identity)
+        if processes.is_root:
+            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
+        fit.run(console)
+        errors = fit.errors()
+        if processes.is_root:
+            _write(recipe, out, network, errors)
+        processes.wait()
+    return artefact.load(out).card
+
+
+def geometries(table: MatricesTable, console: Console | None) -> tuple[list[RitzBasis], list[RitzBasis]]:
+    """Bases to train on, and those that judge: the same on every machine of the same kind."""
+    random, found = np.random.default_rng(table.seed), []
+    numbers = track(range(table.geometries + HELD_OUT), "Ritz vectors", console=console, disable=console is None)
+    for i in numbers:
+        fluid = random_fluid(table.cells, 0 if i == 0 else int(random.integers(1, 5)), random)
+        found.append(basis(fluid, table.vectors, table.seed + i))
+    return found[: table.geometries], found[table.geometries :]
+
+
+def _write(recipe: MatrixRecipe, out: Path, network: torch.nn.Module, errors: dict[str, float]) -> None:
+    artefact.save(
+        out,
+        network,
+        recipe.operator.name,
+        recipe.operator.arguments,
+        scaling=None,
+        step=0.0,
+        filter="none",
+        grid=None,
+        nu=(0.0, 0.0),
+        trained_on=recipe.card.trained_on,
+        data_sha256=None,
+        commit=commit()[0],
+        metrics=errors,
+        licence=recipe.card.licence,
+    )
