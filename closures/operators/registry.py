@@ -23,10 +23,15 @@ BUILT_IN = {
     "tensor_basis": "closures.operators.tensor_basis:TensorBasis",
     "cnn": "closures.operators.cnn:SubgridCNN",
 }
+DIRECTIONS = {  # for the pressure equation
+    "dcdm": "closures.preconditioners.conjugate_net:ConjugateDirectionNet",
+    "npsdo": "closures.preconditioners.geometry_net:GeometryNet",
+}
+ALL = BUILT_IN | DIRECTIONS
 
 
 def names() -> list[str]:
-    """Every name that `build` knows."""
+    """Every name that `build` knows, but for the networks of the pressure equation."""
     return list(BUILT_IN)
 
 
@@ -50,11 +55,11 @@ def validated(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class(name: str) -> type[nn.Module]:
-    if name not in BUILT_IN:
-        near = difflib.get_close_matches(name, BUILT_IN, n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else "one of " + ", ".join(BUILT_IN)
+    if name not in ALL:
+        near = difflib.get_close_matches(name, ALL, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else "one of " + ", ".join(ALL)
         raise CaseError(f"[operator] unknown name '{name}'; {remedy}")
-    module, attribute = BUILT_IN[name].split(":")
+    module, attribute = ALL[name].split(":")
     return getattr(import_module(module), attribute)
 
 

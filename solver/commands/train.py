@@ -19,12 +19,15 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
+    from closures.preconditioners import train as matrices
     from closures.training.offline import train as train_network
 
-    done = train_network(recipe, out or Path("runs") / f"train-{recipe.stem}", data, None if quiet else console())
-    if not quiet and os.environ.get("RANK", "0") == "0":
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in done.card.metrics.items())
-        console().print(f"{done.folder}: {errors}")
+    folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
+    file = matrices.find(recipe)
+    card = matrices.train(file, folder, shown) if file else train_network(recipe, folder, data, shown).card
+    if shown and os.environ.get("RANK", "0") == "0":
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
+        shown.print(f"{folder}: {errors}")
 
 
 def closures() -> None:

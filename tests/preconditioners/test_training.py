@@ -1,0 +1,101 @@
+"""From a recipe to a network that halves residuals: bodies, training, artefact, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from closures import artefact
+from closures.preconditioners import train as matrices
+from closures.preconditioners.bodies import basis, random_fluid
+from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
+from closures.preconditioners.objective import laplacian
+from solver.errors import CaseError
+from tests import runs
+from tests.pressure.problems import BALL, Problem, cube, exact_solution, noise
+
+RECIPE = """\
+title = "tiny"
+[matrices]
+cells = 8
+geometries = 2
+vectors = 40
+group = 8
+samples = 20
+validation = 2
+[operator]
+name = "npsdo"
+levels = 2
+[optimiser]
+rate = 5e-3
+[loop]
+epochs = 4
+batch = 1
+device = "cpu"
+[card]
+trained_on = "two cubes"
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(RECIPE)
+    done = runs.solver("train", folder / "tiny.toml", "--out", folder / "net", "--quiet")
+    assert done.code == 0, done.err
+    return folder / "net"
+
+
+def test_training_lowers_what_a_direction_leaves(trained):
+    history = np.genfromtxt(trained / "history.csv", delimiter=",", names=True)
+    assert history["residual_left"][-1] < 0.97 * history["residual_left"][0]
+    card = json.loads((trained / "card.json").read_text())
+    assert (card["inputs"], card["architecture"]) == ("residual", "npsdo")
+    assert card["metrics"]["residual_left"] == pytest.approx(history["residual_left"].min(), rel=1e-6)
+
+
+def test_the_artefact_solves_a_pressure_problem_it_never_saw(trained):
+    found = artefact.load(trained)
+    assert found.card.role == "preconditioner"
+    problem = Problem(cube(16), [BALL])
+    poisson = problem.poisson()
+    rhs = noise(poisson)
+    solver = ConjugateDirections(poisson, NetworkDirection(poisson, found.network), 1e-9)
+    phi = torch.zeros_like(rhs)
+    assert solver.solve(rhs, phi).converged
+    exact = exact_solution(problem, rhs.numpy())
+    assert abs(phi.numpy() - exact).max() < 1e-7 * abs(exact).max()
+
+
+def test_bodies_leave_fluid_and_null_vectors_are_left_out():
+    random = np.random.default_rng(3)
+    fluid = random_fluid(8, 3, random)
+    assert 0 < float(fluid.sum()) < 8**3
+    found = basis(fluid, 60, seed=1)
+    v = found.vectors.double().T.reshape(-1, 1, 8, 8, 8)
+    mask = fluid.double()[None, None]
+    assert float((v * (1 - mask)).abs().max()) < 1e-6
+    rayleigh = (v * laplacian(v, mask)).sum((1, 2, 3, 4)) / v.square().sum((1, 2, 3, 4))
+    assert float(rayleigh.min()) > 1e-4
+    assert bool((rayleigh.diff() > -1e-6).all())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "npsdo"\nlevels = 2', 'name = "cnn"', "knows no matrices"),
+        ("cells = 8", "cells = 10", "multiple of 4"),
+        ("vectors = 40", "vector = 40", "vectors"),
+        ("samples = 20", "samples = 0", "samples"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_name(tmp_path, old, new, words):
+    path = tmp_path / "bad.toml"
+    path.write_text(RECIPE.replace(old, new))
+    with pytest.raises(CaseError, match=words):
+        matrices.train(path, tmp_path / "net")
+    assert not (tmp_path / "net").exists()
