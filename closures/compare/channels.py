@@ -85,7 +85,7 @@ class ChannelJudge:
             )
             for plane in self.planes
         ]
-        opinions = [] if self.target.run else second_opinions(self.table)
+        opinions = [] if self.target.sample is not None else second_opinions(self.table)
         floors = [table_errors(self.channel, other, self.table) for other in opinions]
         floor = np.max(floors, axis=0) if floors else np.zeros(len(QUANTITIES))
         return [q.with_floor(f) for q, f in zip(QUANTITIES, floor, strict=True)] + spectra

@@ -11,6 +11,7 @@ import numpy as np
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
+from closures.data.flow_profiles import filtered_channel
 from solver.axis import FiniteVolumeAxis
 from solver.case import Case
 from solver.channel import ChannelProfiles, ChannelReference
@@ -120,7 +121,7 @@ def resolve(wanted: str | None, runs: list[Run]) -> Target | None:
 
 
 def _filtered(path: str, case: Case) -> Target:
-    """Filtered snapshots of a direct simulation of a channel; for boxes spectra are cut off anyway."""
+    """A data set, or the filtered snapshots of a direct simulation of a channel; box spectra are cut off anyway."""
     if not path:
         found = sorted(p.parent for p in Path("runs").glob("*_dns-none-*/summary.json"))
         same = [p for p in found if abs(np.log(_bulk_reynolds(read(p).case) / _bulk_reynolds(case))) < SAME_FLOW]
@@ -130,6 +131,10 @@ def _filtered(path: str, case: Case) -> Target:
                 f"`solver run` its *_dns case with snapshots, then --reference {FILTERED}:RUN"
             )
         path = str(same[-1])
+    if Path(path).is_file():
+        profiles, means = filtered_channel(Path(path), batches=5)
+        sample = Sample.of([(m, np.ones(len(m))) for m in means])
+        return Target(FILTERED, f"filtered {Path(path).name}", {}, None, profiles, sample)
     run = read(Path(path))
     target = Target(FILTERED, f"filtered {run.folder.name}", {}, run)
     if not case.build_grid().is_channel:

@@ -17,13 +17,15 @@ import scipy
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from closures.data.flow_farm import generate_flow
+from closures.data.flow_recipe import is_flow_recipe
 from closures.data.inspect import describe
 from closures.data.linear.family import Family, Parameters
 from closures.data.linear_store import DIGEST, LinearStore, sample_rows
 from closures.data.recipe import AUTO, Recipe, load_recipe
 from closures.data.sorting import likeness_vectors, path
 from solver import __version__, parallel
-from solver.errors import RunFolderError
+from solver.errors import CaseError, RunFolderError
 from solver.farm import farm
 from solver.linear.methods import Method, method
 from solver.linear.system import LinearSolveError, Solution
@@ -87,9 +89,9 @@ def generate(
 
     Parameters
     ----------
-    recipe_path : TOML file, or the name of a shipped recipe.
+    recipe_path : TOML file, or the name of a shipped recipe, of a linear family or of flows (then see `generate_flow`).
     out : the file; ``data/<recipe>.h5`` by default.
-    samples, method_name : instead of the recipe's.
+    samples, method_name : instead of the recipe's; a sample of flows is a trajectory.
 
     Returns
     -------
@@ -101,6 +103,12 @@ def generate(
     RunFolderError : the file cannot be written, or exists and is another one.
     LinearSolveError : a system was not solved.
     """
+    if is_flow_recipe(recipe_path):
+        if method_name is not None:
+            raise CaseError(
+                f"--method {method_name}: {recipe_path} is about flows, not about linear systems: leave it out"
+            )
+        return generate_flow(recipe_path, out, samples, quiet=quiet)
     recipe, family, chosen = resolve(load_recipe(recipe_path, samples, method_name))
     target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
     start = time.monotonic()

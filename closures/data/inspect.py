@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.linear_store import FORMAT, ROWS, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
 from solver.errors import RunFolderError
@@ -17,12 +18,14 @@ RECHECKED = 3
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Attributes, datasets with their shapes, and the checksum that the file claims.
+    """Attributes, datasets with their shapes, and the checksum that the file claims; of flows too.
 
     Raises
     ------
     RunFolderError : missing, not such a file, or of another version.
     """
+    if is_flow_file(path):
+        return describe_flow(path)
     with _opened(path) as file:
         found: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
         found["datasets"] = {
@@ -42,6 +45,8 @@ info = describe
 def verify(path: Path) -> dict[str, Any]:
     """Recompute every checksum, and for a few samples the parameters from the seed and the residual of the solution.
 
+    Of flows see `verify_flow`.
+
     Returns
     -------
     ``samples``, ``sha256`` and ``largest_residual`` of the samples that were solved for.
@@ -50,6 +55,8 @@ def verify(path: Path) -> dict[str, Any]:
     ------
     RunFolderError : damaged, or it does not hold what its recipe makes; the first bad sample is named.
     """
+    if is_flow_file(path):
+        return verify_flow(path)
     with _opened(path) as file:
         header = str(_plain(file.attrs["recipe"]))
         claimed = file["checksums"][()]

@@ -16,7 +16,7 @@ DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made b
 
 def generate(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
-    samples: Annotated[int | None, typer.Option(min=1, help="how many, instead of the recipe's number")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories, instead of the recipe's number")] = None,
     out: Annotated[Path | None, typer.Option(help="file to write, data/RECIPE.h5 by default")] = None,
     method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
@@ -28,7 +28,7 @@ def generate(
     if not quiet:
         console().print(
             f"{done['path']}: {done['samples']} samples by {done['method']}, {done['made']} of them now, "
-            f"{done['samples_per_second']:.1f} a second; sha256 {done['sha256'][:16]}",
+            f"{done['samples_per_second']:.3g} a second; sha256 {done['sha256'][:16]}",
             highlight=False,
         )
 

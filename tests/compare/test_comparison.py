@@ -16,8 +16,10 @@ from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
+from closures.data.flow_profiles import filtered_channel
 from solver.channel import ChannelReference
 from solver.errors import CaseError, RunFolderError
+from solver.hooks.statistics import INDEX
 from solver.rundir import read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 
@@ -100,6 +102,21 @@ def test_a_run_is_no_distance_from_itself_as_reference(pair):
     assert comparison.members[0].errors.value == pytest.approx(0.0, abs=1e-12)
     assert comparison.members[1].errors.value[KEYS.index("u_rms")] == pytest.approx(0.05, abs=0.02)
     assert all(q.floor == 0 for q in comparison.quantities)
+
+
+def test_a_data_set_of_filtered_dns_as_reference(pair):
+    """Its statistics are the reference, scaled by the wall stress of the direct simulation; it has no floor."""
+    data = ROOT / "closures/data/samples/channel180_sample.h5"
+    comparison = compared(*pair, reference=f"filtered-dns:{data}")
+    assert isinstance(comparison.judge, ChannelJudge)
+    table = comparison.judge.target.at()
+    profiles, means = filtered_channel(data)
+    expected = np.sqrt(means[:, 0, INDEX["uu"]].mean(0) - means[:, 0, INDEX["u"]].mean(0) ** 2)[:, 0]
+    half = slice(0, len(expected) // 2)
+    folded = 0.5 * (expected + expected[::-1])[half] / np.sqrt(profiles.wall_stress)
+    assert np.sqrt(table.table["uu_plus"][1 : len(folded) + 1]) == pytest.approx(folded, rel=0.02)
+    assert all(q.floor == 0 for q in comparison.quantities)
+    assert 0.0 < comparison.members[0].errors.value[KEYS.index("u_rms")] < 1.0
 
 
 def test_floors_are_how_far_databases_disagree(pair):

@@ -1,0 +1,59 @@
+"""The stress that filtering leaves behind: ``tau_ij = bar(u_i u_j) - u_bar_i u_bar_j``, at the coarse cell centres.
+
+Both products are those of the discretisation: velocities at centres, de-aliased, truncated to the modes of the grid
+they are formed on; so ``tau`` is a coefficient field of the coarse grid, a `SubgridStress` made of it closes the
+filtered momentum equation at the order of the scheme, and it vanishes where the coarse grid resolves everything.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from closures.data.filters import GridFilter
+from solver.momentum import STRESS_INDEX
+from solver.operators import Components
+from solver.strain import Strain
+from solver.velocity import Velocity
+
+PAIRS = sorted(STRESS_INDEX, key=STRESS_INDEX.__getitem__)  # xx yy zz xy xz yz
+
+
+def products(velocity: Velocity) -> list[Tensor]:
+    """Coefficients of ``u_i u_j`` at cell centres, in the order xx yy zz xy xz yz, velocity^2."""
+    u = velocity.centred
+    return [velocity.operators.to_coefficients(u[i] * u[j]) for i, j in PAIRS]
+
+
+class Commutator:
+    """Pairs of filtered velocity and subgrid stress.
+
+    Parameters
+    ----------
+    grid_filter : from the grid of the simulation to the coarse one.
+    """
+
+    def __init__(self, grid_filter: GridFilter) -> None:
+        self.filter = grid_filter
+        self.strain = Strain(grid_filter.coarse)
+
+    def velocity(self, velocity: Velocity) -> Velocity:
+        """The filtered velocity, whole on every rank (collective)."""
+        return Velocity(self.strain, self.filter.velocity(velocity.coefficients))
+
+    def stress(self, velocity: Velocity, filtered: Velocity | None = None) -> list[Tensor]:
+        """Six coefficient fields of the coarse grid, whole on every rank (collective), velocity^2.
+
+        Parameters
+        ----------
+        velocity : on the fine grid.
+        filtered : what `velocity` makes of it, if that is at hand already.
+        """
+        resolved = products(filtered if filtered is not None else self.velocity(velocity))
+        filtered_products = self.filter.centred(products(velocity))
+        return [whole - own for whole, own in zip(filtered_products, resolved, strict=True)]
+
+
+def pair(commutator: Commutator, velocity: Velocity) -> tuple[Components, list[Tensor]]:
+    """Filtered velocity coefficients and the stress that goes with them."""
+    filtered = commutator.velocity(velocity)
+    return filtered.coefficients, commutator.stress(velocity, filtered)

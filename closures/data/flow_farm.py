@@ -1,0 +1,174 @@
+"""Making a set of filtered trajectories: shared among groups of ranks, resumable at any moment.
+
+A trajectory depends on the recipe and its own number, and on how many ranks compute it, which the recipe says: so the
+content of the file does not depend on how many ranks there are in all, on interruptions, or on luck.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from closures.data.flow_inspect import describe_flow
+from closures.data.flow_layout import layout_of
+from closures.data.flow_recipe import FlowRecipe, load_flow_recipe
+from closures.data.flow_store import FlowStore
+from closures.data.trajectory import Trajectory
+from solver import __version__, fusion, parallel
+from solver.errors import RunFolderError
+from solver.farm import farm
+from solver.hooks.checkpoint import latest
+from solver.machine import choose_fusion
+from solver.rundir import commit
+
+METHOD = "filtered direct simulation"
+
+
+def generate_flow(
+    recipe_path: Path,
+    out: Path | None = None,
+    trajectories: int | None = None,
+    snapshots: int | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Make the trajectories of a recipe, finish a file that was interrupted, or add to one that has fewer; collective.
+
+    Parameters
+    ----------
+    recipe_path : TOML file, or the name of a shipped recipe.
+    out : the file; ``data/<recipe>.h5`` by default.
+    trajectories, snapshots : instead of the recipe's.
+
+    Returns
+    -------
+    ``path``, ``sha256``, ``samples`` (trajectories), ``snapshots`` (of each), ``method``, and of this call ``made``,
+    ``seconds``, ``samples_per_second``.
+
+    Raises
+    ------
+    CaseError : the recipe is wrong, or the ranks cannot be divided into groups of its size.
+    RunFolderError : the file cannot be written, exists and is another one, or the stored run cannot be read.
+    Diverged : a flow blew up or became laminar.
+    """
+    recipe = load_flow_recipe(recipe_path, trajectories, snapshots)
+    target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
+    start = time.monotonic()
+    store = FlowStore(target, recipe)
+    grows = target.exists() and _is_smaller(target, recipe)
+    if target.exists() and not grows:
+        return _already_there(target, store.header)
+    if parallel.is_root():
+        if recipe.start is not None:
+            latest(Path(recipe.start.run))  # is missed before anything is written
+        revision, dirty = commit()
+        facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
+        store.begin(layout_of(recipe), facts)
+    parallel.barrier()
+    store.open_rows()
+    if grows and parallel.is_root():
+        store.adopt()
+    parallel.barrier()
+    points = int(np.prod(recipe.case(0).build_grid().shape)) // recipe.farm.ranks
+    fusion.enable(choose_fusion(recipe.run.fuse, points, None))
+    digests: dict[int, str] = {}
+    with FlowProgress(recipe, quiet or not parallel.is_root()) as progress, torch.no_grad():
+
+        def work(number: int, comm: object) -> tuple[int, str, bool]:
+            trajectory = Trajectory(recipe, number, store, comm)
+            return number, trajectory.run(progress.reach), trajectory.was_complete
+
+        def done(result: tuple[int, str, bool]) -> None:
+            digests[result[0]] = result[1]
+            progress.end(result[0], already=result[2])
+
+        farm(range(recipe.trajectories), work, done, recipe.farm.ranks)
+    sha = _finish(store, digests) if parallel.is_root() else ""
+    made, seconds = progress.made, time.monotonic() - start
+    counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
+    found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
+    return found | counts | {"samples_per_second": made / seconds}
+
+
+def _finish(store: FlowStore, digests: dict[int, str]) -> str:
+    """Pool the statistics and close the file (root only)."""
+    table = np.array([list(bytes.fromhex(digests[i])) for i in range(len(digests))], np.uint8)
+    with h5py.File(store.part, "r") as file:
+        mean = np.mean([file["statistics/moments"][i].mean(axis=0) for i in range(len(digests))], axis=0)
+    return store.finish(table, {"statistics/mean": mean})
+
+
+def _is_smaller(target: Path, recipe: FlowRecipe) -> bool:
+    """Whether a finished file is of the same recipe but for the number of trajectories, of which it has fewer."""
+    found, wanted = json.loads(str(describe_flow(target)["recipe"])), json.loads(recipe.model_dump_json())
+    counts = found.pop("trajectories", 0), wanted.pop("trajectories")
+    found.pop("test", None), wanted.pop("test")
+    return bool(found == wanted and counts[0] < counts[1])
+
+
+def _already_there(target: Path, header: str) -> dict[str, Any]:
+    """What `generate_flow` returns for a finished file of the same recipe."""
+    found = describe_flow(target)
+    if found["recipe"] != header:
+        raise RunFolderError(f"{target}: exists, and another recipe made it: remove it or choose another with --out")
+    kept = {"path": found["path"], "sha256": found["sha256"], "snapshots": found["snapshots"]}
+    now = {"made": 0, "seconds": 0.0, "samples_per_second": 0.0}
+    return kept | now | {"samples": found["trajectories"], "method": METHOD}
+
+
+class FlowProgress:
+    """A bar over the simulated time of all trajectories with the time left; elsewhere than on a terminal a line each
+    tenth."""
+
+    def __init__(self, recipe: FlowRecipe, quiet: bool) -> None:
+        self.recipe, self.console = recipe, Console(quiet=quiet)
+        self.total = recipe.trajectories * recipe.sampling.end
+        self.reached: dict[int, float] = {}
+        self.made, self.already, self.started = 0, 0.0, time.monotonic()
+        self.tenth, self.shown = 0, 0.0
+        columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
+        terminal = self.console.is_terminal and not quiet
+        self.bar = Progress(*columns, TimeRemainingColumn(compact=True), console=self.console, disable=not terminal)
+        self.task = self.bar.add_task("", total=self.total)
+
+    def __enter__(self) -> FlowProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def end(self, trajectory: int, already: bool) -> None:
+        """A trajectory is complete; `already` before this call."""
+        if already:
+            self.already += self.recipe.sampling.end
+        else:
+            self.made += 1
+        self.reach(trajectory, self.recipe.sampling.end)
+
+    def reach(self, trajectory: int, t: float) -> None:
+        """A trajectory has come to time `t`."""
+        if trajectory not in self.reached and t < self.recipe.sampling.end:
+            self.already += t  # that far it may have come before; a step counts little
+        self.reached[trajectory] = t
+        if self.console.quiet:
+            return
+        done, now = sum(self.reached.values()), time.monotonic()
+        rate = max(done - self.already, 0.0) / max(now - self.started, 1e-9)
+        complete = sum(t >= self.recipe.sampling.end * (1 - 1e-9) for t in self.reached.values())
+        detail = f"{complete}/{self.recipe.trajectories} trajectories  {rate / self.recipe.sampling.end:.2g} samples/s"
+        if now - self.shown > 0.5:
+            self.shown = now
+            self.bar.update(self.task, completed=done, description=detail)
+        tenth = int(10 * done / self.total * (1 + 1e-12))
+        if not self.console.is_terminal and tenth > self.tenth:
+            self.tenth = tenth
+            left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 else ""
+            self.console.print(f"{10 * tenth:3d} %  {detail}  {left}", highlight=False)

@@ -1,0 +1,97 @@
+"""What a finished file of trajectories holds, and whether it still does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from closures.data.flow_store import BEGIN, FORMAT, KIND, chained, content_digest, read_rows
+from solver.errors import RunFolderError
+
+
+def is_flow_file(path: Path) -> bool:
+    """Whether a file says that it holds trajectories."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("kind") == KIND
+    except OSError:
+        return False
+
+
+def describe_flow(path: Path) -> dict[str, Any]:
+    """Attributes, datasets with their shapes, and the checksum that the file claims.
+
+    Raises
+    ------
+    RunFolderError : missing, not such a file, or of another version.
+    """
+    with opened(path) as file:
+        found: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        shapes: dict[str, Any] = {}
+        file.visititems(
+            lambda name, item: (
+                shapes.update({name: (item.shape, str(item.dtype))}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        n_traj, n_steps = file["t1_fields/velocity"].shape[:2]
+    sizes = {"trajectories": n_traj, "snapshots": n_steps, "bytes": path.stat().st_size}
+    return found | sizes | {"path": str(path), "datasets": shapes}
+
+
+def verify_flow(path: Path) -> dict[str, Any]:
+    """Recompute every checksum, and the pooled statistics from the snapshots' own.
+
+    Returns
+    -------
+    ``trajectories``, ``snapshots`` and ``sha256``.
+
+    Raises
+    ------
+    RunFolderError : damaged; the first bad trajectory is named.
+    """
+    with opened(path) as file:
+        claimed, n_steps = file["checksums"][()], file["t1_fields/velocity"].shape[1]
+        for trajectory, sha in enumerate(claimed):
+            digest = BEGIN
+            for frame in range(n_steps):
+                digest = chained(digest, read_rows(file, trajectory, frame))
+            if digest != sha.tobytes():
+                raise RunFolderError(
+                    f"{path}: damaged (trajectory {trajectory} does not match its checksum): generate it again"
+                )
+        total = content_digest(claimed, str(_plain(file.attrs["recipe"])))
+        if total != _plain(file.attrs["sha256"]):
+            raise RunFolderError(f"{path}: damaged (the checksums do not match their sum): generate it again")
+        mean = file["statistics/moments"][()].mean(axis=(0, 1))
+        if not np.allclose(mean, file["statistics/mean"][()], rtol=1e-10, atol=1e-14):
+            raise RunFolderError(f"{path}: damaged (the mean profiles are not those of the snapshots)")
+    return {"trajectories": len(claimed), "snapshots": n_steps, "sha256": total}
+
+
+def opened(path: Path) -> h5py.File:
+    """An open file of trajectories.
+
+    Raises
+    ------
+    RunFolderError : missing, not such a file, or of another version.
+    """
+    if not path.is_file():
+        raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
+    if file.attrs.get("kind") != KIND or file.attrs.get("format") != FORMAT:
+        version = file.attrs.get("format", "none")
+        file.close()
+        raise RunFolderError(f"{path}: not trajectories of format {FORMAT} (format {version}): generate the file again")
+    return file
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) and not isinstance(value, np.bytes_) else value

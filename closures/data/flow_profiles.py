@@ -1,0 +1,81 @@
+"""The filtered channel as a reference: what a large-eddy simulation on the coarse grid is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from closures.data.flow_inspect import opened
+from closures.data.flow_layout import MOMENTS
+from solver.axis import Array, FiniteVolumeAxis, NoSlip
+from solver.channel import ChannelProfiles
+from solver.errors import CaseError
+from solver.hooks.statistics import INDEX, NAMES
+
+
+@dataclass(frozen=True)
+class FilteredChannel(ChannelProfiles):
+    """Profiles in units of the wall stress of the fine flow: the slope between coarse cells is less than that.
+
+    Parameters
+    ----------
+    wall_stress : of the direct simulation, kinematic, velocity^2.
+    """
+
+    wall_stress: float
+
+    def friction_velocity(self, m: dict[str, Array]) -> float:
+        """``sqrt(wall_stress)``, whatever the means."""
+        return float(np.sqrt(self.wall_stress))
+
+
+def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Array]:
+    """The evaluator of a data set's means, and the means: (n_traj, batches, len(NAMES), ny, 1).
+
+    Each trajectory is cut into `batches` of equal length; snapshots left over at its end are left out. The shear stress
+    that the filter took out is in ``tau_xy``; what a filtered field cannot tell is zero.
+
+    Raises
+    ------
+    CaseError : not a channel, or fewer snapshots than batches.
+    RunFolderError : missing, not a file of trajectories, or of another version.
+    """
+    with opened(path) as file:
+        if "statistics/wall_stress" not in file:
+            raise CaseError(f"{path}: only a channel has profiles in wall units")
+        y = FiniteVolumeAxis(file["dimensions/y_faces"][()], NoSlip(), NoSlip())
+        stress, nu = float(file["statistics/wall_stress"][()].mean()), float(file.attrs["nu"])
+        n_traj, n_steps = file["statistics/moments"].shape[:2]
+        length = n_steps // batches
+        if length < 1:
+            raise CaseError(f"{path}: {n_steps} snapshots cannot be cut into {batches} batches: ask for fewer")
+        moments = file["statistics/moments"][:, : batches * length]
+    means = moments.reshape(n_traj, batches, length, *moments.shape[2:]).mean(axis=2)
+    found = np.zeros((n_traj, batches, len(NAMES), y.n, 1))
+    for i, name in enumerate(MOMENTS):
+        if name in INDEX:
+            found[:, :, INDEX[name], :, 0] = means[:, :, i]
+    return FilteredChannel(y, nu, stress), found
+
+
+def reference_profiles(path: Path) -> dict[str, Array]:
+    """Filtered profiles of a channel as a reference table for a large-eddy simulation of the same grid.
+
+    Returns
+    -------
+    Columns of `solver.channel.ChannelReference` over the half channel, wall included, in wall units of the true wall
+    stress; both halves averaged. ``tau_xy_plus`` is the mean shear stress that the filter took out.
+
+    Raises
+    ------
+    CaseError : not a channel.
+    """
+    channel, means = filtered_channel(path)
+    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(means.mean(axis=(0, 1)))
+    rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
+    y = channel.distance / channel.half_height
+    u_tau = channel.friction_velocity({})
+    rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
+    return {name: np.concatenate([[0.0], row]) for name, row in rows.items()}

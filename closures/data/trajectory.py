@@ -1,0 +1,143 @@
+"""One trajectory of a data set: a direct simulation from its start, or from where it was left, to its last snapshot."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from closures.data.commutator import Commutator
+from closures.data.filtered_dns import FilteredFlow
+from closures.data.filters import GridFilter
+from closures.data.flow_recipe import FlowRecipe
+from closures.data.flow_store import BEGIN, FlowStore, Rows, chained
+from solver import app, parallel
+from solver.case import Case
+from solver.errors import Diverged
+from solver.hooks.checkpoint import Saved, latest
+from solver.hooks.health import Health
+from solver.hooks.regrid import velocity_of
+from solver.operators import Components, Operators
+from solver.parallel import Decomposition
+from solver.simulation import Simulation
+from solver.stepping import StepControl
+from solver.velocity import Velocity
+
+SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
+
+
+class PunctualControl(StepControl):
+    """Steps of equal length, as long as the flow allows, that end when the next snapshot is due."""
+
+    remaining = math.inf
+
+    def __call__(self, velocity: Velocity, term: object, nu: float) -> float:
+        """The step to take."""
+        limit = super().__call__(velocity, term, nu)
+        if not math.isfinite(self.remaining):
+            return limit
+        return self.remaining / max(math.ceil(self.remaining / limit * (1 - 1e-12)), 1)
+
+
+class Trajectory:
+    """One direct simulation of a recipe, from its start or from where it was left, on the ranks of `comm`.
+
+    Equal communicators give equal bits: a state holds the coefficients as they were, and nothing else is remembered
+    from step to step. On another number of ranks sums differ in their last bits, and a turbulent flow soon after.
+    """
+
+    def __init__(self, recipe: FlowRecipe, number: int, store: FlowStore, comm: object) -> None:
+        self.recipe, self.number, self.store = recipe, number, store
+        self.case = recipe.case(number)
+        grid = self.case.build_grid()
+        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
+        device = parallel.choose_device(self.case.run.device)
+        self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
+        saved = slabs.broadcast(store.kept(number) if slabs.is_root else None)
+        self.digest = bytes.fromhex(saved.attributes["digest"]) if saved else BEGIN
+        self.saved_at = time.monotonic()
+        commutator = Commutator(GridFilter(self.operators, recipe.coarse_grid, recipe.filter.kernel()))
+        self.flow = FilteredFlow(commutator, recipe, self._take, int(saved.attributes["count"]) if saved else 0)
+        self.saved: Saved | None = saved
+        self.was_complete = self.flow.complete
+
+    def run(self, progress: Callable[[int, float], object]) -> str:
+        """Go on to the last snapshot; returns what they hash to (on the root of the flow).
+
+        Raises
+        ------
+        Diverged : the flow blew up or became laminar.
+        """
+        if self.flow.complete:
+            return self.digest.hex()
+        simulation = self._simulation()
+        health = Health(simulation, 10, self.case.initial.kind == "wall_turbulence")
+        status = self.flow(simulation)
+        while status is None:
+            simulation.control.remaining = self.flow.due - simulation.t  # type: ignore[attr-defined]
+            try:
+                simulation.step()
+            except Diverged as problem:
+                raise Diverged(f"trajectory {self.number}, t = {simulation.t:.4g}: {problem}") from None
+            if trouble := health(simulation):
+                raise Diverged(f"trajectory {self.number}, t = {simulation.t:.4g}: the flow is {trouble}")
+            status = self.flow(simulation)
+            progress(self.number, simulation.t)
+            late = time.monotonic() - self.saved_at > SAVE_SECONDS
+            if status is None and self.operators.decomposition.agree(late):
+                self._keep(simulation)
+        self._keep(None)
+        return self.digest.hex()
+
+    def _take(self, frame: int, rows: Rows) -> None:
+        self.store.write(self.number, frame, rows)
+        self.digest = chained(self.digest, rows)
+
+    def _keep(self, simulation: Simulation | None) -> None:
+        """Note where the flow is; without one, that it is complete (collective)."""
+        op, arrays = self.operators, {}
+        attributes = {"count": self.flow.count, "digest": self.digest.hex(), "case": self.case.model_dump_json()}
+        if simulation is not None:
+            velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
+            arrays = {f"velocity/{name}": op.gather(c) for name, c in velocity}
+            arrays |= {f"grid/{name}": axis.centres for name, axis in zip("xyz", op.grid.axes, strict=True)}
+            attributes |= {"t": simulation.t, "step": simulation.step_count, "dt": simulation.dt}
+        if op.decomposition.is_root:
+            self.store.keep(self.number, arrays, attributes)  # type: ignore[arg-type]
+        self.saved_at = time.monotonic()
+
+    def _simulation(self) -> Simulation:
+        op, case = self.operators, self.case
+        velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
+        control = PunctualControl(op, case.time.cfl)
+        simulation = Simulation(op, velocity, case.flow.nu, None, app.make_forcing(case, op), control)
+        if self.saved is not None:
+            # the simulation projects what it is given, which changes the last bits
+            simulation.velocity = Velocity(simulation.strain, velocity_of(self.saved, op))
+            simulation.t, simulation.dt = (float(self.saved.attributes[key]) for key in ("t", "dt"))
+            simulation.step_count = int(self.saved.attributes["step"])
+        return simulation
+
+    def _start(self) -> Components:
+        """The initial field of this trajectory: of its recipe, or a stored flow with noise of its own."""
+        if self.recipe.start is None:
+            return self._drawn(self.case)
+        saved = latest(Path(self.recipe.start.run))
+        scale, stored = self._bulk_ratio(saved), velocity_of(saved, self.operators)
+        one, other = self._drawn(self.case), self._drawn(self.recipe.case(self.number, draw=1))
+        a = self.recipe.start.perturbation  # what two draws have in common is the mean flow: only noise is left
+        u, v, w = (scale * f + a * (g - h) for f, g, h in zip(stored, one, other, strict=True))
+        return u, v, w
+
+    def _bulk_ratio(self, saved: Saved) -> float:
+        """What a stored flow is multiplied by: it may have been computed in units of another bulk velocity."""
+        here = getattr(self.case.flow.forcing, "bulk_velocity", 1.0)
+        forcing = json.loads(saved.attributes["case"])["flow"].get("forcing", {})
+        return float(here / forcing.get("bulk_velocity", here))
+
+    def _drawn(self, case: Case) -> Components:
+        return app.initial_field(app.Source(case, Path(), "trajectory"), self.operators)

@@ -1,0 +1,551 @@
+"""Trajectories: what the file says is true, it survives kills and ranks, and failures leave nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from closures.compare.references import table_of
+from closures.compare.uncertainty import Sample
+from closures.data import flow_store, trajectory
+from closures.data.commutator import PAIRS
+from closures.data.filters import from_points
+from closures.data.flow_farm import generate_flow
+from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
+from closures.data.flow_layout import MOMENTS
+from closures.data.flow_profiles import filtered_channel, reference_profiles
+from closures.data.flow_recipe import SHIPPED, is_flow_recipe, load_flow_recipe
+from closures.data.flow_subset import write_subset
+from closures.data.trajectory import PunctualControl, Trajectory
+from closures.data.windows import TrajectoryFile, Windows, scaling, split
+from closures.operators.domain import Domain, same
+from solver.axis import FourierAxis
+from solver.channel import ChannelReference
+from solver.closure import SubgridStress
+from solver.errors import CaseError, Diverged, RunFolderError
+from solver.grid import Grid
+from solver.hooks.statistics import INDEX
+from solver.operators import Operators
+from solver.simulation import Simulation
+from tests import runs
+from tests.data.flows import BOX, CHANNEL, write_recipe
+from tests.grids import minus, norm, operators, orders, project, tendency
+
+SAMPLE = SHIPPED.parent / "samples" / "channel180_sample.h5"
+COMM = operators("box").decomposition.comm
+needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory) -> Path:
+    """The channel data set, made once."""
+    folder = tmp_path_factory.mktemp("channel")
+    return Path(generate_flow(write_recipe(folder), folder / "channel.h5", quiet=True)["path"])
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("box")
+    return Path(generate_flow(write_recipe(folder, BOX), folder / "box.h5", quiet=True)["path"])
+
+
+def recipe_of(file: h5py.File):
+    return json.loads(file.attrs["recipe"])
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+
+
+def test_windows_reads_the_file(channel, box):
+    recipe = load_flow_recipe(write_recipe(channel.parent))
+    for path, grid, step in ((channel, recipe.coarse_grid, 0.25), (box, None, 0.1)):
+        source = TrajectoryFile(path)
+        assert source.step == pytest.approx(step)
+        assert len(Windows(source, [0, 1], steps=2)) == 2 * (source.shape[1] - 2)
+        assert min(scaling(source, [0], 1, "increment").change) > 0
+        if grid is not None:
+            assert source.shape == (3, 5, 6, 6, 8, 3)
+            assert source.nu.tolist() == [0.002]
+            assert json.loads(source.attributes["filter"]) == {"horizontal": "box", "width": 0.7, "vertical": "face"}
+            on_modes = [FourierAxis(a.n, a.length, "2/3") if a.is_fourier else a for a in grid.axes]
+            assert same(source.domain.describe(), Domain.of(Grid(*on_modes)).describe())
+
+
+def test_snapshots_are_those_of_the_simulation(channel):
+    """Computed again without the farm, the hook or the file: same flow, same filter, evenly spaced in time."""
+    recipe = load_flow_recipe(write_recipe(channel.parent))
+    run = Trajectory(recipe, 1, flow_store.FlowStore(channel.parent / "none.h5", recipe), COMM)
+    simulation = run._simulation()
+    control = simulation.control
+    assert isinstance(control, PunctualControl)
+    with h5py.File(channel) as file:
+        for frame in range(3):
+            due = 0.5 + 0.25 * frame
+            while simulation.t < due - 1e-12:
+                control.remaining = due - simulation.t
+                simulation.step()
+                assert simulation.dt > 0.01
+            filtered = run.flow.commutator.velocity(simulation.velocity)
+            for i, f in enumerate(filtered.centred):
+                stored = torch.from_numpy(file["t1_fields/velocity"][1, frame, ..., i].astype(float))
+                points = run.flow.commutator.filter.coarse.to_physical(from_points(filtered.operators, stored))
+                torch.testing.assert_close(points, f, rtol=0, atol=3e-7)
+        assert file["statistics/wall_stress"][1, 2] == pytest.approx(_slope(simulation), rel=1e-12)
+        assert not np.array_equal(file["t1_fields/velocity"][0], file["t1_fields/velocity"][1])
+        assert file.attrs["test_trajectories"].tolist() == [2]
+
+
+def _slope(simulation: Simulation) -> float:
+    u, y = simulation.velocity.centred[0].mean((0, 2)), simulation.operators.grid.y
+    return 0.002 * 0.5 * float(u[0] / (y.centres[0] - y.faces[0]) + u[-1] / (y.faces[-1] - y.centres[-1]))
+
+
+def test_statistics_equal_those_of_the_snapshots(channel, box):
+    for path in (channel, box):
+        with h5py.File(path) as file:
+            velocity = file["t1_fields/velocity"][()].astype(float)
+            moments = dict(zip(MOMENTS, np.moveaxis(file["statistics/moments"][()], 2, 0), strict=True))
+            parts = dict(zip("uvw", np.moveaxis(velocity, -1, 0), strict=True))
+            for name in ("u", "v", "w", "uu", "vv", "ww", "uv", "uw", "vw"):
+                product = np.prod([parts[c] for c in name], axis=0)
+                np.testing.assert_allclose(moments[name], product.mean((2, 4)), rtol=0, atol=1e-6, err_msg=name)
+            pooled = file["statistics/moments"][()].mean((0, 1))
+            np.testing.assert_allclose(file["statistics/mean"][()], pooled, rtol=1e-12, atol=1e-15)
+            if "t2_fields/subgrid_stress" in file:
+                tau = file["t2_fields/subgrid_stress"][()].astype(float)
+                for k, (i, j) in enumerate(PAIRS):
+                    np.testing.assert_array_equal(tau[..., i, j], tau[..., j, i])
+                    name = f"tau_{'xyz'[i]}{'xyz'[j]}"
+                    np.testing.assert_allclose(moments[name], tau[..., i, j].mean((2, 4)), rtol=0, atol=1e-6)
+                    assert k == MOMENTS.index(name) - 9
+                assert abs(moments["tau_xx"]).max() > 1e-4
+
+
+def test_energy_of_a_box_is_that_of_its_spectrum(box):
+    with h5py.File(box) as file:
+        energy = 0.5 * (file["t1_fields/velocity"][()].astype(float) ** 2).sum(-1).mean((2, 3, 4))
+        np.testing.assert_allclose(file["statistics/spectrum"][()].sum(-1), energy, rtol=1e-6)
+        assert np.all(np.diff(energy) < 0)
+        assert file["dimensions/shell"][()].tolist() == pytest.approx(np.arange(6))
+
+
+def test_forced_turbulence(tmp_path):
+    """The shells that the forcing holds are held in the file too: the sharp filter does not touch them."""
+    forcing = '[flow.forcing]\nkind = "held_shells"\nenergies = [0.8, 0.4]\n[initial]'
+    recipe = write_recipe(tmp_path, BOX.replace("[initial]", forcing))
+    made = generate_flow(recipe, tmp_path / "forced.h5", 1, quiet=True)
+    with h5py.File(made["path"]) as file:
+        spectrum = file["statistics/spectrum"][0]
+    np.testing.assert_allclose(spectrum[:, 1:3], np.tile([0.8, 0.4], (4, 1)), rtol=1e-12)
+    assert np.all(np.diff(spectrum[:, 3:].sum(-1)) != 0)
+
+
+def coarse_of(path: Path) -> Operators:
+    with h5py.File(path) as file:
+        text = write_recipe(path.parent).read_text()
+        assert file.attrs["dataset_name"] in text
+    return operators(load_flow_recipe(path.parent / "tiny.toml").coarse_grid)
+
+
+def test_stored_fields_are_solenoidal(channel):
+    op = coarse_of(channel)
+    with h5py.File(channel) as file:
+        staggered = file["t1_fields/staggered_velocity"][()].astype(float)
+    for frames in staggered:
+        for frame in frames:
+            u, v, w = (from_points(op, torch.from_numpy(frame[..., i])) for i in range(3))
+            assert float(op.to_physical(op.divergence((u, v, w))).abs().max()) < 1e-5  # single precision
+
+
+def test_the_stored_stress_closes_the_stored_momentum(tmp_path):
+    """From the file alone: the change of the filtered field between snapshots is what the coarse grid makes of the
+    field and of tau, to second order in the interval; without tau it never is. A box approximates nothing else."""
+    closed, open_ = [], []
+    for interval in (0.08, 0.04, 0.02):
+        text = BOX.replace("interval = 0.1", f"interval = {interval}").replace(
+            "spin_up = 0.0", f"spin_up = {0.3 - interval}"
+        )
+        text = text.replace("[run]", "[store]\nstress = true\n[run]")
+        made = generate_flow(write_recipe(tmp_path, text), tmp_path / f"{interval}.h5", 1, 3, quiet=True)
+        op = operators(load_flow_recipe(tmp_path / "tiny.toml").coarse_grid)
+        with h5py.File(made["path"]) as file:
+            velocity = torch.from_numpy(file["t1_fields/velocity"][0].astype(float))
+            stress = torch.from_numpy(file["t2_fields/subgrid_stress"][0, 1].astype(float))
+        before, now, after = ([from_points(op, u[..., i].clone()) for i in range(3)] for u in velocity)
+        tau = SubgridStress(tuple(op.to_physical(from_points(op, stress[..., i, j].clone())) for i, j in PAIRS))
+        change = [(b - a) / (2 * interval) for a, b in zip(before, after, strict=True)]
+        for found, term in ((closed, tau), (open_, None)):
+            rate = project(op, tendency(op, tuple(now), 0.02, term))
+            found.append(norm(op, minus(rate, change)) / norm(op, change))
+    assert min(orders(closed)) > 1.8
+    assert closed[-1] < 0.01
+    assert abs(orders(open_)[-1]) < 0.2
+    assert open_[-1] > 5 * closed[-1]
+
+
+def test_dimensions_have_scales(channel, box):
+    """Every dimension of every field names its coordinates: what labelled-array readers look for."""
+    for path in (channel, box):
+        with h5py.File(path) as file:
+            names = [f"t1_fields/{n}" for n in file["t1_fields"]] + [f"statistics/{n}" for n in file["statistics"]]
+            for name in [*names, *(f"t2_fields/{n}" for n in file["t2_fields"])]:
+                for dimension, size in zip(file[name].dims, file[name].shape, strict=True):
+                    assert len(dimension) == 1, name
+                    assert dimension[0].is_scale
+                    assert len(dimension[0]) == size
+            labels = [d[0].name.rpartition("/")[2] for d in file["t1_fields/velocity"].dims]
+            assert labels == ["trajectory", "time", "x", "y", "z", "component"]
+
+
+def test_xarray_finds_the_coordinates(channel, box):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    for path, sides in ((channel, (6, 6, 8)), (box, (8, 8, 8))):
+        with xarray.open_datatree(path, engine="h5netcdf", phony_dims="sort") as tree, h5py.File(path) as file:
+            velocity = tree["t1_fields/velocity"]
+            assert velocity.dims == ("trajectory", "time", "x", "y", "z", "component")
+            assert velocity.shape[2:5] == sides
+            assert not [name for node in tree.subtree for name in node.sizes if name.startswith("phony")]
+            y = file["dimensions/y"][()]
+            chosen = velocity.sel(trajectory=1, component=b"z").sel(y=y[2], method="nearest").isel(time=3)
+            np.testing.assert_array_equal(chosen.values, file["t1_fields/velocity"][1, 3, :, 2, :, 2])
+            mean = tree["statistics/moments"].sel(moment=b"u").mean(("trajectory", "time"))
+            np.testing.assert_allclose(mean.values, file["statistics/mean"][0], rtol=1e-12, atol=1e-15)
+
+
+def test_a_subset_is_what_the_recipe_makes_of_that_size(channel, tmp_path):
+    """And a larger set takes over a smaller one; both have the checksums of sets made at once."""
+    recipe = write_recipe(tmp_path)
+    made = generate_flow(recipe, tmp_path / "made.h5", 2, 3, quiet=True)
+    assert write_subset(channel, tmp_path / "subset.h5", 2, 3) == made["sha256"]
+    assert verify_flow(tmp_path / "subset.h5")["sha256"] == made["sha256"]
+    assert generate_flow(recipe, tmp_path / "subset.h5", 2, 3, quiet=True)["made"] == 0
+    write_subset(channel, tmp_path / "grown.h5", 2)
+    grown = generate_flow(recipe, tmp_path / "grown.h5", quiet=True)
+    assert grown["made"] == 1
+    assert grown["sha256"] == verify_flow(tmp_path / "grown.h5")["sha256"] == describe_flow(channel)["sha256"]
+    assert leftovers(tmp_path) == []
+    for trajectories, snapshots in ((4, 5), (3, 6), (0, 5), (3, 1)):
+        with pytest.raises(CaseError, match="the set has 3 trajectories of 5 snapshots: ask for no more"):
+            write_subset(channel, tmp_path / "more.h5", trajectories, snapshots)
+    with pytest.raises(RunFolderError, match="no such data file"):
+        write_subset(tmp_path / "none.h5", tmp_path / "more.h5", 1)
+
+
+def test_what_an_unfinished_set_has_can_be_used(channel, tmp_path, monkeypatch):
+    recipe, out = write_recipe(tmp_path), tmp_path / "whole.h5"
+    monkeypatch.setattr(flow_store.FlowStore, "finish", lambda *_: "")
+    generate_flow(recipe, out, quiet=True)
+    (tmp_path / ".whole.h5.states" / "00002.h5").unlink()
+    monkeypatch.undo()
+    assert write_subset(out, tmp_path / "two.h5", 2) == write_subset(channel, tmp_path / "of_whole.h5", 2)
+    with pytest.raises(CaseError, match="trajectory 2 is damaged or not complete: ask for 2"):
+        write_subset(out, tmp_path / "three.h5", 3)
+
+
+def test_reference_profiles_are_in_wall_units(channel):
+    """The table is one the solver judges runs by; u_tau is the wall stress of the fine flow."""
+    table = reference_profiles(channel)
+    with h5py.File(channel) as file:
+        u_tau = file["statistics/wall_stress"][()].mean() ** 0.5
+        u = file["t1_fields/velocity"][..., 0].astype(float)
+        y = file["dimensions/y"][()]
+    mean, square = (0.5 * (f + f[::-1])[:3] for f in (u.mean((0, 1, 2, 4)), (u**2).mean((0, 1, 2, 4))))
+    np.testing.assert_allclose(table["uu_plus"][1:], (square - mean**2) / u_tau**2, rtol=1e-4)
+    reference = ChannelReference(table)
+    assert reference.re_tau == pytest.approx(u_tau / 0.002)
+    assert reference.profile("u_mean", y[1:2])[0] == pytest.approx(table["U_plus"][2])
+    assert table["uv_plus"][1] < 0
+    evaluator, means = filtered_channel(channel)
+    compared = table_of(evaluator, Sample.of([(m, np.ones(1)) for m in means]).mean)  # as `solver compare` would
+    for name, column in compared.table.items():
+        np.testing.assert_allclose(column, table[name], rtol=1e-12, atol=1e-15, err_msg=name)
+    assert compared.bulk * u_tau == pytest.approx(1.0, rel=1e-6)
+    _, halves = filtered_channel(channel, batches=2)
+    with h5py.File(channel) as file:
+        uv = file["statistics/moments"][:, :, MOMENTS.index("uv")]
+    assert halves.shape[:2] == (3, 2)
+    np.testing.assert_allclose(halves[2, 1, INDEX["uv"], :, 0], uv[2, 2:4].mean(0), rtol=1e-12)
+    with pytest.raises(CaseError, match="5 snapshots cannot be cut into 6 batches"):
+        filtered_channel(channel, batches=6)
+
+
+def test_another_call_makes_nothing_and_damage_is_found(channel, tmp_path):
+    copy = tmp_path / "channel.h5"
+    shutil.copy(channel, copy)
+    recipe = write_recipe(tmp_path)
+    assert generate_flow(recipe, copy, quiet=True)["made"] == 0
+    assert verify_flow(copy) == {k: describe_flow(copy)[k] for k in ("trajectories", "snapshots", "sha256")}
+    assert is_flow_file(copy)
+    assert not is_flow_file(recipe)
+    with pytest.raises(RunFolderError, match="another recipe made it"):
+        generate_flow(recipe, copy, snapshots=4, quiet=True)
+    with h5py.File(copy, "r+") as file:
+        file["t1_fields/velocity"][1, 3, 2, 2, 2, 0] += 1e-3
+    with pytest.raises(RunFolderError, match="trajectory 1 does not match its checksum"):
+        verify_flow(copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["format"] = 99
+    with pytest.raises(RunFolderError, match="format 99"):
+        describe_flow(copy)
+    with pytest.raises(RunFolderError, match="no such data file"):
+        verify_flow(tmp_path / "none.h5")
+
+
+def forked(recipe: Path, out: Path) -> multiprocessing.process.BaseProcess:
+    """`generate_flow` in a fork, slowly, with a state after every step."""
+
+    def child() -> None:
+        step = Simulation.step
+
+        def slowly(self: Simulation, longest: float = np.inf) -> None:
+            step(self, longest)
+            time.sleep(0.1)
+
+        Simulation.step, trajectory.SAVE_SECONDS = slowly, 0.0  # type: ignore[method-assign]
+        generate_flow(recipe, out, quiet=True)
+
+    process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+    process.start()
+    return process
+
+
+def steps_of(state: Path) -> int:
+    """Steps of a trajectory that are safe; all six for one that is complete."""
+    try:
+        with h5py.File(state) as file:
+            return int(file.attrs.get("step", 6))
+    except OSError:
+        return 0
+
+
+def kill_when(process: multiprocessing.process.BaseProcess, state: Path, steps: int, delay: float) -> None:
+    """kill -9 some time after a trajectory has come so far."""
+    deadline = time.monotonic() + runs.PATIENCE
+    while steps_of(state) < steps:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(delay)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_three_kills_and_the_same_checksum(channel, tmp_path):
+    """Killed once in each trajectory at a random moment; then a damaged state and a lost snapshot on top."""
+    recipe, out = write_recipe(tmp_path), tmp_path / "killed.h5"
+    states = tmp_path / ".killed.h5.states"
+    rng = np.random.default_rng(int(time.time()))  # other moments each time: what is claimed is that none matters
+    for number, latest in enumerate((5, 5, 3)):
+        steps, delay = int(rng.integers(1, latest + 1)), float(rng.uniform(0, 0.11))
+        kill_when(forked(recipe, out), states / f"{number:05d}.h5", steps, delay)
+    assert not out.exists()
+    (states / "00002.h5").write_bytes((states / "00002.h5").read_bytes()[:-100])
+    with h5py.File(tmp_path / ".killed.h5.part", "r+") as file:
+        file["t1_fields/velocity"][0, 4, 1, 1, 1, 1] = 0.0
+    done = generate_flow(recipe, out, quiet=True)
+    assert done["sha256"] == describe_flow(channel)["sha256"] == verify_flow(out)["sha256"]
+    assert leftovers(tmp_path) == []
+
+
+@needs_mpirun
+def test_same_file_on_three_ranks_and_nearly_the_same_on_shared_trajectories(channel, tmp_path):
+    """To the bit where each has a rank for itself; to round-off, grown by the flow, where two share one."""
+    recipe, out = write_recipe(tmp_path), tmp_path / "ranks.h5"
+    done = runs.ended(runs.mpirun(3, "-m", "tests.data.flows", recipe, out))
+    assert done.code == 0, done.err
+    assert verify_flow(out)["sha256"] == describe_flow(channel)["sha256"]
+    shared = write_recipe(tmp_path, CHANNEL.replace("[run]", "[farm]\nranks = 2\n[run]"), "shared")
+    done = runs.ended(runs.mpirun(2, "-m", "tests.data.flows", shared, tmp_path / "shared.h5"))
+    assert done.code == 0, done.err
+    with h5py.File(channel) as one, h5py.File(tmp_path / "shared.h5") as other:
+        for name in flow_store.row_names(one):
+            scale = np.abs(one[name][()]).max()
+            np.testing.assert_allclose(other[name][()], one[name][()], rtol=0, atol=3e-7 * scale, err_msg=name)
+    with pytest.raises(CaseError, match="cannot be divided into groups of 2"):
+        generate_flow(shared, tmp_path / "one.h5", quiet=True)
+
+
+def test_trajectories_from_a_stored_state(tmp_path):
+    """A run's checkpoint plus noise of each trajectory's own; the mean flow stays what it was."""
+    recipe = write_recipe(tmp_path)
+    started = load_flow_recipe(recipe)
+    store = flow_store.FlowStore(tmp_path / "a.h5", started)
+    store.states.mkdir()
+    store.part.touch()
+    first = Trajectory(started, 0, store, COMM)
+    simulation = first._simulation()
+    for _ in range(3):
+        simulation.step()
+    first._keep(simulation)
+    text = CHANNEL.replace("[run]", f'[start]\nrun = "{store._state(0)}"\nperturbation = 0.1\n[run]')
+    branched = load_flow_recipe(write_recipe(tmp_path, text, "branched"))
+    flows = [
+        Trajectory(branched, i, flow_store.FlowStore(tmp_path / "b.h5", branched), first.operators.decomposition.comm)
+        for i in range(2)
+    ]
+    op = first.operators
+    fields = [flow._start() for flow in flows]
+    noise = [norm(op, minus(f, simulation.velocity.coefficients)) for f in fields]
+    assert min(noise) > 1e-3
+    assert norm(op, minus(*fields)) > 1e-3
+    for f in fields:
+        torch.testing.assert_close(f[0][0, 0, :, 0], simulation.velocity.coefficients[0][0, 0, :, 0], atol=0.02, rtol=0)
+    missing = text.replace(str(store._state(0)), str(tmp_path / "nothing"))
+    with pytest.raises(RunFolderError, match="nothing: no such run folder or checkpoint"):
+        generate_flow(write_recipe(tmp_path, missing, "missing"), tmp_path / "c.h5", quiet=True)
+    assert not [p for p in tmp_path.iterdir() if "c.h5" in p.name]
+
+
+def test_a_stored_state_is_scaled_to_the_bulk_velocity(tmp_path):
+    """The same flow in units of another bulk velocity: both begin at theirs, on profiles of the same shape."""
+    store = flow_store.FlowStore(tmp_path / "a.h5", load_flow_recipe(write_recipe(tmp_path)))
+    store.states.mkdir()
+    store.part.touch()
+    first = Trajectory(store.recipe, 0, store, COMM)
+    first._keep(first._simulation())
+    text = CHANNEL.replace("[run]", f'[start]\nrun = "{store._state(0)}"\nperturbation = 1e-9\n[run]')
+    text = text.replace("bulk_velocity = 1.0", "bulk_velocity = 0.6")
+    slower = load_flow_recipe(write_recipe(tmp_path, text, "slower"))
+    flow = Trajectory(slower, 0, flow_store.FlowStore(tmp_path / "b.h5", slower), first.operators.decomposition.comm)
+    for ours, theirs in zip(
+        flow._simulation().velocity.coefficients, first._simulation().velocity.coefficients, strict=True
+    ):
+        torch.testing.assert_close(ours, 0.6 * theirs, rtol=0, atol=1e-8)
+
+
+def test_a_full_disk_is_met_before_anything_is_computed(tmp_path, monkeypatch):
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunFolderError, match=r"whole\.h5: cannot be written .*No space left.*--out"):
+        generate_flow(write_recipe(tmp_path), tmp_path / "whole.h5", quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_a_limit_of_the_file_size_is_met_by_the_real_call(tmp_path):
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    recipe = write_recipe(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old[1]))
+    try:
+        with pytest.raises(RunFolderError, match="File too large"):
+            generate_flow(recipe, tmp_path / "whole.h5", quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_from_the_command_line(tmp_path):
+    recipe, out = write_recipe(tmp_path, BOX), tmp_path / "box.h5"
+    done = runs.solver("generate", recipe, "--out", out)
+    assert (done.code, done.err) == (0, "")
+    assert "100 %  2/2 trajectories" in done.out
+    assert "samples/s  0 s left" in done.out
+    assert "2 samples by filtered direct simulation, 2 of them now" in done.out
+    told = runs.solver("data", "info", out)
+    assert (told.code, told.err) == (0, "")
+    assert "t1_fields/velocity" in told.out
+    checked = runs.solver("data", "verify", out)
+    assert (checked.code, checked.err) == (0, "")
+    assert describe_flow(out)["sha256"][:40] in checked.out  # the table is as wide as the terminal
+    refused = runs.solver("generate", recipe, "--method", "gmres")
+    assert refused.code == 2
+    assert "is about flows, not about linear systems" in refused.err
+
+
+def test_a_flow_that_fails_is_named_and_another_recipe_does_not_go_on(tmp_path, monkeypatch):
+    """Nothing has the final name; what was begun belongs to the recipe that began it."""
+    out = tmp_path / "whole.h5"
+
+    def blow_up(self: Simulation, longest: float = np.inf) -> None:
+        raise Diverged("the velocity is not finite")
+
+    monkeypatch.setattr(Simulation, "step", blow_up)
+    with pytest.raises(Diverged, match="trajectory 0, t = 0: the velocity is not finite"):
+        generate_flow(write_recipe(tmp_path), out, quiet=True)
+    assert not out.exists()
+    with pytest.raises(RunFolderError, match="begun by another recipe or version"):
+        generate_flow(write_recipe(tmp_path, CHANNEL.replace("350_377", "350_378")), out, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("snapshots = 5", "snapshot = 5"), r"\[sampling\] unknown key 'snapshot'; did you mean 'snapshots'"),
+        (('"box"', '"boxx"'), r"\[filter\] horizontal = 'boxx'"),
+        (("n = 6\nend", "n = 14\nend"), r"\[coarse.y\] is finer than \[grid.y\]"),
+        (('n = 6\nlength = "4 pi"', 'n = 6\nlength = "2 pi"'), r"\[coarse.x\] should be of the same kind and length"),
+        (("test = 1", "test = 3"), "'test' = 3 should be less than 'trajectories' = 3"),
+        (("seed = 350_377\n", ""), "missing key 'seed'"),
+        (('kind = "wall_turbulence"', 'kind = "run"\nrun = "runs/x"'), r"give the stored run in \[start\] run"),
+        (("interval = 0.25", "interval = 0"), r"\[sampling\] interval = 0"),
+        (("trajectories = 3", "trajectories = "), "not valid TOML"),
+    ],
+)
+def test_bad_recipes_are_one_line(tmp_path, change, message):
+    assert change[0] in CHANNEL
+    recipe = write_recipe(tmp_path, CHANNEL.replace(*change, 1))
+    with pytest.raises(CaseError, match=message) as caught:
+        load_flow_recipe(recipe)
+    assert "tiny.toml" in str(caught.value)
+    assert "\n" not in str(caught.value).rstrip()
+
+
+def test_shipped_recipes_are_valid():
+    names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
+    expected = {"channel180_coarse", "channel180_coarse_64", "channel180_small", "hit_decay_32", "mixing_layer"}
+    assert set(names) == expected
+    for name in names:
+        recipe = load_flow_recipe(Path(name))
+        assert recipe.case(0).initial.seed != recipe.case(1).initial.seed
+    coarse = load_flow_recipe(Path("channel180_coarse"))
+    assert [axis.n for axis in coarse.coarse_grid.axes] == [32, 32, 16]
+    assert coarse.trajectories - coarse.test >= 20
+    assert coarse.test >= 4
+    with pytest.raises(CaseError, match=r"nowhere\.toml: cannot be read"):
+        load_flow_recipe(Path("nowhere.toml"))
+
+
+def test_the_shipped_sample_is_a_turbulent_channel():
+    """What `solver generate channel180_small` makes, whole, small enough to ship, and physically what its title is."""
+    recipe = load_flow_recipe(Path("channel180_small"))
+    assert SAMPLE.stat().st_size <= 5_000_000
+    assert describe_flow(SAMPLE)["recipe"] == recipe.model_dump_json()
+    assert verify_flow(SAMPLE)["trajectories"] == recipe.trajectories
+    source = TrajectoryFile(SAMPLE)
+    training, validation = split(recipe.trajectories, 0.25)
+    assert len(Windows(source, training)) == 3 * len(Windows(source, validation))
+    table = reference_profiles(SAMPLE)
+    reference = ChannelReference(table)
+    assert reference.re_tau == pytest.approx(180, rel=0.1)
+    evaluator, means = filtered_channel(SAMPLE)
+    assert evaluator.bulk(evaluator.fold(means.mean(axis=(0, 1)))) == pytest.approx(1.0, rel=1e-6)
+    assert 1.5 < table["uu_plus"].max() ** 0.5 < 3.0
+    assert 0.4 < table["vv_plus"].max() ** 0.5 < 0.9
+    assert np.all(table["tau_xy_plus"][1:] < 0)  # the filter took momentum transport out, it did not add any
+    total = table["uv_plus"] + table["tau_xy_plus"]
+    assert total.min() == pytest.approx(-0.72, abs=0.08)  # Kim, Moin & Moser 1987, J. Fluid Mech. 177, 133
