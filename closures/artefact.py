@@ -30,6 +30,7 @@ from solver.rundir import write_atomically, write_json
 log = logging.getLogger("solver")
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+INPUTS = {"state": "velocity", "stress": "velocity_gradient", "direction": "residual"}
 LARGEST_CARD = 4 * 2**20
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # torch.save, pickle.dump
 
@@ -46,7 +47,9 @@ class Card(BaseModel):
     architecture, arguments : for `closures.operators.build`.
     inputs : what it reads.
     scaling : units of a state operator; None for stress models, which carry their own.
-    step : time between its input and its output, 0 for stress models.
+    step : time between its input and its output; 0 for stress models, and for correctors, which stay where they are.
+    interval : time between the corrections that a corrector was trained for; 0 if it has none, and for other networks.
+    largest_answer : greatest norm of an answer on the training data, the measure of `closures.loop.guard`.
     filter : how the training data were filtered.
     grid : `Domain.describe` of the training data.
     nu : least and greatest viscosity of the training data.
@@ -58,9 +61,11 @@ class Card(BaseModel):
     architecture: str
     arguments: dict[str, Any]
     parameters: int = Field(ge=0)
-    inputs: Literal["velocity", "velocity_gradient"]
+    inputs: Literal["velocity", "velocity_gradient", "residual"]
     scaling: Scaling | None
     step: float = Field(ge=0)
+    interval: float = Field(default=0.0, ge=0)
+    largest_answer: float | None = Field(default=None, gt=0)
     filter: str
     grid: dict[str, Any] | None
     nu: tuple[float, float] = Field(strict=False)
@@ -70,6 +75,17 @@ class Card(BaseModel):
     commit: str | None
     metrics: dict[str, float]
     licence: str
+
+    @property
+    def role(self) -> Literal["subgrid_model", "corrector", "surrogate", "preconditioner"]:
+        """How it acts in the time loop (`closures.loop`), or in the pressure solve (`closures.preconditioners`)."""
+        if self.inputs != "velocity":
+            return "subgrid_model" if self.inputs == "velocity_gradient" else "preconditioner"
+        return "surrogate" if self.step > 0 else "corrector"
+
+    def __str__(self) -> str:
+        what = self.role.replace("_", " ")
+        return f"{what} ({self.architecture}, {self.parameters} parameters), trained on {self.trained_on}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ def save(folder: Path, network: nn.Module, architecture: str, arguments: dict[st
         "architecture": architecture,
         "arguments": validated(architecture, arguments),
         "parameters": sum(w.numel() for w in weights.values()),
-        "inputs": "velocity" if network.kind == "state" else "velocity_gradient",
+        "inputs": INPUTS[str(network.kind)],
         "weights_sha256": _digest(folder / WEIGHTS),
         **about,
     }
@@ -123,7 +139,7 @@ def load(folder: Path, domain: Domain | None = None) -> Artefact:
         types than the architecture, or are not finite; another format version; the network is bound to another grid.
     CaseError : the card names an architecture or arguments that do not exist.
     """
-    card = _read_card(folder / CARD)
+    card = read_card(folder / CARD)
     arguments = validated(card.architecture, card.arguments)
     if card.inputs == "velocity" and arguments.get("channels", 3) != 3:
         raise ArtefactError(f"{folder / CARD}: channels = {arguments['channels']}: a velocity has 3")
@@ -163,7 +179,8 @@ def check_domain(artefact: Artefact, domain: Domain, folder: Path) -> None:
     log.warning("%s: trained on %s points, adapted to this grid of %s: watch its errors", folder, there, here)
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """A card, checked; raises ArtefactError."""
     try:
         if path.stat().st_size > LARGEST_CARD:
             raise ArtefactError(f"{path}: larger than {LARGEST_CARD} bytes: not a card")

@@ -7,6 +7,9 @@ Another package adds a closure with::
 
 where ``Mine(*, grid, nu, **options)`` returns a `solver.closure.Closure`. Its keyword arguments, with their types,
 are the options of the ``[closure]`` table; an argument ``**options`` accepts any.
+
+A trained network goes by the name of its folder in ``closures/pretrained``, or by its architecture (``fno``) or role
+(``corrector``) with ``artefact = "FOLDER"``, a folder that `solver train` has made.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ import typing
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from closures import operators
 from solver.closure import Closure, ClosureFactory
-from solver.errors import CaseError
+from solver.errors import CaseError, SolverError
 from solver.grid import Grid
 
 GROUP = "solver.closures"
@@ -34,11 +39,24 @@ BUILT_IN = {
     "vreman": "closures.algebraic.vreman:Vreman",
     "sigma": "closures.algebraic.sigma:Sigma",
 }
+PRETRAINED = Path(__file__).parent / "pretrained"
+ROLES = ("subgrid_model", "corrector", "surrogate")
+ARTEFACT = "artefact"
 
 
 def names() -> list[str]:
-    """Every name that `create` knows, "none" first, then this package's, then other packages'."""
-    return [NONE, *BUILT_IN, *sorted(_foreign())]
+    """Every name that `create` knows by itself, "none" first, then this package's, then other packages'."""
+    return [NONE, *BUILT_IN, *shipped(), *sorted(_foreign())]
+
+
+def shipped() -> dict[str, Path]:
+    """The trained networks of this package, by name."""
+    return {card.parent.name: card.parent for card in sorted(PRETRAINED.glob("*/card.json"))}
+
+
+def with_artefact() -> list[str]:
+    """The names that need ``artefact = "FOLDER"``."""
+    return [name for name in (*ROLES, *operators.names()) if name not in shipped()]
 
 
 def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
@@ -48,14 +66,18 @@ def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None =
     ------
     CaseError : unknown name, unknown option or value of the wrong type, each with the remedy; or a closure of
         another package that cannot be imported.
+    ArtefactError : a trained network is missing, damaged, or made for another grid.
     """
     options = options or {}
     if name == NONE:
         _check_keys(name, options, ())
         return None
-    if name not in names():
-        remedy = _suggestion(name, names()) or "; one of " + ", ".join(names())
+    known = [*names(), *with_artefact()]
+    if name not in known:
+        remedy = _suggestion(name, known) or "; one of " + ", ".join(names())
         raise CaseError(f"[closure] unknown name '{name}'{remedy}")
+    if name in shipped() or name in with_artefact():
+        return _learned(name, grid, nu, options)
     factory = _load(name)
     return factory(grid=grid, nu=nu, **_validated(name, factory, options))
 
@@ -65,15 +87,39 @@ def describe() -> dict[str, str]:
     lines = {NONE: "no subgrid model"}
     for name in names()[1:]:
         try:
-            lines[name] = (inspect.getdoc(_load(name)) or "no description").splitlines()[0]
-        except CaseError as error:
+            lines[name] = _line(name)
+        except SolverError as error:
             lines[name] = f"broken: {error}"
     return lines
 
 
+def _line(name: str) -> str:
+    if name in shipped():
+        from closures.artefact import CARD, read_card
+
+        return str(read_card(shipped()[name] / CARD)).splitlines()[0]
+    return (inspect.getdoc(_load(name)) or "no description").splitlines()[0]
+
+
+def _learned(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:
+    """A trained network, from this package or from the folder that the options name."""
+    from closures.loop.assemble import assemble
+
+    folder = options.get(ARTEFACT, shipped().get(name))
+    if folder is None:
+        raise CaseError(
+            f"[closure] '{name}' is not shipped with this version: give artefact = 'FOLDER', with a trained network"
+        )
+    if not isinstance(folder, str | Path):
+        raise CaseError(f"[closure] artefact = {folder!r}: should be the folder of a trained network")
+    own = {key: value for key, value in options.items() if key != ARTEFACT}
+    return assemble(name, Path(folder), grid, nu, own)
+
+
 def _foreign() -> dict[str, EntryPoint]:
     """Entry points of other packages; a name of this package cannot be taken over."""
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in (NONE, *BUILT_IN)}
+    own = (NONE, *BUILT_IN, *shipped(), *with_artefact())
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in own}
 
 
 def _load(name: str) -> ClosureFactory:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,18 @@ from solver import fusion, initial, parallel, rundir
 from solver.bench import fft_limit
 from solver.case import Case, HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.channel import ERRORS, ChannelReference
-from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError, SolverError
-from solver.forcing import Forcing, HeldShells, MassFlux, NoForcing, PressureGradient
+from solver.errors import (
+    CaseError,
+    Diverged,
+    FeatureUnavailable,
+    PressureSolveError,
+    RunFolderError,
+    SolverError,
+)
+from solver.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
 from solver.hooks import Hook
 from solver.hooks.checkpoint import Checkpoint, Saved, latest, restore
+from solver.hooks.forces import Forces
 from solver.hooks.health import Health
 from solver.hooks.progress import ProgressBar
 from solver.hooks.regrid import velocity_of
@@ -34,9 +43,11 @@ from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
 from solver.machine import choose_fusion
+from solver.obstructed import ObstructedMomentum, flow_around
 from solver.operators import Components, Operators
 from solver.outcome import Outcome
 from solver.parallel import Decomposition
+from solver.projection import ObstructedProjection
 from solver.simulation import Simulation
 from solver.stepping import StepControl
 
@@ -65,6 +76,7 @@ def build(source: Source, saved: Saved | None = None) -> Simulation:
     decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
     device = parallel.choose_device(case.run.device)
     operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype))
+    momentum, projection = obstructed(source, operators)
     velocity = velocity_of(saved, operators) if saved else initial_field(source, operators)
     finite = all(bool(torch.isfinite(c).all()) for c in velocity)
     if decomposition.agree(not finite):
@@ -72,7 +84,29 @@ def build(source: Source, saved: Saved | None = None) -> Simulation:
         raise CaseError(f"{origin}: the field is not finite; check amplitude, spectrum and the run it comes from")
     closure = create_closure(case, operators)
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
-    return Simulation(operators, velocity, case.flow.nu, closure, make_forcing(case, operators), control)
+    forcing = make_forcing(case, operators, projection)
+    return Simulation(
+        operators, velocity, case.flow.nu, closure, forcing, control, momentum=momentum, projection=projection
+    )
+
+
+def obstructed(
+    source: Source, operators: Operators
+) -> tuple[ObstructedMomentum, ObstructedProjection] | tuple[None, None]:
+    """Momentum and projection where bodies, open ends or ``[pressure]`` ask for their own; else None, None.
+
+    Raises
+    ------
+    CaseError : bodies that cannot be; the line names the case.
+    """
+    case, grid = source.case, operators.grid
+    if not (case.solids is not None or grid.is_open or case.pressure.is_iterative):
+        return None, None
+    try:
+        solids = case.build_solids(grid, source.folder)
+        return flow_around(operators, case.flow.nu, solids, case.pressure)
+    except CaseError as error:
+        raise CaseError(f"{source.folder}: {error}") from None
 
 
 def create_closure(case: Case, operators: Operators):
@@ -82,15 +116,17 @@ def create_closure(case: Case, operators: Operators):
     return create(case.closure.name, grid=operators.grid, nu=case.flow.nu, options=case.closure.options)
 
 
-def make_forcing(case: Case, operators: Operators) -> Forcing:
-    """The forcing a case names."""
+def make_forcing(case: Case, operators: Operators, projection: ObstructedProjection | None = None) -> Forcing:
+    """The forcing a case names; `projection` is that of a flow around solids."""
     table = case.flow.forcing
     grid = operators.grid
-    if isinstance(table, MassFluxTable | PressureGradientTable) and not grid.x.is_fourier:
+    if isinstance(table, MassFluxTable | PressureGradientTable) and not grid.x.periodic:
         raise CaseError(
-            f"[flow.forcing] kind = '{table.kind}' drives the flow along x, which must be a Fourier axis: "
-            "set [grid.x] kind = 'fourier'"
+            f"[flow.forcing] kind = '{table.kind}' drives the flow along x, which must be periodic: "
+            "set [grid.x] kind = 'fourier', or lower = upper = 'periodic'"
         )
+    if isinstance(table, MassFluxTable) and projection is not None:
+        return MassFluxAroundSolids(operators, table.bulk_velocity, projection)
     if isinstance(table, MassFluxTable):
         return MassFlux(operators, table.bulk_velocity)
     if isinstance(table, PressureGradientTable):
@@ -116,6 +152,9 @@ def initial_field(source: Source, operators: Operators) -> Components:
             )
         case "shear_layers":
             return initial.shear_layers(operators, table.thickness, table.amplitude, table.seed)
+        case "stream":
+            speed = float(operators.inflow_speed) if operators.inflow else _bulk(source.case, operators)
+            return initial.stream(operators, speed, table.amplitude, table.seed)
         case "isotropic":
             spectrum = _spectrum(source, table.spectrum) if table.spectrum else None
             return initial.isotropic(operators, table.amplitude, table.peak_wavenumber, spectrum, table.seed)
@@ -132,7 +171,7 @@ def _bulk(case: Case, operators: Operators) -> float:
         bulk = 15.0 * float(np.sqrt(max(forcing.gradient, 0.0) * 0.5 * operators.grid.y.length))
     if bulk <= 0 or case.flow.nu == 0:
         raise CaseError(
-            "[initial] kind = 'wall_turbulence' needs nu > 0 and a flow driven along +x: "
+            f"[initial] kind = '{case.initial.kind}' needs nu > 0 and a flow driven along +x: "
             "[flow.forcing] mass_flux or pressure_gradient, larger than zero"
         )
     return bulk
@@ -187,18 +226,21 @@ def run(
     series_hooks: list[Snapshots | ShellSpectra] = [Snapshots(folder, case.output.snapshot)]
     if operators.grid.is_box and case.output.spectra > 0:
         series_hooks.append(ShellSpectra(operators, case.output.spectra))
-    parts = [*statistics, *series_hooks]
+    parts: list[Any] = [*statistics, *series_hooks]
+    forces = observe_forces(case, simulation)
+    parts += forces
     if saved:
         restore(saved, simulation, parts)
     _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts, simulation.step_count)
-    started, first_step = time.perf_counter(), simulation.step_count
+    started, first_step, compiled = time.perf_counter(), simulation.step_count, fusion.compile_seconds()
     with ExitStack() as context:
         context.enter_context(log_file(folder, slabs))
         stop = context.enter_context(StopSignal())
         if saved:
             log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
-        series = TimeSeries(simulation, folder, case.output.every_steps)
+        more = {name: column for hook in forces for name, column in hook.columns.items()}
+        series = TimeSeries(simulation, folder, case.output.every_steps, more)
         health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
         hooks: list[Hook] = [health, *parts, series, checkpoint]
         if slabs.is_root and not quiet:
@@ -208,8 +250,9 @@ def run(
             status = "diverged"
     wall = time.perf_counter() - started
     done = simulation.step_count - first_step
-    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, fft_limit(operators))
-    outcome.write(folder, statistics, series, series_hooks)
+    compiling, limit = fusion.compile_seconds() - compiled, fft_limit(operators)
+    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, limit, compiling)
+    outcome.write(folder, statistics, series, [*series_hooks, *forces])
     if slabs.is_root and not quiet:
         outcome.show(folder, console)
     return EXIT[status]
@@ -221,12 +264,12 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
     while simulation.t < end * (1 - 1e-12) and (last is None or simulation.step_count < last):
         try:
             simulation.step(longest=end - simulation.t)
-        except Diverged as problem:
+            word = next((said for hook in hooks if (said := hook(simulation))), None)
+        except (Diverged, PressureSolveError) as problem:
             log.error("diverged after step %d, t = %.4g: %s", simulation.step_count, simulation.t, problem)
             return "diverged"
-        for hook in hooks:
-            if status := hook(simulation):
-                return status
+        if word:
+            return word
         if simulation.operators.decomposition.agree(stop.received):
             return "stopped"
     return "finished"
@@ -261,14 +304,24 @@ def check_reference(source: Source, simulation: Simulation) -> None:
 
 def averaging_hooks(case: Case, simulation: Simulation) -> list[Statistics | PlaneSpectra]:
     """Time averages, if the case asks for them."""
-    if case.statistics is None:
+    if case.statistics is None or case.solids is not None:
         return []
+    if not simulation.operators.grid.x.is_fourier:
+        raise CaseError("[statistics] averages along x, which must be a Fourier axis: remove the table")
     table, operators = case.statistics, simulation.operators
     width = (case.time.end - table.start) / table.batches
     hooks: list[Statistics | PlaneSpectra] = [Statistics(operators, table.start, width, table.every_steps)]
     if operators.grid.is_channel:
         hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
     return hooks
+
+
+def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
+    """Forces on the solids, where there are any; averaged from ``[statistics] start`` on, or over the second half."""
+    if case.solids is None or not isinstance(simulation.projection, ObstructedProjection):
+        return []
+    start = case.statistics.start if case.statistics else 0.5 * case.time.end
+    return [Forces(simulation.projection, start, case.solids.coefficients)]
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from scipy.linalg import eigh_tridiagonal
+from scipy.optimize import brentq
 
 from solver.errors import CaseError
 
@@ -38,6 +39,7 @@ class FourierAxis:
     dealias: Dealias = "3/2"
 
     is_fourier = True
+    is_open = False
     periodic = True
     uniform = True
 
@@ -96,7 +98,41 @@ class NoSlip:
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-Boundary = Periodic | FreeSlip | NoSlip
+@dataclass(frozen=True)
+class Inflow:
+    """Fluid enters with `velocity` (u, v, w), u times a profile in y.
+
+    Parameters
+    ----------
+    velocity : the bulk velocity that enters.
+    profile : "uniform", "parabolic" (plane Poiseuille flow between the ends of y, of mean 1), or pairs (y, factor)
+        between which the factor varies linearly.
+    """
+
+    velocity: tuple[float, float, float]
+    profile: Literal["uniform", "parabolic"] | tuple[tuple[float, float], ...] = "uniform"
+
+    def __post_init__(self) -> None:
+        if not self.velocity[0] > 0:
+            raise CaseError(f"[boundary] inflow velocity = {self.velocity}: its first component should be positive")
+
+    def factor(self, faces: Array) -> Array:
+        """What u is multiplied by in the cells between the `faces` of y; a parabola is averaged over each cell."""
+        if self.profile == "uniform":
+            return np.ones(len(faces) - 1)
+        if self.profile == "parabolic":
+            xi = (faces - faces[0]) / (faces[-1] - faces[0])
+            return np.diff(3.0 * xi**2 - 2.0 * xi**3) / np.diff(xi)
+        y, factor = np.array(self.profile, dtype=np.float64).T
+        return np.interp(0.5 * (faces[1:] + faces[:-1]), y, factor)
+
+
+@dataclass(frozen=True)
+class Outflow:
+    """Fluid leaves: whatever it carries is convected out."""
+
+
+Boundary = Periodic | FreeSlip | NoSlip | Inflow | Outflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +150,22 @@ class FiniteVolumeAxis:
             raise CaseError("[grid] a finite-volume axis needs at least two cells and increasing face coordinates")
         if isinstance(self.lower, Periodic) != isinstance(self.upper, Periodic):
             raise CaseError("[boundary] 'periodic' must be given on both ends of an axis")
+        if isinstance(self.lower, Outflow) or isinstance(self.upper, Inflow):
+            raise CaseError("[boundary] fluid enters at the lower end of an axis and leaves at the upper end")
+        if isinstance(self.lower, Inflow) != isinstance(self.upper, Outflow):
+            raise CaseError(
+                "[boundary] 'inflow' at the lower end of an axis needs 'outflow' at its upper end, and back"
+            )
 
     @property
     def periodic(self) -> bool:
         """True where the first and the last face coincide."""
         return isinstance(self.lower, Periodic)
+
+    @property
+    def is_open(self) -> bool:
+        """True where fluid enters at the lower end and leaves at the upper one."""
+        return isinstance(self.lower, Inflow)
 
     @property
     def n(self) -> int:
@@ -192,5 +239,35 @@ def stretched_faces(n: int, lower: float, upper: float, stretching: float) -> Ar
     xi = np.linspace(-1.0, 1.0, n + 1)
     shape = np.tanh(stretching * xi) / np.tanh(stretching) if stretching > 0 else xi
     faces = 0.5 * (lower + upper) + 0.5 * (upper - lower) * 0.5 * (shape - shape[::-1])
+    faces[0], faces[-1] = lower, upper
+    return faces
+
+
+def focused_faces(n: int, lower: float, upper: float, focus: tuple[float, float], growth: float) -> Array:
+    """Faces of n cells, equal within `focus`; beyond it each is about `growth` times its neighbour towards the focus.
+
+    The cell size is ``h + (growth - 1) d`` at the distance d from the focus; h follows from n.
+    """
+    first, last = focus
+    rate, inside = growth - 1.0, last - first
+    before, after = first - lower, upper - last
+
+    def cells(h: float, distance: float) -> float:
+        return float(np.log1p(rate * distance / h)) / rate if rate > 0 else distance / h
+
+    def excess(log_h: float) -> float:
+        h = float(np.exp(log_h))
+        return cells(h, before) + inside / h + cells(h, after) - n
+
+    largest = float(np.log(upper - lower))
+    h = float(np.exp(brentq(excess, largest - 40.0, largest, xtol=1e-14)))
+    xi = np.arange(n + 1) - cells(h, before)  # counted from the beginning of the focus
+    beyond = xi - inside / h
+
+    def distance(count: Array) -> Array:
+        return h * np.expm1(rate * count) / rate if rate > 0 else h * count
+
+    outside = np.where(xi < 0, first - distance(np.maximum(-xi, 0.0)), last + distance(np.maximum(beyond, 0.0)))
+    faces = np.where((xi >= 0) & (beyond <= 0), first + h * xi, outside)
     faces[0], faces[-1] = lower, upper
     return faces

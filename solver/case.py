@@ -6,13 +6,12 @@ Lengths may be written as multiples of pi (``"4 pi"``, ``"2 pi / 3"``).
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from solver.axis import (
     Axis,
@@ -20,34 +19,19 @@ from solver.axis import (
     FiniteVolumeAxis,
     FourierAxis,
     FreeSlip,
+    Inflow,
     NoSlip,
+    Outflow,
     Periodic,
+    focused_faces,
     stretched_faces,
 )
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
-
-_MULTIPLE_OF_PI = re.compile(r"\s*([0-9.]*)\s*\*?\s*pi\s*(?:/\s*([0-9.]+))?\s*")
-
-
-def _length(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    match = _MULTIPLE_OF_PI.fullmatch(value)
-    if match is None or float(match[2] or 1.0) == 0:
-        raise ValueError("should be a number or a multiple of pi such as '4 pi' or '2 pi / 3'")
-    return float(match[1] or 1.0) * np.pi / float(match[2] or 1.0)
-
-
-Length = Annotated[float, BeforeValidator(_length), Field(gt=0)]
-Coordinate = Annotated[float, BeforeValidator(_length)]
-
-
-class Table(BaseModel):
-    """Base of every table: nothing unknown, nothing coerced, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from solver.pressure.solids import Solids
+from solver.solid_tables import PressureTable, SolidsTable
+from solver.table import Coordinate, Length, Table
 
 
 class FourierTable(Table):
@@ -70,22 +54,55 @@ class NoSlipTable(Table):
     velocity: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), strict=False)
 
 
-def _boundary(value: Literal["periodic", "no_slip", "free_slip"] | NoSlipTable) -> Boundary:
+Pairs = Annotated[tuple[Annotated[tuple[float, float], Field(strict=False)], ...], Field(strict=False)]
+
+
+class InflowTable(Table):
+    """Fluid enters; `profile` multiplies u along y: a name, or pairs [y, factor]."""
+
+    kind: Literal["inflow"]
+    velocity: tuple[float, float, float] = Field(strict=False)
+    profile: Literal["uniform", "parabolic"] | Pairs = "uniform"
+
+    @model_validator(mode="after")
+    def _enters(self) -> InflowTable:
+        if not self.velocity[0] > 0:
+            raise ValueError(f"velocity = {list(self.velocity)}: the first component should be larger than zero")
+        if not isinstance(self.profile, str):
+            y = [pair[0] for pair in self.profile]
+            if len(y) < 2 or any(b <= a for a, b in pairwise(y)):
+                raise ValueError("profile: should hold at least two pairs [y, factor], y increasing")
+        return self
+
+
+Named = Literal["periodic", "no_slip", "free_slip", "outflow"]
+EndTable = Annotated[NoSlipTable | InflowTable, Field(discriminator="kind")]
+
+
+def _boundary(value: Named | NoSlipTable | InflowTable) -> Boundary:
     if isinstance(value, NoSlipTable):
         return NoSlip(value.velocity)
-    return {"periodic": Periodic, "no_slip": NoSlip, "free_slip": FreeSlip}[value]()
+    if isinstance(value, InflowTable):
+        return Inflow(value.velocity, value.profile)
+    return {"periodic": Periodic, "no_slip": NoSlip, "free_slip": FreeSlip, "outflow": Outflow}[value]()
 
 
 class FiniteVolumeTable(Table):
-    """A staggered direction between two ends; `stretching` clusters cells at both (tanh)."""
+    """A staggered direction between two ends.
+
+    `stretching` clusters cells at both ends (tanh); `focus` makes them equal between two coordinates instead, and each
+    `growth` times as large as the one before it from there on.
+    """
 
     kind: Literal["finite_volume"]
     n: int = Field(ge=2, le=100_000)
     start: Coordinate = 0.0
     end: Coordinate
     stretching: float = Field(default=0.0, ge=0, le=6)
-    lower: Literal["periodic", "no_slip", "free_slip"] | NoSlipTable = "no_slip"
-    upper: Literal["periodic", "no_slip", "free_slip"] | NoSlipTable = "no_slip"
+    focus: Annotated[tuple[Coordinate, Coordinate], Field(strict=False)] | None = None
+    growth: float = Field(default=1.05, ge=1, le=2)
+    lower: Named | EndTable = "no_slip"
+    upper: Named | EndTable = "no_slip"
 
     @model_validator(mode="after")
     def _ordered(self) -> FiniteVolumeTable:
@@ -93,11 +110,24 @@ class FiniteVolumeTable(Table):
             raise ValueError(f"'end' = {self.end:g} should be larger than 'start' = {self.start:g}")
         if (self.lower == "periodic") != (self.upper == "periodic"):
             raise ValueError("'periodic' should be given for both 'lower' and 'upper'")
+        if self.lower == "outflow" or isinstance(self.upper, InflowTable):
+            raise ValueError("fluid enters at the lower end and leaves at the upper one: swap 'inflow' and 'outflow'")
+        if isinstance(self.lower, InflowTable) != (self.upper == "outflow"):
+            raise ValueError("lower = { kind = 'inflow', ... } and upper = 'outflow' belong together: give both")
+        if self.focus is not None:
+            first, last = self.focus
+            if not self.start <= first < last <= self.end:
+                raise ValueError(f"'focus' = {list(self.focus)} should be two increasing coordinates within the axis")
+            if self.stretching:
+                raise ValueError("'focus' and 'stretching' exclude each other: remove one")
         return self
 
     def axis(self) -> Axis:
         """The axis it describes."""
-        faces = stretched_faces(self.n, self.start, self.end, self.stretching)
+        if self.focus is not None:
+            faces = focused_faces(self.n, self.start, self.end, self.focus, self.growth)
+        else:
+            faces = stretched_faces(self.n, self.start, self.end, self.stretching)
         return FiniteVolumeAxis(faces, _boundary(self.lower), _boundary(self.upper))
 
 
@@ -154,7 +184,7 @@ class FlowTable(Table):
 class InitialTable(Table):
     """``[initial]``: a named recipe of `solver.initial` and its numbers."""
 
-    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "run"]
+    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "stream", "run"]
     seed: int = Field(default=20261, ge=0)
     amplitude: float = Field(default=1.0, ge=0)
     peak_wavenumber: float = Field(default=4.0, gt=0)
@@ -262,6 +292,8 @@ class Case(Table):
     output: OutputTable = OutputTable()
     statistics: StatisticsTable | None = None
     reference: ReferenceTable | None = None
+    solids: SolidsTable | None = None
+    pressure: PressureTable = PressureTable()
     run: RunTable = RunTable()
 
     @model_validator(mode="after")
@@ -271,12 +303,32 @@ class Case(Table):
             raise ValueError(f"[statistics] start = {start:g} should be before [time] end = {end:g}")
         return self
 
+    @model_validator(mode="after")
+    def _cells_around_solids(self) -> Case:
+        iterative = self.pressure.is_iterative
+        if self.solids is None and not iterative:
+            return self
+        what = "[solids]" if self.solids is not None else f"[pressure] solver = '{self.pressure.solver}'"
+        for name, axis in (("x", self.grid.x), ("y", self.grid.y), ("z", self.grid.z)):
+            if isinstance(axis, FourierTable) and (name != "z" or axis.n > 1):
+                plane = " (or n = 1 for a plane flow)" if name == "z" else ""
+                raise ValueError(f"{what} needs cells along {name}: set [grid.{name}] kind = 'finite_volume'{plane}")
+        if self.solids is not None and self.pressure.solver == "direct":
+            raise ValueError("[pressure] solver = 'direct' knows no solids: use 'multigrid', 'box' or 'krylov'")
+        return self
+
     def files(self, folder: Path) -> dict[str, Path]:
         """Every file beside the case that it names, by ``[table] key``."""
         found = {f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()}
         if self.initial.spectrum is not None:
             found["[initial] spectrum"] = folder / self.initial.spectrum
+        if self.solids is not None:
+            found |= {f"[solids] {key}": folder / path for key, path in self.solids.paths.items()}
         return found
+
+    def build_solids(self, grid: Grid, folder: Path) -> Solids | None:
+        """The solids on a grid, None without; raises CaseError where they cannot be."""
+        return Solids.from_shapes(grid, [s.shape(folder) for s in self.solids.shapes]) if self.solids else None
 
     def build_grid(self) -> Grid:
         """The grid it describes; raises CaseError for impossible ones."""

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from solver.grid import Grid
-from solver.operators import Operators
+from solver.operators import Components, Operators
 from solver.velocity import Velocity
 
 State = dict[str, Tensor]
@@ -56,8 +57,52 @@ class Closure(Protocol):
         """The state before the first step; it is checkpointed, and passed back at every call."""
         ...
 
-    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm, State]:
-        """The subgrid term of this instant and the next state."""
+    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
+        """The subgrid term of this instant, None for none, and the next state."""
+        ...
+
+
+class Companion(Closure, Protocol):
+    """A closure that also acts between steps, at times of its own."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``summary.json`` says about it."""
+        ...
+
+    def wait(self, t: float) -> float:
+        """Time from `t` to the next instant at which it wants a step to end; larger than zero."""
+        ...
+
+
+@runtime_checkable
+class Corrector(Companion, Protocol):
+    """Changes the velocity after some of the steps."""
+
+    def correct(
+        self, velocity: Velocity, t: float, step: int, state: State, project: Callable[[Components], Components]
+    ) -> tuple[Components | None, State]:
+        """The corrected velocity at the end of step number `step`, and the next state.
+
+        `project` is the solver's own projection; the result should be divergence-free. None: nothing is due, or the
+        correction was refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Surrogate(Companion, Protocol):
+    """Replaces the solver over macro steps of length `span`; in between, the solver and the closure act."""
+
+    span: float
+
+    def advance(
+        self, velocity: Velocity, t: float, state: State, project: Callable[[Components], Components]
+    ) -> tuple[Components | None, State]:
+        """The velocity at ``t + span`` and the next state.
+
+        None: the solver's turn, or the answer was refused and the solver should do these steps.
+        """
         ...
 
 

@@ -17,7 +17,7 @@ WORDS = {"model_type": A_TABLE, "model_attributes_type": A_TABLE, "dict_type": A
 def explain(error: ValidationError, model: type[BaseModel], data: dict[str, Any]) -> str:
     """The most telling problem of `data` as a `model`: an unknown key, else the deepest one."""
     found = [_Problem(problem, model, data) for problem in error.errors()]
-    return max(found, key=lambda p: (p.kind == "extra_forbidden", len(p.path))).line()
+    return max(found, key=lambda p: (p.kind == "extra_forbidden", len(p.path), not p.is_word_for_table)).line()
 
 
 class _Problem:
@@ -38,8 +38,16 @@ class _Problem:
                 here = here.get(part)
                 if not (last and self.kind == "extra_forbidden"):
                     self.models = [t for m in self.models for t in _tables(m, str(part))]
+            elif isinstance(here, list) and isinstance(part, int) and isinstance(here[part], dict):
+                self.path.append(str(part))
+                here = here[part]
             elif isinstance(part, str):  # pydantic names the member of a union it tried
                 self.models = [m for m in self.models if _goes_by(m, part)] or self.models
+
+    @property
+    def is_word_for_table(self) -> bool:
+        """A table was given where a word may stand as well: what is wrong inside the table says more."""
+        return self.kind == "literal_error" and isinstance(self.input, dict)
 
     def line(self) -> str:
         """``[table] key = value: what it should be``."""

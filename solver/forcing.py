@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from solver.operators import Components, Operators
+from solver.operators import Components, Operators, above
+from solver.projection import ObstructedProjection
 
 
 class Forcing(Protocol):
@@ -49,11 +50,15 @@ class NoForcing:
 
 
 def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
-    """Volume mean of a centred coefficient field, over all ranks."""
+    """Volume mean of u where it lives, over all ranks."""
     column = operators.mean_mode(u)
     weight = torch.ones_like(column)
     for axis in operators.volume_axes:
-        weight = weight * operators.metric[axis].width / operators.grid.axes[axis].length
+        metric, line = operators.metric[axis], operators.grid.volume_axes[axis]
+        size, total = metric.width, line.length
+        if axis == 0:  # u lives between centres
+            size, total = above(metric.spacing, 0), float(line.spacing[1:].sum())
+        weight = weight * size / total
     return operators.decomposition.sum((column * weight).sum())
 
 
@@ -101,6 +106,27 @@ class MassFlux(NoForcing):
         self._deficit, self._span = self.bulk - bulk_velocity(self.operators, u), span
         self.operators.mean_mode(u).add_(self._deficit)
         return velocity
+
+
+class MassFluxAroundSolids(MassFlux):
+    """Constant bulk velocity where solids stand in the way: a multiple of the flow that a uniform acceleration starts.
+
+    That flow is divergence-free and respects the solids, so no second projection is needed. The bulk velocity is the
+    mean over the whole box, solids included (superficial).
+    """
+
+    def __init__(self, operators: Operators, bulk: float, projection: ObstructedProjection) -> None:
+        super().__init__(operators, bulk)
+        self.projection, self.response = projection, projection.response()
+        self.gain = bulk_velocity(operators, self.response.velocity[0])
+
+    def correct(self, velocity: Components, span: float) -> Components:
+        """Velocity with the bulk velocity restored; pressure and forces know."""
+        self._deficit = (self.bulk - bulk_velocity(self.operators, velocity[0])) / self.gain
+        self._span = span
+        self.projection.add(self.response, self._deficit)
+        u, v, w = (f + self._deficit * g for f, g in zip(velocity, self.response.velocity, strict=True))
+        return u, v, w
 
 
 class HeldShells(NoForcing):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 _state = {"enabled": False}
+_spent = {"seconds": 0.0}
 
 
 def compiler_available() -> bool:
@@ -32,6 +34,11 @@ def enable(flag: bool = True) -> None:
 def is_enabled() -> bool:
     """Whether marked methods compile."""
     return _state["enabled"]
+
+
+def compile_seconds() -> float:
+    """What first calls have taken in this process so far."""
+    return _spent["seconds"]
 
 
 def _private_copy(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
@@ -59,10 +66,14 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         known = self.__dict__.setdefault(name, {})
         key = signature(args, {})
         compiled = known.get(key)
-        if compiled is None:
-            unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-            compiled = known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
-        return compiled(*args)
+        if compiled is not None:
+            return compiled(*args)
+        start = time.perf_counter()
+        unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
+        result = known[key](*args)
+        _spent["seconds"] += time.perf_counter() - start
+        return result
 
     return call
 

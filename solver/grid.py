@@ -29,6 +29,9 @@ class Grid:
             raise CaseError(
                 "[grid] z can be a Fourier axis only where x is one (or z has a single point): swap x and z"
             )
+        for name, axis in (("y", self.y), ("z", self.z)):
+            if axis.is_open:
+                raise CaseError(f"[grid.{name}] 'inflow' and 'outflow' belong at the ends of x: turn the flow")
 
     @property
     def axes(self) -> tuple[Axis, Axis, Axis]:
@@ -70,6 +73,11 @@ class Grid:
     def is_box(self) -> bool:
         """Fourier in all three directions."""
         return self.y.is_fourier
+
+    @property
+    def is_open(self) -> bool:
+        """Fluid enters and leaves through the ends of x."""
+        return self.x.is_open
 
     @property
     def fourier_axes(self) -> dict[int, FourierAxis]:

@@ -7,6 +7,7 @@ and a fine grid are the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def from_functions(operators: Operators, functions: tuple[Function, Function, Fu
     for component, function in enumerate(functions):
         values = function(*operators.coordinates(component)).transpose(-3, -2).expand(ny, nx, nz).contiguous()
         line = operators.grid.axes[component]
-        if isinstance(line, FiniteVolumeAxis) and not line.periodic:
+        if isinstance(line, FiniteVolumeAxis) and not (line.periodic or line.is_open):
             free = np.ones(line.points)
             free[-1] = 0.0
             values = values * operators.along(operators.local(free, component), component).transpose(-3, -2)
@@ -51,6 +52,36 @@ def taylor_green(operators: Operators, amplitude: float) -> Components:
             lambda x, y, z: 0.0 * (x + y + z),
         ),
     )
+
+
+def stream(operators: Operators, speed: float, amplitude: float, seed: int) -> Components:
+    """A uniform stream along x, disturbed by the 4 longest waves of each direction so that it does not stay symmetric.
+
+    `amplitude` scales disturbances of rms 0.05 speeds a component, drawn from `seed`.
+    """
+    axes = operators.grid.axes
+    counts = [range(1, 5) if axis.points > 1 else range(1) for axis in axes]
+    rng = np.random.default_rng(seed)
+
+    def disturbance() -> Function:
+        modes = [(m, *rng.uniform(0.0, 2.0 * np.pi, 3)) for m in product(*counts)]
+        scale = 0.05 * amplitude * speed * np.sqrt(2.0 ** sum(len(c) > 1 for c in counts) / len(modes))
+
+        def evaluate(*places: Tensor) -> Tensor:
+            total = 0.0 * (places[0] + places[1] + places[2])
+            for numbers, *phases in modes:
+                waves = [
+                    (2.0 * np.pi * m / axis.length * x + phase).sin() if m else 1.0 + 0.0 * x
+                    for m, axis, x, phase in zip(numbers, axes, places, phases, strict=True)
+                ]
+                total = total + waves[0] * waves[1] * waves[2]
+            return scale * total
+
+        return evaluate
+
+    u, v, w = disturbance(), disturbance(), disturbance()
+    plane: Function = lambda x, y, z: 0.0 * (x + y + z)  # noqa: E731
+    return from_functions(operators, (lambda x, y, z: speed + u(x, y, z), v, w if axes[2].points > 1 else plane))
 
 
 def friction_velocity(bulk: float, half_height: float, nu: float) -> float:

@@ -41,7 +41,7 @@ def choose_fusion(wanted: str, points: int, steps: int | None) -> bool:
 
 def describe() -> dict[str, str]:
     """What this machine offers, for `solver doctor`."""
-    petsc = "not installed: solids and Krylov pressure solvers need it (make test installs it)"
+    petsc = "not installed: [pressure] solver = 'krylov' needs it (make test installs it)"
     if importlib.util.find_spec("petsc4py"):
         from petsc4py import PETSc
 

@@ -104,7 +104,7 @@ class Momentum:
     ) -> list[Tensor]:
         def shear(i: int, j: int) -> Tensor:
             twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(velocity, spectral, i, j)
-            return self._advected(velocity, i, j, strain) - self._to_edge(nu_t, i, j) * twice_s_ij
+            return self._advected(velocity, i, j, strain) - strain.to_edge(nu_t, i, j) * twice_s_ij
 
         def normal(i: int, along: int) -> Tensor:
             twice_s_ii = 2.0 * strain.normal(velocity, spectral, i, along)
@@ -115,7 +115,8 @@ class Momentum:
     @fused
     def _stress_fluxes(self, velocity: Components, tau: list[Tensor], strain: Strain) -> list[Tensor]:
         def shear(i: int, j: int) -> Tensor:
-            return self._advected(velocity, i, j, strain) + self._to_edge(tau[STRESS_INDEX[min(i, j), max(i, j)]], i, j)
+            part = tau[STRESS_INDEX[min(i, j), max(i, j)]]
+            return self._advected(velocity, i, j, strain) + strain.to_edge(part, i, j)
 
         return self._assemble(lambda i, along: self._square(velocity, i, along) + self._at_centre(tau[i], along), shear)
 
@@ -154,12 +155,6 @@ class Momentum:
     def _at_centre(self, f: Tensor, along: int) -> Tensor:
         for axis in self.volume_axes:
             f = above(f, axis) if axis == along else inner(f, axis)
-        return f
-
-    def _to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
-        """A padded centred field where F_ij lives."""
-        for axis in self.volume_axes:
-            f = mean(f, axis) if axis == j else above(mean(f, axis), axis) if axis == i else inner(f, axis)
         return f
 
     # -- divergence in coefficient space --------------------------------------------------------------------------
@@ -218,8 +213,12 @@ class Momentum:
                 slope = difference(line, axis) / above(metric.padded_width, axis)
                 total = total + difference(slope, axis) / above(metric.spacing, axis)
             else:
-                total = total + difference(difference(line, axis) / metric.spacing, axis) / metric.width
+                total = total + difference(self._slope(line, component, axis), axis) / metric.width
         return total
+
+    def _slope(self, line: Tensor, component: int, axis: int) -> Tensor:
+        """``d u_i / d x_axis`` across the faces 0 .. n of a component padded along `axis` alone, axis != i."""
+        return difference(line, axis) / self.operators.metric[axis].spacing
 
     def _force(self, force: Components) -> Components:
         """Coefficients of an acceleration given at centres, where the components live, zero on walls."""

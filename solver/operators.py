@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Boundary, FiniteVolumeAxis, FreeSlip, NoSlip
+from solver.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
 from solver.fusion import fused
 from solver.grid import Grid
 from solver.parallel import Decomposition, split_evenly
@@ -105,6 +105,7 @@ class Operators:
         start = self.tensor(np.zeros((1, 1, 1)))
         self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber.values()), start=start))
         self.metric = {d: self._metric(d, line) for d, line in grid.volume_axes.items()}
+        self.inflow = self._inflow()
 
     def _local_modes(self, k: np.ndarray, axis: int) -> np.ndarray:
         return k[self.decomposition.modes] if axis == 0 and self.grid.y.is_fourier else k
@@ -149,6 +150,21 @@ class Operators:
             spacing=self.along(self.local(line.spacing, axis, 1), axis),
             weight_below=self.along(self.local(weight, axis), axis),
         )
+
+    def _inflow(self) -> Components | None:
+        """u, v, w at the lower end of x where fluid enters there, each (1, 1, local ny, nz); None for other flows."""
+        lower = self.grid.volume_axes[0].lower if self.grid.is_open else None
+        if not isinstance(lower, Inflow):
+            return None
+        profile = lower.factor(self.grid.volume_axes[1].faces)[:, None]
+        even = np.ones((1, 1, *self.grid.shape[1:]))
+        u, v, w = lower.velocity
+        return self.scatter(u * profile * even), self.scatter(v * even), self.scatter(w * even)
+
+    @property
+    def inflow_speed(self) -> float:
+        """Largest u that enters, 0 where nothing does."""
+        return float(self.decomposition.max(self.inflow[0].max())) if self.inflow else 0.0
 
     @cached_property
     def local_shape(self) -> tuple[int, int, int]:
@@ -198,10 +214,14 @@ class Operators:
         return padded[0], padded[1], padded[2]
 
     def _ghost(self, near: Tensor, component: int, axis: int, boundary: Boundary) -> Tensor:
-        """What lies beyond a wall: the wall face itself for a normal component (below; above it is unused)."""
+        """What lies beyond an end: the end face itself for a normal component (below; above it is unused)."""
+        if isinstance(boundary, Inflow):
+            assert self.inflow is not None
+            entering = self.inflow[component]
+            return entering if component == axis else 2.0 * entering - near
         if component == axis:
             return torch.zeros_like(near)
-        if isinstance(boundary, FreeSlip):
+        if isinstance(boundary, FreeSlip | Outflow):
             return near
         assert isinstance(boundary, NoSlip)
         if not boundary.velocity[component]:
@@ -302,7 +322,8 @@ class Operators:
         for axis in self.volume_axes:
             lower = self._from_below(edge(velocity[axis], axis, -1), axis)
             if lower is None:
-                lower = torch.zeros_like(edge(velocity[axis], axis, 0))
+                end = self.grid.volume_axes[axis].lower
+                lower = self._ghost(edge(velocity[axis], axis, 0), axis, axis, end)
             lowered[axis] = join([lower, velocity[axis]], axis)
         return self._divergence(*lowered)
 
@@ -317,7 +338,7 @@ class Operators:
         return terms[0] + terms[1] + terms[2]
 
     def subtract_gradient(self, velocity: Components, potential: Tensor) -> Components:
-        """``velocity - grad potential``; the normal component at walls is left alone (it is zero)."""
+        """``velocity - grad potential``; the normal component at ends is left alone (what it is there is given)."""
         raised = [potential] * 3
         for axis in self.volume_axes:
             upper = self._from_above(edge(potential, axis, 0), axis)

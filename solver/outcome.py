@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from solver.axis import FiniteVolumeAxis
+from solver.bench import memory_mib
 from solver.case import Case
 from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, ChannelReference, errors, report
 from solver.hooks.batch_means import BatchMeans
+from solver.hooks.forces import Forces
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
@@ -41,6 +43,7 @@ class Outcome:
     wall_seconds: float
     steps: int
     fft_limit: float
+    compile_seconds: float
 
     def __post_init__(self) -> None:
         self.summary = self._performance()
@@ -49,10 +52,11 @@ class Outcome:
         sim, op = self.simulation, self.simulation.operators
         seconds = dict(sim.timers.seconds)
         observing = sum(seconds.get(part, 0.0) for part in ("statistics", "series", "output"))
-        per_step = max(self.wall_seconds - observing, 0.0) / max(self.steps, 1)
+        per_step = max(self.wall_seconds - observing - self.compile_seconds, 0.0) / max(self.steps, 1)
         stage = per_step / sim.scheme.stages
         solver_seconds = sum(seconds.values()) - observing
-        guard = getattr(sim.closure, "interventions", 0)
+        closure_seconds = sum(v for part, v in seconds.items() if part.startswith("closure"))
+        guard = sim.closure_state.get("guard", (0,))[0]  # how often a network was overruled
         return {
             "status": self.status,
             "case": self.name,
@@ -65,13 +69,16 @@ class Outcome:
             "steps": sim.step_count,
             "time": sim.t,
             "wall_seconds": self.wall_seconds,
+            "compile_seconds": self.compile_seconds,
+            "memory_mib": memory_mib(),
             "seconds_per_step": per_step,
             "ns_per_point_per_stage": stage / int(np.prod(op.grid.shape)) * 1e9,
             "fft_limit_ratio": stage / self.fft_limit,
-            "closure_fraction": seconds.get("closure", 0.0) / solver_seconds if solver_seconds else 0.0,
+            "closure_fraction": closure_seconds / solver_seconds if solver_seconds else 0.0,
             "milliseconds_per_step": {k: 1e3 * v / max(self.steps, 1) for k, v in sorted(seconds.items())},
             "guard_interventions": int(guard),
-        }
+            "closure_facts": getattr(sim.closure, "facts", {}),
+        } | sim.projection.summary(self.steps)
 
     def write(
         self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]
@@ -91,6 +98,8 @@ class Outcome:
                 write_table(folder / "spectra.csv", hook.table())
             if isinstance(hook, Snapshots) and self.status != "diverged":
                 hook.write(self.simulation)
+            if isinstance(hook, Forces):
+                self.summary["forces"] = hook.summary()
         self._write_centrelines(folder)
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
@@ -160,7 +169,7 @@ class Outcome:
         """Centre-line velocities of flows between walls in x and y, for comparison with cavity tables."""
         op = self.simulation.operators
         grid = op.grid
-        if grid.x.is_fourier:
+        if grid.x.periodic or grid.is_open:
             return
         slabs = op.decomposition
         u, v, _ = (slabs.gather_planes(f) for f in self.simulation.velocity.centred)
@@ -183,14 +192,17 @@ class Outcome:
     def show(self, folder: Path, console: Console) -> None:
         """Print the comparison and where everything is."""
         s = self.summary
+        limit = f", {s['fft_limit_ratio']:.2f} x the FFT limit" if np.isfinite(s["fft_limit_ratio"]) else ""
         console.print(
             f"{s['status']}: {s['steps']} steps to t = {s['time']:.5g} in {s['wall_seconds']:.1f} s; "
-            f"{1e3 * s['seconds_per_step']:.2f} ms a step, {s['ns_per_point_per_stage']:.0f} ns a point and stage, "
-            f"{s['fft_limit_ratio']:.2f} x the FFT limit",
+            f"{1e3 * s['seconds_per_step']:.2f} ms a step, "
+            f"{s['ns_per_point_per_stage']:.0f} ns a point and stage{limit}",
             highlight=False,
         )
         if "errors" in s:
             console.print(comparison_table(s))
+        if s.get("forces"):
+            console.print("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()), highlight=False)
         console.print(f"results: {folder}    figures: solver plot {folder}")
 
 

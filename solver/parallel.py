@@ -169,6 +169,16 @@ class Decomposition:
         blocks = self.comm.gather(local.contiguous().numpy(), root=0)
         return None if blocks is None else torch.from_numpy(np.concatenate(blocks, axis=-2))
 
+    def scatter_planes(self, whole: Tensor | None) -> Tensor:
+        """This rank's planes (CPU) of a field that the root holds, None elsewhere; the inverse of `gather_planes`."""
+        if self.size == 1:
+            assert whole is not None
+            return whole
+        blocks = None
+        if whole is not None:
+            blocks = [part.cpu().contiguous().numpy() for part in whole.split(self.plane_counts, dim=-2)]
+        return torch.from_numpy(self.comm.scatter(blocks, root=0))
+
     def broadcast(self, value: Any) -> Any:
         """The root's value on every rank."""
         return self.comm.bcast(value, root=0)

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from solver.closure import Closure, State, SubgridTerm
+from solver.closure import Closure, Corrector, State, SubgridTerm, Surrogate
 from solver.forcing import Forcing
 from solver.fusion import fused
 from solver.momentum import Momentum
 from solver.operators import Components, Operators
-from solver.pressure.direct import DirectPressure
+from solver.projection import BoxProjection, Projection
 from solver.stepping import RK3, LowStorageScheme, StepControl
 from solver.strain import Strain
 from solver.velocity import Velocity
@@ -29,6 +29,7 @@ class Simulation:
     closure : a subgrid model, or None for no model.
     forcing : what drives the flow.
     control : chooses dt.
+    momentum, projection : those of a box without solids by default.
     t, step_count, closure_state : where a restart continues.
     """
 
@@ -41,22 +42,34 @@ class Simulation:
         forcing: Forcing,
         control: StepControl,
         scheme: LowStorageScheme = RK3,
+        momentum: Momentum | None = None,
+        projection: Projection | None = None,
     ) -> None:
         self.operators, self.nu, self.scheme = operators, nu, scheme
         self.closure, self.forcing, self.control = closure, forcing, control
-        self.strain = Strain(operators)
         self.exact_diffusion = not operators.volume_axes
-        self.momentum = Momentum(self.strain, 0.0 if self.exact_diffusion else nu)
-        self.pressure = DirectPressure(operators)
+        self.momentum = momentum or Momentum(Strain(operators), 0.0 if self.exact_diffusion else nu)
+        self.strain = self.momentum.strain
+        self.projection = projection or BoxProjection(operators)
         self.closure_state: State = closure.init(operators) if closure else {}
+        self.corrector = closure if isinstance(closure, Corrector) else None
+        self.surrogate = closure if isinstance(closure, Surrogate) else None
         self.t, self.step_count, self.dt = 0.0, 0, 0.0
         self.timers = operators.timers
+        self.potential: Tensor
         # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
         velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
         self.velocity = Velocity(self.strain, velocity)
 
     def step(self, longest: float = math.inf) -> None:
-        """Advance by the step the control chooses, but by no more than `longest`."""
+        """Advance by the step the control chooses, but by no more than `longest`.
+
+        A surrogate may take the place of the step, a corrector acts at its end.
+        """
+        if self.surrogate and self.leap(self.surrogate, longest):
+            return
+        if companion := self.surrogate or self.corrector:
+            longest = min(longest, companion.wait(self.t))
         term = self.subgrid_term(self.t)
         self.dt = min(self.control(self.velocity, term, self.nu), longest)
         previous: Components | None = None
@@ -66,11 +79,41 @@ class Simulation:
                 term = self.subgrid_term(self.t + elapsed)
             rate = self.tendency(term)
             velocity, previous = self.advance(rate, previous, stage)
-            velocity = self.forcing.correct(self.project(velocity), span * self.dt)
+            velocity = self.forcing.correct(self.project(velocity, span * self.dt), span * self.dt)
             self.velocity = Velocity(self.strain, velocity)
             elapsed += span * self.dt
         self.t += self.dt
         self.step_count += 1
+        if self.corrector:
+            self.correct(self.corrector)
+
+    def correct(self, corrector: Corrector) -> None:
+        """Let the corrector change the velocity; the pressure stays that of the last stage."""
+        potential = self.potential
+        with self.timers("closure"):
+            velocity, self.closure_state = corrector.correct(
+                self.velocity, self.t, self.step_count, self.closure_state, self.project
+            )
+        self.potential = potential
+        if velocity is not None:
+            self.velocity = Velocity(self.strain, velocity)
+
+    def leap(self, surrogate: Surrogate, longest: float) -> bool:
+        """One macro step of the surrogate, if it is its turn, fits into `longest` and succeeds."""
+        if surrogate.span > longest * (1 + 1e-9):
+            return False
+        with self.timers("closure"):
+            velocity, self.closure_state = surrogate.advance(self.velocity, self.t, self.closure_state, self.project)
+        if velocity is None:
+            return False
+        self.velocity = Velocity(self.strain, velocity)
+        self.control(self.velocity, None, self.nu)  # raises if the velocity is not finite
+        self.dt, self.control.limit = surrogate.span, "surrogate"
+        self.t += self.dt
+        self.step_count += 1
+        # for observers: the pressure that the present tendency calls for, in the units of a last stage
+        self.potential = self.projection(self.tendency(self.present_term()), 0.0)[1] * (self.scheme.spans[-1] * self.dt)
+        return True
 
     def subgrid_term(self, t: float) -> SubgridTerm | None:
         """The closure's term for the present velocity; its state moves on."""
@@ -116,11 +159,11 @@ class Simulation:
         factor = torch.exp(-decay * self.operators.squared_wavenumber)
         return (factor * u, factor * v, factor * w), (factor * rate[0], factor * rate[1], factor * rate[2])
 
-    def project(self, velocity: Components) -> Components:
-        """The divergence-free part of a velocity."""
+    def project(self, velocity: Components, span: float = 0.0) -> Components:
+        """The divergence-free part of a velocity, at the end of a stage that covers `span` time units."""
         with self.timers("pressure"):
-            self.potential = self.pressure.solve(self.operators.divergence(velocity))
-            return self.operators.subtract_gradient(velocity, self.potential)
+            velocity, self.potential = self.projection(velocity, span)
+            return velocity
 
     @property
     def pressure_coefficients(self) -> Tensor:

@@ -62,7 +62,9 @@ class Strain:
 
     def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_i u_j`` at the same place as `edge` (i, j)."""
-        g = above(difference(velocity[j], i) / self.metric[i].spacing, i) if i in self.volume_axes else spectral[j, i]
+        g = self._derivative(velocity, spectral, j, i)
+        if i in self.volume_axes:
+            g = above(g, i)
         if j in self.volume_axes:
             g = below(g, j)
         return self._inner_others(g, i, j)
@@ -104,6 +106,12 @@ class Strain:
         if i in self.volume_axes:
             g = mean(below(g, i), i)
         return self._inner_others(g, i, j)
+
+    def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
+        """A padded centred field where the flux F_ij lives."""
+        for axis in self.volume_axes:
+            f = mean(f, axis) if axis == j else above(mean(f, axis), axis) if axis == i else inner(f, axis)
+        return f
 
     def to_centre(self, f: Tensor, component: int) -> Tensor:
         """A padded component at cell centres, without ghosts."""

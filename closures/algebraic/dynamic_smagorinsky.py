@@ -13,6 +13,7 @@ from closures.algebraic.base import SYMMETRIES, unfused_gradient
 from closures.algebraic.cutoff import CutoffFilter, width_ratio
 from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.germano import (
+    THIRD,
     Resolved,
     box_filter,
     box_filter_inner,
@@ -38,14 +39,16 @@ class DynamicSmagorinsky:
     filter acts along the m Fourier directions and is sharp, as the grid filter is there: it keeps half of the modes;
     ``alpha`` is the ratio of the two widths within the filtered directions, about 2. A box filter instead
     overestimates nu_t in the buffer layer several times. Germano's identity is formed on every second point or so, so
-    the model commutes with shifts by those. A flow without a Fourier direction is refused: it has no
-    direction to average over, and a filter across stretched cells does not commute with differentiation.
+    the model commutes with shifts by those. A grid of cells has no direction to average over: there only "local"
+    works, with filters along the periodic directions of equal cells, because one across stretched cells does not
+    commute with differentiation. In solids the velocity is zero, and the filters see it continued like that.
 
     Parameters
     ----------
     averaging : "homogeneous": < > over all Fourier directions (channel: planes; box: everything; duct: lines in x);
-        "local": < > is the test filter itself, then a positive one, the moving average over three points, which is
-        the box filter of width 2 delta because products live on 3/2 as many points as modes.
+        "local": < > is the test filter itself, then a positive one: the moving average over three points, which is
+        the box filter of width 2 delta because products live on 3/2 as many points as modes; along cells, whose width
+        is delta, that box by Simpson's rule, (1, 4, 1) / 6 (Lund 1997, Annu. Res. Briefs CTR, 83, on discrete widths).
     c_s_max : bound, ``nu_t <= (c_s_max delta)^2 |S|``: in uniform flow C is a quotient of round-off errors.
     every : calls from one evaluation of C to the next where it is averaged; 6 is every other Runge-Kutta step.
     """
@@ -63,14 +66,18 @@ class DynamicSmagorinsky:
         every: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         self.filtered = tuple(d for d, axis in grid.fourier_axes.items() if axis.highest_mode > 0)
-        if not self.filtered:
+        self.cells = tuple(d for d, axis in grid.volume_axes.items() if axis.periodic and axis.uniform)
+        if not self.filtered and not (self.cells and averaging == "local"):
+            remedy = "averaging = 'local', or " if self.cells else ""
             raise CaseError(
                 "[closure] 'dynamic_smagorinsky' filters and averages along Fourier directions and this grid has "
-                "none: use 'wale', 'vreman' or 'sigma'"
+                f"none: use {remedy}'wale', 'vreman' or 'sigma'"
             )
         if averaging == "local" and every is not None:
             raise CaseError("[closure] 'every' keeps a profile of the coefficient: use averaging = 'homogeneous'")
         sharp = averaging == "homogeneous"
+        self.side = THIRD if self.filtered else 1.0 / 6.0
+        self.filtered = self.filtered or self.cells
         ratios = [width_ratio(grid.fourier_axes[d]) if sharp else 2.0 for d in self.filtered]
         self.alpha = math.prod(ratios) ** (1 / len(ratios))
         self.reach: int | Literal["global"] = 1 if 1 in self.filtered and not sharp else 0
@@ -189,10 +196,10 @@ class DynamicSmagorinsky:
         return contractions(self.test_filter(products(resolved), operators), self.alpha)
 
     def test_filter(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
-        """Moving average along all filtered directions."""
+        """Weighted mean of three points along all filtered directions."""
         if 1 in self.filtered:
-            fields = [box_filter_inner(f, DIM[1]) for f in self._with_halo(fields, operators)]
+            fields = [box_filter_inner(f, DIM[1], self.side) for f in self._with_halo(fields, operators)]
         for d in self.filtered:
             if d != 1:
-                fields = [box_filter(f, DIM[d]) for f in fields]
+                fields = [box_filter(f, DIM[d], self.side) for f in fields]
         return fields

@@ -19,15 +19,23 @@ from closures.algebraic.invariants import Six, contraction, safe_sqrt
 Resolved = tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]
 
 
-def box_filter(f: Tensor, dim: int) -> Tensor:
-    """Moving average over three points of a periodic dimension."""
-    return (f + torch.roll(f, 1, dim) + torch.roll(f, -1, dim)) * (1.0 / 3.0)
+THIRD = 1.0 / 3.0
 
 
-def box_filter_inner(f: Tensor, dim: int) -> Tensor:
-    """Moving average over three points where both neighbours are at hand: two entries fewer."""
+def box_filter(f: Tensor, dim: int, side: float = THIRD) -> Tensor:
+    """Weighted mean of three points of a periodic dimension; by default the moving average."""
+    return weighted(f, torch.roll(f, 1, dim), torch.roll(f, -1, dim), side)
+
+
+def box_filter_inner(f: Tensor, dim: int, side: float = THIRD) -> Tensor:
+    """The same where both neighbours are at hand: two entries fewer."""
     n = f.shape[dim] - 2
-    return (f.narrow(dim, 0, n) + f.narrow(dim, 1, n) + f.narrow(dim, 2, n)) * (1.0 / 3.0)
+    return weighted(f.narrow(dim, 1, n), f.narrow(dim, 0, n), f.narrow(dim, 2, n), side)
+
+
+def weighted(middle: Tensor, below: Tensor, above: Tensor, side: float) -> Tensor:
+    """``side`` times both neighbours and the rest of the point itself."""
+    return (middle + below + above) * side if side == THIRD else (below + above) * side + middle * (1.0 - 2.0 * side)
 
 
 def products(resolved: Resolved) -> list[Tensor]:

@@ -1,1 +1,1 @@
-"""Errors between fields, as functions of tensors; every integral is weighted with the volumes of the cells."""
+"""Errors between fields and residuals of the equations, as functions of tensors; integrals count cells by volume."""

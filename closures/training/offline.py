@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,15 +14,21 @@ from rich.console import Console
 from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
+from closures.losses.les_residual import LesResidual
 from closures.operators import build
 from closures.operators.predictor import Predictor
+from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
-from closures.training.objective import Rollout
+from closures.training.head import Head
+from closures.training.objective import Objective, Rollout
+from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.processes import Team, team
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.state import Progress
 from solver.errors import CaseError
-from solver.rundir import commit, to_toml, write_text
+from solver.rundir import commit, to_toml, write_json, write_text
+
+EQUATIONS = "equations.json"  # what the residual of a network's training was of, for `closures.losses.teacher`
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,15 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     Diverged : the gradient is not finite.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    source = TrajectoryFile(data if data is not None else Path(recipe.data.file))
+    file = data if data is not None or recipe.data.file is None else Path(recipe.data.file)
+    stored = None if file is None else TrajectoryFile(file)
     with torch.enable_grad(), team(recipe.loop.device) as processes:
+        source = draw(recipe, out, processes) if stored is None else stored
         fit, predictor = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
+            if isinstance(fit.objective, EquationLoss):
+                write_json(out / EQUATIONS, fit.objective.residual.describe())
         progress = fit.run(console)
         errors = fit.errors()
         if processes.is_root:
@@ -59,7 +70,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     return Training(out, artefact.load(out, source.domain).card, progress)
 
 
-def _prepare(recipe: Recipe, source: TrajectoryFile, out: Path, processes: Team) -> tuple[Fit, Predictor]:
+def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team) -> tuple[Fit, Predictor]:
     """Data, network and objective as the recipe says."""
     trained, held = split(source.shape[0], recipe.data.validation)
     training, validation = (Windows(source, part, recipe.loss.steps, recipe.data.stride) for part in (trained, held))
@@ -71,16 +82,38 @@ def _prepare(recipe: Recipe, source: TrajectoryFile, out: Path, processes: Team)
         )
     units = scaling(source, trained, recipe.data.stride, recipe.loss.target)
     predictor = Predictor(network, units).to(processes.device)
-    objective = Rollout(predictor, source.domain, recipe.loss, recipe.loop.precision)
-    free = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # these change no result
-    text = json.dumps([recipe.model_dump(exclude=free), source.sha256], sort_keys=True)
-    identity = hashlib.sha256(text.encode()).hexdigest()
+    objective = _objective(recipe, source, predictor)
+    identity = _identity(recipe, source, objective)
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
     return Fit(objective, training, validation, *settings), predictor
 
 
+def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Objective) -> str:
+    """What a stored state must have been made with."""
+    free: dict[str, Any] = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # change no result
+    known: list[Any] = [source.sha256]
+    if isinstance(objective, EquationLoss):
+        known.append(objective.residual.describe())  # the recipe has the name of the case only
+    else:
+        free |= {"loss": {"data"}, "equations": True}
+    text = json.dumps([recipe.model_dump(exclude=free), *known], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
+    """Labels, the equations, or both."""
+    table, loss = recipe.equations, recipe.loss
+    if table is None:
+        return Rollout(predictor, source.domain, loss, recipe.loop.precision)
+    simulation = teacher(recipe)
+    residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
+    head = Head(predictor, simulation, half_precision=recipe.loop.precision == "bfloat16")
+    check_source(source, head.domain, recipe.data.stride, table)
+    return EquationLoss(head, residual, loss.data if loss.kind == "hybrid" else 0.0, loss.through)
+
+
 def _write_artefact(
-    recipe: Recipe, source: TrajectoryFile, out: Path, predictor: Predictor, errors: dict[str, float]
+    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, predictor: Predictor, errors: dict[str, float]
 ) -> None:
     artefact.save(
         out,

@@ -6,8 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from closures.losses.les_residual import Norm
+from closures.losses.time_residual import TimeScheme
 from solver.case import Table
 from solver.errors import CaseError
 from solver.explain import explain
@@ -16,9 +18,12 @@ SHIPPED = Path(__file__).parent / "recipes"
 
 
 class DataTable(Table):
-    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut."""
+    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut.
 
-    file: str
+    Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
+    """
+
+    file: str | None = None
     stride: int = Field(default=1, ge=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
     workers: int = Field(default=0, ge=0, le=64)
@@ -42,14 +47,52 @@ class LossTable(Table):
     `noise` perturbs the first frame, in units of the deviation of each component. `through`: gradients flow through
     the whole rollout; false cuts them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
     `length` is that of the Sobolev norm.
+
+    ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
+    ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
 
-    kind: Literal["relative_l2", "sobolev"] = "relative_l2"
+    kind: Literal["relative_l2", "sobolev", "les_residual", "hybrid"] = "relative_l2"
     target: Literal["increment", "state"] = "increment"
     length: float = Field(default=0.0, ge=0)
     steps: int = Field(default=1, ge=1, le=1000)
     noise: float = Field(default=0.0, ge=0)
     through: bool = True
+    data: float = Field(default=1.0, gt=0)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether equations are the teacher, alone or beside labels."""
+        return self.kind in ("les_residual", "hybrid")
+
+
+class FieldsTable(Table):
+    """``[equations.fields]``: first frames without labels, from our own LES of the case with seeds of its own.
+
+    Each trajectory starts in the initial field of the case, drawn anew, and is stored after `spin_up`, `frames` of it.
+    """
+
+    trajectories: int = Field(ge=2)
+    frames: int = Field(ge=2)
+    spin_up: float = Field(default=0.0, ge=0)
+
+
+class EquationsTable(Table):
+    """``[equations]``: what the losses ``les_residual`` and ``hybrid`` take as the teacher.
+
+    Grid, viscosity, forcing and closure are those of `case` (a folder or file, relative to the working directory) with
+    `overrides` (``"closure.c_s = 0.1"``). Frames are `interval` apart; the solver would take `steps` steps in between.
+    `scheme`, `norm` and `alpha` are those of `closures.losses.les_residual`.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    interval: float = Field(gt=0)
+    steps: int = Field(default=1, ge=1, le=1000)
+    scheme: TimeScheme = "runge_kutta"
+    norm: Norm = "l2"
+    alpha: float = Field(default=1.0, gt=0)
+    fields: FieldsTable | None = None
 
 
 class OptimiserTable(Table):
@@ -90,27 +133,44 @@ class Recipe(Table):
     """How one network is trained."""
 
     title: str
-    data: DataTable
+    data: DataTable = DataTable()
     operator: OperatorTable
     loss: LossTable = LossTable()
+    equations: EquationsTable | None = None
     optimiser: OptimiserTable = OptimiserTable()
     loop: LoopTable
     card: CardTable
 
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> Recipe:
+        kind, table = self.loss.kind, self.equations
+        if self.loss.is_taught != (table is not None):
+            raise ValueError(f"[loss] kind = '{kind}': 'les_residual' and 'hybrid' go with a table [equations]")
+        drawn = table is not None and table.fields is not None
+        if drawn and kind == "hybrid":
+            raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
+        if drawn == (self.data.file is not None):
+            remedy = "remove one" if drawn else "give one"
+            raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
+        if self.loss.is_taught and self.loss.noise > 0:
+            raise ValueError("[loss] noise: the residual is that of a flow, not of a perturbed one: set it to 0")
+        return self
+
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe: a file, or the name of a shipped one (``fno_channel180_coarse``).
+    """Read and validate a recipe: a file, or the name of a shipped one (``fno_channel180_coarse``, ``lesnets/...``).
 
     Raises
     ------
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
-    shipped = SHIPPED / f"{path.name}.toml"
-    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
+    shipped = SHIPPED / path.with_suffix(".toml")
+    by_name = not (path.suffix or path.is_absolute() or path.exists())
+    file = shipped if by_name and shipped.exists() else path
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        known = ", ".join(sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.toml")))
         raise CaseError(f"{path}: no such recipe; give a file, or one of {known}") from None
     except OSError as error:
         raise CaseError(f"{path}: cannot be read ({error.strerror})") from None

@@ -16,7 +16,7 @@ DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made b
 
 def generate(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
-    samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories, instead of the recipe's number")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories to make")] = None,
     out: Annotated[Path | None, typer.Option(help="file to write, data/RECIPE.h5 by default")] = None,
     method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,

@@ -20,11 +20,16 @@ def train(
 ) -> None:
     """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
     from closures.preconditioners import train as matrices
+    from closures.training import through_solver
     from closures.training.offline import train as train_network
 
     folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
-    file = matrices.find(recipe)
-    card = matrices.train(file, folder, shown) if file else train_network(recipe, folder, data, shown).card
+    if file := matrices.find(recipe):
+        card = matrices.train(file, folder, shown)
+    elif file := through_solver.find(recipe):
+        card = through_solver.train(file, folder, data, shown)
+    else:
+        card = train_network(recipe, folder, data, shown).card
     if shown and os.environ.get("RANK", "0") == "0":
         errors = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
         shown.print(f"{folder}: {errors}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from solver.errors import FeatureUnavailable
-from solver.figures import channel, plane_spectra, profiles, series, shell_spectra, style
+from solver.figures import channel, plane_spectra, profiles, series, shell_spectra, solids, style
 from solver.figures.results import Results
 from solver.figures.vortices import view
 
@@ -27,6 +27,7 @@ FIGURES = (
     ("timeseries", series.plot_history),
     ("dissipation", series.plot_dissipation),
     ("budget", channel.plot_budget),
+    ("solids", solids.plot_solids),
 )
 
 

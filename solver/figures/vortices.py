@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from solver.errors import FeatureUnavailable
 from solver.figures.qcriterion import q_criterion
 from solver.figures.snapshot import Snapshot, latest_snapshot
+from solver.figures.solids import add_bodies
 from solver.figures.style import WIDTH, paper, save, sheet
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def view(run: Path, out: Path | None = None, interactive: bool = False) -> Path 
         return None
     require_rendering(off_screen=not interactive)
     plotter, level, u_range = _scene(snapshot, off_screen=not interactive)
+    add_bodies(plotter, Path(run))
     try:
         if interactive:
             plotter.show()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from solver.axis import FiniteVolumeAxis, FreeSlip
+from solver.axis import FiniteVolumeAxis, FreeSlip, Inflow, Outflow
 from solver.errors import RunFolderError
 from solver.operators import Components, Operators
 
@@ -94,10 +94,11 @@ def _interpolate(field: Array, axis: int, centres: Array, line: FiniteVolumeAxis
         source = np.concatenate([[source[-1] - line.length], source, [source[0] + line.length]])
         field = np.concatenate([field[..., -1:], field, field[..., :1]], -1)
     elif staggered:  # no flow through walls
-        source, field = faces, np.concatenate([0 * field[..., :1], field], -1)
+        first = field[..., :1] if isinstance(line.lower, Inflow) else 0 * field[..., :1]
+        source, field = faces, np.concatenate([first, field], -1)
     else:
         ends = [
-            f if isinstance(b, FreeSlip) else 0 * f
+            f if isinstance(b, FreeSlip | Inflow | Outflow) else 0 * f
             for b, f in ((line.lower, field[..., :1]), (line.upper, field[..., -1:]))
         ]
         source = np.concatenate([faces[:1], source, faces[-1:]])

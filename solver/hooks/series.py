@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -92,7 +92,7 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
     }
     if simulation.closure is not None:
         found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
-    if grid.x.is_fourier and not grid.y.is_fourier:
+    if grid.x.periodic and not grid.y.is_fourier:
         found["forcing"] = lambda: simulation.forcing.mean_acceleration
     if grid.is_channel:
         half = 0.5 * grid.y.length
@@ -103,13 +103,22 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
 
 
 class TimeSeries:
-    """Appends a row every `every_steps` steps; a restart drops the rows after its checkpoint."""
+    """Appends a row every `every_steps` steps; a restart drops the rows after its checkpoint.
+
+    `more` columns come from other hooks, which act earlier in a step.
+    """
 
     name = "series"
 
-    def __init__(self, simulation: Simulation, folder: Path, every_steps: int) -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        folder: Path,
+        every_steps: int,
+        more: Mapping[str, Callable[[], float]] | None = None,
+    ) -> None:
         self.every_steps, self.path = every_steps, folder / "timeseries.csv"
-        self.columns = columns(simulation)
+        self.columns = columns(simulation) | dict(more or {})
         self.is_root = simulation.operators.decomposition.is_root
         self.latest: dict[str, float] = {}
         self.worst_divergence = 0.0

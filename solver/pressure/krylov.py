@@ -59,7 +59,7 @@ class _Approximate:
 
 
 def box_solver(poisson: Poisson) -> Callable[[Tensor], Tensor]:
-    """The direct solver of the box without solids, as an approximate inverse: zero residual in the solids.
+    """The direct solver of the box without solids, as an approximate inverse: what it returns vanishes in solids.
 
     Spectrally equivalent to the true inverse, because a potential in the fluid has an extension into a solid whose
     energy is bounded by a multiple of its own (O. Widlund 1987, capacitance matrix methods).
@@ -70,14 +70,14 @@ def box_solver(poisson: Poisson) -> Callable[[Tensor], Tensor]:
     """
     if poisson.outlets:
         raise CaseError("[pressure] the direct preconditioner knows no outlets: use 'multigrid' or 'gamg'")
-    direct, layout = DirectPressure(poisson.operators), poisson.layout
-    inverse = torch.where(poisson.volume > 0, -1.0 / torch.where(poisson.volume > 0, poisson.volume, 1.0), 0.0)
+    direct, layout, fluid = DirectPressure(poisson.operators), poisson.layout, poisson.volume > 0
+    inverse = torch.where(fluid, -1.0 / torch.where(fluid, poisson.volume, 1.0), 0.0)
     nx, ny, nz = layout.shape
     rhs = torch.zeros((1, ny, nx, nz), dtype=poisson.dtype, device=layout.device).transpose(1, 2)
 
     def apply(residual: Tensor) -> Tensor:
         layout.unpack(residual * inverse, rhs)
-        return layout.pack(direct.solve(rhs), poisson.dtype)
+        return torch.where(fluid, layout.pack(direct.solve(rhs), poisson.dtype), 0.0)  # vectors vanish in solids
 
     return apply
 

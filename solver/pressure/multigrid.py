@@ -8,6 +8,7 @@ seven-point matrix. The same polynomial before and after the coarse correction k
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -200,7 +201,7 @@ class MultigridPressure:
     poisson : the problem.
     tolerance : relative residual at which to stop.
     max_iterations : give up after so many.
-    preconditioner : by default a single-precision V-cycle.
+    preconditioner : from flat residuals to flat errors; by default a single-precision V-cycle.
     """
 
     name = "multigrid"
@@ -210,7 +211,7 @@ class MultigridPressure:
         poisson: Poisson,
         tolerance: float = 1e-8,
         max_iterations: int = 100,
-        preconditioner: Multigrid | None = None,
+        preconditioner: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.poisson, self.tolerance, self.max_iterations = poisson, tolerance, max_iterations
         self.precondition = preconditioner or Multigrid(poisson)

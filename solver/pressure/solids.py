@@ -175,7 +175,7 @@ class Solids:
         if self.solid.shape != self.grid.shape:
             raise CaseError(f"[solids] mask of shape {self.solid.shape} on a grid of {self.grid.shape} cells")
         if self.solid.all():
-            raise CaseError("[solids] no fluid is left: every cell centre lies in a solid")
+            raise CaseError("[solids] no fluid is left, every cell centre lies in a solid: make the shapes smaller")
 
     @classmethod
     def from_shapes(cls, grid: Grid, shapes: Sequence[Shape]) -> Solids:

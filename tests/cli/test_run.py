@@ -23,8 +23,8 @@ KEYS = {
     "status": str, "case": str, "closure": str, "grid": list, "ranks": int, "threads": int, "device": str, "dtype": str,
     "steps": int, "time": float, "averaging_time": float, "wall_seconds": float, "seconds_per_step": float,
     "ns_per_point_per_stage": float, "fft_limit_ratio": float, "closure_fraction": float, "guard_interventions": int,
-    "max_divergence": float, "re_tau": float, "re_bulk": float, "c_f": float, "total_stress_residual": float,
-    "ci95": dict,
+    "compile_seconds": float, "memory_mib": float, "max_divergence": float, "re_tau": float, "re_bulk": float,
+    "c_f": float, "total_stress_residual": float, "ci95": dict,
 }  # fmt: skip
 ERRORS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f")
 REFERENCE = """\
@@ -190,7 +190,7 @@ def test_kill_at_any_moment(case):
     """Checkpoints after every step, `kill -9` three times, also into a write: the end is that of one run."""
     draw = random.Random(20_411)
     whole, run = case / "whole", case / "run"
-    sets = ("--set", "output.checkpoint=1e-6", "--set", "time.end=20")
+    sets = ("--set", "output.checkpoint=1e-6", "--set", "time.end=60")
     assert runs.solver("run", case, "--out", whole, *sets, "--quiet").code == 0
     words: tuple[object, ...] = ("--out", run)
     reached = 0

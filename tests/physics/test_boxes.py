@@ -20,9 +20,7 @@ def test_taylor_green_until_the_small_scales_outgrow_the_grid():
     vortex, reference = flow("taylor_green", *cube(32)), table("taylor_green", "tgv_re1600_spectral512.csv")
     for t, energy_error, dissipation_error in ((1.0, 1e-5, 1e-4), (2.0, 1e-4, 2e-3), (3.0, 5e-3, 3e-2)):
         advance(vortex, t)
-        energy, dissipation = (
-            np.interp(t, reference["t"], reference[n]) for n in ("kinetic_energy", "dissipation")
-        )
+        energy, dissipation = (np.interp(t, reference["t"], reference[n]) for n in ("kinetic_energy", "dissipation"))
         assert kinetic_energy(vortex) == pytest.approx(energy, rel=energy_error)
         assert viscous_dissipation(vortex) == pytest.approx(dissipation, rel=dissipation_error)
     assert viscous_dissipation(vortex) < dissipation

@@ -20,9 +20,7 @@ def test_laminar_duct_against_the_series_solution():
     errors = []
     for n in (5, 10, 20):
         duct = advance(flow("duct_laminar", f"grid.y.n={n}", f"grid.z.n={n}"), 2.0)
-        errors.append(
-            abs(float(bulk_velocity(duct.operators, duct.velocity.coefficients[0])) / SQUARE_DUCT - 1)
-        )
+        errors.append(abs(float(bulk_velocity(duct.operators, duct.velocity.coefficients[0])) / SQUARE_DUCT - 1))
     assert errors[-1] < 1e-2
     assert min(orders(errors)) == pytest.approx(2.0, abs=0.1)
 

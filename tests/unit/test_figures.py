@@ -39,9 +39,7 @@ def write_csv(path: Path, comment: str = "", **columns: np.ndarray) -> Path:
     return path
 
 
-def write_snapshot(
-    path: Path, velocity: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, time: float
-) -> None:
+def write_snapshot(path: Path, velocity: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, time: float) -> None:
     path.parent.mkdir(exist_ok=True)
     with h5py.File(path, "w") as file:
         file["velocity"] = velocity.astype(np.float32)
@@ -62,9 +60,7 @@ def abc_flow(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, n
     """Return velocity and Q of the Arnold-Beltrami-Childress flow; its gradient has no diagonal."""
     a, b, c = 1.0, 0.7, 0.43
     x, y, z = np.meshgrid(x, y, z, indexing="ij")
-    velocity = np.stack(
-        [a * np.sin(z) + c * np.cos(y), b * np.sin(x) + a * np.cos(z), c * np.sin(y) + b * np.cos(x)]
-    )
+    velocity = np.stack([a * np.sin(z) + c * np.cos(y), b * np.sin(x) + a * np.cos(z), c * np.sin(y) + b * np.cos(x)])
     dudy, dudz, dvdx = -c * np.sin(y), a * np.cos(z), b * np.cos(x)
     dvdz, dwdx, dwdy = -a * np.sin(z), -b * np.sin(x), c * np.cos(y)
     return velocity, -(dudy * dvdx + dudz * dwdx + dvdz * dwdy)
@@ -132,9 +128,7 @@ def channel_run(tmp_path: Path) -> SimpleNamespace:
         max_divergence=1e-14 * (2 + np.cos(time)),
         scalar_flux=time**2,
     )
-    (run / "summary.json").write_text(
-        json.dumps({"case": "channel180", "re_tau": RE_TAU, "averaging_time": 20.0})
-    )
+    (run / "summary.json").write_text(json.dumps({"case": "channel180", "re_tau": RE_TAU, "averaging_time": 20.0}))
     return SimpleNamespace(
         run=run,
         y=y,
@@ -214,9 +208,7 @@ def test_spectra_are_compared_on_the_nearest_plane_and_independent_of_scale(chan
 
 def test_box_spectra_show_the_table_of_the_same_time(tmp_path):
     k = np.arange(1.0, 17)
-    write_csv(
-        tmp_path / "spectra.csv", time=np.repeat([1.0, 2.0], 16), k=np.tile(k, 2), E=np.tile(k**-2.0, 2)
-    )
+    write_csv(tmp_path / "spectra.csv", time=np.repeat([1.0, 2.0], 16), k=np.tile(k, 2), E=np.tile(k**-2.0, 2))
     reference = write_csv(
         tmp_path / "dns.csv",
         "A. A. Wray (1997), unpublished",
@@ -231,9 +223,7 @@ def test_box_spectra_show_the_table_of_the_same_time(tmp_path):
 
 
 def test_history_draws_unknown_columns_shades_the_average_and_keeps_round_off_flat(channel_run):
-    panels = {
-        axes.get_ylabel(): axes for axes in series.plot_history(results.Results(channel_run.run, {})).axes
-    }
+    panels = {axes.get_ylabel(): axes for axes in series.plot_history(results.Results(channel_run.run, {})).axes}
     assert panels["scalar flux"].lines[0].get_ydata()[-1] == pytest.approx(2500.0)
     assert panels["scalar flux"].patches[0].get_x() == pytest.approx(30.0)
     assert panels["scalar flux"].patches[0].get_width() == pytest.approx(20.0)
@@ -243,9 +233,7 @@ def test_history_draws_unknown_columns_shades_the_average_and_keeps_round_off_fl
 
 def test_history_of_a_diverged_run_is_drawn(tmp_path):
     blow_up = np.array([1e-14, 1e-3, 5.0, np.inf, np.nan])
-    write_csv(
-        tmp_path / "timeseries.csv", time=np.arange(5.0), kinetic_energy=blow_up, max_divergence=blow_up
-    )
+    write_csv(tmp_path / "timeseries.csv", time=np.arange(5.0), kinetic_energy=blow_up, max_divergence=blow_up)
     assert [path.name for path in draw(tmp_path)] == ["timeseries.png"]
     _, divergence = series.plot_history(results.Results(tmp_path, {})).axes
     assert divergence.get_ylim() == pytest.approx((1e-15, 10.0))
@@ -256,9 +244,7 @@ def test_dissipation_is_the_loss_of_energy_on_unequal_steps(tmp_path):
     write_csv(tmp_path / "timeseries.csv", time=time, kinetic_energy=0.125 * np.exp(-0.1 * time))
     (tmp_path / "summary.json").write_text('{"case": "taylor_green"}')
     _, loss = series.plot_dissipation(results.Results(tmp_path, {})).axes
-    assert lines(loss)[r"$-\mathrm{d}E/\mathrm{d}t$"][1] == pytest.approx(
-        0.0125 * np.exp(-0.1 * time), rel=1e-5
-    )
+    assert lines(loss)[r"$-\mathrm{d}E/\mathrm{d}t$"][1] == pytest.approx(0.0125 * np.exp(-0.1 * time), rel=1e-5)
 
 
 def test_cavity_takes_the_reynolds_number_of_the_case(tmp_path):
@@ -300,9 +286,7 @@ def test_draw_writes_what_there_is_and_skips_the_rest(channel_run, monkeypatch, 
     monkeypatch.setattr(vortices, "require_rendering", lambda off_screen: pytest.fail("there is no snapshot"))
     written = draw(channel_run.run, channel_run.reference | {"k_budget": tmp_path / "absent.csv"})
     assert [path.name for path in written] == ["profiles.png", "spectra.png", "timeseries.png", "budget.png"]
-    assert sorted(path.name for path in (channel_run.run / "figures").iterdir()) == sorted(
-        p.name for p in written
-    )
+    assert sorted(path.name for path in (channel_run.run / "figures").iterdir()) == sorted(p.name for p in written)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     for name in ("profiles.csv", "summary.json", "spectra.csv"):
         (channel_run.run / name).unlink()

@@ -1,0 +1,204 @@
+"""From a trained network on disk and the ``[closure]`` table of a case to a closure under guard."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from closures import artefact, registry
+from closures.artefact import Artefact, ArtefactError, Card
+from closures.loop.border import Precision, Wanted
+from closures.loop.companion import Companion
+from closures.loop.corrector import StateCorrector
+from closures.loop.guard import Guard, GuardTable
+from closures.loop.guarded_model import GuardedModel
+from closures.loop.resample import OWN, Points, network_grid
+from closures.loop.subgrid_model import SubgridModel
+from closures.loop.surrogate import StateSurrogate
+from closures.loop.whole_field import WholeField
+from closures.operators.domain import Domain
+from solver.closure import Closure
+from solver.errors import CaseError
+from solver.explain import explain
+from solver.grid import Grid
+from solver.table import Table
+
+log = logging.getLogger("solver")
+SAME_LENGTH = 1e-6
+
+
+class NetworkTable(Table):
+    """What every trained network takes in ``[closure]``, besides its name and ``artefact``."""
+
+    precision: Precision = "float32"
+    guard: GuardTable = GuardTable()
+
+
+class SubgridTable(NetworkTable):
+    """A subgrid model: `fallback` acts, with `fallback_options`, where the guard overrules the network."""
+
+    device: Wanted = "solver"
+    form: Literal["stress", "eddy_viscosity"] = "stress"
+    fallback: str = "smagorinsky"
+    fallback_options: dict[str, Any] = Field(default_factory=dict)
+
+
+class CompanionTable(NetworkTable):
+    """An operator on the whole field: `base` is the subgrid model of the solver's own steps."""
+
+    device: Wanted = "auto"
+    base: str = "dynamic_smagorinsky"
+    base_options: dict[str, Any] = Field(default_factory=dict)
+    start: float = Field(default=0.0, ge=0)
+    mass_flux: bool = True
+
+
+class CorrectorTable(CompanionTable):
+    """A corrector: after `every` steps, or at multiples of `interval`; by default what it was trained for."""
+
+    every: int | None = Field(default=None, ge=1)
+    interval: float | None = Field(default=None, gt=0)
+
+
+class SurrogateTable(CompanionTable):
+    """A surrogate: `macro` steps in a row, then the solver for a time `between` (0: never its turn)."""
+
+    macro: int = Field(default=1, ge=1)
+    between: float = Field(default=0.0, ge=0)
+    divergence_free: bool = True
+
+
+TABLES: dict[str, type[NetworkTable]] = {
+    "subgrid_model": SubgridTable,
+    "corrector": CorrectorTable,
+    "surrogate": SurrogateTable,
+}
+
+
+def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:
+    """The closure that `name` and the network in `folder` make on a grid.
+
+    Raises
+    ------
+    ArtefactError : the network cannot be used, or not here.
+    CaseError : an option is unknown or wrong, or the network is not what the name says.
+    """
+    found = artefact.load(folder)
+    card = found.card
+    _check_name(name, card, folder)
+    if not card.nu[0] * (1 - SAME_LENGTH) <= nu <= card.nu[1] * (1 + SAME_LENGTH):
+        log.warning("%s: trained for nu = %g to %g, this case has %g: watch its errors", folder, *card.nu, nu)
+    table = _options(TABLES[card.role], options)
+    if isinstance(table, SubgridTable):
+        return _subgrid_model(name, folder, found, grid, nu, table)
+    assert isinstance(table, CompanionTable)
+    return _companion(name, folder, found, grid, nu, table)
+
+
+def _subgrid_model(
+    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, table: SubgridTable
+) -> GuardedModel:
+    artefact.check_domain(found, Domain.of(grid), folder)
+    model = SubgridModel(
+        found.network,
+        grid=grid,
+        nu=nu,
+        name=name,
+        form=table.form,
+        device=table.device,
+        precision=table.precision,
+        facts=_facts(folder, found.card),
+    )
+    reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu)
+    return GuardedModel(model, reserve, table.guard, found.card.largest_answer)
+
+
+def _companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, table: CompanionTable) -> Companion:
+    card = found.card
+    if grid.is_open:
+        raise CaseError(f"[closure] '{name}' acts on closed or periodic flows: use a subgrid model where fluid enters")
+    seen = network_grid(grid, _points(card, grid))
+    artefact.check_domain(found, Domain.of(seen), folder)
+    base = _other("base", table.base, table.base_options, grid, nu)
+    instead = "the solver" if isinstance(table, SurrogateTable) else "no correction"
+    field = WholeField(
+        found.predictor(),
+        seen,
+        Guard(table.guard, name, instead),
+        largest=card.largest_answer,
+        divergence_free=not isinstance(table, SurrogateTable) or table.divergence_free,
+        mass_flux=table.mass_flux,
+        device=table.device,
+        precision=table.precision,
+    )
+    facts = _facts(folder, card)
+    if isinstance(table, SurrogateTable):
+        macro, between = table.macro, table.between
+        return StateSurrogate(
+            name, field, base, span=card.step, macro=macro, between=between, start=table.start, facts=facts
+        )
+    assert isinstance(table, CorrectorTable)
+    if table.every is not None and table.interval is not None:
+        raise CaseError("[closure] 'every' and 'interval' exclude each other: remove one")
+    interval = table.interval or (0.0 if table.every else card.interval)
+    if card.interval and interval and abs(interval / card.interval - 1) > 0.01:
+        log.warning("%s: trained to correct every %g, this case has %g", folder, card.interval, interval)
+    return StateCorrector(name, field, base, every=table.every, interval=interval, start=table.start, facts=facts)
+
+
+def _options(model: type[NetworkTable], options: dict[str, Any]) -> Any:
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        raise CaseError(f"[closure] {explain(error, model, options)}") from None
+
+
+def _check_name(name: str, card: Card, folder: Path) -> None:
+    """A role or architecture given as the name should be that of the network."""
+    if registry.shipped().get(name) == folder or name in (card.role, card.architecture):
+        return
+    what = f"a {card.role} of the architecture '{card.architecture}'"
+    raise CaseError(f"[closure] name = '{name}', but {folder} holds {what}: use one of these as the name")
+
+
+def _other(key: str, name: str, options: dict[str, Any], grid: Grid, nu: float) -> Closure | None:
+    """The closure that acts where the network does not: any that is not a network under guard itself."""
+    if name in (*registry.shipped(), *registry.with_artefact()):
+        raise CaseError(
+            f"[closure] {key} = '{name}' is a network: use one of {', '.join(registry.BUILT_IN)}, or 'none'"
+        )
+    try:
+        return registry.create(name, grid=grid, nu=nu, options=options)
+    except ArtefactError:
+        raise
+    except CaseError as error:
+        raise CaseError(f"[closure] {key} = '{name}': {str(error).removeprefix('[closure] ')}") from None
+
+
+def _points(card: Card, grid: Grid) -> Points:
+    """Points along the Fourier axes: those of the training data where the periods are the same."""
+    if card.grid is None or grid.is_box:
+        return OWN
+
+    def trained(name: str, length: float, is_fourier: bool) -> int | None:
+        line = (card.grid or {})[name]
+        same = is_fourier and line["periodic"] and abs(line["length"] / length - 1) < SAME_LENGTH
+        return len(line["points"]) if same else None
+
+    x, y, z = (trained(n, axis.length, axis.is_fourier) for n, axis in zip("xyz", grid.axes, strict=True))
+    return x, y, z
+
+
+def _facts(folder: Path, card: Card) -> dict[str, Any]:
+    """What the summary of a run says about its network."""
+    return {
+        "artefact": str(folder),
+        "role": card.role,
+        "architecture": card.architecture,
+        "parameters": card.parameters,
+        "weights_sha256": card.weights_sha256,
+        "trained_on": card.trained_on,
+    }

@@ -1,0 +1,106 @@
+"""What stands between a network and the flow: it may refuse an answer, counts that, and names what acts instead."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from solver.closure import State
+from solver.errors import Diverged, SolverError
+from solver.table import Table
+
+log = logging.getLogger("solver")
+COUNTS = "guard"  # this entry of a state: interventions, those in a row, whether the network is switched off
+MARGIN = 3.0  # over the largest answer of the training data
+
+
+class NetworkRefused(Diverged):
+    """A network was overruled so often in a row that the run should not go on with it."""
+
+
+class Overruled(SolverError):
+    """One answer cannot be used; the message says why."""
+
+
+class GuardTable(Table):
+    """``[closure.guard]``: what is refused, and what follows.
+
+    Parameters
+    ----------
+    size : greatest norm of an answer; by default three times the largest of the training data, as the card has it.
+        For stresses rms of tau over rms of ``delta^2 |g|^2``, for changes of the velocity rms in units of the card.
+    injection : greatest net transfer of energy from a stress to the flow, mean of ``tau_ij s_ij`` over the mean of
+        ``delta^2 |g|^3``; 0 asks the model to drain energy on the whole, though not everywhere.
+    growth : greatest factor by which one answer may multiply the energy of the fluctuations.
+    timeout : seconds after which an answer comes too late and is dropped.
+    patience : so many refusals in a row are the end; `then` says of what: the run, or the network's part in it.
+    """
+
+    size: float | None = Field(default=None, gt=0)
+    injection: float = Field(default=0.0, ge=0)
+    growth: float = Field(default=1.5, gt=1)
+    timeout: float | None = Field(default=None, gt=0)
+    patience: int = Field(default=10, ge=1)
+    then: Literal["stop", "disable"] = "stop"
+
+
+class Guard:
+    """Counts refusals in the state of a closure, says each kind once, and ends what goes on too long.
+
+    Parameters
+    ----------
+    settings : the table of the case.
+    name : of the closure, for messages.
+    instead : what acts where the network may not, in words.
+    """
+
+    def __init__(self, settings: GuardTable, name: str, instead: str) -> None:
+        self.settings, self.name, self.instead = settings, name, instead
+        self._said: set[str] = set()
+
+    @staticmethod
+    def start() -> State:
+        """Nothing has happened yet."""
+        return {COUNTS: torch.zeros(3, dtype=torch.int64)}
+
+    @staticmethod
+    def is_off(state: State) -> bool:
+        """Whether the network has been switched off."""
+        return bool(state[COUNTS][2])
+
+    def passed(self, state: State) -> State:
+        """The state after an answer that was used."""
+        total, _, off = state[COUNTS].tolist()
+        return state | {COUNTS: torch.tensor([total, 0, off])}
+
+    def overruled(self, state: State, reason: str, t: float) -> State:
+        """The state after a refusal.
+
+        Raises
+        ------
+        NetworkRefused : it was one too many, and the case says to stop.
+        """
+        total, row, _ = (int(n) for n in state[COUNTS])
+        total, row = total + 1, row + 1
+        kind = reason.split(":")[0]
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("t = %.6g: '%s' was overruled, %s; %s acts instead", t, self.name, reason, self.instead)
+        off = row >= self.settings.patience
+        if off and self.settings.then == "stop":
+            raise NetworkRefused(
+                f"[closure] '{self.name}' was overruled {row} times in a row, the last time because {reason}; use "
+                "another network, or [closure.guard] then = 'disable' to go on without it"
+            )
+        if off:
+            log.warning("t = %.6g: '%s' is switched off after %d refusals in a row", t, self.name, row)
+        return state | {COUNTS: torch.tensor([total, row, int(off)])}
+
+    def check_time(self, seconds: float) -> None:
+        """Raise Overruled for an answer that took too long."""
+        limit = self.settings.timeout
+        if limit is not None and seconds > limit:
+            raise Overruled(f"its answer came late: {seconds:.3g} s, at most {limit:g}")

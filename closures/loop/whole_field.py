@@ -1,0 +1,175 @@
+"""A network that needs the whole field: gathered to the rank that owns it, evaluated there, scattered back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from closures.algebraic.geometry import PerGrid
+from closures.loop.border import Border, Precision, Wanted
+from closures.loop.guard import MARGIN, Guard, Overruled
+from closures.loop.resample import Resampler
+from closures.operators.domain import Domain
+from closures.operators.predictor import Predictor
+from solver.errors import SolverError
+from solver.forcing import bulk_velocity
+from solver.grid import Grid
+from solver.operators import Components, Operators
+from solver.velocity import Velocity
+
+Project = Callable[[Components], Components]  # the solver's own projection
+LARGEST_CHANGE = 5.0  # rms of a change in units of the card, where the card has no record of its own
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network acts: the border, the way to its points and the network, which only the owner has."""
+
+    border: Border
+    resampler: Resampler
+    predictor: Predictor | None
+
+
+class WholeField:
+    """The change that an operator makes to a velocity, under guard.
+
+    Rank 0 owns the network and is the only one to hold the weights; the others send their planes and receive their
+    part of the answer.
+
+    Parameters
+    ----------
+    predictor : the network with its units.
+    grid : the operator's points, `closures.loop.resample.network_grid`.
+    guard : what it may do.
+    largest : greatest change in the training data, rms in units of the card; None if unknown.
+    divergence_free : project the result with the solver's own projection.
+    mass_flux : keep the bulk velocity along x where that is periodic; in a box, the mean of every component.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        grid: Grid,
+        guard: Guard,
+        *,
+        largest: float | None = None,
+        divergence_free: bool = True,
+        mass_flux: bool = True,
+        device: Wanted = "solver",
+        precision: Precision = "float32",
+    ) -> None:
+        self.predictor: Predictor | None = predictor
+        self.grid, self.guard = grid, guard
+        self.divergence_free, self.mass_flux = divergence_free, mass_flux
+        self.device, self.precision = device, precision
+        self.size = guard.settings.size or (MARGIN * largest if largest else LARGEST_CHANGE)
+        self.domain = Domain.of(grid)
+        self.place = PerGrid(self._place)
+
+    def _place(self, operators: Operators) -> Place:
+        border = Border(operators, self.device, self.precision)
+        if not operators.decomposition.is_root:
+            self.predictor = None
+        if self.predictor is not None:
+            border.settle(self.predictor.eval())
+        return Place(border, Resampler(operators, self.grid), self.predictor)
+
+    def __call__(self, velocity: Velocity, project: Project) -> Components:
+        """The velocity with the network's change (collective).
+
+        Raises
+        ------
+        Overruled : on every rank, with the reason.
+        """
+        operators = velocity.operators
+        place = self.place(operators)
+        change = self._change(place, velocity)
+        result = place.resampler.changed(velocity.coefficients, change)
+        if self.divergence_free:
+            result = project(result)
+        if self.mass_flux:
+            result = with_flux_of(operators, result, velocity.coefficients)
+        self._check_energy(operators, velocity.coefficients, result)
+        return result
+
+    def _change(self, place: Place, velocity: Velocity) -> Tensor:
+        """This rank's part of the answer minus the question."""
+        slabs, border = place.resampler.decomposition, place.border
+        u = place.resampler.centred(velocity)
+        with border.timers("closure copy"):
+            whole = u if slabs.size == 1 else slabs.gather_planes(u.to(border.dtype))
+        answer, reason = self._answer(place, whole)
+        reason = slabs.broadcast(reason)
+        if reason is not None:
+            raise Overruled(reason)
+        with border.timers("closure copy"):
+            return slabs.scatter_planes(answer).to(border.home, border.home_dtype)
+
+    def _answer(self, place: Place, whole: Tensor | None) -> tuple[Tensor | None, str | None]:
+        """On the owner: the change of the whole field, or why there is none."""
+        if whole is None or place.predictor is None:
+            return None, None
+        started = time.perf_counter()
+        try:
+            u = place.border.inward(whole)
+            with place.border.network():
+                change = self._evaluated(place.predictor, u)
+            self.guard.check_time(time.perf_counter() - started)
+            return change, None
+        except Overruled as problem:
+            return None, str(problem)
+        except SolverError:  # a mistake in the case, not an answer
+            raise
+        except Exception as error:  # a network fails as it likes; the flow goes on
+            return None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+    def _evaluated(self, predictor: Predictor, u: Tensor) -> Tensor:
+        answer = predictor(u[None], self.domain)[0]
+        if answer.shape != u.shape:
+            raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {tuple(u.shape)}")
+        change = answer - u
+        units = torch.tensor(predictor.scaling.change, dtype=u.dtype, device=u.device).reshape(3, 1, 1, 1)
+        volumes = self.domain.like(u).volumes
+        size = float((((change / units) ** 2).mean(0) * volumes).sum().sqrt())
+        if not size < float("inf"):
+            raise Overruled("its answer is not finite")
+        if size > self.size:
+            raise Overruled(f"its answer is too large: {size:.3g}, at most {self.size:.3g}")
+        return change
+
+    def _check_energy(self, operators: Operators, before: Components, after: Components) -> None:
+        """Whether the energy of the fluctuations is finite and has not grown by more than the guard allows."""
+        energy = torch.stack([fluctuation_energy(operators, u) for u in (before, after)])
+        old, new = energy.tolist()
+        if not new < float("inf"):
+            raise Overruled("its answer is not finite: after the projection")
+        limit = self.guard.settings.growth
+        if new > limit * old:
+            raise Overruled(f"it feeds energy to the flow: {new / max(old, 1e-300):.3g} times, at most {limit:g}")
+
+
+def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
+    """Volume mean of half the square of the velocity, without the mean over Fourier directions if there are any."""
+    total = operators.tensor(0.0)
+    for i, c in enumerate(velocity):
+        if operators.grid.fourier_axes:
+            c = c.clone()
+            operators.mean_mode(c).zero_()
+        total = total + 0.5 * operators.inner_product(c, c, i)
+    return total
+
+
+def with_flux_of(operators: Operators, velocity: Components, old: Components) -> Components:
+    """`velocity` with the bulk velocity of `old` along x if that is periodic; in a box along y and z as well."""
+    result = list(velocity)
+    for d in range(3 if operators.grid.is_box else 1):
+        if operators.grid.axes[d].periodic:
+            deficit = bulk_velocity(operators, old[d]) - bulk_velocity(operators, result[d])
+            uniform = torch.zeros_like(result[d])
+            operators.mean_mode(uniform).add_(deficit)
+            result[d] = result[d] + uniform
+    return result[0], result[1], result[2]

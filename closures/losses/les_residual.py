@@ -1,0 +1,158 @@
+"""What the filtered equations, as the solver discretises them, are left with on a trajectory of velocity fields.
+
+Published forms of this loss write the equations down once more, for periodic boxes (`closures.losses.published`). Here
+the residual is made of the solver's own parts, so that its zero is what the solver computes, on every grid it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from closures.algebraic.invariants import safe_sqrt
+from closures.losses.driven import driven
+from closures.losses.negative_norm import NegativeNorm
+from closures.losses.teacher import check_frames, check_teacher, describe
+from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
+from closures.training.unrolled import Unrolled
+from solver.errors import CaseError
+from solver.operators import Components
+from solver.simulation import Simulation
+from solver.velocity import Velocity
+
+Norm = Literal["l2", "h_minus_1"]
+NEAR = 1e-9
+
+
+class LesResidual:
+    """``P[du/dt - F(u)]`` with the solver's tendency F, closure, forcing and projection P; an acceleration.
+
+    A trajectory is a sequence of coefficient fields, divergence-free and impermeable at walls as every velocity of the
+    solver is: staggered components cannot be got back from cell centres without loss. `closures.training.head` makes
+    such trajectories of a network's answers. The residuals of frames 0 .. N:
+
+    ``central``, ``one_sided``: N + 1, at the frames, with the differences of `stencil`; second order in `interval`.
+    ``midpoint``: N, of ``(u_n+1 - u_n) / interval - F((u_n + u_n+1) / 2)``; second order.
+    ``runge_kutta``: N, of ``(u_n+1 - S(u_n)) / interval`` with S the solver's own steps: zero for the solver's own
+    trajectories but for round-off. Every pair of neighbours counts in both, so no splitting into even and odd frames
+    goes unseen.
+
+    A closure that remembers (an eddy viscosity kept for some steps) starts afresh at every frame.
+
+    Parameters
+    ----------
+    simulation : grid, closure, viscosity, forcing; on one rank, in a box without solids and open ends. Its velocity is
+        neither used nor changed.
+    interval : time between frames; for ``runge_kutta`` a multiple of the fixed step of `simulation`.
+    scheme : of the time derivative.
+    norm : ``l2``, or ``h_minus_1``, see `NegativeNorm`, which asks less of the smallest scales.
+    alpha : 1/length^2, of that norm.
+
+    Raises
+    ------
+    CaseError : the flow has parts for which there is no residual, each named.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        interval: float,
+        scheme: TimeScheme = "runge_kutta",
+        norm: Norm = "l2",
+        alpha: float = 1.0,
+    ) -> None:
+        check_teacher(simulation)
+        self.simulation, self.interval, self.scheme = simulation, interval, scheme
+        self.operators = simulation.operators
+        self.negative_norm = NegativeNorm(self.operators, alpha) if norm == "h_minus_1" else None
+        self.steps = self._steps() if scheme == "runge_kutta" else 0
+        self.unrolled = Unrolled(simulation, self.steps) if self.steps else None
+
+    def _steps(self) -> int:
+        """Solver steps between two frames."""
+        dt = self.simulation.control.fixed
+        if dt is None:
+            raise CaseError("[equations] scheme = 'runge_kutta': needs a fixed [time] dt, or another scheme")
+        steps = round(self.interval / dt)
+        if steps < 1 or abs(steps * dt - self.interval) > NEAR * self.interval:
+            raise CaseError(f"[equations] interval = {self.interval:g}: should be a multiple of [time] dt = {dt:g}")
+        return steps
+
+    def __call__(self, frames: Sequence[Components], t: float = 0.0) -> list[Components]:
+        """The residuals of a trajectory that begins at time `t`, each three coefficient fields, velocity/time.
+
+        Raises
+        ------
+        CaseError : too few frames, or frames of another grid.
+        """
+        check_frames(self.operators, frames)
+        check_length(len(frames), self.scheme)
+        h, last = self.interval, len(frames) - 1
+        if self.scheme == "runge_kutta":
+            return [self._after_steps(frames[n], frames[n + 1], t + n * h) for n in range(last)]
+        if self.scheme == "midpoint":
+            halves = [combination(frames, {n: 0.5, n + 1: 0.5}) for n in range(last)]
+            slopes = [combination(frames, {n: -1.0, n + 1: 1.0}) for n in range(last)]
+            pairs = zip(slopes, halves, strict=True)
+            return [self._balance(slope, u, t + (n + 0.5) * h) for n, (slope, u) in enumerate(pairs)]
+        slopes = [combination(frames, stencil(n, last + 1, self.scheme)) for n in range(last + 1)]
+        return [self._balance(slope, u, t + n * h) for n, (slope, u) in enumerate(zip(slopes, frames, strict=True))]
+
+    def _after_steps(self, before: Components, after: Components, t: float) -> Components:
+        assert self.unrolled is not None
+        reached = self.unrolled(before, self.steps, t)
+        u, v, w = ((a - b) / self.interval for a, b in zip(after, reached, strict=True))
+        return self.simulation.project((u, v, w))
+
+    def _balance(self, slope: Components, u: Components, t: float) -> Components:
+        """``P[slope / interval - F(u)]``."""
+        rate = self._tendency(u, t)
+        a, b, c = (s / self.interval - r for s, r in zip(slope, rate, strict=True))
+        return self.simulation.project((a, b, c))
+
+    def rate(self, u: Components, t: float = 0.0) -> Components:
+        """``P F(u)``: du/dt of the semi-discrete equations."""
+        return self.simulation.project(self._tendency(u, t))
+
+    def _tendency(self, u: Components, t: float) -> Components:
+        """Advection, diffusion, closure and forcing; the pressure and what else is a gradient are not in it."""
+        simulation = self.simulation
+        velocity, closure = Velocity(simulation.strain, u), simulation.closure
+        term = None if closure is None else closure(velocity, t, closure.init(self.operators))[0]
+        rate = simulation.momentum.tendency(velocity, term)
+        if simulation.exact_diffusion:
+            k2 = simulation.nu * self.operators.squared_wavenumber
+            rate = rate[0] - k2 * u[0], rate[1] - k2 * u[1], rate[2] - k2 * u[2]
+        return driven(simulation.forcing, u, rate)
+
+    # -- norms ----------------------------------------------------------------------------------------------------
+
+    def square(self, field: Components) -> Tensor:
+        """Squared norm of a vector field: of its volume mean, so that it does not grow with the box."""
+        if self.negative_norm is not None:
+            return self.negative_norm.square(field)
+        parts = [self.operators.inner_product(f, f, i) for i, f in enumerate(field)]
+        return parts[0] + parts[1] + parts[2]
+
+    def each(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
+        """The norm of every residual, one an equation, velocity/time (times a length for ``h_minus_1``)."""
+        return safe_sqrt(torch.stack([self.square(r) for r in self(frames, t)]))
+
+    def dimensional(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
+        """Root mean square over the residuals of a trajectory, a scalar in the units of `each`."""
+        return safe_sqrt(torch.stack([self.square(r) for r in self(frames, t)]).mean())
+
+    def relative(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
+        """`dimensional` over the norm of du/dt at the first frame, which no network moves; 1 for a frozen field."""
+        with torch.no_grad():
+            scale = safe_sqrt(self.square(self.rate(frames[0], t)))
+        return self.dimensional(frames, t) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+
+    # -- what it is the residual of --------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Grid, ends, viscosity, closure, forcing, interval: plain values, to be kept beside an operator."""
+        return describe(self.simulation) | {"interval": self.interval}

@@ -1,0 +1,60 @@
+"""The filtered equations as the teacher: no label enters the loss, or labels beside them (LESnets)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from closures.losses.les_residual import LesResidual
+from closures.losses.relative_l2 import fluctuation_error, relative_l2
+from closures.training.head import Head
+
+
+class EquationLoss(nn.Module):
+    """Relative residual of the path that a network takes from the first frame of a window.
+
+    An objective of `closures.training.fit`; samples are (steps + 1, 3, nx, ny, nz) velocities at cell centres, of which
+    the loss reads the first frame. The weights that are kept are those of the smallest residual on the validation
+    windows, so no label chooses them either; the errors against the frames are for the reader.
+
+    Parameters
+    ----------
+    head : makes trajectories of the network's answers.
+    residual : of the equations on them, on the grid of `head`.
+    data : weight of the relative error against the later frames, 0 for none: the hybrid loss.
+    through : gradients flow through the whole path; false: each step learns from its own pair of frames.
+    """
+
+    def __init__(self, head: Head, residual: LesResidual, data: float = 0.0, through: bool = True) -> None:
+        super().__init__()
+        self.network: nn.Module = head.predictor.network
+        self.head, self.residual, self.data, self.through = head, residual, data, through
+
+    def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
+        """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
+        return torch.stack([self.loss(window) for window in batch]).mean()
+
+    def loss(self, window: Tensor) -> Tensor:
+        """Of one window, a scalar."""
+        frames = self.head.path(self.head.start(window[0]), len(window) - 1, self.through)
+        total = self.residual.relative(frames)
+        if self.data > 0:
+            answers, targets = self.head.values(frames[1:]), window[1:].to(self.residual.operators.dtype)
+            total = total + self.data * relative_l2(answers, targets, self.head.domain).mean()
+        return total
+
+    def measure(self, batch: Tensor) -> dict[str, Tensor]:
+        """Residual, and errors of one step and of the last; what no change at all would score."""
+        rows: list[dict[str, Tensor]] = []
+        for window in batch:
+            last, domain = len(window) - 1, self.head.domain
+            frames = self.head.path(self.head.start(window[0]), last)
+            answers, targets = self.head.values(frames).to(window), window
+            error = fluctuation_error(answers, targets, domain)
+            still = fluctuation_error(window[:1], window[1:2], domain)[0]
+            row = {"residual": self.residual.relative(frames), "fluctuation_error": error[1]}
+            row |= {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
+            rows.append(row | {"frozen_fluctuation_error": still})
+        return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}

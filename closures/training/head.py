@@ -1,0 +1,101 @@
+"""From a network's answers to a trajectory of the solver: what must hold is imposed, not learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from closures.loop.resample import Resampler, network_grid
+from closures.loop.whole_field import with_flux_of
+from closures.operators.domain import Domain
+from closures.operators.predictor import Predictor
+from solver.axis import Array, FiniteVolumeAxis
+from solver.forcing import PressureGradient
+from solver.operators import Components
+from solver.simulation import Simulation
+from solver.velocity import Velocity
+
+
+class Head:
+    """``u_n+1 = P(u_n + change(u_n))`` from a given first frame, as a surrogate acts in the time loop.
+
+    Hard-encoded: the first frame; the component through a wall, zero; the others at walls, by the ghosts of the scheme;
+    the divergence, by the projection; the bulk velocity along x (in a box the mean of every component), unless a
+    pressure gradient may change it. What lies beyond the modes of the network's points stays as it was.
+
+    Parameters
+    ----------
+    predictor : of one frame from the one before, at cell centres.
+    simulation : whose grid, projection and ends these are.
+    half_precision : the network runs in bfloat16; the velocity never does.
+    """
+
+    def __init__(self, predictor: Predictor, simulation: Simulation, half_precision: bool = False) -> None:
+        self.predictor, self.simulation, self.half_precision = predictor, simulation, half_precision
+        self.operators = simulation.operators
+        grid = network_grid(self.operators.grid)
+        self.resampler, self.domain = Resampler(self.operators, grid), Domain.of(grid)
+        self.keeps_flux = not isinstance(simulation.forcing, PressureGradient)
+        self.unaveraged = {d: self.operators.tensor(unaveraging(line)) for d, line in grid.volume_axes.items()}
+
+    def start(self, values: Tensor) -> Components:
+        """Coefficients, divergence-free, of a velocity (3, nx, ny, nz) at cell centres.
+
+        A velocity of the solver comes back as it was: the averages over two faces that centred values are along
+        finite-volume axes are undone.
+        """
+        u, v, w = (torch.zeros_like(c) for c in self.simulation.velocity.coefficients)
+        velocity = list(values.to(self.operators.device, self.operators.dtype))
+        for d, matrix in self.unaveraged.items():
+            velocity[d] = torch.movedim(torch.movedim(velocity[d], d, -1) @ matrix.T, -1, d)
+        return self.simulation.project(self.resampler.changed((u, v, w), torch.stack(velocity)))
+
+    def path(self, start: Components, steps: int, through: bool = True) -> list[Components]:
+        """`start` and the frames that follow it; `through`: gradients reach all the answers before the last."""
+        frames = [start]
+        for _ in range(steps):
+            before = frames[-1] if through else _detached(frames[-1])
+            frames.append(self.after(before))
+        return frames
+
+    def after(self, velocity: Components) -> Components:
+        """The frame that follows one."""
+        u = self.centred(velocity)
+        inside = u.to(next(self.predictor.network.parameters()).dtype)[None]
+        with torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
+            answer = self.predictor(inside, self.domain)
+        change = (answer - inside)[0].to(self.operators.dtype)
+        result = self.simulation.project(self.resampler.changed(velocity, change))
+        return with_flux_of(self.operators, result, velocity) if self.keeps_flux else result
+
+    def centred(self, velocity: Components) -> Tensor:
+        """A frame at cell centres, (3, nx, ny, nz)."""
+        return self.resampler.centred(Velocity(self.simulation.strain, velocity))
+
+    def values(self, frames: Sequence[Components]) -> Tensor:
+        """Frames at cell centres, (frames, 3, nx, ny, nz)."""
+        return torch.stack([self.centred(u) for u in frames])
+
+
+def unaveraging(line: FiniteVolumeAxis) -> Array:
+    """The matrix whose result, averaged to upper faces and from there to centres, is what it was applied to.
+
+    In the sense of least squares: what no average can be (a value that changes sign from cell to cell) is lost.
+    """
+    n = line.points
+    to_faces = 0.5 * (np.eye(n) + np.eye(n, k=1))
+    to_centres = 0.5 * (np.eye(n) + np.eye(n, k=-1))
+    if line.periodic:
+        to_faces[-1, 0] += 0.5
+        to_centres[0, -1] += 0.5
+    else:  # nothing passes through the upper wall
+        to_faces[-1] = 0.0
+        to_centres[:, -1] = 0.0
+    return np.asarray(np.linalg.pinv(to_faces, rcond=1e-10) @ np.linalg.pinv(to_centres, rcond=1e-10))
+
+
+def _detached(velocity: Components) -> Components:
+    return velocity[0].detach(), velocity[1].detach(), velocity[2].detach()

@@ -1,0 +1,132 @@
+"""First frames without labels: flows of our own LES, drawn once and kept beside the training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from closures.data.windows import InMemory, Trajectories
+from closures.loop.resample import Resampler, network_grid
+from closures.operators.domain import Domain, same
+from closures.training.processes import Team
+from closures.training.recipe import EquationsTable, FieldsTable, Recipe
+from solver import app
+from solver.case import Case, load_case
+from solver.errors import CaseError, Diverged, RunFolderError
+from solver.rundir import write_atomically
+from solver.simulation import Simulation
+from solver.velocity import Velocity
+
+FILE = "fields.safetensors"
+
+
+class OwnLes(InMemory):
+    """Trajectories of our own LES; the frames after the first serve to judge, and to set the units.
+
+    Parameters
+    ----------
+    velocity : (n_traj, n_steps, nx, ny, nz, 3) on `domain`, `step` apart.
+    nu, closure : of the equations.
+    """
+
+    def __init__(self, velocity: np.ndarray, domain: Domain, step: float, nu: float, closure: str) -> None:
+        super().__init__(velocity, domain, step)
+        self.nu = np.array([nu])
+        self.attributes: dict[str, Any] = {"filter": f"none: LES with closure '{closure}'"}
+        self.sha256 = hashlib.sha256(np.ascontiguousarray(velocity).tobytes()).hexdigest()
+
+
+def teacher(recipe: Recipe, number: int = 0) -> Simulation:
+    """The simulation whose equations teach; `number` moves the seed of its initial field."""
+    assert recipe.equations is not None
+    case, folder = _case(recipe.equations, recipe.loop.device)
+    table = case.initial.model_copy(update={"seed": case.initial.seed + number})
+    return app.build(app.Source(case.model_copy(update={"initial": table}), folder, folder.name))
+
+
+def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:
+    steps = f"time.dt = {table.interval / table.steps!r}", f"run.device = '{device}'"
+    return load_case(Path(table.case), (*table.overrides, *steps))
+
+
+def draw(recipe: Recipe, out: Path, processes: Team) -> OwnLes:
+    """Trajectories as ``[equations.fields]`` says: those in `out`, or new ones, which are then kept there (collective).
+
+    Raises
+    ------
+    CaseError : the case is wrong.
+    RunFolderError : `out` holds the fields of other equations, or damaged ones.
+    Diverged : the flow blew up: the step is too long for it.
+    """
+    table = recipe.equations
+    assert table is not None
+    assert table.fields is not None
+    case, _ = _case(table, recipe.loop.device)
+    described = case.model_dump(mode="json", exclude={"run": {"device"}}), table.model_dump(include={"fields"})
+    identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    path = out / FILE
+    if processes.is_root and not path.exists():
+        velocity = torch.from_numpy(_trajectories(recipe, table.fields, table))
+        header = {"identity": identity}
+        write_atomically(path, lambda target: save_file({"velocity": velocity}, target, metadata=header))
+    processes.wait()
+    grid = network_grid(case.build_grid())
+    return OwnLes(_read(path, identity), Domain.of(grid), table.interval, case.flow.nu, case.closure.name)
+
+
+@torch.no_grad()
+def _trajectories(recipe: Recipe, fields: FieldsTable, table: EquationsTable) -> np.ndarray:
+    """(trajectories, frames, nx, ny, nz, 3), single precision."""
+    found = []
+    for number in range(fields.trajectories):
+        simulation = teacher(recipe, number)
+        resampler = Resampler(simulation.operators, network_grid(simulation.operators.grid))
+        _advance(simulation, round(fields.spin_up / table.interval * table.steps))
+        frames = []
+        for frame in range(fields.frames):
+            _advance(simulation, table.steps if frame else 0)
+            u = resampler.centred(Velocity(simulation.strain, simulation.velocity.coefficients))
+            frames.append(u.movedim(0, -1).to("cpu", torch.float32).numpy())
+        if not np.isfinite(frames[-1]).all():
+            raise Diverged(f"[equations.fields] trajectory {number} blew up: raise [equations] steps")
+        found.append(np.ascontiguousarray(frames))
+    return np.ascontiguousarray(found)
+
+
+def _advance(simulation: Simulation, steps: int) -> None:
+    for _ in range(steps):
+        simulation.step()
+
+
+def _read(path: Path, identity: str) -> np.ndarray:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found, velocity = file.metadata()["identity"], file.get_tensor("velocity")
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path}: damaged fields ({error}): remove the file to draw them again") from None
+    if found != identity:
+        raise RunFolderError(f"{path}: fields of other equations: choose another --out, or remove the file")
+    return velocity.numpy()
+
+
+def check_source(source: Trajectories, domain: Domain, stride: int, table: EquationsTable) -> None:
+    """Raises CaseError if frames are not on the points of the equations, or not as far apart as they say."""
+    if not same(source.domain.describe(), domain.describe()):
+        here, there = (" x ".join(map(str, d.shape)) for d in (domain, source.domain))
+        raise CaseError(
+            f"[equations] case = '{table.case}' has {here} points, the data {there}, or other coordinates or ends: "
+            "the residual is that of one grid"
+        )
+    if not math.isclose(source.step * stride, table.interval, rel_tol=1e-3):
+        raise CaseError(
+            f"[equations] interval = {table.interval:g}: the frames of the data are {source.step * stride:g} apart "
+            "(the step of the file times [data] stride)"
+        )

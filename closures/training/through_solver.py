@@ -1,0 +1,212 @@
+"""Train a subgrid model through the solver: recipe and trajectories in, artefact out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, ValidationError
+from rich.console import Console
+from torch import nn
+
+from closures import artefact
+from closures.artefact import Card
+from closures.data.windows import TrajectoryFile, Windows, split
+from closures.loop.border import Precision
+from closures.loop.meter import stress_size
+from closures.loop.subgrid_model import SubgridModel
+from closures.operators import build
+from closures.operators.domain import same
+from closures.training.a_posteriori import APosteriori
+from closures.training.fit import Fit
+from closures.training.processes import Team, team
+from closures.training.recipe import SHIPPED, CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
+from solver import app
+from solver.case import load_case
+from solver.errors import CaseError
+from solver.explain import explain
+from solver.rundir import commit, to_toml, write_text
+from solver.simulation import Simulation
+from solver.table import Table
+from solver.velocity import Velocity
+
+
+class SolverTable(Table):
+    """``[solver]``: the LES in which the model acts, and what its flow is held against.
+
+    Parameters
+    ----------
+    case : folder or file, relative to the working directory; `overrides` are ``"time.cfl = 1.0"`` and the like.
+    steps : of the solver between two frames.
+    frames : of a window after the first.
+    loss : see `closures.training.a_posteriori.APosteriori`.
+    segment : steps kept in memory together in the backward pass.
+    form, precision : see `closures.loop.subgrid_model.SubgridModel`.
+    begin : folder of an artefact whose weights are the first guess.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    steps: int = Field(default=1, ge=1, le=1000)
+    frames: int = Field(default=5, ge=1, le=1000)
+    loss: Literal["trajectory", "statistics"] = "trajectory"
+    segment: int = Field(default=1, ge=1)
+    form: Literal["stress", "eddy_viscosity"] = "stress"
+    precision: Precision = "float32"
+    begin: str | None = None
+
+
+class SolverRecipe(Table):
+    """How one subgrid model is trained."""
+
+    title: str
+    data: DataTable
+    operator: OperatorTable
+    solver: SolverTable
+    optimiser: OptimiserTable = OptimiserTable()
+    loop: LoopTable
+    card: CardTable
+
+
+def find(path: Path) -> Path | None:
+    """The file of a recipe with a table ``[solver]``: given, or shipped under that name; None for other recipes."""
+    shipped = SHIPPED / path.with_suffix(".toml")
+    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
+    try:
+        return file if "solver" in tomllib.loads(file.read_text(encoding="utf-8")) else None
+    except (OSError, ValueError):
+        return None  # whoever reads it next says what is wrong
+
+
+def load_solver_recipe(path: Path) -> SolverRecipe:
+    """Read and validate a recipe; raises CaseError in one line."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaseError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return SolverRecipe.model_validate(data)
+    except ValidationError as error:
+        raise CaseError(f"{path}: {explain(error, SolverRecipe, data)}") from None
+
+
+def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
+    """Train, or go on training, in the folder `out`, and write the artefact there; see `closures.training.offline`.
+
+    Raises
+    ------
+    CaseError : the recipe, the case or the data are wrong, or do not belong together.
+    RunFolderError : `out` cannot be written, or holds the state of another training.
+    Diverged : the flow or the gradient is not finite.
+    """
+    recipe = recipe if isinstance(recipe, SolverRecipe) else load_solver_recipe(recipe)
+    file = data or (Path(recipe.data.file) if recipe.data.file else None)
+    if file is None:
+        raise CaseError("[data] file: training through the solver needs trajectories")
+    source = TrajectoryFile(file)
+    with torch.enable_grad(), team(recipe.loop.device) as processes:
+        torch.manual_seed(recipe.loop.seed)
+        network = first_guess(recipe)
+        objective = prepare(recipe, network, source)
+        fit = _fit(recipe, objective, source, out, processes)
+        if processes.is_root:
+            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
+        fit.run(console)
+        errors = fit.errors()
+        if processes.is_root:
+            _write_artefact(recipe, source, out, objective, errors)
+        processes.wait()
+    return artefact.load(out).card
+
+
+def first_guess(recipe: SolverRecipe) -> nn.Module:
+    """The network before training."""
+    network = build(recipe.operator.name, **recipe.operator.arguments)
+    if network.kind != "stress":
+        raise CaseError(f"[operator] '{recipe.operator.name}' steps a velocity: the solver trains models of the stress")
+    if recipe.solver.begin is not None:
+        found = artefact.load(Path(recipe.solver.begin))
+        if found.card.architecture != recipe.operator.name:
+            raise CaseError(f"[solver] begin = '{recipe.solver.begin}': holds '{found.card.architecture}'")
+        try:
+            network.load_state_dict(found.network.state_dict())
+        except RuntimeError:
+            raise CaseError(
+                f"[solver] begin = '{recipe.solver.begin}': its arguments are not those of [operator]"
+            ) from None
+    return network
+
+
+def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) -> APosteriori:
+    """The objective: the case with `network` in it, its step a share of the interval between frames."""
+    table, interval = recipe.solver, source.step * recipe.data.stride
+    fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu", "run.dtype=float64")
+    case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
+    with torch.no_grad():
+        plain = app.build(app.Source(case, folder, folder.name))
+        form, precision = table.form, table.precision
+        model = SubgridModel(network, grid=plain.operators.grid, nu=plain.nu, form=form, precision=precision)
+        simulation = Simulation(
+            plain.operators, plain.velocity.coefficients, plain.nu, model, plain.forcing, plain.control
+        )
+    objective = APosteriori(simulation, network, steps=table.steps, loss=table.loss, segment=table.segment)
+    if not same(source.domain.describe(), objective.domain.describe()):
+        points = " x ".join(map(str, objective.domain.shape))
+        raise CaseError(
+            f"[solver] case = '{table.case}': its modes and cells are {points} points, the data have others"
+        )
+    return objective
+
+
+def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, out: Path, processes: Team) -> Fit:
+    frames, stride = recipe.solver.frames, recipe.data.stride
+    parts = split(source.shape[0], recipe.data.validation)
+    training, validation = (Windows(source, part, frames, stride) for part in parts)
+    free = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # these change no result
+    text = json.dumps([recipe.model_dump(exclude=free), source.sha256], sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
+    return Fit(objective, training, validation, *settings)
+
+
+@torch.no_grad()
+def largest_answer(objective: APosteriori, source: TrajectoryFile, frames: int = 8) -> float:
+    """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
+    simulation, found = objective.unrolled.simulation, [0.0]
+    for trajectory in range(source.shape[0]):
+        for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
+            u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
+            velocity = Velocity(simulation.strain, objective.start(u))
+            assert isinstance(simulation.closure, SubgridModel)
+            term, _ = simulation.closure(velocity, 0.0, {})
+            found.append(stress_size(term, velocity))
+    return max(found)
+
+
+def _write_artefact(
+    recipe: SolverRecipe, source: TrajectoryFile, out: Path, objective: APosteriori, errors: dict[str, float]
+) -> None:
+    nu = objective.unrolled.simulation.nu
+    artefact.save(
+        out,
+        objective.network,
+        recipe.operator.name,
+        recipe.operator.arguments,
+        scaling=None,
+        step=0.0,
+        largest_answer=largest_answer(objective, source) or None,
+        filter=str(source.attributes.get("filter", "unknown")),
+        grid=source.domain.describe(),
+        nu=(nu, nu),
+        trained_on=recipe.card.trained_on,
+        data_sha256=source.sha256,
+        commit=commit()[0],
+        metrics=errors,
+        licence=recipe.card.licence,
+    )

@@ -1,0 +1,102 @@
+"""Flow around solids, and through the open ends of a box: momentum, and the parts a simulation is made of."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from torch import Tensor
+
+from solver.closure import SubgridTerm
+from solver.errors import CaseError
+from solver.momentum import Momentum
+from solver.openings import Outlet
+from solver.operators import Components, Operators
+from solver.pressure.direct import DirectPressure
+from solver.pressure.krylov import KrylovPressure, box_solver
+from solver.pressure.multigrid import MultigridPressure
+from solver.pressure.poisson import Poisson
+from solver.pressure.report import PressureSolver, SolveReport
+from solver.pressure.solids import Solids
+from solver.projection import ObstructedProjection
+from solver.solid_tables import PressureTable
+from solver.solid_walls import SolidStrain, SolidWalls
+from solver.velocity import Velocity
+
+
+class ObstructedMomentum(Momentum):
+    """The right-hand side with no-slip faces of solids; the components these block collect what flows into the solids.
+
+    Parameters
+    ----------
+    walls : masks and factors.
+    nu : kinematic viscosity.
+    outlet : the end of x, if fluid leaves there.
+    """
+
+    def __init__(self, walls: SolidWalls, nu: float, outlet: Outlet | None = None) -> None:
+        super().__init__(SolidStrain(walls), nu)
+        self.inner_slope, self.outlet = walls.inner_slope, outlet
+
+    def _slope(self, line: Tensor, component: int, axis: int) -> Tensor:
+        return super()._slope(line, component, axis) * self.inner_slope[component, axis]
+
+    def tendency(self, velocity: Velocity, term: SubgridTerm | None) -> Components:
+        """``du/dt`` without pressure, as coefficients; zero on walls of the box."""
+        rate = super().tendency(velocity, term)
+        if self.outlet is not None:
+            self.outlet.convect(velocity.coefficients[0], rate[0])
+        return rate
+
+
+class DirectSolver:
+    """The direct solver of the box as a `PressureSolver`."""
+
+    name = "direct"
+
+    def __init__(self, operators: Operators) -> None:
+        self.direct = DirectPressure(operators)
+
+    def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
+        """Overwrite `out` by the solution, which does not depend on it."""
+        start = time.perf_counter()
+        out.copy_(self.direct.solve(rhs))
+        return SolveReport(True, "CONVERGED_DIRECT", 1, 0.0, time.perf_counter() - start)
+
+
+def pressure_solver(table: PressureTable, operators: Operators, solids: Solids | None) -> tuple[PressureSolver, str]:
+    """The solver that ``[pressure]`` names, and the name it goes by."""
+    chosen = table.solver
+    if chosen == "auto":
+        chosen = "direct" if solids is None else "box" if 1 in operators.grid.shape else "multigrid"
+    if chosen == "direct":
+        return DirectSolver(operators), chosen
+    poisson = Poisson(operators, solids)
+    if chosen == "krylov":
+        krylov = KrylovPressure(poisson, table.preconditioner or "gamg", table.method, table.tolerance)
+        return krylov, krylov.name
+    if chosen == "box":
+        return MultigridPressure(poisson, table.tolerance, preconditioner=box_solver(poisson)), chosen
+    return MultigridPressure(poisson, table.tolerance), chosen
+
+
+def flow_around(
+    operators: Operators, nu: float, solids: Solids | None, table: PressureTable
+) -> tuple[ObstructedMomentum, ObstructedProjection]:
+    """Momentum and projection of a flow around solids (None: there are none), through open ends if the grid has such.
+
+    Raises
+    ------
+    CaseError : solids cut the inflow off from the outflow.
+    FeatureUnavailable : PETSc is missing.
+    """
+    walls = SolidWalls(operators, solids or Solids.none(operators.grid))
+    outlet = None
+    if operators.grid.is_open:
+        ends = [set(np.unique(walls.solids.parts[i])) - {0} for i in (0, -1)]
+        outlet = Outlet(operators, walls.fluid)
+        if ends[0] != ends[1] or len(ends[0]) > 1:
+            raise CaseError("[solids] cut the inflow off from the outflow, or a part of them from the rest: open a way")
+    solver, name = pressure_solver(table, operators, solids)
+    momentum = ObstructedMomentum(walls, nu, outlet)
+    return momentum, ObstructedProjection(walls, solver, name, outlet)

@@ -1,0 +1,139 @@
+"""``[solids]`` and ``[pressure]`` of a case: bodies in the flow, and how the pressure around them is solved for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from solver.pressure import solids
+from solver.pressure.krylov import Method, Preconditioner
+from solver.table import Coordinate, Length, Table
+
+Corner = Annotated[tuple[Coordinate, Coordinate, Coordinate], Field(strict=False)]
+
+
+class BoxTable(Table):
+    """An axis-parallel block between two corners."""
+
+    kind: Literal["box"]
+    lower: Corner
+    upper: Corner
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BoxTable:
+        if not all(a < b for a, b in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"'lower' = {self.lower} should be below 'upper' = {self.upper} in every direction")
+        return self
+
+    def shape(self, folder: Path) -> solids.Shape:
+        """The body."""
+        return solids.Box(self.lower, self.upper)
+
+
+class SphereTable(Table):
+    """A ball."""
+
+    kind: Literal["sphere"]
+    centre: Corner
+    radius: Length
+
+    def shape(self, folder: Path) -> solids.Shape:
+        """The body."""
+        return solids.Sphere(self.centre, self.radius)
+
+
+class CylinderTable(Table):
+    """A circular cylinder along one axis, endless unless `lower` and `upper` say where it ends there."""
+
+    kind: Literal["cylinder"]
+    centre: Corner
+    radius: Length
+    axis: Literal["x", "y", "z"] = "z"
+    lower: Coordinate | None = None
+    upper: Coordinate | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CylinderTable:
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"'lower' = {self.lower:g} should be below 'upper' = {self.upper:g}")
+        return self
+
+    def shape(self, folder: Path) -> solids.Shape:
+        """The body."""
+        lower = -np.inf if self.lower is None else self.lower
+        upper = np.inf if self.upper is None else self.upper
+        return solids.Cylinder(self.centre, self.radius, "xyz".index(self.axis), lower, upper)
+
+
+class SurfaceTable(Table):
+    """A closed surface in a file beside the case (STL, or anything that pyvista reads), scaled, then shifted."""
+
+    kind: Literal["surface"]
+    path: str
+    scale: float = Field(default=1.0, gt=0)
+    shift: Corner = (0.0, 0.0, 0.0)
+
+    @model_validator(mode="after")
+    def _beside_the_case(self) -> SurfaceTable:
+        if ".." in Path(self.path).parts or Path(self.path).is_absolute():
+            raise ValueError(f"'path' = '{self.path}' should lie beside the case: copy the file there")
+        return self
+
+    def shape(self, folder: Path) -> solids.Shape:
+        """The body."""
+        return solids.Surface(folder / self.path, self.scale, self.shift)
+
+
+ShapeTable = Annotated[BoxTable | SphereTable | CylinderTable | SurfaceTable, Field(discriminator="kind")]
+
+
+class CoefficientsTable(Table):
+    """``[solids.coefficients]``: what forces and frequencies are made dimensionless with.
+
+    ``c_d = F_x / (velocity^2 area / 2)``, ``c_l`` from F_y, Strouhal number ``f length / velocity``.
+    """
+
+    velocity: float = Field(gt=0)
+    area: Length
+    length: Length
+
+
+class SolidsTable(Table):
+    """``[solids]``: a list of bodies; a cell is solid if its centre lies in one of them."""
+
+    shapes: tuple[ShapeTable, ...] = Field(min_length=1, strict=False)
+    coefficients: CoefficientsTable | None = None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Files of surfaces, as written in the case, by key."""
+        return {f"shapes.{i}.path": s.path for i, s in enumerate(self.shapes) if isinstance(s, SurfaceTable)}
+
+
+class PressureTable(Table):
+    """``[pressure]``: "auto" is direct without solids; around them box in plane flows and multigrid in space.
+
+    "box" is conjugate gradients preconditioned by the direct solver of the box without the solids: for plane flows and
+    small or strongly stretched grids, which point smoothers dislike. "krylov" is PETSc.
+    `preconditioner` and `method` are those of PETSc; `tolerance` is the residual relative to the source of each solve.
+    """
+
+    solver: Literal["auto", "direct", "multigrid", "box", "krylov"] = "auto"
+    preconditioner: Preconditioner | None = None
+    method: Method | None = None
+    tolerance: float = Field(default=1e-8, ge=1e-13, le=1e-2)
+
+    @property
+    def is_iterative(self) -> bool:
+        """Asked for by name, with or without solids."""
+        return self.solver in ("multigrid", "box", "krylov")
+
+    @model_validator(mode="after")
+    def _of_petsc(self) -> PressureTable:
+        given = [key for key in ("preconditioner", "method") if getattr(self, key) is not None]
+        if given and self.solver != "krylov":
+            raise ValueError(f"'{given[0]}' belongs to solver = 'krylov': set it, or remove the key")
+        return self

@@ -1,0 +1,46 @@
+"""One learned run on any number of ranks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from closures.operators import build
+from tests.loop.flows import SMALL, box, channel, write
+from tests.runs import ended, mpirun
+
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    for name in ("tensor_basis", "overruled"):
+        write(folder / name, "tensor_basis", network=build("tensor_basis", **SMALL["tensor_basis"]))
+    for name in ("cnn", "cnn_box"):
+        write(folder / name, "cnn", scale=0.1)
+    write(folder / "corrector", "ifactformer_m", channel())
+    periodic = {"modes": (2, 2, 2), "periodic": (True, True, True)}
+    write(folder / "corrector_box", "fno", box(), arguments=periodic)
+    write(folder / "surrogate", "ifactformer_m", channel(), step=0.02)  # fewer modes than its case
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
+def test_ranks_agree_to_single_precision(networks, tmp_path):
+    """Also where the network is overruled and switched off, and across a change of resolution."""
+    script, runs = Path(__file__).with_name("run_ranks.py"), {}
+    for ranks in (1, 2):
+        done = ended(mpirun(ranks, script, networks, STEPS, tmp_path / f"{ranks}.npz"))
+        assert done.code == 0, done.out + done.err
+        runs[ranks] = np.load(tmp_path / f"{ranks}.npz")
+    assert len(runs[1].files) == 7 * 4
+    for name in runs[1].files:
+        one, two = runs[1][name], runs[2][name]
+        if name.endswith("counts"):
+            assert one.tolist() == two.tolist() == ([3, 3, 1] if name.startswith("overruled") else [0, 0, 0]), name
+        else:
+            np.testing.assert_allclose(two, one, rtol=0, atol=1e-6 * np.abs(one).max(), err_msg=name)

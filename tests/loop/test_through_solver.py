@@ -1,0 +1,121 @@
+"""A subgrid model trained through the solver: recipe and file in, artefact out, used in a run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from closures import artefact, registry
+from closures.data.windows import TrajectoryFile, Windows
+from closures.loop.meter import stress_size
+from closures.loop.resample import Resampler, network_grid
+from closures.training.through_solver import SolverRecipe, first_guess, prepare, train
+from solver import app
+from solver.case import load_case
+from solver.errors import CaseError
+from solver.rundir import to_toml, write_text
+from tests.loop.flows import write
+from tests.runs import solver, write_case
+from tests.training.trajectories import write_file
+
+STEP = 0.05
+FIXED = f"time.dt={STEP}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The case, and a file of what it does with a Smagorinsky model of c_s = 0.3 from three initial fields."""
+    root = tmp_path_factory.mktemp("through")
+    case_folder, trajectories = write_case(root / "case"), []
+    with torch.no_grad():
+        for seed in (1, 2, 3):
+            closure = "closure={name='smagorinsky', c_s=0.3, damping='none'}"
+            case, folder = load_case(case_folder, (closure, FIXED, f"initial.seed={seed}"))
+            simulation = app.build(app.Source(case, folder, "case"))
+            resampler, frames = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
+            for _ in range(3):
+                frames.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())
+                simulation.step()
+            trajectories.append(frames)
+    grid = network_grid(simulation.operators.grid)
+    lines = {f"dimensions__{name}": axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
+    about = {"dimensions__time": STEP * np.arange(3), "dimensions__y_faces": grid.y.faces}
+    file = write_file(root / "les.h5", np.array(trajectories, dtype=np.float32), **lines, **about)
+    return case_folder, file
+
+
+def recipe(made, **table):
+    case, file = made
+    return SolverRecipe.model_validate(
+        {
+            "title": "a test",
+            "data": {"file": str(file)},
+            "operator": {"name": "tensor_basis", "width": 2, "depth": 1, "tensors": 1, "c_s": 0.1},
+            "solver": {"case": str(case), "frames": 2, "loss": "statistics"} | table,
+            "optimiser": {"rate": 0.01, "schedule": "constant", "warm_up": 0.0},
+            "loop": {"epochs": 4, "batch": 1, "device": "cpu"},
+            "card": {"trained_on": "a smaller LES"},
+        }
+    )
+
+
+def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
+    source = TrajectoryFile(made[1])
+    untrained = prepare(recipe(made), first_guess(recipe(made)), source)
+    with torch.no_grad():
+        before = float(untrained.measure(Windows(source, [2], 2)[0][None])["statistics_error"])
+    card = train(recipe(made), tmp_path / "out")
+    history = [line.split(",") for line in (tmp_path / "out/history.csv").read_text().splitlines()]
+    errors = [float(row[history[0].index("statistics_error")]) for row in history[1:]]
+    assert min(errors) < 0.5 * before
+    assert card.role == "subgrid_model"
+    assert card.metrics["statistics_error"] == pytest.approx(min(errors), rel=1e-6)
+    assert card.grid == untrained.domain.describe()
+    case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}", FIXED))
+    with torch.no_grad():
+        simulation = app.build(app.Source(case, folder, "case"))
+        for _ in range(2):
+            simulation.step()
+        assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
+        assert 0.2 < stress_size(simulation.present_term(), simulation.velocity) / card.largest_answer < 3.0
+        assert simulation.closure.size == pytest.approx(3.0 * card.largest_answer)
+
+
+def test_a_training_goes_on_where_it_stopped(made, tmp_path):
+    """From the command line; no epoch is run twice: the second call finds it done and writes the same weights."""
+    file, out = tmp_path / "recipe.toml", tmp_path / "out"
+    write_text(file, to_toml(recipe(made, frames=1).model_dump(exclude_none=True)))
+    first = solver("train", file, "--out", out, "--quiet")
+    assert (first.code, first.err) == (0, "")
+    digest = artefact.load(out).card.weights_sha256
+    (out / artefact.WEIGHTS).unlink()
+    assert train(file, out).weights_sha256 == digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"overrides": ["grid.x.n=10"]}, "its modes and cells are 10 x 9 x 8 points, the data have others"),
+        ({"steps": 0}, "steps"),
+        ({"begin": "ELSEWHERE"}, "holds 'cnn'"),
+        ({"begin": "WIDER"}, "its arguments are not those of [operator]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(made, tmp_path, changes, message):
+    if "begin" in changes:
+        name = {"ELSEWHERE": "cnn", "WIDER": "tensor_basis"}[changes["begin"]]
+        changes = {"begin": str(write(tmp_path / "begin", name))}
+    with pytest.raises((CaseError, ValueError)) as caught:
+        train(recipe(made, **changes), tmp_path / "out")
+    assert message in str(caught.value)
+
+
+def test_an_operator_on_the_velocity_is_refused(made, tmp_path):
+    data = json.loads(recipe(made).model_dump_json()) | {"operator": {"name": "fno"}}
+    data["solver"]["overrides"] = tuple(data["solver"]["overrides"])
+    with pytest.raises(CaseError, match="'fno' steps a velocity: the solver trains models of the stress"):
+        train(SolverRecipe.model_validate(data), tmp_path)
+    assert "tensor_basis" not in registry.names()

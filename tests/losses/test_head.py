@@ -1,0 +1,204 @@
+"""What a network cannot get wrong: first frame, walls, divergence, mass flux; and the loop does the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from closures.loop.guard import Guard, GuardTable
+from closures.loop.resample import network_grid
+from closures.loop.whole_field import WholeField
+from closures.losses.les_residual import LesResidual
+from closures.operators import Domain, build
+from closures.operators.predictor import Predictor, Scaling
+from closures.training.equations import EquationLoss
+from closures.training.head import Head, unaveraging
+from closures.training.refine import last_spectral_layer, refine
+from solver.errors import CaseError
+from solver.forcing import bulk_velocity
+from solver.parallel import Decomposition
+from tests.grids import distance, uneven, walls
+from tests.losses.flows import flow, residual_of, trajectory
+from tests.operators.fields import randomise
+
+STEP = 0.02
+SCALING = Scaling(target="increment", mean=(0.3, 0.0, 0.0), std=(0.3, 0.3, 0.3), change=(0.05, 0.05, 0.05))
+PERIODIC = {"box": (True, True, True), "channel": (True, False, True), "duct": (True, False, False)}
+
+
+def head(simulation, kind, name="fno", scale=0.6, seed=31, **arguments):
+    """A small network with random weights in double precision; `scale` 0 leaves those it is born with."""
+    sizes = {"width": 4, "modes": (2, 3, 2), "hidden": 5, "periodic": PERIODIC[kind]}
+    torch.manual_seed(seed)
+    network = build(name, **(sizes | arguments))
+    network = randomise(network, seed, scale=scale) if scale else network
+    return Head(Predictor(network.double(), SCALING), simulation)
+
+
+@pytest.mark.parametrize("kind", ["box", "channel", "duct"])
+def test_path_is_a_trajectory_of_the_solver(kind):
+    simulation = flow(kind, STEP)
+    start = simulation.velocity.coefficients
+    with torch.no_grad():
+        op, path = simulation.operators, head(simulation, kind).path(start, 2)
+    assert distance(path[0], start) == 0.0
+    assert distance(path[1], start) > 1e-4
+    for u in path[1:]:
+        assert float(op.divergence(u).abs().max()) < 1e-12
+        assert float(bulk_velocity(op, u[0])) == pytest.approx(float(bulk_velocity(op, start[0])), abs=1e-14)
+        for axis in op.volume_axes:
+            assert float(u[axis].select(axis - 3, -1).abs().max()) == 0.0  # the face of the upper wall
+
+
+@pytest.mark.parametrize("kind", ["box", "channel", "duct"])
+def test_velocity_of_the_solver_comes_back_from_cell_centres(kind):
+    simulation = flow(kind, STEP)
+    own = head(simulation, kind)
+    frames = trajectory(simulation, 2, every=3)
+    for u in frames:
+        assert distance(own.start(own.centred(u)), u) < 1e-12
+
+
+@pytest.mark.parametrize("line", [walls(7), walls(8), uneven(7, 1.0)], ids=["walls", "even walls", "odd period"])
+def test_averages_are_undone(line):
+    """Values on free faces, averaged to centres, unaveraged, and averaged to faces again."""
+    n = line.points
+    faces = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    if not line.periodic:
+        faces[-1] = 0.0
+    lower = torch.roll(faces, 1)
+    centres = 0.5 * (faces + lower)
+    found = torch.from_numpy(unaveraging(line)) @ centres
+    again = 0.5 * (found + torch.roll(found, -1))
+    if not line.periodic:
+        again[-1] = 0.0
+    assert torch.allclose(again, faces, atol=1e-11)
+
+
+def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
+    """One step of the head and of `WholeField` with the same network; one rank has nothing to scatter."""
+    monkeypatch.setattr(Decomposition, "scatter_planes", lambda self, whole: whole, raising=False)
+    simulation = flow("channel", STEP)
+    own = head(simulation, "channel")
+    grid = network_grid(simulation.operators.grid)
+    field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
+    with torch.no_grad():
+        inside = field(simulation.velocity, simulation.project)
+        assert distance(own.after(simulation.velocity.coefficients), inside) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["box", "channel"])
+@pytest.mark.parametrize("scheme", ["midpoint", "runge_kutta"])
+def test_gradient_reaches_every_weight(kind, scheme):
+    """And along a random direction it is that of a difference quotient."""
+    simulation = flow(kind, STEP)
+    own = head(simulation, kind)
+    objective = EquationLoss(own, residual_of(simulation, scheme))
+    window = own.values(trajectory(simulation, 3))
+    loss = objective(window[None], [0])
+    weights = list(objective.network.parameters())
+    slopes = torch.autograd.grad(loss, weights)
+    assert all(float(g.abs().max()) > 0 for g in slopes)
+    generator = torch.Generator().manual_seed(12)
+    direction = [torch.randn(w.shape, dtype=w.dtype, generator=generator) for w in weights]
+    slope = sum(float((g * d).sum()) for g, d in zip(slopes, direction, strict=True))
+    sides = []
+    with torch.no_grad():
+        for size in (1e-6, -2e-6):
+            for w, d in zip(weights, direction, strict=True):
+                w += size * d
+            sides.append(float(objective(window[None], [0])))
+    assert slope == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5)
+
+
+def test_without_through_a_step_learns_from_its_own_pair():
+    """The first frame's loss is the same either way; later steps no longer reach back."""
+    simulation = flow("box", STEP)
+    own, residual = head(simulation, "box"), residual_of(simulation)
+    window = own.values(trajectory(simulation, 3))
+    slopes = []
+    for through in (True, False):
+        objective = EquationLoss(own, residual, through=through)
+        slopes.append(torch.autograd.grad(objective(window[None], [0]), list(own.predictor.parameters())))
+    assert max(distance([a], [b]) for a, b in zip(*slopes, strict=True)) > 1e-6
+
+
+def test_hybrid_is_the_sum_of_both():
+    simulation = flow("channel", STEP)
+    own, residual = head(simulation, "channel"), residual_of(simulation)
+    frames = trajectory(simulation, 3)
+    window = own.values(frames)
+    alone, both = (float(EquationLoss(own, residual, data)(window[None], [0]).detach()) for data in (0.0, 2.5))
+    answers = own.values(own.path(own.start(window[0]), 2))[1:]
+    volumes = own.domain.volumes
+    errors = [
+        float((((a - b) ** 2).sum(0) * volumes).sum() / ((b**2).sum(0) * volumes).sum()) ** 0.5
+        for a, b in zip(answers.detach(), window[1:], strict=True)
+    ]
+    assert both - alone == pytest.approx(2.5 * sum(errors) / 2, rel=1e-10)
+
+
+def test_labels_do_not_enter_the_loss():
+    """But for the first frame, to the bit."""
+    simulation = flow("channel", STEP)
+    own = head(simulation, "channel")
+    objective = EquationLoss(own, residual_of(simulation))
+    window = own.values(trajectory(simulation, 3))
+    with torch.no_grad():
+        found = [float(objective(w[None], [0])) for w in (window, torch.cat([window[:1], 0.0 * window[1:]]))]
+        other = float(objective(torch.cat([1.1 * window[:1], window[1:]])[None], [0]))
+    assert found[0] == found[1] != other
+
+
+def test_measures_do_not_depend_on_labels_where_they_choose_weights():
+    simulation = flow("box", STEP)
+    own, residual = head(simulation, "box"), residual_of(simulation)
+    window = own.values(trajectory(simulation, 3))
+    changed = torch.cat([window[:1], 3.0 * window[1:]])
+    objective = EquationLoss(own, residual)
+    with torch.no_grad():
+        found, again = (objective.measure(w[None]) for w in (window, changed))
+    assert next(iter(found)) == "residual"
+    assert float(found["residual"]) == float(again["residual"])
+    assert float(found["fluctuation_error"]) != float(again["fluctuation_error"])
+
+
+@pytest.mark.parametrize(("kind", "name"), [("box", "fno"), ("channel", "ifno")])
+def test_refinement_trains_the_last_spectral_layer_alone(kind, name):
+    """On one flow, in H^-1: the residual falls to less than 0.8 of what it was; the network given is not touched."""
+    simulation = flow(kind, STEP)
+    own = head(simulation, kind, name, scale=0, width=8, modes=(3, 6, 3))
+    residual = residual_of(simulation, norm="h_minus_1")
+    start = simulation.velocity.coefficients
+    before = {key: w.clone() for key, w in own.predictor.state_dict().items()}
+    found = refine(own, residual, start, steps=2, iterations=20, rate=0.1)
+    with torch.no_grad():
+        first = float(residual.relative(own.path(start, 2)))
+        last = float(residual.relative(Head(found.predictor, simulation).path(start, 2)))
+    assert found.history[0] == pytest.approx(first, rel=1e-12)
+    assert found.history[-1] == pytest.approx(last, rel=1e-12)
+    assert last < 0.8 * first
+    assert last == min(found.history)
+    assert all(torch.equal(before[key], w) for key, w in own.predictor.state_dict().items())
+    moved = {key for key, w in found.predictor.state_dict().items() if not torch.equal(before[key], w)}
+    assert moved == {"network.kernels.3.weight" if name == "fno" else "network.kernel.weight"}
+
+
+def test_refinement_that_diverges_gives_back_what_it_began_with():
+    simulation = flow("box", STEP)
+    own = head(simulation, "box")
+    found = refine(own, residual_of(simulation), simulation.velocity.coefficients, 1, 2, rate=1e3)
+    assert found.history[-1] == found.history[0] < found.history[1]
+    weights = zip(own.predictor.parameters(), found.predictor.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_networks_without_spectral_layers_are_refused():
+    with pytest.raises(CaseError, match="IFactFormerM has no spectral layer to refine: use 'fno' or 'ifno'"):
+        last_spectral_layer(build("ifactformer_m", width=8, heads=2, multiplier=1, iterations=1, modes=2))
+
+
+def test_domain_of_the_head_is_that_of_the_description():
+    simulation = flow("channel", STEP)
+    described = LesResidual(simulation, STEP).describe()["grid"]
+    assert described == Domain.of(network_grid(simulation.operators.grid)).describe()

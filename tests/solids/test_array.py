@@ -1,0 +1,86 @@
+"""The shipped array of cubes on fewer cells, and the dynamic model on grids of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from closures.algebraic.germano import box_filter
+from closures.registry import create
+from solver.app import Source, build
+from solver.case import load_case
+from solver.errors import CaseError
+from solver.grid import Grid
+from solver.hooks.series import subgrid_dissipation
+from tests.grids import distance, orders
+from tests.solids.flows import CLOSED, cells
+from tests.solids.test_solvers import PETSC
+
+CUBES = Path(__file__).parents[2] / "cases" / "cube_array"
+SMALLER = ("grid.x.n=16", "grid.y.n=8", "grid.z.n=16", "pressure.tolerance=1e-12", "time.dt=0.05", "run.device=cpu")
+
+
+def flow(*overrides: str):
+    """The case with some keys changed, as a simulation."""
+    case, folder = load_case(CUBES, (*SMALLER, *overrides))
+    return build(Source(case, folder, "cubes"))
+
+
+@pytest.fixture(scope="module")
+def by_multigrid():
+    """Six steps."""
+    with torch.no_grad():
+        run = flow("pressure.solver=multigrid")
+        for _ in range(6):
+            run.step()
+    return run
+
+
+@pytest.mark.parametrize("solver", ["box", pytest.param("krylov", marks=PETSC)])
+def test_same_flow_by_any_solver(by_multigrid, solver):
+    run = flow(f"pressure.solver={solver}")
+    start = [f.clone() for f in run.velocity.coefficients]
+    for _ in range(6):
+        run.step()
+    assert distance(run.velocity.coefficients, by_multigrid.velocity.coefficients) < 1e-9
+    assert distance(run.velocity.coefficients, start) > 0.1
+
+
+def test_a_quarter_of_the_ground_is_built_on(by_multigrid):
+    solid = by_multigrid.projection.walls.solids.solid
+    plan = solid.any(axis=1)
+    assert plan.mean() == 0.25
+    assert solid.sum() == plan.sum() * 2  # two cells high on this grid
+    assert np.array_equal(np.roll(plan, (4, 2), (0, 1)), plan)  # staggered: by h across at each row
+    assert not np.array_equal(np.roll(plan, 4, 0), plan)
+
+
+def test_the_dynamic_model_drains_between_cubes(by_multigrid):
+    nu_t = by_multigrid.present_term().nu_t
+    assert float(nu_t.min()) == 0.0
+    assert float(nu_t.max()) > by_multigrid.nu
+    assert subgrid_dissipation(by_multigrid) > 0
+    assert by_multigrid.closure.reach == 0  # filters within planes
+
+
+def test_filter_along_cells_is_a_box_of_two_widths():
+    """To third order, as Simpson's rule is."""
+    wave_number, errors = 3.0, []
+    for n in (32, 64, 128):
+        h = 2 * np.pi / n
+        wave = torch.tensor(np.cos(wave_number * h * np.arange(n)))
+        ratio = float(box_filter(wave, 0, 1.0 / 6.0)[0] / wave[0])
+        errors.append(abs(ratio - np.sin(wave_number * h) / (wave_number * h)))
+    assert orders(errors) == pytest.approx([4.0, 4.0], abs=0.05)
+
+
+def test_the_dynamic_model_says_what_it_needs():
+    periodic, walled = Grid(cells(8), cells(8), cells(8)), CLOSED["cavity"][0]
+    create("dynamic_smagorinsky", grid=periodic, nu=0.1, options={"averaging": "local"})
+    with pytest.raises(CaseError, match="averaging = 'local', or 'wale'"):
+        create("dynamic_smagorinsky", grid=periodic, nu=0.1, options={})
+    with pytest.raises(CaseError, match="none: use 'wale'"):
+        create("dynamic_smagorinsky", grid=walled, nu=0.1, options={"averaging": "local"})

@@ -1,0 +1,89 @@
+"""One flow, whichever solver finds its pressure; and what a solve that fails says."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from solver.errors import CaseError, PressureSolveError
+from solver.forcing import NoForcing, PressureGradient
+from solver.obstructed import pressure_solver
+from solver.pressure.solids import Solids
+from solver.solid_tables import PressureTable
+from tests.grids import distance, operators
+from tests.solids.flows import CLOSED, OPEN, around, random_flow, simulation
+
+TIGHT = 1e-12
+FLOWS = {"channel": CLOSED["channel"], "plane": OPEN["plane"], "space": OPEN["space"]}
+PETSC = pytest.mark.skipif(importlib.util.find_spec("petsc4py") is None, reason="petsc4py is not installed")
+OTHERS = [
+    pytest.param({"solver": "box"}, id="box"),
+    pytest.param({"solver": "krylov"}, id="gamg", marks=PETSC),
+    pytest.param({"solver": "krylov", "preconditioner": "multigrid"}, id="fcg-multigrid", marks=PETSC),
+]
+
+
+def moved(name: str, keys: dict) -> tuple[list, tuple[float, ...]]:
+    """Velocity after four steps, and the impulse on the solids."""
+    momentum, projection = around(*FLOWS[name], 0.02, PressureTable(tolerance=TIGHT, **keys))
+    op = momentum.operators
+    forcing = NoForcing() if op.grid.is_open else PressureGradient(op, 1.0)
+    start = tuple(0.3 * f for f in random_flow(projection))
+    flow = simulation(momentum, projection, start, 4e-3, forcing)
+    for _ in range(4):
+        flow.step()
+    return list(flow.velocity.coefficients), projection.taken()
+
+
+@pytest.fixture(scope="module")
+def by_multigrid() -> dict[str, tuple[list, tuple[float, ...]]]:
+    """The flows, once."""
+    return {name: moved(name, {"solver": "multigrid"}) for name in FLOWS}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("keys", OTHERS)
+def test_same_flow(by_multigrid, name, keys):
+    velocity, impulse = moved(name, keys)
+    wanted, taken = by_multigrid[name]
+    assert distance(velocity, wanted) < 1e-9
+    assert max(abs(a - b) for a, b in zip(impulse, taken, strict=True)) < 1e-9
+    assert max(abs(a) for a in taken) > 1e-4
+
+
+@pytest.mark.parametrize(("name", "solids", "chosen"), [
+    ("channel", False, "direct"), ("channel", True, "multigrid"), ("plane", True, "box"),
+])  # fmt: skip
+def test_auto_chooses_by_the_flow(name, solids, chosen):
+    grid, shapes = FLOWS[name]
+    bodies = Solids.from_shapes(grid, shapes) if solids else None
+    assert pressure_solver(PressureTable(), operators(grid), bodies)[1] == chosen
+
+
+def test_a_failed_solve_says_why():
+    momentum, projection = around(*FLOWS["channel"], 0.02)
+    flow = simulation(momentum, projection, random_flow(projection), 4e-3)
+    projection.solver.max_iterations = 1
+    with pytest.raises(PressureSolveError, match="DIVERGED_MAX_IT after 1 iterations, relative residual"):
+        flow.step()
+
+
+def test_the_tally_counts_every_solve():
+    momentum, projection = around(*FLOWS["channel"], 0.02)
+    flow = simulation(momentum, projection, random_flow(projection), 4e-3)
+    before = projection.tally.solves
+    flow.step()
+    found = projection.summary(1)["pressure"]
+    assert found["solves"] == before + flow.scheme.stages
+    assert found["iterations_per_step"] >= flow.scheme.stages
+    assert 0.0 < found["worst_residual"] <= 1e-12
+
+
+def test_blocked_ways_are_refused():
+    from solver.pressure.solids import Box
+
+    grid, _ = OPEN["space"]
+    for wall in (Box((0.8, -1.0, -1.0), (1.2, 2.0, 2.0)), Box((-1.0, -1.0, -1.0), (0.2, 2.0, 2.0))):
+        with pytest.raises(CaseError, match=r"\[solids\].*inflow.*(open a way|leave fluid)"):
+            around(grid, [wall], 0.02)
