@@ -47,6 +47,7 @@ from solver.obstructed import ObstructedMomentum, flow_around
 from solver.operators import Components, Operators
 from solver.outcome import Outcome
 from solver.parallel import Decomposition
+from solver.pressure.tuning import SelfTuning
 from solver.projection import ObstructedProjection
 from solver.simulation import Simulation
 from solver.stepping import StepControl
@@ -229,10 +230,11 @@ def run(
     parts: list[Any] = [*statistics, *series_hooks]
     forces = observe_forces(case, simulation)
     parts += forces
+    stateful = [*parts, *tuning_of(simulation)]
     if saved:
-        restore(saved, simulation, parts)
+        restore(saved, simulation, stateful)
     _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
-    checkpoint = Checkpoint(folder, case, case.output.checkpoint, parts, simulation.step_count)
+    checkpoint = Checkpoint(folder, case, case.output.checkpoint, stateful, simulation.step_count)
     started, first_step, compiled = time.perf_counter(), simulation.step_count, fusion.compile_seconds()
     with ExitStack() as context:
         context.enter_context(log_file(folder, slabs))
@@ -322,6 +324,12 @@ def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
         return []
     start = case.statistics.start if case.statistics else 0.5 * case.time.end
     return [Forces(simulation.projection, start, case.solids.coefficients)]
+
+
+def tuning_of(simulation: Simulation) -> list[SelfTuning]:
+    """The pressure solver that learns, if that is the one: what it knows belongs in checkpoints."""
+    tuning = getattr(simulation.projection, "tuning", None)
+    return [tuning] if tuning is not None else []
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:

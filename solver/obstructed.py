@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 import numpy as np
@@ -13,11 +14,12 @@ from solver.momentum import Momentum
 from solver.openings import Outlet
 from solver.operators import Components, Operators
 from solver.pressure.direct import DirectPressure
-from solver.pressure.krylov import KrylovPressure, box_solver
+from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolver, SolveReport
 from solver.pressure.solids import Solids
+from solver.pressure.tuning import SelfTuning
 from solver.projection import ObstructedProjection
 from solver.solid_tables import PressureTable
 from solver.solid_walls import SolidStrain, SolidWalls
@@ -66,18 +68,31 @@ class DirectSolver:
 
 def pressure_solver(table: PressureTable, operators: Operators, solids: Solids | None) -> tuple[PressureSolver, str]:
     """The solver that ``[pressure]`` names, and the name it goes by."""
-    chosen = table.solver
-    if chosen == "auto":
-        chosen = "direct" if solids is None else "box" if 1 in operators.grid.shape else "multigrid"
+    usual = "direct" if solids is None else "box" if 1 in operators.grid.shape else "multigrid"
+    chosen = table.solver or usual
     if chosen == "direct":
         return DirectSolver(operators), chosen
     poisson = Poisson(operators, solids)
     if chosen == "krylov":
         krylov = KrylovPressure(poisson, table.preconditioner or "gamg", table.method, table.tolerance)
         return krylov, krylov.name
+    if chosen == "auto":
+        return self_tuning(poisson, table.tolerance), chosen
     if chosen == "box":
         return MultigridPressure(poisson, table.tolerance, preconditioner=box_solver(poisson)), chosen
     return MultigridPressure(poisson, table.tolerance), chosen
+
+
+def self_tuning(poisson: Poisson, tolerance: float) -> SelfTuning:
+    """The arms of ``solver = "auto"``: what is sure, what is often fast, and PETSc's if it is here."""
+    arms: dict[str, PressureSolver] = {
+        "multigrid": MultigridPressure(poisson, tolerance),
+        "box": MultigridPressure(poisson, tolerance, preconditioner=box_solver(poisson)),
+    }
+    if importlib.util.find_spec("petsc4py"):
+        names: tuple[Preconditioner, ...] = ("gamg", "icc")
+        arms |= {f"cg+{name}": KrylovPressure(poisson, name, tolerance=tolerance) for name in names}
+    return SelfTuning(arms, poisson.slabs)
 
 
 def flow_around(

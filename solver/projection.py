@@ -12,6 +12,7 @@ from solver.openings import Outlet
 from solver.operators import Components, Operators
 from solver.pressure.direct import DirectPressure
 from solver.pressure.report import PressureSolver, SolveReport
+from solver.pressure.tuning import SelfTuning
 from solver.solid_walls import SolidWalls
 
 
@@ -107,6 +108,7 @@ class ObstructedProjection:
     def __init__(self, walls: SolidWalls, solver: PressureSolver, name: str, outlet: Outlet | None = None) -> None:
         self.operators, self.walls = walls.operators, walls
         self.solver, self.name, self.outlet = solver, name, outlet
+        self.tuning = solver if isinstance(solver, SelfTuning) else None
         self.tally = Tally()
         self.impulse = self.operators.tensor([0.0, 0.0, 0.0])
         self.potential: Tensor | None = None
@@ -159,4 +161,5 @@ class ObstructedProjection:
 
     def summary(self, steps: int) -> dict[str, Any]:
         """Solver, iterations and seconds."""
-        return {"pressure": {"solver": self.name} | self.tally.per_step(steps)}
+        found = {"solver": self.name} | self.tally.per_step(steps)
+        return {"pressure": found | ({"arms": self.tuning.summary()} if self.tuning else {})}

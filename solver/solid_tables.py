@@ -114,14 +114,17 @@ class SolidsTable(Table):
 
 
 class PressureTable(Table):
-    """``[pressure]``: "auto" is direct without solids; around them box in plane flows and multigrid in space.
+    """``[pressure]``: by default direct without solids; around them box in plane flows and multigrid in space.
+
+    "auto" finds out, while it runs, which of multigrid, box and those of PETSc that are here is fastest; which one
+    solves a system then depends on the clock, so two runs agree to the tolerance only.
 
     "box" is conjugate gradients preconditioned by the direct solver of the box without the solids: for plane flows and
     small or strongly stretched grids, which point smoothers dislike. "krylov" is PETSc.
     `preconditioner` and `method` are those of PETSc; `tolerance` is the residual relative to the source of each solve.
     """
 
-    solver: Literal["auto", "direct", "multigrid", "box", "krylov"] = "auto"
+    solver: Literal["auto", "direct", "multigrid", "box", "krylov"] | None = None
     preconditioner: Preconditioner | None = None
     method: Method | None = None
     tolerance: float = Field(default=1e-8, ge=1e-13, le=1e-2)
@@ -129,7 +132,7 @@ class PressureTable(Table):
     @property
     def is_iterative(self) -> bool:
         """Asked for by name, with or without solids."""
-        return self.solver in ("multigrid", "box", "krylov")
+        return self.solver not in (None, "direct")
 
     @model_validator(mode="after")
     def _of_petsc(self) -> PressureTable:

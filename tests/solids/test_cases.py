@@ -76,6 +76,23 @@ def test_legs_make_one_run(case):
     assert max(one["max_divergence"].max(), two["max_divergence"].max()) < 1e-9
 
 
+def test_a_solver_that_tunes_itself_goes_on_from_its_checkpoint(case):
+    """What two legs know is what they tried; the flow is that of the default solver."""
+    run, usual, words = case / "run", case / "usual", ("--quiet", "--set", "pressure.solver=auto")
+    assert runs.solver("run", case, "--out", run, "--steps", 6, *words).code == 0
+    first = runs.summary(run)["pressure"]["arms"]
+    assert min(arm["solves"] for arm in first.values()) >= 1
+    assert sum(arm["solves"] - arm["failures"] for arm in first.values()) >= 18
+    assert runs.solver("run", case, "--restart", run, "--steps", 4, *words).code == 0
+    second = runs.summary(run)["pressure"]["arms"]
+    assert sum(arm["solves"] for arm in second.values()) >= sum(arm["solves"] for arm in first.values()) + 12
+    assert all(second[name]["solves"] >= arm["solves"] for name, arm in first.items())
+    assert runs.solver("run", case, "--out", usual, "--steps", 10, "--quiet").code == 0
+    fields = [runs.arrays(runs.checkpoints(folder)[-1]) for folder in (usual, run)]
+    for name in ("velocity/u", "velocity/v"):
+        np.testing.assert_allclose(fields[1][name], fields[0][name], rtol=0, atol=1e-9)
+
+
 def test_the_summary_tells_forces_and_solves(case):
     done = runs.solver("run", case, "--out", case / "run", "--set", "time.end=1.0", "--quiet")
     assert done.code == 0, done.err

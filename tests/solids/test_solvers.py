@@ -19,6 +19,7 @@ FLOWS = {"channel": CLOSED["channel"], "plane": OPEN["plane"], "space": OPEN["sp
 PETSC = pytest.mark.skipif(importlib.util.find_spec("petsc4py") is None, reason="petsc4py is not installed")
 OTHERS = [
     pytest.param({"solver": "box"}, id="box"),
+    pytest.param({"solver": "auto"}, id="auto"),
     pytest.param({"solver": "krylov"}, id="gamg", marks=PETSC),
     pytest.param({"solver": "krylov", "preconditioner": "multigrid"}, id="fcg-multigrid", marks=PETSC),
 ]
@@ -55,7 +56,7 @@ def test_same_flow(by_multigrid, name, keys):
 @pytest.mark.parametrize(("name", "solids", "chosen"), [
     ("channel", False, "direct"), ("channel", True, "multigrid"), ("plane", True, "box"),
 ])  # fmt: skip
-def test_auto_chooses_by_the_flow(name, solids, chosen):
+def test_the_default_is_chosen_by_the_flow(name, solids, chosen):
     grid, shapes = FLOWS[name]
     bodies = Solids.from_shapes(grid, shapes) if solids else None
     assert pressure_solver(PressureTable(), operators(grid), bodies)[1] == chosen
