@@ -184,15 +184,16 @@ def speed(folder: Path) -> str:
         rows.append(speed_row(target | {"ranks": 1, "dtype": "float64", "device": "cpu"}, record, others))
     rows += [speed_row(record, record, "") for record in measured.values()]
     machines = sorted({r["machine"] for r in load(folder / "speed.json")})
-    header = ["flow", "points", "closure", "run as", "required", "measured", "x FFT limit", "other codes"]
+    header = ["flow", "points", "closure", "run as", "required", "measured", "x FFT limit", "x no model", "other codes"]
     return "\n\n".join([table(header, rows, 4), *(f"Measured on {m}." for m in machines)])
 
 
 def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
     run_as = f"{what['ranks']} rank(s), {what['dtype']}" + ("" if what["device"] == "cpu" else f", {what['device']}")
-    found = ["-", "-"]
+    found = ["-"] * 3
     if record is not None:
-        found = [f"{record['ns_per_point_per_stage']:.0f}", f"{record['fft_limit_ratio']:.2f}"]
+        ratios = [f"{record['fft_limit_ratio']:.2f}", f"{record['relative_cost']:.2f}"]
+        found = [f"{record['ns_per_point_per_stage']:.0f}", *ratios]
     return [
         what["flow"],
         grid_of(what),

@@ -27,7 +27,7 @@ from solver.rundir import processor
 from solver.simulation import Simulation
 from solver.stepping import StepControl
 
-BLOCK = 4  # steps in a row: the first finds its fields in memory; two hold one evaluation of a dynamic coefficient
+BLOCK = 3  # steps in a row: the first finds its fields in memory; they hold one evaluation of a dynamic coefficient
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -50,7 +50,7 @@ class DynamicSmagorinsky:
         the box filter of width 2 delta because products live on 3/2 as many points as modes; along cells, whose width
         is delta, that box by Simpson's rule, (1, 4, 1) / 6 (Lund 1997, Annu. Res. Briefs CTR, 83, on discrete widths).
     c_s_max : bound, ``nu_t <= (c_s_max delta)^2 |S|``: in uniform flow C is a quotient of round-off errors.
-    every : calls from one evaluation of C to the next where it is averaged; 6 is every other Runge-Kutta step.
+    every : calls from one evaluation of C to the next where it is averaged; 9 is every third Runge-Kutta step.
     """
 
     name = "dynamic_smagorinsky"
@@ -81,7 +81,7 @@ class DynamicSmagorinsky:
         ratios = [width_ratio(grid.fourier_axes[d]) if sharp else 2.0 for d in self.filtered]
         self.alpha = math.prod(ratios) ** (1 / len(ratios))
         self.reach: int | Literal["global"] = 1 if 1 in self.filtered and not sharp else 0
-        self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 6
+        self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 9
         self.squared_delta = PerGrid(self._squared_delta)
         self.cutoff = PerGrid(lambda operators: CutoffFilter(operators, self.filtered))
 

@@ -28,7 +28,7 @@ def step(
     closure: Annotated[list[str] | None, typer.Option(help="repeat to compare; none if not given")] = None,
     dtype: str = "float64",
     device: str = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="of four steps of each closure in turn")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="of three steps of each closure in turn")] = 7,
     json_file: Annotated[Path | None, typer.Option("--json", help="append the record to this file")] = None,
     fuse: Annotated[bool, typer.Option(help="compile the pointwise kernels")] = True,
 ) -> None:
