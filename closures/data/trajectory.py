@@ -15,7 +15,7 @@ from closures.data.filtered_dns import FilteredFlow
 from closures.data.filters import GridFilter
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.flow_store import BEGIN, FlowStore, Rows, chained
-from solver import app, parallel
+from solver import assembly, parallel
 from solver.case import Case
 from solver.errors import Diverged
 from solver.hooks.checkpoint import Saved, latest
@@ -114,7 +114,7 @@ class Trajectory:
         op, case = self.operators, self.case
         velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
         control = PunctualControl(op, case.time.cfl)
-        simulation = Simulation(op, velocity, case.flow.nu, None, app.make_forcing(case, op), control)
+        simulation = Simulation(op, velocity, case.flow.nu, None, assembly.make_forcing(case, op), control)
         if self.saved is not None:
             # the simulation projects what it is given, which changes the last bits
             simulation.velocity = Velocity(simulation.strain, velocity_of(self.saved, op))
@@ -140,4 +140,4 @@ class Trajectory:
         return float(here / forcing.get("bulk_velocity", here))
 
     def _drawn(self, case: Case) -> Components:
-        return app.initial_field(app.Source(case, Path(), "trajectory"), self.operators)
+        return assembly.initial_field(assembly.Source(case, Path(), "trajectory"), self.operators)

@@ -18,7 +18,7 @@ from closures.loop.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
 from closures.training.processes import Team
 from closures.training.recipe import EquationsTable, FieldsTable, Recipe
-from solver import app
+from solver import assembly
 from solver.case import Case, load_case
 from solver.errors import CaseError, Diverged, RunFolderError
 from solver.rundir import write_atomically
@@ -49,7 +49,7 @@ def teacher(recipe: Recipe, number: int = 0) -> Simulation:
     assert recipe.equations is not None
     case, folder = _case(recipe.equations, recipe.loop.device)
     table = case.initial.model_copy(update={"seed": case.initial.seed + number})
-    return app.build(app.Source(case.model_copy(update={"initial": table}), folder, folder.name))
+    return assembly.build(assembly.Source(case.model_copy(update={"initial": table}), folder, folder.name))
 
 
 def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:

@@ -25,7 +25,7 @@ from closures.training.a_posteriori import APosteriori
 from closures.training.fit import Fit
 from closures.training.processes import Team, team
 from closures.training.recipe import SHIPPED, CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
-from solver import app
+from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
 from solver.explain import explain
@@ -149,7 +149,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) ->
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu", "run.dtype=float64")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     with torch.no_grad():
-        plain = app.build(app.Source(case, folder, folder.name))
+        plain = assembly.build(assembly.Source(case, folder, folder.name))
         form, precision = table.form, table.precision
         model = SubgridModel(network, grid=plain.operators.grid, nu=plain.nu, form=form, precision=precision)
         simulation = Simulation(

@@ -19,7 +19,7 @@ Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see 
 
 def load(case: Path, closure: str | None, device: str | None, sets: list[str] | None) -> Any:
     """A validated case with the command line's overrides."""
-    from solver.app import Source
+    from solver.assembly import Source
     from solver.case import load_case
 
     overrides = list(sets or [])
@@ -49,7 +49,7 @@ def run(
 
 def check(case: CasePath, closure: Closure = None, device: str | None = None, sets: Sets = None) -> None:
     """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt."""
-    from solver.app import build
+    from solver.assembly import build
     from solver.bench import memory_mib, seconds
 
     source = load(case, closure, device, sets)

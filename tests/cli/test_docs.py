@@ -16,7 +16,7 @@ import torch
 import typer.main
 
 from closures import registry
-from solver.app import Source, build
+from solver.assembly import Source, build
 from solver.case import load_case, parse_case
 from solver.cli import app as command_line
 from solver.closure import EddyViscosity

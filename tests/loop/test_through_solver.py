@@ -13,7 +13,7 @@ from closures.data.windows import TrajectoryFile, Windows
 from closures.loop.meter import stress_size
 from closures.loop.resample import Resampler, network_grid
 from closures.training.through_solver import SolverRecipe, first_guess, prepare, train
-from solver import app
+from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
 from solver.rundir import to_toml, write_text
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
         for seed in (1, 2, 3):
             closure = "closure={name='smagorinsky', c_s=0.3, damping='none'}"
             case, folder = load_case(case_folder, (closure, FIXED, f"initial.seed={seed}"))
-            simulation = app.build(app.Source(case, folder, "case"))
+            simulation = assembly.build(assembly.Source(case, folder, "case"))
             resampler, frames = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
             for _ in range(3):
                 frames.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())
@@ -76,7 +76,7 @@ def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
     assert card.grid == untrained.domain.describe()
     case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}", FIXED))
     with torch.no_grad():
-        simulation = app.build(app.Source(case, folder, "case"))
+        simulation = assembly.build(assembly.Source(case, folder, "case"))
         for _ in range(2):
             simulation.step()
         assert simulation.closure_state["guard"].tolist() == [0, 0, 0]

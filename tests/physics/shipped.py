@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solver.app import Source, build
+from solver.assembly import Source, build
 from solver.case import load_case
 from solver.hooks.spectra import ShellSpectra
 from solver.initial import shell_energies

@@ -10,7 +10,7 @@ import torch
 
 from closures.algebraic.germano import box_filter
 from closures.registry import create
-from solver.app import Source, build
+from solver.assembly import Source, build
 from solver.case import load_case
 from solver.errors import CaseError
 from solver.grid import Grid
