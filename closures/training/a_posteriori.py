@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from closures.loop.resample import Resampler, network_grid
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.domain import Domain
+from closures.training.head import Start
 from closures.training.unrolled import Unrolled
-from solver.operators import Components
 from solver.simulation import Simulation
 from solver.velocity import Velocity
 
@@ -50,6 +50,7 @@ class APosteriori(nn.Module):
         self.unrolled = Unrolled(simulation, segment)
         grid = network_grid(simulation.operators.grid)
         self.resampler, self.domain = Resampler(simulation.operators, grid), Domain.of(grid)
+        self.start = Start(simulation, self.resampler, grid)
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, frames, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
@@ -71,14 +72,6 @@ class APosteriori(nn.Module):
         simulation = self.unrolled.simulation
         states = self.unrolled.path(self.start(first), frames * self.steps, self.steps)
         return torch.stack([self.resampler.centred(Velocity(simulation.strain, u)) for u in states])
-
-    def start(self, first: Tensor) -> Components:
-        """Coefficients, divergence-free, of a velocity at cell centres."""
-        simulation = self.unrolled.simulation
-        still = tuple(torch.zeros_like(c) for c in simulation.velocity.coefficients)
-        u = first.to(self.resampler.operators.device, self.resampler.operators.dtype)
-        velocity, _ = simulation.projection(self.resampler.changed((still[0], still[1], still[2]), u), 0.0)
-        return velocity
 
 
 def statistics_error(path: Tensor, targets: Tensor, domain: Domain) -> Tensor:

@@ -14,9 +14,36 @@ from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
 from solver.axis import Array, FiniteVolumeAxis
 from solver.forcing import PressureGradient
+from solver.grid import Grid
 from solver.operators import Components
 from solver.simulation import Simulation
 from solver.velocity import Velocity
+
+
+class Start:
+    """Coefficients, divergence-free, of a velocity (3, nx, ny, nz) at cell centres.
+
+    A velocity of the solver comes back as it was: the averages over two faces that centred values are along
+    finite-volume axes are undone.
+
+    Parameters
+    ----------
+    simulation : whose coefficients.
+    resampler : between the modes of its grid and the points of the values.
+    grid : of the values.
+    """
+
+    def __init__(self, simulation: Simulation, resampler: Resampler, grid: Grid) -> None:
+        self.simulation, self.resampler, self.operators = simulation, resampler, simulation.operators
+        self.inverses = {d: self.operators.tensor(unaveraging(line)) for d, line in grid.volume_axes.items()}
+
+    def __call__(self, values: Tensor) -> Components:
+        """One frame."""
+        u, v, w = (torch.zeros_like(c) for c in self.simulation.velocity.coefficients)
+        velocity = list(values.to(self.operators.device, self.operators.dtype))
+        for d, matrix in self.inverses.items():
+            velocity[d] = torch.movedim(torch.movedim(velocity[d], d, -1) @ matrix.T, -1, d)
+        return self.simulation.project(self.resampler.changed((u, v, w), torch.stack(velocity)))
 
 
 class Head:
@@ -39,19 +66,7 @@ class Head:
         grid = network_grid(self.operators.grid)
         self.resampler, self.domain = Resampler(self.operators, grid), Domain.of(grid)
         self.keeps_flux = not isinstance(simulation.forcing, PressureGradient)
-        self.unaveraged = {d: self.operators.tensor(unaveraging(line)) for d, line in grid.volume_axes.items()}
-
-    def start(self, values: Tensor) -> Components:
-        """Coefficients, divergence-free, of a velocity (3, nx, ny, nz) at cell centres.
-
-        A velocity of the solver comes back as it was: the averages over two faces that centred values are along
-        finite-volume axes are undone.
-        """
-        u, v, w = (torch.zeros_like(c) for c in self.simulation.velocity.coefficients)
-        velocity = list(values.to(self.operators.device, self.operators.dtype))
-        for d, matrix in self.unaveraged.items():
-            velocity[d] = torch.movedim(torch.movedim(velocity[d], d, -1) @ matrix.T, -1, d)
-        return self.simulation.project(self.resampler.changed((u, v, w), torch.stack(velocity)))
+        self.start = Start(simulation, self.resampler, grid)
 
     def path(self, start: Components, steps: int, through: bool = True) -> list[Components]:
         """`start` and the frames that follow it; `through`: gradients reach all the answers before the last."""
