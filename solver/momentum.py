@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
@@ -42,7 +41,7 @@ class Momentum:
             self.keys += [(i, j) for j in range(3) if i != j and self._slice_of(i, j) is None]
         faces = 1 if 1 in self.volume_axes else 0
         self.planes = [self.operators.local_shape[1] + (faces if j == 1 else 0) for _, j in self.keys]
-        self.interior = tuple(self._interior(axis) for axis in range(3))
+        self.interior = tuple(self.operators.free_faces(axis) for axis in range(3))
 
     def _slice_of(self, i: int, j: int) -> Key | None:
         """The flux of which F_ij is a part, None if it must be formed itself."""
@@ -51,15 +50,6 @@ class Momentum:
             return (j, i) if i > j else None
         uniform = self.operators.grid.axes[staggered[0]].uniform
         return (j, i) if staggered == [i] and uniform else None
-
-    def _interior(self, axis: int) -> Tensor | None:
-        """1 at free faces of a staggered component, 0 at an upper wall."""
-        line = self.operators.grid.axes[axis]
-        if line.periodic:
-            return None
-        mask = np.ones(line.points)
-        mask[-1] = 0.0
-        return self.operators.along(self.operators.local(mask, axis), axis)
 
     # -- fluxes in physical space ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from solver.momentum import Momentum
 from solver.openings import Outlet
 from solver.operators import Components, Operators
 from solver.pressure.direct import DirectPressure
+from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
@@ -73,14 +74,16 @@ def pressure_solver(table: PressureTable, operators: Operators, solids: Solids |
     if chosen == "direct":
         return DirectSolver(operators), chosen
     poisson = Poisson(operators, solids)
-    if chosen == "krylov":
-        krylov = KrylovPressure(poisson, table.preconditioner or "gamg", table.method, table.tolerance)
-        return krylov, krylov.name
     if chosen == "auto":
         return self_tuning(poisson, table.tolerance), chosen
-    if chosen == "box":
-        return MultigridPressure(poisson, table.tolerance, preconditioner=box_solver(poisson)), chosen
-    return MultigridPressure(poisson, table.tolerance), chosen
+    solver: PressureSolver
+    if chosen == "krylov":
+        solver = krylov = KrylovPressure(poisson, table.preconditioner or "gamg", table.method, table.tolerance)
+        chosen = krylov.name
+    else:
+        box = box_solver(poisson) if chosen == "box" else None
+        solver = MultigridPressure(poisson, table.tolerance, preconditioner=box)
+    return (ProjectedGuess(solver, poisson, table.guesses) if table.guesses else solver), chosen
 
 
 def self_tuning(poisson: Poisson, tolerance: float) -> SelfTuning:

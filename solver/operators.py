@@ -161,6 +161,15 @@ class Operators:
         u, v, w = lower.velocity
         return self.scatter(u * profile * even), self.scatter(v * even), self.scatter(w * even)
 
+    def free_faces(self, axis: int) -> Tensor | None:
+        """1 at faces through which fluid may pass, 0 at the upper end; None along periodic axes."""
+        line = self.grid.axes[axis]
+        if line.periodic:
+            return None
+        mask = np.ones(line.points)
+        mask[-1] = 0.0
+        return self.along(self.local(mask, axis), axis)
+
     @property
     def inflow_speed(self) -> float:
         """Largest u that enters, 0 where nothing does."""

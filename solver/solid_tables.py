@@ -122,6 +122,8 @@ class PressureTable(Table):
     "box" is conjugate gradients preconditioned by the direct solver of the box without the solids: for plane flows and
     small or strongly stretched grids, which point smoothers dislike. "krylov" is PETSc.
     `preconditioner` and `method` are those of PETSc; `tolerance` is the residual relative to the source of each solve.
+    Each solve starts from the last pressure, or with `guesses` = 8, say, from the best combination of that many
+    solutions: faster, but a restart begins without them, so that two legs are one run to the tolerance only.
     """
 
     solver: Literal["auto", "direct", "multigrid", "box", "krylov"] | None = None
@@ -129,14 +131,18 @@ class PressureTable(Table):
     method: Method | None = None
     tolerance: float = Field(default=1e-8, ge=1e-13, le=1e-2)
 
+    guesses: int = Field(default=0, ge=0, le=100)
+
     @property
     def is_iterative(self) -> bool:
         """Asked for by name, with or without solids."""
         return self.solver not in (None, "direct")
 
     @model_validator(mode="after")
-    def _of_petsc(self) -> PressureTable:
+    def _fitting(self) -> PressureTable:
         given = [key for key in ("preconditioner", "method") if getattr(self, key) is not None]
         if given and self.solver != "krylov":
             raise ValueError(f"'{given[0]}' belongs to solver = 'krylov': set it, or remove the key")
+        if self.guesses and self.solver in ("auto", "direct"):
+            raise ValueError(f"'guesses' is of no use to solver = '{self.solver}': remove it, or choose another solver")
         return self

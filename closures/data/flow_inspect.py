@@ -29,7 +29,7 @@ def describe_flow(path: Path) -> dict[str, Any]:
     RunFolderError : missing, not such a file, or of another version.
     """
     with opened(path) as file:
-        found: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
         shapes: dict[str, Any] = {}
         file.visititems(
             lambda name, item: (
@@ -62,8 +62,8 @@ def verify_flow(path: Path) -> dict[str, Any]:
                 raise RunFolderError(
                     f"{path}: damaged (trajectory {trajectory} does not match its checksum): generate it again"
                 )
-        total = content_digest(claimed, str(_plain(file.attrs["recipe"])))
-        if total != _plain(file.attrs["sha256"]):
+        total = content_digest(claimed, str(plain(file.attrs["recipe"])))
+        if total != plain(file.attrs["sha256"]):
             raise RunFolderError(f"{path}: damaged (the checksums do not match their sum): generate it again")
         mean = file["statistics/moments"][()].mean(axis=(0, 1))
         if not np.allclose(mean, file["statistics/mean"][()], rtol=1e-10, atol=1e-14):
@@ -91,7 +91,8 @@ def opened(path: Path) -> h5py.File:
     return file
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """An attribute of HDF5 as Python has it."""
     if isinstance(value, bytes):
         return value.decode()
     return value.item() if isinstance(value, np.generic) and not isinstance(value, np.bytes_) else value

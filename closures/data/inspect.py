@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
+from closures.data.flow_inspect import describe_flow, is_flow_file, plain, verify_flow
 from closures.data.linear_store import FORMAT, ROWS, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
 from solver.errors import RunFolderError
@@ -27,7 +27,7 @@ def describe(path: Path) -> dict[str, Any]:
     if is_flow_file(path):
         return describe_flow(path)
     with _opened(path) as file:
-        found: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
         found["datasets"] = {
             f"{group}/{name}": (data.shape, str(data.dtype))
             for group in (*ROWS, "boundary_conditions", "dimensions")
@@ -58,7 +58,7 @@ def verify(path: Path) -> dict[str, Any]:
     if is_flow_file(path):
         return verify_flow(path)
     with _opened(path) as file:
-        header = str(_plain(file.attrs["recipe"]))
+        header = str(plain(file.attrs["recipe"]))
         claimed = file["checksums"][()]
         for sample in range(len(claimed)):
             if digest(read_rows(file, sample)) != claimed[sample].tobytes():
@@ -66,7 +66,7 @@ def verify(path: Path) -> dict[str, Any]:
                     f"{path}: damaged (sample {sample} does not match its checksum): generate it again"
                 )
         total = content_digest(claimed, header)
-        if total != _plain(file.attrs["sha256"]):
+        if total != plain(file.attrs["sha256"]):
             raise RunFolderError(f"{path}: damaged (the checksums do not match their sum): generate it again")
         recipe = parse_recipe(json.loads(header), str(path))
         chosen = np.unique(np.linspace(0, len(claimed) - 1, RECHECKED).astype(int))
@@ -102,9 +102,3 @@ def _opened(path: Path) -> h5py.File:
         file.close()
         raise RunFolderError(f"{path}: data format {version}, this version reads {FORMAT}: generate the file again")
     return file
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) and not isinstance(value, np.bytes_) else value

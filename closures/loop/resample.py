@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,16 +70,7 @@ class Resampler:
         self.decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.comm)
         self.transform = Transform(grid, self.decomposition)
         self.strain = Strain(operators)
-        self.free = [self._free(axis) for axis in range(3)]
-
-    def _free(self, axis: int) -> Tensor | None:
-        """1 at faces through which fluid may pass, 0 at an upper wall; None where there is no wall."""
-        line = self.operators.grid.axes[axis]
-        if line.periodic:
-            return None
-        mask = np.ones(line.points)
-        mask[-1] = 0.0
-        return self.operators.along(self.operators.local(mask, axis), axis)
+        self.free = [operators.free_faces(axis) for axis in range(3)]
 
     def centred(self, velocity: Velocity) -> Tensor:
         """u, v, w at cell centres on the operator's points, (3, nx, local ny, nz)."""

@@ -116,7 +116,7 @@ class ConjugateDirections:
         start = time.perf_counter()
         poisson, layout = self.poisson, self.poisson.layout
         b = poisson.source(rhs)
-        norm = self._norm(b)
+        norm = self.poisson.layout.norm(b)
         x = poisson.in_fluid(out)
         reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
         if not norm < torch.inf:
@@ -134,7 +134,7 @@ class ConjugateDirections:
         layout, stencil = self.poisson.layout, self.poisson.stencil
         product = layout.zeros(self.poisson.dtype)
         stencil.apply(layout.exchange(x), product)
-        residual = goal = self._norm(r.sub_(product))
+        residual = goal = self.poisson.layout.norm(r.sub_(product))
         memory: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=REMEMBERED)
         since = 0
         for iteration in range(self.max_iterations + 1):
@@ -144,14 +144,14 @@ class ConjugateDirections:
                 break
             p = layout.zeros(self.poisson.dtype).copy_(self.direction(r / residual))
             for old, a_old, curvature in reversed(memory):
-                p.sub_(old, alpha=self._dot(p, a_old) / curvature)
+                p.sub_(old, alpha=self.poisson.layout.dot(p, a_old) / curvature)
             product = layout.zeros(self.poisson.dtype)
             curvature = float(layout.sum(stencil.apply(layout.exchange(p), product)))
             if not 0.0 < curvature < torch.inf:
                 return "DIVERGED_DIRECTION", iteration, residual
-            alpha = self._dot(p, r) / curvature
+            alpha = self.poisson.layout.dot(p, r) / curvature
             x.add_(p, alpha=alpha)
-            residual = self._norm(r.sub_(product, alpha=alpha))
+            residual = self.poisson.layout.norm(r.sub_(product, alpha=alpha))
             memory.append((p, product, curvature))
             goal, since = (residual, 0) if residual < 0.5 * goal else (goal, since + 1)
         return "DIVERGED_STALLED", iteration, residual
@@ -171,9 +171,3 @@ class ConjugateDirections:
         done = self.fallback.solve(rhs, out)
         seconds = learned.seconds + done.seconds
         return SolveReport(True, done.reason, learned.iterations + done.iterations, done.residual, seconds)
-
-    def _dot(self, a: Tensor, b: Tensor) -> float:
-        return float(self.poisson.layout.sum(torch.dot(a, b)))
-
-    def _norm(self, flat: Tensor) -> float:
-        return float(self.poisson.layout.sum(torch.dot(flat, flat)).sqrt())

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 
@@ -22,8 +21,8 @@ from closures.preconditioners.recipe import MatricesTable, MatrixRecipe
 from closures.preconditioners.ritz import RitzBasis, RitzResiduals
 from closures.training.fit import Fit
 from closures.training.processes import team
+from closures.training.recipe import read
 from solver.errors import CaseError
-from solver.explain import explain
 from solver.rundir import commit, to_toml, write_text
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -40,15 +39,6 @@ def find(path: Path) -> Path | None:
         return None  # whoever reads it next says what is wrong
 
 
-def load_recipe(file: Path) -> MatrixRecipe:
-    """Read and validate; raises CaseError in one line."""
-    data = tomllib.loads(file.read_text(encoding="utf-8"))
-    try:
-        return MatrixRecipe.model_validate(data)
-    except ValidationError as error:
-        raise CaseError(f"{file}: {explain(error, MatrixRecipe, data)}") from None
-
-
 def train(file: Path, out: Path, console: Console | None = None) -> Card:
     """Train, or go on training, in the folder `out`, and write the artefact there.
 
@@ -58,7 +48,7 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
     RunFolderError : `out` cannot be written, or holds the state of another training.
     Diverged : the gradient is not finite.
     """
-    recipe = load_recipe(file)
+    recipe = read(MatrixRecipe, file)
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "direction":

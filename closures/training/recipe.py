@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +15,7 @@ from solver.errors import CaseError
 from solver.explain import explain
 
 SHIPPED = Path(__file__).parent / "recipes"
+AnyRecipe = TypeVar("AnyRecipe", bound=Table)
 
 
 class DataTable(Table):
@@ -167,16 +168,21 @@ def load_recipe(path: Path) -> Recipe:
     shipped = SHIPPED / path.with_suffix(".toml")
     by_name = not (path.suffix or path.is_absolute() or path.exists())
     file = shipped if by_name and shipped.exists() else path
+    if not file.exists():
+        known = ", ".join(sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.toml")))
+        raise CaseError(f"{path}: no such recipe; give a file, or one of {known}")
+    return read(Recipe, file)
+
+
+def read(model: type[AnyRecipe], file: Path) -> AnyRecipe:
+    """A TOML file as a recipe of the given kind; raises CaseError in one line."""
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.toml")))
-        raise CaseError(f"{path}: no such recipe; give a file, or one of {known}") from None
     except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror})") from None
+        raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: not valid TOML: {error}") from None
+        raise CaseError(f"{file}: not valid TOML: {error}") from None
     try:
-        return Recipe.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise CaseError(f"{path}: {explain(error, Recipe, data)}") from None
+        raise CaseError(f"{file}: {explain(error, model, data)}") from None

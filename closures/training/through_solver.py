@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from rich.console import Console
 from torch import nn
 
@@ -24,11 +24,10 @@ from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.fit import Fit
 from closures.training.processes import Team, team
-from closures.training.recipe import SHIPPED, CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
+from closures.training.recipe import SHIPPED, CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
-from solver.explain import explain
 from solver.rundir import commit, to_toml, write_text
 from solver.simulation import Simulation
 from solver.table import Table
@@ -82,20 +81,6 @@ def find(path: Path) -> Path | None:
         return None  # whoever reads it next says what is wrong
 
 
-def load_solver_recipe(path: Path) -> SolverRecipe:
-    """Read and validate a recipe; raises CaseError in one line."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: not valid TOML: {error}") from None
-    try:
-        return SolverRecipe.model_validate(data)
-    except ValidationError as error:
-        raise CaseError(f"{path}: {explain(error, SolverRecipe, data)}") from None
-
-
 def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
     """Train, or go on training, in the folder `out`, and write the artefact there; see `closures.training.offline`.
 
@@ -105,7 +90,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     RunFolderError : `out` cannot be written, or holds the state of another training.
     Diverged : the flow or the gradient is not finite.
     """
-    recipe = recipe if isinstance(recipe, SolverRecipe) else load_solver_recipe(recipe)
+    recipe = recipe if isinstance(recipe, SolverRecipe) else read(SolverRecipe, recipe)
     file = data or (Path(recipe.data.file) if recipe.data.file else None)
     if file is None:
         raise CaseError("[data] file: training through the solver needs trajectories")

@@ -58,12 +58,12 @@ class ProjectedGuess:
         if len(self.basis) >= self.size:
             self.basis = []
         product = self._product(x)
-        whole = self._dot(x, product)
+        whole = self.poisson.layout.dot(x, product)
         for _ in range(2):  # once more for orthogonality to round-off
             for old in self.basis:
-                x = x.sub(old, alpha=self._dot(old, product))
+                x = x.sub(old, alpha=self.poisson.layout.dot(old, product))
             product = self._product(x)
-        rest = self._dot(x, product)
+        rest = self.poisson.layout.dot(x, product)
         if rest > INDEPENDENT**2 * whole and rest > 0:
             self.basis.append(x / rest**0.5)
 
@@ -72,6 +72,3 @@ class ProjectedGuess:
         out = layout.zeros(self.poisson.dtype)
         self.poisson.stencil.apply(layout.exchange(x), out)
         return out
-
-    def _dot(self, a: Tensor, b: Tensor) -> float:
-        return float(self.poisson.layout.sum(torch.dot(a, b)))

@@ -205,7 +205,7 @@ class KrylovPressure:
         start = time.perf_counter()
         poisson, layout, index = self.poisson, self.poisson.layout, self.poisson.unknowns
         b = poisson.source(rhs)
-        norm = self._norm(b)
+        norm = self.poisson.layout.norm(b)
         flat = layout.zeros(poisson.dtype)
         if norm == 0.0:
             layout.unpack(flat, out)
@@ -217,13 +217,10 @@ class KrylovPressure:
         layout.unpack(poisson.centred(flat), out)
         product = layout.zeros(poisson.dtype)
         poisson.stencil.apply(layout.exchange(flat), product)
-        residual = self._norm(b - product) / norm
+        residual = self.poisson.layout.norm(b - product) / norm
         seconds = time.perf_counter() - start
         reason, converged = reason_name(self.petsc, self.ksp.reason), self.ksp.reason > 0
         if converged and not residual < DRIFT * self.tolerance:
             reason, converged = f"{reason} of a recursive residual that left the true one", False
         report = SolveReport(converged, reason, self.ksp.getIterationNumber(), residual, seconds)
         return checked(self.name, report)
-
-    def _norm(self, flat: Tensor) -> float:
-        return float(self.poisson.layout.sum(torch.dot(flat, flat)).sqrt())

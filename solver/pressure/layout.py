@@ -117,6 +117,14 @@ class Layout:
 
         return fill
 
+    def dot(self, a: Tensor, b: Tensor) -> float:
+        """``a . b`` of flat fields over all ranks."""
+        return float(self.sum(torch.dot(a, b)))
+
+    def norm(self, flat: Tensor) -> float:
+        """Euclidean norm of a flat field over all ranks."""
+        return math.sqrt(self.dot(flat, flat))
+
     def sum(self, value: Tensor) -> Tensor:
         """Sum over the ranks that share the layout."""
         return value if self.slabs is None else self.slabs.sum(value)

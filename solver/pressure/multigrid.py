@@ -227,7 +227,7 @@ class MultigridPressure:
         start = time.perf_counter()
         poisson, layout = self.poisson, self.poisson.layout
         b = poisson.source(rhs)
-        norm = self._norm(b)
+        norm = self.poisson.layout.norm(b)
         x = poisson.in_fluid(out)
         if norm == 0.0:
             reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
@@ -244,7 +244,7 @@ class MultigridPressure:
         """
         layout, stencil, p, q, z = self.poisson.layout, self.poisson.stencil, self.direction, self.product, self.guess
         stencil.apply(layout.exchange(p.copy_(x)), q)
-        residual, rz, alpha = self._norm(r.sub_(q)), 1.0, 0.0
+        residual, rz, alpha = self.poisson.layout.norm(r.sub_(q)), 1.0, 0.0
         for iteration in range(self.max_iterations + 1):
             if not residual < torch.inf:
                 return "DIVERGED_NANORINF", iteration, residual
@@ -263,8 +263,5 @@ class MultigridPressure:
                 return "DIVERGED_INDEFINITE_MAT", iteration, residual
             alpha = rz / curvature
             x.add_(p, alpha=alpha)
-            residual = self._norm(r.sub_(q, alpha=alpha))
+            residual = self.poisson.layout.norm(r.sub_(q, alpha=alpha))
         return "DIVERGED_MAX_IT", self.max_iterations, residual
-
-    def _norm(self, flat: Tensor) -> float:
-        return float(self.poisson.layout.sum(torch.dot(flat, flat)).sqrt())

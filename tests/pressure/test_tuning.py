@@ -165,7 +165,7 @@ def test_a_projected_guess_is_exact_on_the_space_of_previous_solutions(name):
         assert abs(phi.numpy() - exact).max() < 1e-9 * abs(exact).max()
     assert min(counts[:3]) > 5
     assert counts[3] <= 2
-    products = torch.tensor([[solver._dot(a, solver._product(b)) for b in solver.basis] for a in solver.basis])
+    products = torch.tensor([[poisson.layout.dot(a, solver._product(b)) for b in solver.basis] for a in solver.basis])
     assert torch.allclose(products, torch.eye(len(solver.basis)), atol=1e-8)
 
 

@@ -20,6 +20,7 @@ PETSC = pytest.mark.skipif(importlib.util.find_spec("petsc4py") is None, reason=
 OTHERS = [
     pytest.param({"solver": "box"}, id="box"),
     pytest.param({"solver": "auto"}, id="auto"),
+    pytest.param({"solver": "multigrid", "guesses": 5}, id="guesses"),
     pytest.param({"solver": "krylov"}, id="gamg", marks=PETSC),
     pytest.param({"solver": "krylov", "preconditioner": "multigrid"}, id="fcg-multigrid", marks=PETSC),
 ]
