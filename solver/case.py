@@ -391,7 +391,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = text.strip()
     *parents, last = key.strip().split(".")
     for parent in parents:
         data = data.setdefault(parent, {})

@@ -139,12 +139,17 @@ def _spacing(times: np.ndarray, path: Path) -> float:
 
 
 class Windows(Dataset[Tensor]):
-    """Every run of ``steps + 1`` frames, `stride` apart, of the chosen trajectories: (steps + 1, 3, nx, ny, nz)."""
+    """Runs of ``steps + 1`` frames, `stride` apart, of the chosen trajectories: (steps + 1, 3, nx, ny, nz).
 
-    def __init__(self, source: Trajectories, trajectories: Sequence[int], steps: int = 1, stride: int = 1) -> None:
-        self.source, self.trajectories, self.stride = source, list(trajectories), stride
+    Each begins `apart` frames after the one before.
+    """
+
+    def __init__(
+        self, source: Trajectories, trajectories: Sequence[int], steps: int = 1, stride: int = 1, apart: int = 1
+    ) -> None:
+        self.source, self.trajectories, self.stride, self.apart = source, list(trajectories), stride, apart
         self.reach = steps * stride
-        self.starts = source.shape[1] - self.reach
+        self.starts = -(-(source.shape[1] - self.reach) // apart)
         if self.starts < 1 or not self.trajectories:
             raise CaseError(
                 f"[data] {len(self.trajectories)} trajectories of {source.shape[1]} frames have no window of {steps} "
@@ -155,7 +160,8 @@ class Windows(Dataset[Tensor]):
         return len(self.trajectories) * self.starts
 
     def __getitem__(self, index: int) -> Tensor:
-        trajectory, start = divmod(index, self.starts)
+        trajectory, number = divmod(index, self.starts)
+        start = number * self.apart
         frames = slice(start, start + self.reach + 1, self.stride)
         window = np.moveaxis(self.source.read(self.trajectories[trajectory], frames), -1, 1)
         return torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32))

@@ -15,6 +15,7 @@ from closures.loop.companion import Companion
 from closures.loop.corrector import StateCorrector
 from closures.loop.guard import Guard, GuardTable
 from closures.loop.guarded_model import GuardedModel
+from closures.loop.hold import STAGES
 from closures.loop.resample import OWN, Points, network_grid
 from closures.loop.subgrid_model import SubgridModel
 from closures.loop.surrogate import StateSurrogate
@@ -38,10 +39,14 @@ class NetworkTable(Table):
 
 
 class SubgridTable(NetworkTable):
-    """A subgrid model: `fallback` acts, with `fallback_options`, where the guard overrules the network."""
+    """A subgrid model, asked once a step or at every stage of it.
+
+    `fallback` acts, with `fallback_options`, where the guard overrules the network.
+    """
 
     device: Wanted = "solver"
     form: Literal["stress", "eddy_viscosity"] = "stress"
+    each: Literal["step", "stage"] = "step"
     fallback: str = "smagorinsky"
     fallback_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -113,7 +118,8 @@ def _subgrid_model(
         facts=_facts(folder, found.card),
     )
     reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu)
-    return GuardedModel(model, reserve, table.guard, found.card.largest_answer)
+    calls = STAGES if table.each == "step" else 1
+    return GuardedModel(model, reserve, table.guard, found.card.largest_answer, calls)
 
 
 def _companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, table: CompanionTable) -> Companion:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from closures.loop.guard import COUNTS, MARGIN, Guard, GuardTable, Overruled
+from closures.loop.hold import Hold
 from closures.loop.meter import Meter
 from solver.closure import Closure, State, SubgridTerm
 from solver.errors import SolverError
@@ -40,10 +41,13 @@ class Outcome:
 class GuardedModel:
     """A learned subgrid model under guard, with an algebraic closure (or none) in reserve.
 
-    The state holds the counts, and that of the reserve under its own names.
+    The state holds the counts, that of the reserve under its own names, and what `Hold` keeps for `calls` calls.
     """
 
-    def __init__(self, model: Learned, reserve: Closure | None, settings: GuardTable, largest: float | None) -> None:
+    def __init__(
+        self, model: Learned, reserve: Closure | None, settings: GuardTable, largest: float | None, calls: int = 1
+    ) -> None:
+        self.hold = Hold(calls)
         self.model, self.reserve = model, reserve
         self.name = model.name
         self.reach: int | Literal["global"] = model.reach
@@ -60,6 +64,9 @@ class GuardedModel:
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The network's term, or that of the reserve."""
+        return self.hold(state, lambda own: self._asked(velocity, t, own))
+
+    def _asked(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         if Guard.is_off(state):
             return self._instead(velocity, t, state)
         features = self.model.features(velocity)

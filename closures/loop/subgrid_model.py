@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from closures.algebraic.geometry import PerGrid, filter_width, wall_distance, walls
 from closures.loop.border import Border, Precision, Wanted
 from closures.loop.guard import Overruled
+from closures.loop.hold import Hold
 from closures.operators.stress import Cells, dissipation, symmetric
 from solver.closure import EddyViscosity, State, SubgridStress, SubgridTerm
 from solver.fusion import fused
@@ -47,6 +48,7 @@ class SubgridModel:
     form : ``stress``, or ``eddy_viscosity``: ``nu_t = max(-tau_ij s_ij / (2 s_ij s_ij), 0)``, what of the stress
         drains energy along the strain, which can never feed it.
     device, precision : of the network.
+    calls : from one evaluation to the next, see `Hold`.
     facts : what the summary of a run says about it.
     """
 
@@ -60,8 +62,10 @@ class SubgridModel:
         form: Literal["stress", "eddy_viscosity"] = "stress",
         device: Wanted = "solver",
         precision: Precision = "float32",
+        calls: int = 1,
         facts: dict[str, Any] | None = None,
     ) -> None:
+        self.hold = Hold(calls)
         self.network, self.nu, self.name, self.form = network, nu, name, form
         self.device, self.precision = device, precision
         self.planes = cast(int, network.reach)
@@ -73,13 +77,13 @@ class SubgridModel:
         self.site = PerGrid(self._site)
 
     def init(self, operators: Operators) -> State:
-        """No memory; the weights move to their device."""
+        """Nothing is held; the weights move to their device."""
         self.site(operators)
         return {}
 
-    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm, State]:
-        """The term at cell centres, and the state unchanged."""
-        return self.evaluate(self.features(velocity), velocity.operators), state
+    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
+        """The term at cell centres."""
+        return self.hold(state, lambda own: (self.evaluate(self.features(velocity), velocity.operators), own))
 
     def features(self, velocity: Velocity) -> Neighbourhood:
         """The velocity gradient with the neighbours' planes (collective)."""

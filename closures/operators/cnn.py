@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from closures.algebraic.invariants import safe_ratio
 from closures.operators.fno import Count
-from closures.operators.stress import Cells, deviator, limited, matrix, scalars, six, size
+from closures.operators.stress import COEFFICIENT, Cells, deviator, limited, matrix, scalars, six, size
 from closures.operators.tensor_basis import SCALARS, Backscatter
 
 
@@ -57,7 +57,7 @@ class SubgridCNN(nn.Module):
         g = size(gradient)
         unit = safe_ratio(gradient, g[:, None, None].expand_as(gradient)).flatten(1, 2)
         shape = self.layers(self.padded(torch.cat([unit, scalars(gradient, cells)], dim=1), cells))
-        scale = (cells.delta**2 * g * g)[:, None]
+        scale = (COEFFICIENT * cells.delta**2 * g * g)[:, None]
         if cells.halos and self.reach:
             inner = slice(self.reach, -self.reach)
             gradient, scale = gradient[..., inner, :], scale[..., inner, :]

@@ -11,6 +11,7 @@ from closures.algebraic.invariants import safe_ratio, safe_sqrt
 
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # order of six: xx yy zz xy xz yz
 CELL_REYNOLDS, WALL_UNITS = 10.0, 25.0
+COEFFICIENT = 0.02  # size of stresses over delta^2 |g|^2: networks answer in this unit, so theirs are of order one
 
 
 @dataclass(frozen=True, eq=False)

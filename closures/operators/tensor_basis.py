@@ -11,7 +11,18 @@ from torch import Tensor, nn
 
 from closures.algebraic.invariants import safe_ratio
 from closures.operators.fno import Count
-from closures.operators.stress import Cells, deviator, limited, product, scalars, six, size, symmetric, trace
+from closures.operators.stress import (
+    COEFFICIENT,
+    Cells,
+    deviator,
+    limited,
+    product,
+    scalars,
+    six,
+    size,
+    symmetric,
+    trace,
+)
 
 TENSORS, INVARIANTS, SCALARS = 10, 5, 2
 Backscatter = Annotated[float, Field(ge=0)] | None
@@ -57,7 +68,7 @@ class TensorBasis(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         with torch.no_grad():
-            last.bias[0] = 2.0 * c_s**2
+            last.bias[0] = 2.0 * c_s**2 / COEFFICIENT
 
     def forward(self, gradient: Tensor, cells: Cells) -> Tensor:
         """``gradient`` (batch, 3, 3, nx, ny, nz), ``[i][j] = d_j u_i`` in 1/time, to stresses (batch, 6, nx, ny, nz).
@@ -69,7 +80,7 @@ class TensorBasis(nn.Module):
         basis, invariants = pope(unit, self.tensors)
         features = torch.cat([invariants, scalars(gradient, cells)], dim=1)
         c = self.coefficients(features.movedim(1, -1)).movedim(-1, 1)
-        tau = -(cells.delta**2 * g * g)[:, None] * (c[:, :, None] * basis).sum(dim=1)
+        tau = -(COEFFICIENT * cells.delta**2 * g * g)[:, None] * (c[:, :, None] * basis).sum(dim=1)
         return limited(tau, gradient, cells, self.backscatter)
 
 
@@ -81,18 +92,19 @@ def pope(g: Tensor, count: int = TENSORS) -> tuple[Tensor, Tensor]:
     """
     s, w = 0.5 * symmetric(g), 0.5 * (g - g.transpose(1, 2))
     s2, w2 = product(s, s), product(w, w)
-    sw, sw2, s2w2 = product(s, w), product(s, w2), product(s2, w2)
-    invariants = torch.stack([trace(s2), trace(w2), trace(product(s2, s)), trace(sw2), trace(s2w2)], dim=1)
+    pairs = ((s2, s), (s, w2), (s2, w2))  # all symmetric: the trace of a product is their contraction
+    traces = [(a * b).sum(dim=(1, 2)) for a, b in pairs]
+    invariants = torch.stack([trace(s2), trace(w2), *traces], dim=1)
     products = [
         lambda: 0.5 * s,
-        lambda: sw,
+        lambda: product(s, w),
         lambda: 0.5 * s2,
         lambda: 0.5 * w2,
         lambda: -product(s2, w),
-        lambda: sw2,
-        lambda: product(w, sw2),
-        lambda: product(sw, s2),
-        lambda: s2w2,
-        lambda: product(w, s2w2),
+        lambda: product(s, w2),
+        lambda: product(w, product(s, w2)),
+        lambda: product(product(s, w), s2),
+        lambda: product(s2, w2),
+        lambda: product(w, product(s2, w2)),
     ]
     return torch.stack([six(deviator(symmetric(a()))) for a in products[:count]], dim=1), invariants

@@ -16,6 +16,7 @@ from closures.training.unrolled import Unrolled
 from solver.simulation import Simulation
 from solver.velocity import Velocity
 
+Profiles = tuple[Tensor, Tensor]
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1))  # the stresses of the statistics loss: uu vv ww uv
 
 
@@ -24,8 +25,10 @@ class APosteriori(nn.Module):
 
     An objective of `closures.training.fit`; samples are (frames, 3, nx, ny, nz) velocities at cell centres, on as many
     points as the solver has modes. ``trajectory``: mean relative error of the fluctuations over the frames; for short
-    windows, since turbulence forgets. ``statistics``: `statistics_error` of the frames together; for windows of any
-    length.
+    windows, since turbulence forgets. ``statistics``: `profile_error` of all frames of the batch together, against the
+    same frames of the data: the larger the batch, the less of it is chance. A model that is right keeps the statistics
+    of the data for ever, so what it does to them in the first frames is what there is to learn from; how a flow
+    that is already its own responds over a short time says little about the long run.
 
     Parameters
     ----------
@@ -54,18 +57,20 @@ class APosteriori(nn.Module):
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, frames, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
-        return torch.stack([self.error(window) for window in batch]).mean()
+        return self.errors(batch).mean()
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """The loss of each window."""
-        return {f"{self.loss}_error": torch.stack([self.error(window) for window in batch])}
+        """The loss of each window, or of their statistics."""
+        return {f"{self.loss}_error": self.errors(batch)}
 
-    def error(self, window: Tensor) -> Tensor:
-        """The loss of one window, a scalar."""
-        path, targets = self.path(window[0], len(window) - 1), window[1:].to(self.resampler.operators.dtype)
+    def errors(self, batch: Tensor) -> Tensor:
+        """The error of each window, (batch,), or that of the statistics of all, (1,)."""
+        paths = torch.stack([self.path(window[0], len(window) - 1) for window in batch])
+        domain, targets = self.domain.like(paths), batch[:, 1:].to(paths.dtype)
         if self.loss == "trajectory":
-            return fluctuation_error(path, targets, self.domain.like(path)).mean()
-        return statistics_error(path, targets, self.domain.like(path))
+            pairs = zip(paths, targets, strict=True)
+            return torch.stack([fluctuation_error(path, target, domain).mean() for path, target in pairs])
+        return profile_error(profiles(paths.flatten(0, 1)), profiles(targets.flatten(0, 1)), domain)[None]
 
     def path(self, first: Tensor, frames: int) -> Tensor:
         """The frames that follow `first`, as the solver has them: (frames, 3, nx, ny, nz)."""
@@ -74,24 +79,23 @@ class APosteriori(nn.Module):
         return torch.stack([self.resampler.centred(Velocity(simulation.strain, u)) for u in states])
 
 
-def statistics_error(path: Tensor, targets: Tensor, domain: Domain) -> Tensor:
+def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:
     """Mean relative squared error of the profiles of U, V, W and of uu, vv, ww, uv.
 
-    Profiles are means over x, z and the frames of (frames, 3, nx, ny, nz), functions of y; a profile is measured by
-    the root mean square that it or its own group (means, stresses) has in the data, whichever is larger, so that one
-    which should vanish is not divided by zero.
+    A profile is measured by the root mean square that it has in the data, or a tenth of the largest of its own group
+    (means, stresses) where that is more, so that one which should vanish is not divided by zero.
     """
     weights = domain.y.weights
-    total = path.new_zeros(())
-    for own, true in zip(profiles(path), profiles(targets), strict=True):
-        squares = (true**2 * weights).sum(-1)
+    total = own[0].new_zeros(())
+    for found, wanted in zip(own, true, strict=True):
+        squares = (wanted**2 * weights).sum(-1)
         scale = torch.maximum(squares, 1e-2 * squares.max())
-        total = total + (((own - true) ** 2 * weights).sum(-1) / scale).mean()
+        total = total + (((found - wanted) ** 2 * weights).sum(-1) / scale).mean()
     return 0.5 * total
 
 
-def profiles(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (3, ny) and stresses (4, ny) of fields (frames, 3, nx, ny, nz)."""
+def profiles(frames: Tensor) -> Profiles:
+    """Means (3, ny) and stresses (4, ny) of fields (frames, 3, nx, ny, nz), over x, z and the frames."""
     mean = frames.mean(dim=(0, 2, 4))
     u = frames - mean[None, :, None, :, None]
     stresses = torch.stack([(u[:, i] * u[:, j]).mean(dim=(0, 1, 3)) for i, j in PAIRS])

@@ -73,7 +73,9 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
 def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team) -> tuple[Fit, Predictor]:
     """Data, network and objective as the recipe says."""
     trained, held = split(source.shape[0], recipe.data.validation)
-    training, validation = (Windows(source, part, recipe.loss.steps, recipe.data.stride) for part in (trained, held))
+    training, validation = (
+        Windows(source, part, recipe.loss.steps, recipe.data.stride, recipe.data.apart) for part in (trained, held)
+    )
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "state":

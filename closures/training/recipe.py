@@ -19,13 +19,16 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Table)
 
 
 class DataTable(Table):
-    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut.
+    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut into windows.
+
+    Frames of a window are `stride` apart in the file, first frames `apart`.
 
     Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
     """
 
     file: str | None = None
     stride: int = Field(default=1, ge=1)
+    apart: int = Field(default=1, ge=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
     workers: int = Field(default=0, ge=0, le=64)
 

@@ -17,6 +17,7 @@ from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.loop.border import Precision
+from closures.loop.hold import STAGES
 from closures.loop.meter import stress_size
 from closures.loop.subgrid_model import SubgridModel
 from closures.operators import build
@@ -131,12 +132,13 @@ def first_guess(recipe: SolverRecipe) -> nn.Module:
 def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) -> APosteriori:
     """The objective: the case with `network` in it, its step a share of the interval between frames."""
     table, interval = recipe.solver, source.step * recipe.data.stride
-    fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu", "run.dtype=float64")
+    fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     with torch.no_grad():
         plain = assembly.build(assembly.Source(case, folder, folder.name))
         form, precision = table.form, table.precision
-        model = SubgridModel(network, grid=plain.operators.grid, nu=plain.nu, form=form, precision=precision)
+        grid, nu = plain.operators.grid, plain.nu
+        model = SubgridModel(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
         simulation = Simulation(
             plain.operators, plain.velocity.coefficients, plain.nu, model, plain.forcing, plain.control
         )
@@ -152,7 +154,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) ->
 def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, out: Path, processes: Team) -> Fit:
     frames, stride = recipe.solver.frames, recipe.data.stride
     parts = split(source.shape[0], recipe.data.validation)
-    training, validation = (Windows(source, part, frames, stride) for part in parts)
+    training, validation = (Windows(source, part, frames, stride, recipe.data.apart) for part in parts)
     free = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # these change no result
     text = json.dumps([recipe.model_dump(exclude=free), source.sha256], sort_keys=True)
     identity = hashlib.sha256(text.encode()).hexdigest()
@@ -170,6 +172,7 @@ def largest_answer(objective: APosteriori, source: TrajectoryFile, frames: int =
             velocity = Velocity(simulation.strain, objective.start(u))
             assert isinstance(simulation.closure, SubgridModel)
             term, _ = simulation.closure(velocity, 0.0, {})
+            assert term is not None
             found.append(stress_size(term, velocity))
     return max(found)
 

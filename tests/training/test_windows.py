@@ -34,19 +34,19 @@ def test_a_file_is_on_the_domain_of_the_solver(tmp_path):
     assert source.nu.tolist() == [0.01]
 
 
-@pytest.mark.parametrize(("steps", "stride"), [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize(("steps", "stride", "apart"), [(1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 1, 3), (1, 2, 2)])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_windows_are_consecutive_frames_of_one_trajectory(tmp_path, steps, stride, workers):
+def test_windows_are_consecutive_frames_of_one_trajectory(tmp_path, steps, stride, apart, workers):
     """From the file, also in other processes, and from memory."""
     velocity = travelling(3, 7)
     file = TrajectoryFile(write_file(tmp_path / "waves.h5", velocity))
     expected = [
         np.moveaxis(velocity[t, s : s + steps * stride + 1 : stride], -1, 1)
         for t in (2, 0)
-        for s in range(7 - steps * stride)
+        for s in range(0, 7 - steps * stride, apart)
     ]
     for source in (file, InMemory(velocity, file.domain, STEP)):
-        windows = Windows(source, [2, 0], steps, stride)
+        windows = Windows(source, [2, 0], steps, stride, apart)
         found = [w[0].numpy() for w in DataLoader(windows, batch_size=1, num_workers=workers)]
         assert len(windows) == len(expected)
         np.testing.assert_array_equal(found, expected)
