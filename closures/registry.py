@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import typing
 from collections.abc import Iterable
 from importlib import import_module
@@ -50,8 +51,17 @@ def names() -> list[str]:
 
 
 def shipped() -> dict[str, Path]:
-    """The trained networks of this package, by name."""
-    return {card.parent.name: card.parent for card in sorted(PRETRAINED.glob("*/card.json"))}
+    """The trained closures of this package, by name; networks for the pressure equation are none."""
+    cards = sorted(PRETRAINED.glob("*/card.json"))
+    return {card.parent.name: card.parent for card in cards if not _reads_residuals(card)}
+
+
+def _reads_residuals(card: Path) -> bool:
+    """Without building anything; a damaged card is refused when it is used, not when it is listed."""
+    try:
+        return json.loads(card.read_text(encoding="utf-8")).get("inputs") == "residual"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def with_artefact() -> list[str]:

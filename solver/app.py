@@ -42,6 +42,7 @@ from solver.hooks.statistics import Statistics
 from solver.machine import choose_fusion
 from solver.outcome import Outcome
 from solver.parallel import Decomposition
+from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
 from solver.projection import ObstructedProjection
 from solver.simulation import Simulation
@@ -92,7 +93,7 @@ def run(
     parts: list[Any] = [*statistics, *series_hooks]
     forces = observe_forces(case, simulation)
     parts += forces
-    stateful = [*parts, *tuning_of(simulation)]
+    stateful = [*parts, *pressure_memory(simulation)]
     if saved:
         restore(saved, simulation, stateful)
     _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
@@ -188,10 +189,10 @@ def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
     return [Forces(simulation.projection, start, case.solids.coefficients)]
 
 
-def tuning_of(simulation: Simulation) -> list[SelfTuning]:
-    """The pressure solver that learns, if that is the one: what it knows belongs in checkpoints."""
-    tuning = getattr(simulation.projection, "tuning", None)
-    return [tuning] if tuning is not None else []
+def pressure_memory(simulation: Simulation) -> list[SelfTuning | LearnedPressure]:
+    """The pressure solver that tunes itself, or counts its fallbacks: what it knows belongs in checkpoints."""
+    found = (getattr(simulation.projection, name, None) for name in ("tuning", "guard"))
+    return [part for part in found if part is not None]
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:

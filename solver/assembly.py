@@ -18,6 +18,8 @@ from solver.hooks.regrid import velocity_of
 from solver.obstructed import ObstructedMomentum, flow_around
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
+from solver.pressure.learned import Learned, LearnedFactory
+from solver.pressure.poisson import Poisson
 from solver.projection import ObstructedProjection
 from solver.simulation import Simulation
 from solver.stepping import StepControl
@@ -72,9 +74,20 @@ def obstructed(
         return None, None
     try:
         solids = case.build_solids(grid, source.folder)
-        return flow_around(operators, case.flow.nu, solids, case.pressure)
+        return flow_around(operators, case.flow.nu, solids, case.pressure, learned_in(source.folder))
     except CaseError as error:
         raise CaseError(f"{source.folder}: {error}") from None
+
+
+def learned_in(folder: Path) -> LearnedFactory:
+    """Finds what ``[pressure] artefact`` names: shipped, or in a folder beside the case."""
+
+    def find(artefact: str, poisson: Poisson) -> Learned:
+        from closures.preconditioners.assemble import assemble
+
+        return assemble(artefact, folder, poisson)
+
+    return find
 
 
 def create_closure(case: Case, operators: Operators):

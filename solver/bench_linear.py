@@ -2,9 +2,11 @@
 
     solver bench linear --size 64 --size 128 --json linear.json
     mpirun -n 2 solver bench linear --size 128 --method multigrid --method cg+gamg
+    solver bench linear --problem cylinder
 
-Sources are white noise, guesses zero. With ``--fuse`` the first solve compiles; it has a column of its own.
-``cpu`` is the processor time of a solve on rank 0: the number to trust on a shared machine.
+Sources are white noise, guesses zero; the problem ``cylinder`` is a sequence of systems instead (`bench_sequence`).
+With ``--fuse`` the first solve compiles; it has a column of its own. ``cpu`` is the processor time of a solve on rank
+0: the number to trust on a shared machine. Methods called ``learned:NAME`` take a trained artefact.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from torch import Tensor
 
 from solver import fusion
 from solver.axis import FiniteVolumeAxis, NoSlip, Periodic
-from solver.errors import CaseError, FeatureUnavailable
+from solver.bench_methods import IN_SEQUENCE, LEARNED, METHODS, make_solver, true_residual
+from solver.bench_sequence import measure_sequence, record
+from solver.errors import CaseError, SolverError
 from solver.grid import Grid
 from solver.operators import Operators
 from solver.parallel import Decomposition, is_root
-from solver.pressure.direct import DirectPressure
-from solver.pressure.krylov import KrylovPressure
-from solver.pressure.multigrid import MultigridPressure
+from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
-from solver.pressure.report import PressureSolveFailure, PressureSolver, SolveReport
+from solver.pressure.report import PressureSolveFailure
 from solver.pressure.solids import Box, Shape, Solids, Sphere
 from solver.rundir import processor, write_json
 
@@ -56,7 +58,7 @@ PROBLEMS: dict[str, tuple[Any, Callable[[], list[Shape]]]] = {
     "sphere": (NoSlip(), lambda: [Sphere((0.5, 0.5, 0.5), 0.2)]),
     "cube_array": (Periodic(), _cube_array),
 }
-METHODS = ("direct", "multigrid", "cg+multigrid", "cg+direct", "cg+gamg", "cg+hypre", "cg+icc", "cg+jacobi")
+CASES = {"cylinder": 50}  # systems of a case's first steps
 COLUMNS = (
     "problem",
     "n",
@@ -73,39 +75,6 @@ COLUMNS = (
 )
 
 
-class BoxDirect:
-    """The direct solver as a `PressureSolver`; only for boxes without solids."""
-
-    def __init__(self, poisson: Poisson) -> None:
-        if poisson.solids.solid.any():
-            raise FeatureUnavailable("the direct solver knows no solids")
-        self.direct = DirectPressure(poisson.operators)
-
-    def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
-        """One exact solve."""
-        start = time.perf_counter()
-        out.copy_(self.direct.solve(rhs))
-        return SolveReport(True, "DIRECT", 1, 0.0, time.perf_counter() - start)
-
-
-def make_solver(method: str, poisson: Poisson, tolerance: float) -> PressureSolver:
-    """A solver by its name in the table.
-
-    Raises
-    ------
-    CaseError : the name is unknown.
-    FeatureUnavailable : this machine or problem does not allow it.
-    """
-    if method == "direct":
-        return BoxDirect(poisson)
-    if method == "multigrid":
-        return MultigridPressure(poisson, tolerance)
-    krylov, _, preconditioner = method.partition("+")
-    if preconditioner == "multigrid" and krylov == "cg":
-        krylov = "fcg"  # the cycle is in single precision
-    return KrylovPressure(poisson, preconditioner, krylov, tolerance)  # type: ignore[arg-type]
-
-
 def make_problem(name: str, n: int, device: torch.device) -> tuple[Operators, Solids, Tensor]:
     """Operators, solids and a source of noise that does not depend on the number of ranks.
 
@@ -114,7 +83,7 @@ def make_problem(name: str, n: int, device: torch.device) -> tuple[Operators, So
     CaseError : the name is unknown.
     """
     if name not in PROBLEMS:
-        raise CaseError(f"problem {name!r}: should be one of {', '.join(PROBLEMS)}")
+        raise CaseError(f"problem {name!r}: should be one of {', '.join([*PROBLEMS, *CASES])}")
     end, shapes = PROBLEMS[name]
     grid = Grid(_line(n, end), _line(n, NoSlip()), _line(n, end))
     op = Operators(grid, Decomposition(n, n, False), device, torch.float64)
@@ -122,14 +91,15 @@ def make_problem(name: str, n: int, device: torch.device) -> tuple[Operators, So
     return op, Solids.from_shapes(grid, shapes()), rhs
 
 
-def true_residual(poisson: Poisson, rhs: Tensor, phi: Tensor) -> float:
-    """``|b - A phi| / |b|`` from the fields alone."""
-    b, product = poisson.source(rhs), poisson.source(poisson.apply(phi))
-    sums = poisson.layout.sum(torch.stack([(b - product).square().sum(), b.square().sum()]))
-    return float((sums[0] / sums[1]).sqrt())
-
-
-def measure(name: str, n: int, method: str, tolerance: float, device: torch.device, repeats: int = 3) -> dict[str, Any]:
+def measure(
+    name: str,
+    n: int,
+    method: str,
+    tolerance: float,
+    device: torch.device,
+    repeats: int = 3,
+    learned: LearnedFactory | None = None,
+) -> dict[str, Any]:
     """One row of the table. Set-up: voxels, operator, hierarchy or factors; everything but the grid and the source."""
     op, _, rhs = make_problem(name, n, device)
     row: dict[str, Any] = {"problem": name, "n": n, "method": method, "tolerance": tolerance}
@@ -137,8 +107,8 @@ def measure(name: str, n: int, method: str, tolerance: float, device: torch.devi
     start = time.perf_counter()
     try:
         poisson = Poisson(op, Solids.from_shapes(op.grid, PROBLEMS[name][1]()))
-        solver = make_solver(method, poisson, tolerance)
-    except FeatureUnavailable as missing:
+        solver = make_solver(method, poisson, tolerance, learned)
+    except SolverError as missing:
         return row | {"reason": f"not here: {missing}"}
     row["setup"] = time.perf_counter() - start
     seconds, cpu, phi = [], [], torch.zeros_like(rhs)
@@ -183,15 +153,28 @@ def run(
     device: torch.device,
     repeats: int = 3,
     json: Path | None = None,
+    learned: LearnedFactory | None = None,
+    artefacts: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Measure everything; the root prints the table and writes `json`. Collective."""
-    rows = [
-        measure(problem, n, method, tolerance, device, repeats)
-        for problem in problems
-        for n in sizes
-        for method in methods
-        for tolerance in tolerances
-    ]
+    """Measure everything; the root prints the table and writes `json`. Collective.
+
+    Without `methods`, those that suit a problem, and ``learned:NAME`` for each of the `artefacts` that `learned` finds.
+    """
+    trained, rows = [f"{LEARNED}{name}" for name in artefacts], []
+    for problem in (p for p in problems if p not in CASES):
+        rows += [
+            measure(problem, n, method, tolerance, device, repeats, learned)
+            for n in sizes
+            for method in methods or [*METHODS, *trained]
+            for tolerance in tolerances
+        ]
+    for problem in (p for p in problems if p in CASES):
+        recorded = record(Path("cases") / problem, CASES[problem], device)
+        rows += [
+            measure_sequence(recorded, problem, method, tolerance, learned)
+            for method in methods or [*IN_SEQUENCE, *trained]
+            for tolerance in tolerances
+        ]
     if is_root():
         Console(width=160).print(render(rows))
         if json is not None:

@@ -16,6 +16,7 @@ from solver.operators import Components, Operators
 from solver.pressure.direct import DirectPressure
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
+from solver.pressure.learned import Learned, LearnedFactory, LearnedPressure
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolver, SolveReport
@@ -67,8 +68,10 @@ class DirectSolver:
         return SolveReport(True, "CONVERGED_DIRECT", 1, 0.0, time.perf_counter() - start)
 
 
-def pressure_solver(table: PressureTable, operators: Operators, solids: Solids | None) -> tuple[PressureSolver, str]:
-    """The solver that ``[pressure]`` names, and the name it goes by."""
+def pressure_solver(
+    table: PressureTable, operators: Operators, solids: Solids | None, learned: LearnedFactory | None = None
+) -> tuple[PressureSolver, str]:
+    """The solver that ``[pressure]`` names, and the name it goes by; `learned` finds its artefact if it has one."""
     usual = "direct" if solids is None else "box" if 1 in operators.grid.shape else "multigrid"
     chosen = table.solver or usual
     if chosen == "direct":
@@ -77,13 +80,24 @@ def pressure_solver(table: PressureTable, operators: Operators, solids: Solids |
     if chosen == "auto":
         return self_tuning(poisson, table.tolerance), chosen
     solver: PressureSolver
+    found = _learned(table.artefact, poisson, learned) if table.artefact is not None else None
     if chosen == "krylov":
-        solver = krylov = KrylovPressure(poisson, table.preconditioner or "gamg", table.method, table.tolerance)
-        chosen = krylov.name
+        approximate = found.precondition if found else None
+        preconditioner = table.preconditioner or "gamg"
+        solver = krylov = KrylovPressure(poisson, preconditioner, table.method, table.tolerance, learned=approximate)
+        chosen = f"{krylov.name} ({found.name})" if found else krylov.name
+    elif found:
+        solver, chosen = LearnedPressure(found.solver(table.tolerance)), f"learned ({found.name})"
     else:
         box = box_solver(poisson) if chosen == "box" else None
         solver = MultigridPressure(poisson, table.tolerance, preconditioner=box)
     return (ProjectedGuess(solver, poisson, table.guesses) if table.guesses else solver), chosen
+
+
+def _learned(artefact: str, poisson: Poisson, factory: LearnedFactory | None) -> Learned:
+    if factory is None:
+        raise CaseError(f"[pressure] artefact = '{artefact}': nothing here can read it; set solver = 'multigrid'")
+    return factory(artefact, poisson)
 
 
 def self_tuning(poisson: Poisson, tolerance: float) -> SelfTuning:
@@ -99,13 +113,17 @@ def self_tuning(poisson: Poisson, tolerance: float) -> SelfTuning:
 
 
 def flow_around(
-    operators: Operators, nu: float, solids: Solids | None, table: PressureTable
+    operators: Operators,
+    nu: float,
+    solids: Solids | None,
+    table: PressureTable,
+    learned: LearnedFactory | None = None,
 ) -> tuple[ObstructedMomentum, ObstructedProjection]:
     """Momentum and projection of a flow around solids (None: there are none), through open ends if the grid has such.
 
     Raises
     ------
-    CaseError : solids cut the inflow off from the outflow.
+    CaseError : solids cut the inflow off from the outflow; an artefact of ``[pressure]`` cannot be used.
     FeatureUnavailable : PETSc is missing.
     """
     walls = SolidWalls(operators, solids or Solids.none(operators.grid))
@@ -115,6 +133,6 @@ def flow_around(
         outlet = Outlet(operators, walls.fluid)
         if ends[0] != ends[1] or len(ends[0]) > 1:
             raise CaseError("[solids] cut the inflow off from the outflow, or a part of them from the rest: open a way")
-    solver, name = pressure_solver(table, operators, solids)
+    solver, name = pressure_solver(table, operators, solids, learned)
     momentum = ObstructedMomentum(walls, nu, outlet)
     return momentum, ObstructedProjection(walls, solver, name, outlet)

@@ -56,7 +56,9 @@ class Outcome:
         stage = per_step / sim.scheme.stages
         solver_seconds = sum(seconds.values()) - observing
         closure_seconds = sum(v for part, v in seconds.items() if part.startswith("closure"))
-        guard = sim.closure_state.get("guard", (0,))[0]  # how often a network was overruled
+        projection = sim.projection.summary(self.steps)
+        overruled = int(sim.closure_state.get("guard", (0,))[0])
+        gave_up = projection.get("pressure", {}).get("guard_interventions", 0)
         return {
             "status": self.status,
             "case": self.name,
@@ -76,9 +78,9 @@ class Outcome:
             "fft_limit_ratio": stage / self.fft_limit,
             "closure_fraction": closure_seconds / solver_seconds if solver_seconds else 0.0,
             "milliseconds_per_step": {k: 1e3 * v / max(self.steps, 1) for k, v in sorted(seconds.items())},
-            "guard_interventions": int(guard),
+            "guard_interventions": overruled + gave_up,
             "closure_facts": getattr(sim.closure, "facts", {}),
-        } | sim.projection.summary(self.steps)
+        } | projection
 
     def write(
         self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]

@@ -11,6 +11,7 @@ from torch import Tensor
 from solver.openings import Outlet
 from solver.operators import Components, Operators
 from solver.pressure.direct import DirectPressure
+from solver.pressure.learned import guard_of
 from solver.pressure.report import PressureSolver, SolveReport
 from solver.pressure.tuning import SelfTuning
 from solver.solid_walls import SolidWalls
@@ -109,6 +110,7 @@ class ObstructedProjection:
         self.operators, self.walls = walls.operators, walls
         self.solver, self.name, self.outlet = solver, name, outlet
         self.tuning = solver if isinstance(solver, SelfTuning) else None
+        self.guard = guard_of(solver)
         self.tally = Tally()
         self.impulse = self.operators.tensor([0.0, 0.0, 0.0])
         self.potential: Tensor | None = None
@@ -160,6 +162,10 @@ class ObstructedProjection:
         return x, y, z
 
     def summary(self, steps: int) -> dict[str, Any]:
-        """Solver, iterations and seconds."""
+        """Solver, iterations and seconds; what a solver that tunes itself or is learned went through."""
         found = {"solver": self.name} | self.tally.per_step(steps)
-        return {"pressure": found | ({"arms": self.tuning.summary()} if self.tuning else {})}
+        if self.tuning:
+            found |= {"arms": self.tuning.summary()}
+        if self.guard:
+            found |= {"guard_interventions": self.guard.interventions}
+        return {"pressure": found}

@@ -119,6 +119,10 @@ class PressureTable(Table):
     "auto" finds out, while it runs, which of multigrid, box and those of PETSc that are here is fastest; which one
     solves a system then depends on the clock, so two runs agree to the tolerance only.
 
+    "learned" takes the trained network, or the learned smoother of multigrid, called `artefact`: a name shipped with
+    this version, or a folder beside the case. What a network leaves unsolved goes to multigrid, and is counted in
+    ``guard_interventions``. As a `preconditioner` of PETSc it has no such safety net.
+
     "box" is conjugate gradients preconditioned by the direct solver of the box without the solids: for plane flows and
     small or strongly stretched grids, which point smoothers dislike. "krylov" is PETSc.
     `preconditioner` and `method` are those of PETSc; `tolerance` is the residual relative to the source of each solve.
@@ -126,11 +130,11 @@ class PressureTable(Table):
     solutions: faster, but a restart begins without them, so that two legs are one run to the tolerance only.
     """
 
-    solver: Literal["auto", "direct", "multigrid", "box", "krylov"] | None = None
+    solver: Literal["auto", "direct", "multigrid", "box", "krylov", "learned"] | None = None
     preconditioner: Preconditioner | None = None
     method: Method | None = None
+    artefact: str | None = Field(default=None, min_length=1)
     tolerance: float = Field(default=1e-8, ge=1e-13, le=1e-2)
-
     guesses: int = Field(default=0, ge=0, le=100)
 
     @property
@@ -143,6 +147,14 @@ class PressureTable(Table):
         given = [key for key in ("preconditioner", "method") if getattr(self, key) is not None]
         if given and self.solver != "krylov":
             raise ValueError(f"'{given[0]}' belongs to solver = 'krylov': set it, or remove the key")
+        learns = "learned" in (self.solver, self.preconditioner)
+        if learns and self.artefact is None:
+            key = "solver" if self.solver == "learned" else "preconditioner"
+            raise ValueError(f"{key} = 'learned' needs artefact = 'NAME', a shipped one or a folder beside the case")
+        if self.artefact is not None and not learns:
+            raise ValueError("'artefact' belongs to solver = 'learned' or preconditioner = 'learned': remove the key")
+        if self.preconditioner == "learned" and self.method == "cg":
+            raise ValueError("method = 'cg' needs a linear preconditioner, not a learned one: use 'fcg' or 'gmres'")
         if self.guesses and self.solver in ("auto", "direct"):
             raise ValueError(f"'guesses' is of no use to solver = '{self.solver}': remove it, or choose another solver")
         return self

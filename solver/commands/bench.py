@@ -97,9 +97,13 @@ def _records(file: Path) -> list[Any]:
 
 @app.command()
 def linear(
-    problem: Annotated[list[str] | None, typer.Option(help="cube, sphere or cube_array; repeat for several")] = None,
+    problem: Annotated[
+        list[str] | None, typer.Option(help="cube, sphere, cube_array; cylinder: 50 systems of that case, in turn")
+    ] = None,
     size: Annotated[list[int] | None, typer.Option(help="cells a side")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="direct, multigrid, cg+multigrid, cg+gamg, ...")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="direct, multigrid, auto, cg+gamg, learned:NAME, ...")
+    ] = None,
     tolerance: Annotated[list[float] | None, typer.Option(help="relative residual")] = None,
     device: str = "auto",
     repeats: Annotated[int, typer.Option(min=1)] = 3,
@@ -107,17 +111,21 @@ def linear(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the table to this file")] = None,
 ) -> None:
     """Compare pressure solvers: set-up and solve seconds, iterations, true residual."""
+    from closures.preconditioners.assemble import folders
     from solver import fusion
-    from solver.bench_linear import METHODS, PROBLEMS, run
+    from solver.assembly import learned_in
+    from solver.bench_linear import PROBLEMS, run
 
     fusion.enable(fuse)
     chosen = parallel.choose_device(device)
     run(
         problem or list(PROBLEMS),
         size or [64],
-        method or METHODS,
+        method or (),
         tolerance or [1e-6, 1e-10],
         chosen,
         repeats,
         json_file,
+        learned_in(Path()),
+        list(folders()),
     )

@@ -19,19 +19,22 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
+    from closures.preconditioners import learned_multigrid_train as multigrid
     from closures.preconditioners import train as matrices
     from closures.training import through_solver
     from closures.training.offline import train as train_network
 
     folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
-    if file := matrices.find(recipe):
-        card = matrices.train(file, folder, shown)
+    if file := multigrid.find(recipe):
+        metrics = multigrid.train(file, folder, shown).metrics
+    elif file := matrices.find(recipe):
+        metrics = matrices.train(file, folder, shown).metrics
     elif file := through_solver.find(recipe):
-        card = through_solver.train(file, folder, data, shown)
+        metrics = through_solver.train(file, folder, data, shown).metrics
     else:
-        card = train_network(recipe, folder, data, shown).card
+        metrics = train_network(recipe, folder, data, shown).card.metrics
     if shown and os.environ.get("RANK", "0") == "0":
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         shown.print(f"{folder}: {errors}")
 
 

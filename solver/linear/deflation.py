@@ -24,7 +24,7 @@ def recycling_cg(
     precondition: Apply | None = None,
     k: int = 20,
     window: int = 20,
-    harvest: int = 60,
+    harvest: int = 200,
     tolerance: float = 1e-8,
     max_iterations: int = 10_000,
 ) -> tuple[Solution, np.ndarray | None]:
@@ -38,7 +38,7 @@ def recycling_cg(
     precondition : applies ``M^-1``; may differ from system to system.
     k : vectors kept; 0 is the plain method and returns None.
     window : steps between two extractions.
-    harvest : steps that are looked at; the later ones cost no more than plain steps.
+    harvest : steps that are looked at; the later ones cost no more than plain steps. 0 keeps what was recycled.
     tolerance : of the true residual relative to ``|b|``.
 
     Returns
@@ -47,13 +47,11 @@ def recycling_cg(
     """
     apply = precondition or (lambda r: r)
     deflation = _Deflation(a, recycled)
-    ritz = _Harvest(k, window, harvest, deflation, apply) if k else None
+    ritz = _Harvest(k, window, harvest, deflation, apply) if k and harvest else None
     b_norm = float(np.linalg.norm(b))
     target = tolerance * b_norm
-    x = deflation.guess(b)
-    r = b - a @ x if deflation.size else b.copy()
+    x, r, products = deflation.start(b)
     history: list[float] = []
-    products = deflation.size + (deflation.size > 0)
     z = apply(r)
     rz = float(r @ z)
     p = deflation.project(z)
@@ -75,7 +73,7 @@ def recycling_cg(
         rz, old = float(r @ z), rz
         p *= rz / old
         p += deflation.project(z)
-    kept = ritz.finish() if ritz is not None else None
+    kept = ritz.finish() if ritz is not None else recycled if k else None
     return solution(a, b, x, tolerance, len(history), products, history), kept
 
 
@@ -83,7 +81,7 @@ class _Deflation:
     """The subspace W: an A-orthonormal basis, the Galerkin guess in it, and the projection that avoids it."""
 
     def __init__(self, a: Operator, recycled: np.ndarray | None) -> None:
-        self.size = 0
+        self.a, self.size = a, 0
         if recycled is None or not len(recycled):
             return
         images = np.stack([a @ w for w in recycled])
@@ -96,9 +94,12 @@ class _Deflation:
         self.aw = scipy.linalg.solve_triangular(factor, images, lower=True, check_finite=False)
         self.size = len(recycled)
 
-    def guess(self, b: np.ndarray) -> np.ndarray:
-        """The best approximation in W, in the energy norm."""
-        return (self.w @ b) @ self.w if self.size else np.zeros_like(b)
+    def start(self, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """The best approximation in W, in the energy norm; its residual; the products with A so far."""
+        if not self.size:
+            return np.zeros_like(b), b.copy(), 0
+        x = (self.w @ b) @ self.w
+        return x, b - self.a @ x, self.size + 1
 
     def project(self, z: np.ndarray) -> np.ndarray:
         """``z`` made A-orthogonal to W."""

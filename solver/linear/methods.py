@@ -8,7 +8,7 @@ method    what it is                                                  recycles
 direct    sparse LU (SuperLU), once for systems that share a matrix
 cholesky  PETSc's sparse Cholesky, one symbolic factorisation
 mumps     MUMPS through PETSc, where the build has it
-cg        conjugate gradients (PETSc)
+cg        conjugate gradients (PETSc; with jacobi and fft those here)
 gmres     GMRES(40), preconditioned from the right (PETSc)
 fresh     GCRO-DR(40, 20) that forgets between systems
 gcrodr    GCRO-DR(40, 20), systems in the order they were drawn       yes
@@ -17,15 +17,17 @@ rcg       recycling conjugate gradients, systems sorted               yes
 gamg      algebraic multigrid (PETSc) around cg, or gmres where the matrix is indefinite
 ========  ==========================================================  =========
 
-Preconditioners: ``jacobi``, ``icc``, ``ilu``, ``gamg`` (PETSc), and ``fft``: the family's own nearby operator that fast
-transforms invert. SKR is Wang et al. (2024), arXiv 2401.09516; its GMRES(40) and GCRO-DR(40, 20) are those here.
+Preconditioners: ``jacobi``, ``sor``, ``icc``, ``ilu``, ``gamg`` (PETSc), and ``fft``: the family's own nearby operator
+that fast transforms invert. SKR, with its GMRES(40) and GCRO-DR(40, 20), is Wang et al. (2024), arXiv 2401.09516.
+
+``+guess`` after any of them starts every solve from the best combination of the last forty solutions.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse.linalg
@@ -34,19 +36,23 @@ from solver.errors import CaseError, FeatureUnavailable
 from solver.linear.deflation import recycling_cg
 from solver.linear.gcrodr import gcrodr
 from solver.linear.petsc import PetscPreconditioner, PetscSolver, has_package
+from solver.linear.solutions import Solutions
 from solver.linear.system import Apply, Solution, System, solution
 
 DIRECT = ("direct", "cholesky", "mumps")
 KRYLOV = ("cg", "gmres", "fresh", "gcrodr", "skr", "rcg")
-PRECONDITIONERS = ("none", "jacobi", "icc", "ilu", "gamg", "fft")
+PRECONDITIONERS = ("none", "jacobi", "sor", "icc", "ilu", "gamg", "fft")
+RECYCLING = ("fresh", "gcrodr", "skr", "rcg")
 FOR_DEFINITE = ("cholesky", "cg", "rcg")
+GUESS = "+guess"
 
 
 @dataclass(frozen=True)
 class Method:
     """A Krylov or direct method and a preconditioner; holds no state.
 
-    `subspace` and `recycle` are m and k of GCRO-DR(m, k); recycling conjugate gradients keeps `recycle` vectors.
+    `subspace` and `recycle` are m and k of GCRO-DR(m, k); recycling conjugate gradients keeps `recycle` vectors, and a
+    method with a `guess` the last `subspace` solutions.
     """
 
     krylov: str
@@ -54,11 +60,13 @@ class Method:
     subspace: int = 40
     recycle: int = 20
     max_iterations: int = 10_000
+    guess: bool = False
 
     @property
     def name(self) -> str:
         """As it is written in a recipe."""
-        return self.krylov if self.preconditioner == "none" else f"{self.krylov}+{self.preconditioner}"
+        plain = self.krylov if self.preconditioner == "none" else f"{self.krylov}+{self.preconditioner}"
+        return plain + GUESS if self.guess else plain
 
     @property
     def sorts(self) -> bool:
@@ -70,7 +78,8 @@ class Method:
 
         Parameters
         ----------
-        carry : what the call for the previous system returned, None for the first: a recycled space, a factorisation.
+        carry : what the call for the previous system returned, None for the first: a recycled space, a factorisation,
+            solutions.
 
         Raises
         ------
@@ -83,11 +92,30 @@ class Method:
             )
         if self.preconditioner == "fft" and system.nearby is None:
             raise CaseError(f"method '{self.name}': this family has no operator for fast transforms: use icc or gamg")
+        if self.guess:
+            return self._guess(system, carry or (Solutions(self.subspace), None), tolerance)
         if self.krylov == "direct":
             return _direct(system, carry, tolerance)
-        if self.krylov in ("fresh", "gcrodr", "skr", "rcg") or (self.krylov, self.preconditioner) == ("cg", "fft"):
+        if self.krylov in RECYCLING or (self.krylov == "cg" and self.preconditioner in ("jacobi", "fft")):
             return self._recycle(system, carry or (None, None), tolerance)
         return self._petsc(system, carry, tolerance)
+
+    def _guess(self, system: System, carry: tuple[Solutions, Any], tolerance: float) -> tuple[Solution, Any]:
+        """The method itself, for the residual that the best combination of known solutions leaves."""
+        a, b = system.matrix, system.rhs
+        known, inner = carry
+        x, products = known.guess(system)
+        r = b - a @ x if known.x else b
+        size = float(np.linalg.norm(b))
+        left = float(np.linalg.norm(r)) / size if size > 0 else 0.0
+        iterations, history = 0, [left]
+        if left > tolerance:
+            rest, inner = replace(self, guess=False).solve(replace(system, rhs=r), inner, tolerance / left)
+            x = x + rest.x
+            iterations, products = rest.iterations, products + rest.products
+            history = [left * h for h in rest.history]
+            known.keep(system, x)
+        return solution(a, b, x, tolerance, iterations, products + 1, history), (known, inner)
 
     def _petsc(self, system: System, carry: PetscSolver | None, tolerance: float) -> tuple[Solution, PetscSolver]:
         if carry is None or not carry.matrix.fits(system.matrix):
@@ -117,29 +145,31 @@ class Method:
                 kept = PetscPreconditioner(self.preconditioner, system)
             apply = kept.prepare(system)
         a, b = system.matrix, system.rhs
-        if self.krylov in ("cg", "rcg"):
-            found, space = recycling_cg(
-                a,
-                b,
-                space,
-                precondition=apply,
-                k=self.recycle if self.krylov == "rcg" else 0,
-                tolerance=tolerance,
-                max_iterations=self.max_iterations,
-            )
+        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": self.max_iterations}
+        if self.krylov == "cg":
+            found, _ = recycling_cg(a, b, precondition=apply, k=0, **options)
+        elif self.krylov == "rcg":
+            vectors, learning = space or (None, _Learning())
+            if not learning.on:
+                options["harvest"] = 0
+            found, vectors = recycling_cg(a, b, vectors, precondition=apply, k=self.recycle, **options)
+            space = vectors, learning.after(found.iterations)
         else:
             start = None if self.krylov == "fresh" else space
-            found, space = gcrodr(
-                a,
-                b,
-                start,
-                precondition=apply,
-                m=self.subspace,
-                k=self.recycle,
-                tolerance=tolerance,
-                max_iterations=self.max_iterations,
-            )
+            found, space = gcrodr(a, b, start, precondition=apply, m=self.subspace, k=self.recycle, **options)
         return found, (space, kept)
+
+
+class _Learning(NamedTuple):
+    """Whether the next system is worth harvesting: as long as that saves a tenth of the steps, and when they grow."""
+
+    on: bool = True
+    best: float = np.inf
+
+    def after(self, iterations: int) -> _Learning:
+        """What a system says."""
+        pays = iterations < 0.9 * self.best if self.on else iterations > 1.2 * self.best
+        return _Learning(pays, min(self.best, iterations))
 
 
 def _direct(system: System, carry: Any, tolerance: float) -> tuple[Solution, Any]:
@@ -170,17 +200,18 @@ def method(name: str) -> Method:
     ------
     CaseError : no such method or preconditioner; with the nearest name.
     """
-    krylov, _, preconditioner = name.partition("+")
+    guess = name.endswith(GUESS)
+    krylov, _, preconditioner = name.removesuffix(GUESS).partition("+")
     if preconditioner in PRECONDITIONERS and krylov in KRYLOV:
-        return Method(krylov, preconditioner)
+        return Method(krylov, preconditioner, guess=guess)
     if not preconditioner and krylov in (*DIRECT, *KRYLOV, "gamg"):
-        return Method(krylov)
+        return Method(krylov, guess=guess)
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean '{near[0]}'?" if near else f"; one of {', '.join(names())}"
     raise CaseError(f"method '{name}': no such method{hint}")
 
 
 def names() -> list[str]:
-    """Every method that `method` knows."""
+    """Every method that `method` knows, without ``+guess``."""
     pairs = [f"{krylov}+{pc}" for krylov in KRYLOV for pc in PRECONDITIONERS[1:]]
     return [*DIRECT, "gamg", *KRYLOV, *pairs]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from solver import parallel
 from solver.errors import FeatureUnavailable
 from solver.linear.system import Apply, Solution, System, solution
 
@@ -27,7 +28,8 @@ def petsc() -> Any:
     FeatureUnavailable : it is not installed.
     """
     try:
-        importlib.import_module("petsc4py").init(["-no_signal_handler"])  # signals belong to the run
+        # signals belong to the run; a rank may be the only one of its farm that needs PETSc, so none waits for others
+        importlib.import_module("petsc4py").init(["-no_signal_handler"], comm=parallel.MPI.COMM_SELF)
         return importlib.import_module("petsc4py.PETSc")
     except ImportError:
         raise FeatureUnavailable(
@@ -75,7 +77,7 @@ class PetscSolver:
     Parameters
     ----------
     krylov : "cg", "gmres" (restarted every 40 steps, preconditioned from the right) or "preonly".
-    preconditioner : PETSc's name: "none", "jacobi", "icc", "ilu", "gamg", "cholesky", "lu"; or "nearby".
+    preconditioner : PETSc's name: "none", "jacobi", "sor", "icc", "ilu", "gamg", "cholesky", "lu"; or "nearby".
     package : that factorises, for "lu" and "cholesky"; PETSc's own if None.
     """
 

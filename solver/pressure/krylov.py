@@ -19,8 +19,10 @@ from solver.pressure.poisson import Poisson
 from solver.pressure.report import SolveReport, checked
 
 Method = Literal["cg", "fcg", "gmres"]
-Preconditioner = Literal["none", "jacobi", "icc", "gamg", "hypre", "direct", "multigrid"]
+Preconditioner = Literal["none", "jacobi", "icc", "gamg", "hypre", "direct", "multigrid", "learned"]
 PREFIX = "pressure_"
+VARYING = ("multigrid", "learned")  # from one application to the next, be it by rounding
+REMEMBERED = 10  # directions that stay conjugate although the preconditioner is not linear
 DRIFT = 10.0  # how far the true residual may lie above the one that PETSc updates
 
 
@@ -89,16 +91,18 @@ class KrylovPressure:
     ----------
     poisson : the problem.
     preconditioner : by name; ``icc`` factorises each rank's block, ``direct`` ignores the solids, ``multigrid`` is
-        the V-cycle of `multigrid`.
+        the V-cycle of `multigrid`, ``learned`` is the function `learned`.
     method : ``cg``, ``fcg`` (flexible; the default for ``multigrid``, whose cycle is in single precision) or ``gmres``
-        (flexible for ``multigrid``).
+        (flexible for ``multigrid`` and ``learned``; the default for ``learned``, which need not be symmetric).
     tolerance : of the true residual relative to the source.
     max_iterations : give up after so many.
+    learned : maps this rank's part of a flat residual to its part of a flat error; collective, perhaps not linear. A
+        network gathers the residual and evaluates the whole box on every rank (`closures.preconditioners`).
 
     Raises
     ------
     FeatureUnavailable : petsc4py is missing, or PETSc was built without hypre.
-    CaseError : an unknown name, or ``direct`` with outlets.
+    CaseError : an unknown name, ``direct`` with outlets, ``cg`` with ``learned``, which may be nonlinear.
     """
 
     def __init__(
@@ -108,22 +112,29 @@ class KrylovPressure:
         method: Method | None = None,
         tolerance: float = 1e-8,
         max_iterations: int = 5000,
+        learned: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.petsc = import_petsc()
-        self.poisson, self.tolerance = poisson, tolerance
-        method = method or ("fcg" if preconditioner == "multigrid" else "cg")
+        self.poisson, self.tolerance, self.learned = poisson, tolerance, learned
+        varies = preconditioner in VARYING
+        method = method or ("gmres" if preconditioner == "learned" else "fcg" if varies else "cg")
         self.name = f"{method}+{preconditioner}"
+        self.defaults: list[str] = []
         self.matrix = self._assemble()
         self.ksp = self.petsc.KSP().create(comm=poisson.slabs.comm)
         self.ksp.setOptionsPrefix(PREFIX)
         self.ksp.setOperators(self.matrix)
-        self._choose_method("fgmres" if (method, preconditioner) == ("gmres", "multigrid") else method)
+        if (method, preconditioner) == ("cg", "learned"):
+            raise CaseError("[pressure] method = 'cg' needs a linear preconditioner: use 'fcg' or 'gmres'")
+        self._choose_method("fgmres" if method == "gmres" and varies else method, preconditioner)
         self._choose_preconditioner(preconditioner)
         self.ksp.setTolerances(rtol=tolerance, atol=0.0, divtol=1e8, max_it=max_iterations)
         self.ksp.setInitialGuessNonzero(True)
         self.ksp.setFromOptions()
         self.x, self.b = self.matrix.createVecs()
         self.ksp.setUp()
+        for option in self.defaults:  # PETSc's options are global: the next solver has defaults of its own
+            self.petsc.Options().delValue(option)
 
     def _assemble(self) -> Any:
         petsc, comm = self.petsc, self.poisson.slabs.comm
@@ -154,15 +165,16 @@ class KrylovPressure:
                 vectors.append(vector)
         return vectors
 
-    def _choose_method(self, method: str) -> None:
+    def _choose_method(self, method: str, preconditioner: str) -> None:
         if method not in ("cg", "fcg", "gmres", "fgmres"):
             raise CaseError(f"[pressure] method = {method!r}: should be 'cg', 'fcg' or 'gmres'")
         self.ksp.setType(method)
         if method == "gmres":
             self.ksp.setPCSide(self.petsc.PC.Side.RIGHT)
-        if method == "fcg":  # one remembered direction, as in Notay (2000)
-            self._default("ksp_fcg_mmax", 1)
-            self._default("ksp_fcg_nprealloc", 2)
+        if method == "fcg":  # one remembered direction, as in Notay (2000); more where the operator is not linear
+            remembered = REMEMBERED if preconditioner == "learned" else 1
+            self._default("ksp_fcg_mmax", remembered)
+            self._default("ksp_fcg_nprealloc", remembered + 1)
         self.ksp.setNormType(self.petsc.KSP.NormType.UNPRECONDITIONED)
 
     def _choose_preconditioner(self, name: str) -> None:
@@ -182,18 +194,29 @@ class KrylovPressure:
                 )
             pc.setType("hypre")
             pc.setHYPREType("boomeramg")
-        elif name in ("direct", "multigrid"):
+        elif name in ("direct", "multigrid", "learned"):
             pc.setType("python")
-            pc.setPythonContext(_Approximate(poisson, box_solver(poisson) if name == "direct" else Multigrid(poisson)))
+            pc.setPythonContext(_Approximate(poisson, self._function(name)))
         else:
             known = ", ".join(Preconditioner.__args__)  # type: ignore[attr-defined]
             raise CaseError(f"[pressure] preconditioner = {name!r}: should be one of {known}")
+
+    def _function(self, name: str) -> Callable[[Tensor], Tensor]:
+        """The approximate inverse that is not PETSc's own."""
+        if name == "direct":
+            return box_solver(self.poisson)
+        if name == "multigrid":
+            return Multigrid(self.poisson)
+        if self.learned is None:
+            raise CaseError("[pressure] preconditioner = 'learned' needs an artefact")
+        return self.learned
 
     def _default(self, option: str, value: object) -> None:
         """Set an option that the user has not set."""
         options = self.petsc.Options()
         if not options.hasName(PREFIX + option):
             options.setValue(PREFIX + option, value)
+            self.defaults.append(PREFIX + option)
 
     def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
         """Overwrite the guess `out` (zeros for none) by phi, of zero mean over each part without outlet.

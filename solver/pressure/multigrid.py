@@ -2,13 +2,14 @@
 
 Smoother: Chebyshev polynomials of the fourth kind of the Jacobi iteration (J. Lottes 2023, Numer. Linear Algebra Appl.
 30, e2518, eq. 3.10): whole-array sweeps, no colours, and the only bound they need, 2 for ``D^-1 A``, holds for every
-seven-point matrix. The same polynomial before and after the coarse correction keeps the cycle symmetric.
+seven-point matrix. The same polynomial before and after the coarse correction keeps the cycle symmetric. Other numbers,
+learned ones for example, may take their place level by level (`smoothing`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,9 +21,10 @@ from solver.pressure.coarsening import System, Transfer, coarsen
 from solver.pressure.layout import Layout
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import SolveReport, checked
+from solver.pressure.smoothing import Smoothing
 from solver.pressure.stencil import Stencil, make_stencil
 
-SPECTRAL_BOUND = 2.0  # of D^-1 A: every row of A is weakly diagonally dominant
+CUBES = 2  # degree of the smoother where cells are nearly cubes
 DENSE = 300  # cells solved directly
 SHARED = 8192  # cells below which ranks solve the same problem instead of parts of it
 
@@ -68,7 +70,7 @@ class Dense:
 class Gathered:
     """A cycle that every rank runs on the whole of a problem that is shared as slabs."""
 
-    def __init__(self, system: System, degree: int) -> None:
+    def __init__(self, system: System, smoothing: Sequence[Smoothing]) -> None:
         layout, slabs = system.layout, system.layout.slabs
         assert slabs is not None
         self.layout, self.slabs = layout, slabs
@@ -82,7 +84,7 @@ class Gathered:
         }
         anchor = {d: self._collect(held) for d, held in system.anchor.items()}
         complete = System(whole, system.axes, (ny,), coupling, self._collect(system.diagonal), anchor)
-        self.cycle = hierarchy(complete, degree)
+        self.cycle = hierarchy(complete, smoothing)
         self.x = layout.zeros(self.dtype)
 
     def _collect(self, flat: Tensor) -> Tensor:
@@ -105,18 +107,18 @@ class VCycle:
     ----------
     system : the fine problem.
     transfer, coarse : the way to the coarser problem and the cycle that solves it.
-    degree : of the smoothing polynomial.
+    smoothing : the smoother, and the scale of the coarse correction.
     """
 
-    def __init__(self, system: System, transfer: Transfer, coarse: Cycle, degree: int) -> None:
+    def __init__(self, system: System, transfer: Transfer, coarse: Cycle, smoothing: Smoothing) -> None:
         self.layout = system.layout
-        self.stencil = make_stencil(system.layout, system.coupling, system.diagonal)
-        self.transfer, self.coarse = transfer, coarse
+        damping = None if smoothing.damping is None else damping_of(system, smoothing.damping)
+        self.stencil = make_stencil(system.layout, system.coupling, system.diagonal, damping)
+        self.transfer, self.coarse, self.scale = transfer, coarse, smoothing.coarse
         dtype, device = system.diagonal.dtype, system.layout.device
-        number = [torch.tensor(v, dtype=dtype, device=device) for v in (1.0, *_weights(degree))]
+        number = [torch.tensor(v, dtype=dtype, device=device) for v in (1.0, *smoothing.weights)]
         self.one, self.weight = number[0], number[1:]
-        steps = range(1, degree + 1)
-        self.momentum = [torch.tensor((2 * k - 3) / (2 * k + 1), dtype=dtype, device=device) for k in steps]
+        self.momentum = [torch.tensor(m, dtype=dtype, device=device) for m in (0.0, *smoothing.momenta)]
         self.x, self.other, self.residual = (system.layout.zeros(dtype) for _ in range(3))
         self.coarse_rhs = coarse.layout.zeros(dtype)
 
@@ -126,7 +128,7 @@ class VCycle:
         x = self._smooth(self.x, self.other, rhs, 1)
         self.stencil.residual(self.layout.exchange(x), rhs, self.residual)
         self.transfer.restrict(self.residual, self.coarse_rhs)
-        correction = self.coarse(self.coarse_rhs)
+        correction = self.coarse(self.coarse_rhs.mul_(self.scale))
         self.transfer.add_correction(self.coarse.layout.exchange(correction), x)
         return self._smooth(x, self.other if x is self.x else self.x, rhs, 0)
 
@@ -143,28 +145,44 @@ class VCycle:
         return x
 
 
-def _weights(degree: int) -> list[float]:
-    """Weights of the Jacobi steps 1 .. degree of the fourth-kind Chebyshev iteration."""
-    return [(8 * k - 4) / (2 * k + 1) / SPECTRAL_BOUND for k in range(1, degree + 1)]
+def open_faces(system: System) -> Tensor:
+    """How many of the six faces of each cell are open, flat; an outlet counts as closed."""
+    layout = system.layout
+    total = layout.zeros(system.diagonal.dtype)
+    for axis in layout.active:
+        opened = (system.face_coupling(axis) > 0).to(total.dtype)
+        layout.core(total).add_(layout.core(opened)).add_(layout.shifted(opened, axis, -1))
+    count = torch.zeros_like(total)
+    layout.cells(count).copy_(layout.cells(total))
+    return count
+
+
+def damping_of(system: System, table: Sequence[float]) -> Tensor:
+    """The damping of each cell, flat, by its number of open faces; the greatest of the table becomes 1."""
+    values = torch.tensor(table, dtype=system.diagonal.dtype, device=system.layout.device)
+    return (values / values.max())[open_faces(system).long()]
 
 
 def choose_degree(axes: tuple[Axis, Axis, Axis]) -> int:
     """Degree of the smoother: where cells are far from cubes a point smoother must work harder."""
     aspect = max(float(np.max(axis.width) / np.min(axis.width)) for axis in axes)
-    return 2 if aspect < 1.5 else 3 if aspect < 3.0 else 6
+    return CUBES if aspect < 1.5 else 3 if aspect < 3.0 else 6
 
 
-def hierarchy(system: System, degree: int) -> Cycle:
-    """The V-cycle of a system, down to a dense solve; gathered from the slabs where they become thin or small."""
+def hierarchy(system: System, smoothing: Sequence[Smoothing]) -> Cycle:
+    """The V-cycle of a system, down to a dense solve; gathered from the slabs where they become thin or small.
+
+    `smoothing` begins with that of this level; the last one serves all that are coarser.
+    """
     nx, nz = system.layout.shape[0], system.layout.shape[2]
     cells = nx * sum(system.counts) * nz
     if system.layout.slabs is not None and (min(system.counts) < 4 or cells < SHARED):
-        return Gathered(system, degree)
+        return Gathered(system, smoothing)
     coarser = coarsen(system) if cells > DENSE else None
     if coarser is None:
         return Dense(system)
     coarse, transfer = coarser
-    return VCycle(system, transfer, hierarchy(coarse, degree), degree)
+    return VCycle(system, transfer, hierarchy(coarse, smoothing[1:] or smoothing), smoothing[0])
 
 
 class Multigrid:
@@ -175,17 +193,23 @@ class Multigrid:
     poisson : the problem.
     dtype : precision of the cycle; single halves the memory traffic, which is what the cycle costs.
     degree : of the smoother; by default 2, and more where cells are stretched.
+    smoothing : of each level from the finest on, in place of Chebyshev's of that degree.
     """
 
-    def __init__(self, poisson: Poisson, dtype: torch.dtype = torch.float32, degree: int | None = None) -> None:
+    def __init__(
+        self,
+        poisson: Poisson,
+        dtype: torch.dtype = torch.float32,
+        degree: int | None = None,
+        smoothing: Sequence[Smoothing] = (),
+    ) -> None:
         self.dtype, layout = dtype, poisson.layout
         counts = tuple(poisson.slabs.plane_counts)
         coupling = {d: c.to(dtype) if isinstance(c, Tensor) else c for d, c in poisson.coupling.items()}
         anchor = {d: held.to(dtype) for d, held in poisson.anchor.items()}
         diagonal = poisson.diagonal.to(dtype)
-        if degree is None:
-            degree = choose_degree(poisson.grid.axes)
-        self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal, anchor), degree)
+        chosen = smoothing or [Smoothing.chebyshev(degree or choose_degree(poisson.grid.axes))]
+        self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal, anchor), chosen)
         self.rhs = layout.zeros(dtype)
 
     def __call__(self, residual: Tensor) -> Tensor:

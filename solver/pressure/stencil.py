@@ -28,10 +28,17 @@ class Stencil:
     coupling : per active axis, flat coefficients of the upper face of each cell (ghosts below included), or
         one number where all open faces have the same.
     diagonal : flat; zero in solids and ghosts.
+    damping : flat, between 0 and 1: what a Jacobi step is multiplied by in each cell; None for nothing.
     """
 
-    def __init__(self, layout: Layout, coupling: Mapping[int, Tensor | float], diagonal: Tensor) -> None:
-        self.layout, self.coupling, self.diagonal = layout, dict(coupling), diagonal
+    def __init__(
+        self,
+        layout: Layout,
+        coupling: Mapping[int, Tensor | float],
+        diagonal: Tensor,
+        damping: Tensor | None = None,
+    ) -> None:
+        self.layout, self.coupling, self.diagonal, self.damping = layout, dict(coupling), diagonal, damping
         self.fluid = diagonal > 0
         self.inverse = torch.where(self.fluid, 1.0 / torch.where(self.fluid, diagonal, 1.0), 0.0)
         self.pieces = self._cut(layout.margin, layout.size - layout.margin)
@@ -57,6 +64,11 @@ class Stencil:
         """``D^-1 (rhs - A x)`` on a piece, zero in solids."""
         return self.inverse[piece] * (rhs[piece] + self.neighbours(x, piece)) - x[piece]
 
+    def step(self, x: Tensor, rhs: Tensor, piece: slice) -> Tensor:
+        """`jacobi`, damped."""
+        step = self.jacobi(x, rhs, piece)
+        return step if self.damping is None else self.damping[piece] * step
+
     def apply(self, x: Tensor, out: Tensor) -> Tensor:
         """Write ``A x`` to `out` and return ``x . A x`` of this rank; `x` with ghosts filled."""
         product = torch.zeros((), dtype=x.dtype, device=x.device)
@@ -76,18 +88,19 @@ class Stencil:
     def relax(self, rhs: Tensor, out: Tensor, weight: Tensor) -> None:
         """A Jacobi step of `weight` from zero."""
         for piece in self.pieces:
-            out[piece].copy_(weight * (self.inverse[piece] * rhs[piece]))
+            step = self.inverse[piece] * rhs[piece]
+            out[piece].copy_(weight * (step if self.damping is None else self.damping[piece] * step))
 
     def relax_more(self, x: Tensor, rhs: Tensor, out: Tensor, growth: Tensor, weight: Tensor) -> None:
         """A Jacobi step of `weight` from `x`, added to `growth` times `x`."""
         for piece in self.pieces:
-            out[piece].copy_(growth * x[piece] + weight * self.jacobi(x, rhs, piece))
+            out[piece].copy_(growth * x[piece] + weight * self.step(x, rhs, piece))
 
     def relax_on(self, x: Tensor, rhs: Tensor, previous: Tensor, momentum: Tensor, weight: Tensor) -> None:
         """A Jacobi step of `weight` from `x`, plus `momentum` times the last step; replaces the previous iterate."""
         for piece in self.pieces:
             old, middle = previous[piece], x[piece]
-            old.copy_(middle + momentum * (middle - old) + weight * self.jacobi(x, rhs, piece))
+            old.copy_(middle + momentum * (middle - old) + weight * self.step(x, rhs, piece))
 
 
 class FusedStencil(Stencil):
@@ -103,7 +116,9 @@ class FusedStencil(Stencil):
     relax_on = fused(Stencil.relax_on)
 
 
-def make_stencil(layout: Layout, coupling: Mapping[int, Tensor | float], diagonal: Tensor) -> Stencil:
+def make_stencil(
+    layout: Layout, coupling: Mapping[int, Tensor | float], diagonal: Tensor, damping: Tensor | None = None
+) -> Stencil:
     """A stencil; fused if fusion is enabled now and it is large."""
     large = fusion.is_enabled() and layout.size > WORTH_COMPILING
-    return (FusedStencil if large else Stencil)(layout, coupling, diagonal)
+    return (FusedStencil if large else Stencil)(layout, coupling, diagonal, damping)

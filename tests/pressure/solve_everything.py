@@ -8,15 +8,28 @@ import sys
 import numpy as np
 import torch
 
+from closures.preconditioners.assemble import Homogeneous
+from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
 from solver.grid import Grid
 from solver.pressure.krylov import KrylovPressure
-from solver.pressure.multigrid import MultigridPressure
+from solver.pressure.multigrid import Multigrid, MultigridPressure
+from solver.pressure.recycled import RecycledPressure
+from solver.pressure.report import PressureSolveFailure
+from tests.pressure.artefacts import TUNED, network
 from tests.pressure.problems import BALL, PERIODIC, PROBLEMS, Problem, cells, noise
 
-SOLVERS = {"multigrid": lambda p: MultigridPressure(p, 1e-12)}
+SOLVERS = {
+    "multigrid": lambda p: MultigridPressure(p, 1e-12),
+    "tuned": lambda p: MultigridPressure(p, 1e-12, preconditioner=Multigrid(p, smoothing=[TUNED])),
+    "recycled": lambda p: RecycledPressure(p, 1e-12),
+    "learned": lambda p: ConjugateDirections(p, NetworkDirection(p, network()), 1e-12),
+}
 if importlib.util.find_spec("petsc4py"):
     for preconditioner in ("icc", "gamg", "direct", "multigrid"):
         SOLVERS[f"krylov_{preconditioner}"] = lambda p, name=preconditioner: KrylovPressure(p, name, tolerance=1e-12)
+    SOLVERS["krylov_learned"] = lambda p: KrylovPressure(
+        p, "learned", tolerance=1e-12, learned=Homogeneous(p, NetworkDirection(p, network()))
+    )
 # large enough that ranks keep their own parts of two grids
 RUNS = {name: PROBLEMS[name] for name in ("prime", "rods", "parts", "varied", "outlet_y", "plane")} | {
     "large": Problem(Grid(cells(33), cells(38, 1.0, PERIODIC), cells(32)), [BALL])
@@ -38,8 +51,21 @@ def main(path: str) -> None:
             found[f"{name}/{solver}"] = poisson.operators.gather(phi)
             found[f"iterations/{name}/{solver}"] = np.array(report.iterations)
         found["ranks"] = np.array(poisson.slabs.size)
+    if "krylov_learned" in SOLVERS:
+        found["failure"] = np.array(failure(PROBLEMS["parts"]))
     if poisson.slabs.is_root:
         np.savez(path, **found)
+
+
+def failure(problem: Problem) -> str:
+    """What PETSc calls a network that is not finite on one rank only."""
+    poisson = problem.poisson()
+    worst = torch.nan if poisson.slabs.is_root else 1.0
+    solver = KrylovPressure(poisson, "learned", learned=lambda r: r * worst)
+    try:
+        return solver.solve(noise(poisson), torch.zeros_like(noise(poisson))).reason
+    except PressureSolveFailure as problem_found:
+        return problem_found.report.reason
 
 
 if __name__ == "__main__":

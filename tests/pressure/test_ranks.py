@@ -52,6 +52,13 @@ def test_same_solutions(results, ranks):
         assert abs(parallel[key] - serial[key]).max() < 1e-10 * size, key
 
 
+def test_a_network_that_is_not_finite_on_one_rank_ends_petsc_on_all(results):
+    if "krylov_learned" not in SOLVERS:
+        pytest.skip("petsc4py is not installed")
+    for found in results.values():
+        assert str(found["failure"]) in ("DIVERGED_NANORINF", "DIVERGED_PC_FAILED")
+
+
 @pytest.mark.parametrize("ranks", RANKS[1:])
 def test_iterations_hardly_depend_on_ranks(results, ranks):
     """The grids coarsen within slabs; blocks of incomplete factors are another matter."""
