@@ -13,10 +13,11 @@ from rich.console import Console
 
 from closures import artefact
 from closures.artefact import Card
-from closures.data.windows import TrajectoryFile, Windows, scaling, split
+from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, split
 from closures.losses.les_residual import LesResidual
 from closures.operators import build
-from closures.operators.predictor import Predictor
+from closures.operators.predictor import Predictor, Scaling
+from closures.training.corrections import corrections, largest_change
 from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
 from closures.training.head import Head
@@ -65,29 +66,38 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
         progress = fit.run(console)
         errors = fit.errors()
         if processes.is_root:
-            _write_artefact(recipe, source, out, predictor, errors)
+            pairs = fit.training.source if recipe.correct else None  # type: ignore[attr-defined]
+            _write_artefact(recipe, source, out, predictor, errors, pairs)
         processes.wait()
     return Training(out, artefact.load(out, source.domain).card, progress)
 
 
 def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team) -> tuple[Fit, Predictor]:
     """Data, network and objective as the recipe says."""
-    trained, held = split(source.shape[0], recipe.data.validation)
-    training, validation = (
-        Windows(source, part, recipe.loss.steps, recipe.data.stride, recipe.data.apart) for part in (trained, held)
-    )
+    units, training, validation = _samples(recipe, source)
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "state":
         raise CaseError(
             f"[operator] '{recipe.operator.name}' models a stress: this trains operators that step a velocity"
         )
-    units = scaling(source, trained, recipe.data.stride, recipe.loss.target)
     predictor = Predictor(network, units).to(processes.device)
     objective = _objective(recipe, source, predictor)
     identity = _identity(recipe, source, objective)
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
     return Fit(objective, training, validation, *settings), predictor
+
+
+def _samples(recipe: Recipe, source: TrajectoryFile | OwnLes) -> tuple[Scaling, Windows, Windows]:
+    """Units, training and validation: windows of trajectories, or pairs of frames around a correction."""
+    parts, stride = split(source.shape[0], recipe.data.validation), recipe.data.stride
+    if recipe.correct is None:
+        units = scaling(source, parts[0], stride, recipe.loss.target)
+        training, validation = (Windows(source, part, recipe.loss.steps, stride, recipe.data.apart) for part in parts)
+        return units, training, validation
+    pairs = [corrections(recipe.correct, source, stride, part) for part in parts]
+    training, validation = (Windows(p, range(p.shape[0])) for p in pairs)
+    return scaling(pairs[0], range(pairs[0].shape[0]), 1, "increment"), training, validation
 
 
 def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Objective) -> str:
@@ -115,15 +125,23 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
 
 
 def _write_artefact(
-    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, predictor: Predictor, errors: dict[str, float]
+    recipe: Recipe,
+    source: TrajectoryFile | OwnLes,
+    out: Path,
+    predictor: Predictor,
+    errors: dict[str, float],
+    pairs: InMemory | None,
 ) -> None:
+    interval = source.step * recipe.data.stride
     artefact.save(
         out,
         predictor.network,
         recipe.operator.name,
         recipe.operator.arguments,
         scaling=predictor.scaling,
-        step=source.step * recipe.data.stride,
+        step=0.0 if pairs else interval,
+        interval=interval if pairs else 0.0,
+        largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),
         grid=source.domain.describe(),
         nu=(float(source.nu.min()), float(source.nu.max())),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from closures.losses.les_residual import Norm
 from closures.losses.time_residual import TimeScheme
+from closures.training.corrections import CorrectTable
 from solver.case import Table
 from solver.errors import CaseError
 from solver.explain import explain
@@ -141,6 +142,7 @@ class Recipe(Table):
     operator: OperatorTable
     loss: LossTable = LossTable()
     equations: EquationsTable | None = None
+    correct: CorrectTable | None = None
     optimiser: OptimiserTable = OptimiserTable()
     loop: LoopTable
     card: CardTable
@@ -158,6 +160,12 @@ class Recipe(Table):
             raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
         if self.loss.is_taught and self.loss.noise > 0:
             raise ValueError("[loss] noise: the residual is that of a flow, not of a perturbed one: set it to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _corrects_once(self) -> Recipe:
+        if self.correct is not None and (self.loss.is_taught or self.loss.steps > 1 or self.loss.target == "state"):
+            raise ValueError("[correct] teaches one correction: use [loss] steps = 1, target = 'increment' and labels")
         return self
 
 

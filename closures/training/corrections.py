@@ -1,0 +1,75 @@
+"""What a corrector learns from: where the solver arrives from a stored frame, and the frame that follows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from closures.data.windows import InMemory, Trajectories
+from closures.loop.resample import Resampler, network_grid
+from closures.operators.domain import Domain, same
+from closures.operators.predictor import Predictor
+from closures.training.head import Start
+from closures.training.unrolled import Unrolled
+from solver import assembly
+from solver.case import load_case
+from solver.errors import CaseError
+from solver.simulation import Simulation
+from solver.table import Table
+from solver.velocity import Velocity
+
+
+class CorrectTable(Table):
+    """``[correct]``: the network corrects what the solver makes of a frame over the interval to the next one.
+
+    Parameters
+    ----------
+    case : folder or file, relative to the working directory; with `overrides`, its closure is that of the solver's
+        steps.
+    steps : of the solver between two frames.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    steps: int = Field(default=1, ge=1, le=1000)
+
+
+def corrections(table: CorrectTable, source: Trajectories, stride: int, trajectories: range) -> InMemory:
+    """Pairs (pairs, 2, nx, ny, nz, 3) of these trajectories: the solver's frame and the stored one at the same time.
+
+    Raises
+    ------
+    CaseError : the case has other points than the data, or cannot be unrolled.
+    Diverged : the solver's velocity is not finite: more steps are needed.
+    """
+    simulation = _simulation(table, source.step * stride)
+    grid = network_grid(simulation.operators.grid)
+    if not same(source.domain.describe(), Domain.of(grid).describe()):
+        points = " x ".join(map(str, grid.shape))
+        raise CaseError(f"[correct] case = '{table.case}': its points are {points}, the data have others")
+    unrolled, resampler = Unrolled(simulation), Resampler(simulation.operators, grid)
+    start, found = Start(simulation, resampler, grid), []
+    for trajectory in trajectories:
+        frames = source.read(trajectory, slice(None))
+        for before, after in zip(frames[:-stride:stride], frames[stride::stride], strict=True):
+            with torch.no_grad():
+                u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
+                reached = resampler.centred(Velocity(simulation.strain, u)).movedim(0, -1)
+            found.append(np.stack([reached.float().numpy(), after]))
+    return InMemory(np.stack(found), source.domain, source.step * stride)
+
+
+def _simulation(table: CorrectTable, interval: float) -> Simulation:
+    fixed = (f"time.dt={interval / table.steps!r}", "run.device=cpu")
+    case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
+    return assembly.build(assembly.Source(case, folder, folder.name))
+
+
+def largest_change(pairs: InMemory, predictor: Predictor) -> float:
+    """The greatest correction in the data, rms over the volume in units of the scaling, as the guard measures it."""
+    units, volumes = np.array(predictor.scaling.change), pairs.domain.volumes.numpy()[..., None]
+    changes = ((after - before) / units for before, after in pairs.velocity)
+    return max(float(((change**2).mean(-1, keepdims=True) * volumes).sum() ** 0.5) for change in changes)
