@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 
 from closures.preconditioners.objective import laplacian
-from closures.preconditioners.ritz import RitzBasis, lanczos
+from closures.preconditioners.ritz import RitzBasis, White, lanczos
 
 NULL = 1e-8  # of the largest Ritz value: constants over parts of the fluid
 
@@ -37,3 +38,8 @@ def basis(fluid: Tensor, vectors: int, seed: int) -> RitzBasis:
     noise = torch.randn(fluid.numel(), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     values, found = lanczos(apply, apply(noise), vectors)
     return RitzBasis(found[:, values > NULL * values.max()].float().contiguous(), fluid)
+
+
+def white(fluid: Tensor) -> White:
+    """Sources of white noise around the bodies of `fluid`."""
+    return White(fluid, torch.from_numpy(label(fluid.numpy())[0]).long())

@@ -11,13 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from closures.preconditioners.objective import REMEMBERED
 from solver.errors import CaseError
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolver, SolveReport, checked
 
 log = logging.getLogger("solver")
-REMEMBERED = 2  # directions: a network is neither linear nor symmetric, so only local conjugacy can be kept
 PATIENCE = 30  # iterations that should at least halve the residual
 
 
@@ -55,18 +55,19 @@ class NetworkDirection:
                 "change [grid] n, or use solver = 'multigrid'"
             )
         self.network = network.to(self.layout.device).eval()
-        solid = torch.from_numpy(~poisson.solids.solid).to(self.layout.device, torch.float32)
+        solid = torch.from_numpy(poisson.solids.fluid).to(self.layout.device, torch.float32)
         self.fluid = solid[None, None].contiguous()
+        self.periodic = tuple(axis.periodic for axis in poisson.grid.axes)
 
     @torch.no_grad()
     def __call__(self, residual: Tensor) -> Tensor:
         """See `Direction`."""
         whole = self._everywhere(self.layout.cells(residual).float())
-        q = self.network(whole.transpose(0, 1)[None, None], self.fluid)[0, 0] * self.fluid[0, 0]
+        q = self.network(whole.transpose(0, 1)[None, None], self.fluid, self.periodic)[0, 0] * self.fluid[0, 0]
         flat = self.layout.zeros(self.poisson.dtype)
         planes = self.slabs.planes
         self.layout.cells(flat).copy_(q.transpose(0, 1)[planes])
-        return flat
+        return self.poisson.centred(flat)
 
     def _everywhere(self, cells: Tensor) -> Tensor:
         """The cells (ny, nx, nz) of all ranks."""

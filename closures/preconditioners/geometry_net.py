@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, interpolate, pad
+from torch.nn.functional import avg_pool3d, conv3d, interpolate
+
+from closures.preconditioners.ends import OPEN, Ends, extended
 
 CHANNELS = 3  # of the image: prescribed pressure, fluid, not solid
 NEIGHBOURS = 27
@@ -18,20 +20,24 @@ class VaryingStencil(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights = nn.Conv3d(CHANNELS, NEIGHBOURS, 3, padding=1)
+        self.weights = nn.Conv3d(CHANNELS, NEIGHBOURS, 3)
         nn.init.normal_(self.weights.weight, std=0.01)
         jacobi = torch.zeros(NEIGHBOURS)
         jacobi[NEIGHBOURS // 2] = 0.2  # damped, to start with
         self.weights.bias = nn.Parameter(jacobi)
 
-    def forward(self, stencil: Tensor, residual: Tensor) -> Tensor:
+    def forward(self, stencil: Tensor, residual: Tensor, periodic: Ends = OPEN) -> Tensor:
         """``stencil`` (1 or batch, 27, nx, ny, nz) applied to ``residual`` (batch, 1, nx, ny, nz)."""
-        around, (nx, ny, nz) = pad(residual, [1] * 6), residual.shape[-3:]
+        around, (nx, ny, nz) = extended(residual, periodic, "zeros"), residual.shape[-3:]
         total = torch.zeros_like(residual)
         for d in range(NEIGHBOURS):
             i, j, k = d // 9, d // 3 % 3, d % 3
             total = total + stencil[:, d : d + 1] * around[..., i : i + nx, j : j + ny, k : k + nz]
         return total
+
+    def read(self, image: Tensor, periodic: Ends = OPEN) -> Tensor:
+        """The stencils of an image (1 or batch, 3, nx, ny, nz), (1 or batch, 27, nx, ny, nz); nothing beyond walls."""
+        return _read(self.weights, image, periodic)
 
 
 class Blend(nn.Module):
@@ -39,13 +45,25 @@ class Blend(nn.Module):
 
     def __init__(self, start: float) -> None:
         super().__init__()
-        self.weights = nn.Conv3d(CHANNELS, 1, 3, padding=1)
+        self.weights = nn.Conv3d(CHANNELS, 1, 3)
         nn.init.normal_(self.weights.weight, std=0.01)
         self.weights.bias = nn.Parameter(torch.tensor([start]))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(batch, 1, 1, 1, 1)."""
-        return self.weights(image).mean((-3, -2, -1), keepdim=True)
+    def read(self, image: Tensor, periodic: Ends = OPEN) -> Tensor:
+        """(1 or batch, 1, 1, 1, 1)."""
+        return _read(self.weights, image, periodic).mean((-3, -2, -1), keepdim=True)
+
+
+def _read(convolution: nn.Conv3d, image: Tensor, periodic: Ends) -> Tensor:
+    return conv3d(extended(image, periodic, "zeros"), convolution.weight, convolution.bias)
+
+
+def _finer(x: Tensor, periodic: Ends) -> Tensor:
+    """Trilinear interpolation to half the mesh size, constant in the half cells at walls."""
+    if not any(periodic):
+        return interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+    wide = interpolate(extended(x, periodic), scale_factor=2, mode="trilinear", align_corners=False)
+    return wide[..., 2:-2, 2:-2, 2:-2]
 
 
 class GeometryNet(nn.Module):
@@ -70,33 +88,33 @@ class GeometryNet(nn.Module):
         self.bottom = VaryingStencil()
         self.kept = nn.ModuleList([Blend(1.0) for _ in range(levels)])
         self.added = nn.ModuleList([Blend(1.0) for _ in range(levels)])
-        self._known: tuple[tuple[int, int], list[list[Tensor]]] | None = None
+        self._known: tuple[tuple[int, int, Ends], list[list[Tensor]]] | None = None
 
-    def forward(self, residual: Tensor, fluid: Tensor) -> Tensor:
+    def forward(self, residual: Tensor, fluid: Tensor, periodic: Ends = OPEN) -> Tensor:
         """Residuals (batch, 1, nx, ny, nz), and 1 in fluid cells (1 or batch, 1, nx, ny, nz), to directions."""
-        geometry = self.geometry(fluid)
+        geometry = self.geometry(fluid, periodic)
         levels, x = [], residual
         for i in range(self.levels):
-            x = self.before[i](geometry[i][0], x)
+            x = self.before[i](geometry[i][0], x, periodic)
             levels.append(x)
             x = avg_pool3d(x, 2)
-        x = self.bottom(geometry[-1][0], x)
+        x = self.bottom(geometry[-1][0], x, periodic)
         for i in reversed(range(self.levels)):
             _, after, kept, added = geometry[i]
-            up = interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-            x = kept * levels[i] + added * self.after[i](after, up)
+            up = _finer(x, periodic)
+            x = kept * levels[i] + added * self.after[i](after, up, periodic)
         return x
 
-    def geometry(self, fluid: Tensor) -> list[list[Tensor]]:
+    def geometry(self, fluid: Tensor, periodic: Ends = OPEN) -> list[list[Tensor]]:
         """Stencils and blends of every level; the last ones are kept while no gradient is recorded."""
-        key = (fluid.data_ptr(), fluid._version)
+        key = (fluid.data_ptr(), fluid._version, periodic)
         if not torch.is_grad_enabled() and self._known is not None and self._known[0] == key:
             return self._known[1]
         image, found = torch.cat([torch.zeros_like(fluid), fluid, fluid], dim=1), []
         for i in range(self.levels):
-            readers = self.before[i].weights, self.after[i].weights, self.kept[i], self.added[i]
-            found.append([read(image) for read in readers])  # type: ignore[operator]
+            readers = self.before[i], self.after[i], self.kept[i], self.added[i]
+            found.append([reader.read(image, periodic) for reader in readers])  # type: ignore[operator]
             image = avg_pool3d(image, 2)
-        found.append([self.bottom.weights(image)])
+        found.append([self.bottom.read(image, periodic)])
         self._known = None if torch.is_grad_enabled() else (key, found)
         return found

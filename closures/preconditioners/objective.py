@@ -1,12 +1,14 @@
-"""What makes a direction good, whatever its length: the residual that a line search along it leaves."""
+"""What makes directions good, whatever their length: the residual that line searches along them leave."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+REMEMBERED = 2  # directions: a network is neither linear nor symmetric, so only local conjugacy can be kept
 AXES = (-3, -2, -1)
 
 
@@ -31,26 +33,40 @@ def _padded(flux: Tensor, dim: int, before: int) -> Tensor:
 class LineSearch(nn.Module):
     """``|b - alpha A q|^2`` for ``q = N(b)`` and the best ``alpha = q.b / q.Aq`` (Kaneda et al. 2023, eq. 8).
 
-    Scale-free, and it needs one product with the matrix and no solution.
+    Scale-free, and it needs one product with the matrix and no solution. With more than one of `directions`, each is
+    the network's answer to what the last ones left, made conjugate to them as in `ConjugateDirections`, and the loss is
+    the logarithm of what is left in the end: networks then learn from residuals that they leave themselves.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, directions: int = 1) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.directions = network, directions
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
-        """The mean over a batch of `RitzResiduals`, (batch, group + 1, nx, ny, nz)."""
-        return torch.stack([self.left(sample).mean() for sample in batch]).mean()
+        """The mean over a batch of samples, (batch, group + 1, nx, ny, nz): unit residuals, and 1 in fluid cells."""
+        left = torch.stack([self.left(sample) for sample in batch])
+        return left.mean() if self.directions == 1 else left.log().mean() / self.directions
 
     def left(self, sample: Tensor) -> Tensor:
         """What is left of each squared residual of a group, (group,)."""
-        b, fluid = sample[:-1, None], sample[None, -1:]
-        q = self.network(b, fluid) * fluid
-        product = laplacian(q, fluid)
-        energy = (q * product).sum((1, *AXES), keepdim=True)
-        alpha = (q * b).sum((1, *AXES), keepdim=True) / energy.clamp_min(torch.finfo(q.dtype).tiny)
-        return (b - alpha * product).square().sum((1, *AXES))
+        r, fluid = sample[:-1, None], sample[None, -1:]
+        memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=REMEMBERED)
+        for _ in range(self.directions):
+            norm = _dot(r, r).sqrt()
+            p = self.network(r / norm, fluid) * fluid
+            for old, a_old, energy in reversed(memory):
+                p = p - _dot(p, a_old) / energy * old
+            product = laplacian(p, fluid)
+            energy = _dot(p, product).clamp_min(torch.finfo(p.dtype).tiny)
+            r = r - _dot(p, r) / energy * product
+            memory.append((p, product, energy))
+        return r.square().sum((1, *AXES))
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """The root of it: how much one direction leaves of the residual."""
-        return {"residual_left": torch.stack([self.left(sample).sqrt().mean() for sample in batch])}
+        """How much of the residual one direction leaves; of several, the geometric mean."""
+        left = [self.left(sample).pow(0.5 / self.directions).mean() for sample in batch]
+        return {"residual_left": torch.stack(left)}
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((1, *AXES), keepdim=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable
@@ -9,14 +11,19 @@ from solver.table import Table
 
 
 class MatricesTable(Table):
-    """``[matrices]``: Ritz vectors of closed cubes of `cells`^3, the first one empty, the others with random bodies.
+    """``[matrices]``: closed cubes of `cells`^3, the first one empty, the others with random bodies.
 
     A sample is a `group` of residuals of one geometry; `samples` of them make an epoch, `validation` others judge it,
-    of geometries that are not trained on. `amplified` is the lower share of the spectrum, see `ritz`.
+    of geometries that are not trained on. Residuals are combinations of so many Ritz `vectors`, whose lower share
+    `amplified` is enlarged (see `ritz`), or with ``source = "noise"`` white noise, which goes with several
+    `directions`: see `LineSearch`. ``start = "classical"``: see `starts`.
     """
 
     cells: int = Field(default=32, ge=8, le=256)
     geometries: int = Field(default=8, ge=1, le=1000)
+    source: Literal["ritz", "noise"] = "ritz"
+    start: Literal["random", "classical"] = "random"
+    directions: int = Field(default=1, ge=1, le=50)
     vectors: int = Field(default=300, ge=10, le=10_000)
     amplified: float = Field(default=0.55, ge=0, le=1)
     group: int = Field(default=16, ge=1)

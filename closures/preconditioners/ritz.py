@@ -68,6 +68,29 @@ class RitzBasis:
         return (b / torch.linalg.vector_norm(b, dim=0)).T.reshape(count, *self.fluid.shape)
 
 
+@dataclass(frozen=True, eq=False)
+class White:
+    """White noise in the fluid of one geometry, without the part that no pressure could balance.
+
+    Parameters
+    ----------
+    fluid : 1 in fluid cells, (nx, ny, nz).
+    part : the number of the connected part a cell belongs to, 0 in solids, (nx, ny, nz).
+    """
+
+    fluid: Tensor
+    part: Tensor
+
+    def residuals(self, count: int, generator: torch.Generator, amplified: float) -> Tensor:
+        """Unit residuals (count, nx, ny, nz), of zero sum over each part; nothing is amplified."""
+        b = torch.randn(count, *self.fluid.shape, generator=generator) * self.fluid
+        part = self.part.flatten()
+        sums = b.new_zeros(count, int(part.max()) + 1).index_add_(1, part, b.flatten(1))
+        means = sums / torch.bincount(part).clamp_min(1)
+        b = (b - means[:, part].view_as(b)) * self.fluid
+        return b / torch.linalg.vector_norm(b, dim=(1, 2, 3), keepdim=True)
+
+
 class RitzResiduals(Dataset[Tensor]):
     """Residuals of one geometry, and at the end 1 in its fluid cells: (group + 1, nx, ny, nz).
 
@@ -82,7 +105,9 @@ class RitzResiduals(Dataset[Tensor]):
     amplified : see `RitzBasis.residuals`.
     """
 
-    def __init__(self, bases: Sequence[RitzBasis], samples: int, group: int, amplified: float, seed: int) -> None:
+    def __init__(
+        self, bases: Sequence[RitzBasis | White], samples: int, group: int, amplified: float, seed: int
+    ) -> None:
         self.bases, self.samples, self.group, self.amplified, self.seed = bases, samples, group, amplified, seed
 
     def __len__(self) -> int:

@@ -15,10 +15,11 @@ from rich.progress import track
 from closures import artefact
 from closures.artefact import Card
 from closures.operators import build
-from closures.preconditioners.bodies import basis, random_fluid
+from closures.preconditioners import starts
+from closures.preconditioners.bodies import basis, random_fluid, white
 from closures.preconditioners.objective import LineSearch
 from closures.preconditioners.recipe import MatricesTable, MatrixRecipe
-from closures.preconditioners.ritz import RitzBasis, RitzResiduals
+from closures.preconditioners.ritz import RitzBasis, RitzResiduals, White
 from closures.training.fit import Fit
 from closures.training.processes import team
 from closures.training.recipe import read
@@ -57,13 +58,15 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
         raise CaseError(
             f"{file}: [matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed"
         )
-    trained, judged = geometries(recipe.matrices, console)
     table = recipe.matrices
+    if table.start == "classical":
+        starts.begin(network, table.cells)
+    trained, judged = geometries(table, console)
     training = RitzResiduals(trained, table.samples, table.group, table.amplified, table.seed * 1_000_003)
     validation = RitzResiduals(judged, table.validation, table.group, table.amplified, table.seed * 2_000_003)
     identity = hashlib.sha256(json.dumps(recipe.model_dump(exclude={"card"}), sort_keys=True).encode()).hexdigest()
     with torch.enable_grad(), team(recipe.loop.device) as processes:
-        objective = LineSearch(network.to(processes.device))
+        objective = LineSearch(network.to(processes.device), table.directions)
         fit = Fit(objective, training, validation, recipe.optimiser, recipe.loop, processes, out, identity)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
@@ -75,13 +78,16 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
     return artefact.load(out).card
 
 
-def geometries(table: MatricesTable, console: Console | None) -> tuple[list[RitzBasis], list[RitzBasis]]:
-    """Bases to train on, and those that judge: the same on every machine of the same kind."""
-    random, found = np.random.default_rng(table.seed), []
-    numbers = track(range(table.geometries + HELD_OUT), "Ritz vectors", console=console, disable=console is None)
+def geometries(
+    table: MatricesTable, console: Console | None
+) -> tuple[list[RitzBasis | White], list[RitzBasis | White]]:
+    """Sources to train on, and those that judge: the same on every machine of the same kind."""
+    random = np.random.default_rng(table.seed)
+    found: list[RitzBasis | White] = []
+    numbers = track(range(table.geometries + HELD_OUT), "geometries", console=console, disable=console is None)
     for i in numbers:
         fluid = random_fluid(table.cells, 0 if i == 0 else int(random.integers(1, 5)), random)
-        found.append(basis(fluid, table.vectors, table.seed + i))
+        found.append(white(fluid) if table.source == "noise" else basis(fluid, table.vectors, table.seed + i))
     return found[: table.geometries], found[table.geometries :]
 
 

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from closures.preconditioners.conjugate_net import ConjugateDirectionNet
+from closures.preconditioners.cosines import polynomial
 from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
+from closures.preconditioners.ends import Ends
 from closures.preconditioners.objective import LineSearch, laplacian
 from closures.preconditioners.ritz import SMOOTH, RitzBasis, RitzResiduals, lanczos
+from closures.preconditioners.starts import embed
 from solver.errors import CaseError
 from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.report import PressureSolveFailure
@@ -41,7 +44,7 @@ class Constant(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, residual: torch.Tensor, fluid: torch.Tensor) -> torch.Tensor:
+    def forward(self, residual: torch.Tensor, fluid: torch.Tensor, periodic: Ends) -> torch.Tensor:
         return self.answer * torch.ones_like(residual)
 
 
@@ -89,20 +92,25 @@ def test_training_residuals_are_of_unit_norm_repeatable_and_smooth():
     assert len(values) == 64
 
 
-def test_loss_is_what_one_line_search_leaves_whatever_the_length_of_the_direction():
+@pytest.mark.parametrize("directions", [1, 4])
+def test_loss_is_what_line_searches_leave_whatever_the_length_of_the_directions(directions):
     poisson = Problem(cube(N), [BALL]).poisson()
     torch.manual_seed(2)
-    network = ConjugateDirectionNet()
+    network = ConjugateDirectionNet(walls="mirror")
+    embed(network, polynomial(2, 3))
     fluid = torch.from_numpy(poisson.solids.fluid).float()
     b = poisson.layout.unpack(poisson.source(noise(poisson)), torch.empty(1, N, N, N, dtype=torch.float64))
     b = (b / b.norm()).float()
-    loss = LineSearch(network)
+    loss = LineSearch(network, directions)
     left = float(loss.measure(torch.cat([b, fluid[None]])[None])["residual_left"])
-    solver = ConjugateDirections(poisson, NetworkDirection(poisson, network), max_iterations=1)
+    solver = ConjugateDirections(poisson, NetworkDirection(poisson, network), max_iterations=directions)
     solver.make_fallback = lambda p, tolerance: MultigridPressure(p, tolerance, max_iterations=0)
-    with pytest.raises(PressureSolveFailure) as failure:  # what is left after one direction
+    with pytest.raises(PressureSolveFailure) as failure:  # what is left after so many directions
         solver.solve(noise(poisson), torch.zeros(1, N, N, N, dtype=torch.float64))
-    assert left == pytest.approx(failure.value.report.residual, rel=1e-4)
+    assert left**directions == pytest.approx(failure.value.report.residual, rel=1e-3)
+    samples = torch.cat([b, fluid[None]])[None]
+    expected = left**2 if directions == 1 else 2.0 * np.log(left)
+    assert float(loss(samples, [0])) == pytest.approx(expected, rel=1e-4)
     network.project.weight *= 7.0
     network.project.bias *= 7.0
     assert float(loss.measure(torch.cat([b, fluid[None]])[None])["residual_left"]) == pytest.approx(left, rel=1e-4)

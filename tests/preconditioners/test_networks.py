@@ -74,3 +74,16 @@ def test_geometry_is_kept_only_while_it_and_the_weights_stay():
     loss = network(r, fluid).square().sum()
     loss.backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
+
+
+def test_periodic_boxes_have_no_seam():
+    """A network moves with its input, by what its coarsest grid allows, along a periodic axis and only there."""
+    torch.manual_seed(13)
+    r, fluid = torch.randn(1, 1, 16, 16, 16, dtype=torch.float64), ball(16).double()
+    for network in (GeometryNet(levels=2).double(), ConjugateDirectionNet(walls="mirror").double()):
+        with torch.no_grad():
+            here = network(r, fluid, (True, False, False))
+            for axis, moves in ((-3, True), (-1, False)):
+                there = network(r.roll(8, axis), fluid.roll(8, axis), (True, False, False))
+                difference = float((there - here.roll(8, axis)).abs().max() / here.abs().max())
+                assert difference < 1e-12 if moves else difference > 1e-3

@@ -11,7 +11,7 @@ import torch
 
 from closures import artefact
 from closures.preconditioners import train as matrices
-from closures.preconditioners.bodies import basis, random_fluid
+from closures.preconditioners.bodies import basis, random_fluid, white
 from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
 from closures.preconditioners.objective import laplacian
 from solver.errors import CaseError
@@ -84,11 +84,37 @@ def test_bodies_leave_fluid_and_null_vectors_are_left_out():
     assert bool((rayleigh.diff() > -1e-6).all())
 
 
+def test_white_noise_can_be_balanced_in_every_part():
+    fluid = torch.ones(8, 8, 8)
+    fluid[3] = 0.0  # two rooms
+    fluid[0, 0, 0] = 0.0
+    noise = white(fluid).residuals(300, torch.Generator().manual_seed(2), 0.0)
+    assert torch.allclose(noise.square().sum((1, 2, 3)), torch.ones(300))
+    assert float((noise * (1 - fluid)).abs().max()) == 0.0
+    for room in (noise[:, :3], noise[:, 4:]):
+        assert float(room.sum((1, 2, 3)).abs().max()) < 1e-5
+    variance = noise.square().mean(0)[fluid > 0] * float(fluid.sum())
+    assert float(variance.mean()) == pytest.approx(1.0, rel=1e-3)
+    assert float(variance.std()) < 0.15  # sqrt(2 / 300) = 0.08: as even as so many draws allow
+
+
+def test_training_improves_on_the_classical_start(tmp_path):
+    left = []
+    for rate, epochs in ((1e-9, 1), (1e-3, 3)):  # the first stays where it starts
+        recipe = RECIPE.replace("rate = 5e-3", f"rate = {rate}").replace("epochs = 4", f"epochs = {epochs}")
+        recipe = recipe.replace("cells = 8", "cells = 16").replace("geometries = 2", "geometries = 6")
+        recipe = recipe.replace("group = 8", 'group = 2\nsource = "noise"\nstart = "classical"\ndirections = 3')
+        (tmp_path / "start.toml").write_text(recipe)
+        left.append(matrices.train(tmp_path / "start.toml", tmp_path / f"net{rate}").metrics["residual_left"])
+    assert left[1] < 0.95 * left[0] < 0.5
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ('name = "npsdo"\nlevels = 2', 'name = "cnn"', "knows no matrices"),
         ("cells = 8", "cells = 10", "multiple of 4"),
+        ("cells = 8", 'cells = 8\nstart = "classical"', "16 or more"),
         ("vectors = 40", "vector = 40", "vectors"),
         ("samples = 20", "samples = 0", "samples"),
     ],
