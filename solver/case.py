@@ -241,9 +241,14 @@ class StatisticsTable(Table):
 
 
 class ReferenceTable(Table):
-    """``[reference]``: files beside the case that the run is compared with."""
+    """``[reference]``: files beside the case that the run is compared with.
+
+    `filtered` holds the statistics of filtered direct simulations (`solver data statistics`), for ``--reference
+    filtered-dns``.
+    """
 
     name: str
+    filtered: str | None = None
     profiles: str | None = None
     spectra_x: str | None = None
     spectra_z: str | None = None

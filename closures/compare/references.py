@@ -105,7 +105,8 @@ def resolve(wanted: str | None, runs: list[Run]) -> Target | None:
         citation = Results(folder, files).citation(first) if first else table.name
         target = Target(table.name, citation, files)
     elif wanted.partition(":")[0] == FILTERED:
-        target = _filtered(wanted.partition(":")[2], case)
+        own = table.files(folder).get("filtered") if table else None
+        target = _filtered(wanted.partition(":")[2] or str(own or ""), case)
     else:
         if not Path(wanted).is_dir():
             known = f"'{table.name.lower()}' (the case's own), " if table else ""

@@ -71,8 +71,8 @@ def verify_flow(path: Path) -> dict[str, Any]:
     return {"trajectories": len(claimed), "snapshots": n_steps, "sha256": total}
 
 
-def opened(path: Path) -> h5py.File:
-    """An open file of trajectories.
+def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> h5py.File:
+    """An open file of trajectories, or of another of `kinds`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def opened(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
-    if file.attrs.get("kind") != KIND or file.attrs.get("format") != FORMAT:
+    if file.attrs.get("kind") not in kinds or file.attrs.get("format") != FORMAT:
         version = file.attrs.get("format", "none")
         file.close()
         raise RunFolderError(f"{path}: not trajectories of format {FORMAT} (format {version}): generate the file again")

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from closures.data.flow_inspect import opened
 from closures.data.flow_layout import MOMENTS
+from closures.data.flow_store import KIND
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.hooks.statistics import INDEX, NAMES
+from solver.rundir import write_hdf5
+
+STATISTICS = "statistics of trajectories"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
     CaseError : not a channel, or fewer snapshots than batches.
     RunFolderError : missing, not a file of trajectories, or of another version.
     """
-    with opened(path) as file:
+    with opened(path, (KIND, STATISTICS)) as file:
         if "statistics/wall_stress" not in file:
             raise CaseError(f"{path}: only a channel has profiles in wall units")
         y = FiniteVolumeAxis(file["dimensions/y_faces"][()], NoSlip(), NoSlip())
@@ -58,6 +63,38 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
         if name in INDEX:
             found[:, :, INDEX[name], :, 0] = means[:, :, i]
     return FilteredChannel(y, nu, stress), found
+
+
+def write_statistics(source: Path, target: Path, batches: int = 5) -> None:
+    """The statistics of a channel's data set without its fields: some hundred kilobytes that judge an LES.
+
+    Each trajectory is cut into `batches` of equal length, whose means are kept, so intervals can be had from the file;
+    `filtered_channel` reads it as it reads the set.
+
+    Raises
+    ------
+    CaseError : not a channel, or fewer snapshots than batches.
+    RunFolderError : `source` is missing or no such file, or `target` cannot be written.
+    """
+    with opened(source) as old:
+        if "statistics/wall_stress" not in old:
+            raise CaseError(f"{source}: only a channel has profiles in wall units")
+        moments, stress = old["statistics/moments"][()], old["statistics/wall_stress"][()]
+        length = moments.shape[1] // batches
+        if length < 1:
+            raise CaseError(f"{source}: {moments.shape[1]} snapshots cannot be cut into {batches} batches")
+        cut = slice(0, batches * length)
+
+        def fill(new: h5py.File) -> None:
+            for name, rows in (("moments", moments), ("wall_stress", stress)):
+                parts = rows[:, cut].reshape(len(rows), batches, length, *rows.shape[2:])
+                new[f"statistics/{name}"] = parts.mean(axis=2)
+            for name in ("dimensions/y", "dimensions/y_faces", "dimensions/moment"):
+                new[name] = old[name][()]
+            new.attrs.update({key: value for key, value in old.attrs.items() if key not in ("case", "kind")})
+            new.attrs.update(kind=STATISTICS, snapshots_per_batch=length)
+
+        write_hdf5(target, fill)
 
 
 def reference_profiles(path: Path) -> dict[str, Array]:

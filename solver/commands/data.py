@@ -49,6 +49,19 @@ def verify(file: DataFile) -> None:
     _print(f"{file}: intact", verify_data(file))
 
 
+@app.command()
+def statistics(
+    file: DataFile,
+    out: Annotated[Path, typer.Option(help="file to write, for [reference] filtered of a case")],
+    batches: Annotated[int, typer.Option(min=1, help="parts of each trajectory, for intervals")] = 5,
+) -> None:
+    """Keep the statistics of a channel without its fields: what judges an LES, small enough to lie beside a case."""
+    from closures.data.flow_profiles import write_statistics
+
+    write_statistics(file, out, batches)
+    console().print(f"{out}: {out.stat().st_size / 1024:.0f} KiB", highlight=False)
+
+
 def _print(title: str, found: dict[str, Any]) -> None:
     table = Table(title=title, show_header=False)
     for key, value in found.items():

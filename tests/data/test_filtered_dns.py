@@ -25,13 +25,14 @@ from closures.data.filters import from_points
 from closures.data.flow_farm import generate_flow
 from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.flow_layout import MOMENTS
-from closures.data.flow_profiles import filtered_channel, reference_profiles
+from closures.data.flow_profiles import filtered_channel, reference_profiles, write_statistics
 from closures.data.flow_recipe import SHIPPED, is_flow_recipe, load_flow_recipe
 from closures.data.flow_subset import write_subset
 from closures.data.trajectory import PunctualControl, Trajectory
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators.domain import Domain, same
 from solver.axis import FourierAxis
+from solver.case import load_case
 from solver.channel import ChannelReference
 from solver.closure import SubgridStress
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -517,7 +518,7 @@ def test_bad_recipes_are_one_line(tmp_path, change, message):
 
 def test_shipped_recipes_are_valid():
     names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
-    expected = {"channel180_coarse", "channel180_coarse_64", "channel180_small", "hit_decay_32", "mixing_layer"}
+    expected = {"channel180_coarse", "channel180_small", "hit_decay_32", "mixing_layer"}
     assert set(names) == expected
     for name in names:
         recipe = load_flow_recipe(Path(name))
@@ -549,3 +550,26 @@ def test_the_shipped_sample_is_a_turbulent_channel():
     assert np.all(table["tau_xy_plus"][1:] < 0)  # the filter took momentum transport out, it did not add any
     total = table["uv_plus"] + table["tau_xy_plus"]
     assert total.min() == pytest.approx(-0.72, abs=0.08)  # Kim, Moin & Moser 1987, J. Fluid Mech. 177, 133
+
+
+def test_statistics_without_fields_judge_as_the_set_does(tmp_path):
+    """Means and intervals from the small file are those of the sample; what is no set of channels is refused."""
+    target = tmp_path / "statistics.h5"
+    write_statistics(SAMPLE, target, batches=4)
+    assert target.stat().st_size < 0.1 * SAMPLE.stat().st_size
+    (whole, means), (small, kept) = filtered_channel(SAMPLE, batches=4), filtered_channel(target, batches=4)
+    np.testing.assert_allclose(kept, means, rtol=1e-13, atol=1e-16)
+    assert small.wall_stress == pytest.approx(whole.wall_stress, rel=1e-13)
+    with pytest.raises(CaseError, match="cannot be cut into 33 batches"):
+        write_statistics(SAMPLE, tmp_path / "b.h5", batches=33)
+    with pytest.raises(RunFolderError, match="not trajectories of format"):
+        write_statistics(target, tmp_path / "c.h5")
+
+
+def test_the_coarse_channel_is_judged_by_filtered_simulations():
+    """What lies beside the case: the peaks published for this filter, grid and Reynolds number, but for its kernel."""
+    case, folder = load_case(Path(__file__).parents[2] / "cases/channel180_coarse")
+    table = reference_profiles(case.reference.files(folder)["filtered"])
+    assert ChannelReference(table).re_tau == pytest.approx(180, rel=0.01)
+    peaks = [table[name].max() ** 0.5 for name in ("uu_plus", "vv_plus", "ww_plus")]
+    assert peaks == pytest.approx([2.00, 0.57, 0.86], rel=0.03)

@@ -52,9 +52,11 @@ class Helmholtz:
 
     @property
     def default_method(self) -> str:
-        """By what the operator is: definite, or indefinite in two or in three dimensions."""
+        """By what the operator is: definite, or indefinite in two or in three dimensions, with one medium or many."""
         if self.medium == "coefficient" and self.range[1] <= 1:
             return "cg+fft"
+        if self.media == 1:
+            return "fresh+fft+guess"
         return "direct" if self.volumes.ndim == 2 else "fresh+fft"
 
     def draw(self, rng: np.random.Generator) -> Parameters:
