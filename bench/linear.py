@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,8 @@ def launch(
         file = Path(folder) / "rows.json"
         try:
             command = [*mpi, *words, "--json", str(file)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=HERE.parent)
+            clean = dict(os.environ)  # without what MPI, started by an import, has put there: mpirun would stop at it
+            done = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=HERE.parent, env=clean)
             reason = (done.stderr.strip().splitlines() or ["killed"])[-1][:60]
         except subprocess.TimeoutExpired:
             reason = f"> {patience:g} s"

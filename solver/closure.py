@@ -97,11 +97,17 @@ class Surrogate(Companion, Protocol):
     span: float
 
     def advance(
-        self, velocity: Velocity, t: float, state: State, project: Callable[[Components], Components]
+        self,
+        velocity: Velocity,
+        t: float,
+        state: State,
+        project: Callable[[Components], Components],
+        misfit: Callable[[Components], float],
     ) -> tuple[Components | None, State]:
         """The velocity at ``t + span`` and the next state.
 
-        None: the solver's turn, or the answer was refused and the solver should do these steps.
+        None: the solver's turn, or the answer was refused and the solver should do these steps. `misfit` says how far
+        an answer is from the solver's equations, see `Simulation.misfit`; every answer that is given is shown to it.
         """
         ...
 

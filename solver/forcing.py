@@ -1,7 +1,8 @@
 """What drives the flow: constant mass flux, constant pressure gradient, or held large scales.
 
-A forcing has two parts, either of which may do nothing: an acceleration that joins the tendency, and a correction
-after each stage. `mean_acceleration` tells the hooks what the flow received.
+A forcing has two parts, either of which may do nothing: an acceleration that joins the tendency, and a correction of
+the velocity. `restrain` is what the correction comes to in a short time. `mean_acceleration` tells the hooks what the
+flow received.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from solver.projection import ObstructedProjection
 
 
 class Forcing(Protocol):
-    """Drives the flow; `span` is the time covered by the stage."""
+    """Drives the flow; `span` is the time covered by the stage.
+
+    An affine correction keeps the order of the Runge-Kutta scheme when it follows each stage. Any other would be news
+    to the tendencies that the scheme remembers and leave it first order: there the tendency is restrained, and the
+    correction, which then is of the size of the error, follows the last stage alone (Hairer, Lubich & Wanner 2006,
+    Geometric Numerical Integration, section IV.4).
+    """
+
+    is_affine: bool
 
     @property
     def mean_acceleration(self) -> float:
@@ -28,12 +37,22 @@ class Forcing(Protocol):
         ...
 
     def correct(self, velocity: Components, span: float) -> Components:
-        """Velocity coefficients after a stage, corrected."""
+        """Velocity coefficients after a stage, or a step, corrected."""
+        ...
+
+    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency of a divergence-free velocity without what the correction would undo; `rate` is consumed.
+
+        `decay`: viscosity of the diffusion that is not in `rate`. Where the correction is affine `rate` should be
+        divergence-free; held shells take a gradient for what it is, powerless.
+        """
         ...
 
 
 class NoForcing:
     """Nothing drives the flow."""
+
+    is_affine = True
 
     @property
     def mean_acceleration(self) -> float:
@@ -47,6 +66,10 @@ class NoForcing:
     def correct(self, velocity: Components, span: float) -> Components:
         """The velocity, unchanged."""
         return velocity
+
+    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency, unchanged."""
+        return rate
 
 
 def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
@@ -62,7 +85,7 @@ def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
     return operators.decomposition.sum((column * weight).sum())
 
 
-class PressureGradient:
+class PressureGradient(NoForcing):
     """A constant mean pressure gradient ``-dp/dx`` (kinematic), along x."""
 
     def __init__(self, operators: Operators, gradient: float) -> None:
@@ -78,10 +101,6 @@ class PressureGradient:
         uniform = torch.zeros_like(rate[0])
         self.operators.mean_mode(uniform).add_(self.gradient)
         return rate[0] + uniform, rate[1], rate[2]
-
-    def correct(self, velocity: Components, span: float) -> Components:
-        """The velocity, unchanged."""
-        return velocity
 
 
 class MassFlux(NoForcing):
@@ -107,6 +126,11 @@ class MassFlux(NoForcing):
         self.operators.mean_mode(u).add_(self._deficit)
         return velocity
 
+    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency with the bulk velocity at rest."""
+        self.operators.mean_mode(rate[0]).sub_(bulk_velocity(self.operators, rate[0]))
+        return rate
+
 
 class MassFluxAroundSolids(MassFlux):
     """Constant bulk velocity where solids stand in the way: a multiple of the flow that a uniform acceleration starts.
@@ -128,12 +152,21 @@ class MassFluxAroundSolids(MassFlux):
         u, v, w = (f + self._deficit * g for f, g in zip(velocity, self.response.velocity, strict=True))
         return u, v, w
 
+    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency with the bulk velocity at rest."""
+        excess = bulk_velocity(self.operators, rate[0]) / self.gain
+        u, v, w = (f - excess * g for f, g in zip(rate, self.response.velocity, strict=True))
+        return u, v, w
+
 
 class HeldShells(NoForcing):
     """Isotropic turbulence kept alive by holding the kinetic energy of the lowest wavenumber shells.
 
-    Shell s holds the modes with ``s - 1/2 <= |k| L / 2 pi < s + 1/2``.
+    Shell s holds the modes with ``s - 1/2 <= |k| L / 2 pi < s + 1/2``. Between rescalings it feels an acceleration
+    along its own velocity, as strong as keeps its energy: of third order in time with the rest of the flow.
     """
+
+    is_affine = False
 
     def __init__(self, operators: Operators, energies: tuple[float, ...]) -> None:
         self.operators, self.energies = operators, energies
@@ -146,13 +179,36 @@ class HeldShells(NoForcing):
 
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with each held shell rescaled to its energy."""
-        for index, weight, target in zip(self.shells, self.weights, self.energies, strict=True):
-            energy = sum(
-                (0.5 * (c[:, index[0], index[1], index[2]] ** 2 * weight).sum() for c in velocity),
-                torch.zeros(()),
-            )
-            energy = self.operators.decomposition.sum(torch.as_tensor(energy))
-            scale = torch.where(energy > 0, (target / energy.clamp_min(1e-300)).sqrt(), 1.0)
+        energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))
+        targets = self.operators.tensor(self.energies)
+        scales = torch.where(energies > 0, (targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)
+        for (i, j, k), scale in zip(self.shells, scales, strict=True):
             for c in velocity:
-                c[:, index[0], index[1], index[2]] *= scale
+                c[:, i, j, k] *= scale
         return velocity
+
+    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency without the part along the velocity of each shell that would change its energy."""
+        squares, power = self._products(velocity, velocity), self._products(velocity, rate)
+        if decay:
+            power = power - decay * self._products(velocity, velocity, self.operators.squared_wavenumber)
+        squares, power = self.operators.decomposition.sum(torch.stack([squares, power]))
+        shares = power / squares.clamp_min(_tiny(squares))
+        for (i, j, k), share in zip(self.shells, shares, strict=True):
+            for c, r in zip(velocity, rate, strict=True):
+                r[:, i, j, k] -= share * c[:, i, j, k]
+        return rate
+
+    def _products(self, a: Components, b: Components, factor: Tensor | None = None) -> Tensor:
+        """This rank's part of the volume mean of ``a.b`` times `factor`, a function of the mode, for each shell."""
+        found = []
+        for (i, j, k), weight in zip(self.shells, self.weights, strict=True):
+            weight = weight if factor is None else weight * factor[i, j, k]
+            parts = [(f[:, i, j, k] * g[:, i, j, k] * weight).sum() for f, g in zip(a, b, strict=True)]
+            found.append(parts[0] + parts[1] + parts[2])
+        return torch.stack(found)
+
+
+def _tiny(f: Tensor) -> float:
+    """Smallest number by which one may divide."""
+    return torch.finfo(f.dtype).tiny

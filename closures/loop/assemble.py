@@ -97,6 +97,8 @@ def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, 
     if not card.nu[0] * (1 - SAME_LENGTH) <= nu <= card.nu[1] * (1 + SAME_LENGTH):
         log.warning("%s: trained for nu = %g to %g, this case has %g: watch its errors", folder, *card.nu, nu)
     table = _options(TABLES[card.role], options)
+    if table.guard.residual is not None and not isinstance(table, SurrogateTable):
+        raise CaseError(f"[closure.guard] residual is for surrogates, '{name}' is a {card.role}: remove it")
     if isinstance(table, SubgridTable):
         return _subgrid_model(name, folder, found, grid, nu, table)
     assert isinstance(table, CompanionTable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from closures.loop.guard import COUNTS, Guard, Overruled
-from closures.loop.whole_field import Project, WholeField
+from closures.loop.whole_field import Misfit, Project, WholeField
 from solver.closure import Closure, State, SubgridTerm
 from solver.operators import Components, Operators
 from solver.velocity import Velocity
@@ -35,10 +35,14 @@ class Companion:
         term, remembered = self.base(velocity, t, {k: v for k, v in state.items() if k != COUNTS})
         return term, remembered | {COUNTS: state[COUNTS]}
 
-    def attempt(self, velocity: Velocity, t: float, state: State, project: Project) -> tuple[Components | None, State]:
+    def attempt(
+        self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit | None = None
+    ) -> tuple[Components | None, State]:
         """The network's velocity, or None if it was refused; and the state with the verdict."""
         try:
             result = self.field(velocity, project)
+            if misfit is not None:
+                self.guard.check_residual(misfit(result))
         except Overruled as problem:
             return None, self.guard.overruled(state, str(problem), t)
         return result, self.guard.passed(state)

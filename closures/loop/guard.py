@@ -35,6 +35,8 @@ class GuardTable(Table):
     injection : greatest net transfer of energy from a stress to the flow, mean of ``tau_ij s_ij`` over the mean of
         ``delta^2 |g|^3``; 0 asks the model to drain energy on the whole, though not everywhere.
     growth : greatest factor by which one answer may multiply the energy of the fluctuations.
+    residual : greatest residual of the solver's equations along a macro step of a surrogate, relative to du/dt at its
+        start: 1 is that of an answer that does not move. By default it is only reported (`Simulation.misfit`).
     timeout : seconds after which an answer comes too late and is dropped.
     patience : so many refusals in a row are the end; `then` says of what: the run, or the network's part in it.
     """
@@ -42,6 +44,7 @@ class GuardTable(Table):
     size: float | None = Field(default=None, gt=0)
     injection: float = Field(default=0.0, ge=0)
     growth: float = Field(default=1.5, gt=1)
+    residual: float | None = Field(default=None, gt=0)
     timeout: float | None = Field(default=None, gt=0)
     patience: int = Field(default=10, ge=1)
     then: Literal["stop", "disable"] = "stop"
@@ -98,6 +101,12 @@ class Guard:
         if off:
             log.warning("t = %.6g: '%s' is switched off after %d refusals in a row", t, self.name, row)
         return state | {COUNTS: torch.tensor([total, row, int(off)])}
+
+    def check_residual(self, value: float) -> None:
+        """Raise Overruled for an answer too far from the solver's equations."""
+        limit = self.settings.residual
+        if limit is not None and not value <= limit:
+            raise Overruled(f"it departs from the equations: residual {value:.3g} of du/dt, at most {limit:g}")
 
     def check_time(self, seconds: float) -> None:
         """Raise Overruled for an answer that took too long."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from closures.loop.companion import NEAR, Companion
 from closures.loop.guard import Guard
-from closures.loop.whole_field import Project, WholeField
+from closures.loop.whole_field import Misfit, Project, WholeField
 from solver.closure import Closure, State
 from solver.operators import Components
 from solver.velocity import Velocity
@@ -66,8 +66,10 @@ class StateSurrogate(Companion):
         following = (number + 1) * self.span if number + 1 < self.macro else self.cycle
         return following - past
 
-    def advance(self, velocity: Velocity, t: float, state: State, project: Project) -> tuple[Components | None, State]:
+    def advance(
+        self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit
+    ) -> tuple[Components | None, State]:
         """See `solver.closure.Surrogate`."""
         if Guard.is_off(state) or not self.is_due(t):
             return None, state
-        return self.attempt(velocity, t, state, project)
+        return self.attempt(velocity, t, state, project, misfit)

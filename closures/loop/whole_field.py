@@ -22,6 +22,7 @@ from solver.operators import Components, Operators
 from solver.velocity import Velocity
 
 Project = Callable[[Components], Components]  # the solver's own projection
+Misfit = Callable[[Components], float]  # of an answer to the solver's equations
 LARGEST_CHANGE = 5.0  # rms of a change in units of the card, where the card has no record of its own
 
 

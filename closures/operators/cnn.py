@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 
 from closures.algebraic.invariants import safe_ratio
 from closures.operators.fno import Count
-from closures.operators.stress import COEFFICIENT, Cells, deviator, limited, matrix, scalars, six, size
+from closures.operators.stress import Cells, deviator, limited, matrix, scalars, scale, six, size
 from closures.operators.tensor_basis import SCALARS, Backscatter
 
 
 class SubgridCNN(nn.Module):
-    """``tau = delta^2 |g|^2 N(g / |g|, cell and wall Reynolds numbers of the neighbourhood)``.
+    """``tau = scale N(g / |g|, cell and wall Reynolds numbers of the neighbourhood)``.
 
     Features and scale are those of `TensorBasis`, so the model is Galilean invariant, free of units and zero in
     uniform flow; it is not equivariant under rotations. The field is padded once, by `reach` points on every side
@@ -56,13 +56,14 @@ class SubgridCNN(nn.Module):
         """
         g = size(gradient)
         unit = safe_ratio(gradient, g[:, None, None].expand_as(gradient)).flatten(1, 2)
-        shape = self.layers(self.padded(torch.cat([unit, scalars(gradient, cells)], dim=1), cells))
-        scale = (COEFFICIENT * cells.delta**2 * g * g)[:, None]
+        seen = scalars(gradient, cells)
+        shape = self.layers(self.padded(torch.cat([unit, seen], dim=1), cells))
+        size_of = scale(gradient, cells, seen[:, 1])[:, None]
         if cells.halos and self.reach:
             inner = slice(self.reach, -self.reach)
-            gradient, scale = gradient[..., inner, :], scale[..., inner, :]
+            gradient, size_of = gradient[..., inner, :], size_of[..., inner, :]
             cells = Cells(_cut(cells.delta, inner), cells.nu)
-        tau = scale * six(deviator(matrix(shape)))
+        tau = size_of * six(deviator(matrix(shape)))
         return limited(tau, gradient, cells, self.backscatter)
 
     def padded(self, features: Tensor, cells: Cells) -> Tensor:

@@ -89,6 +89,16 @@ def scalars(gradient: Tensor, cells: Cells) -> Tensor:
     return torch.stack([reynolds, wall.expand_as(reynolds)], dim=1)
 
 
+def scale(gradient: Tensor, cells: Cells, wall: Tensor) -> Tensor:
+    """What networks answer in units of: ``0.02 delta^2 |g|^2 (1 - wall)^2``, (batch, ...), velocity^2.
+
+    `wall` is the second of `scalars`: the gradient is greatest at a wall, where there is no subgrid stress; the factor
+    is van Driest's.
+    """
+    g = size(gradient)
+    return COEFFICIENT * cells.delta**2 * g * g * (1.0 - wall) ** 2
+
+
 def dissipation(tau: Tensor, gradient: Tensor) -> Tensor:
     """``eps_sgs = -tau_ij s_ij`` of (batch, 6, ...) stresses: energy drained from the resolved flow if positive."""
     return -(matrix(tau) * gradient).sum(dim=(1, 2))

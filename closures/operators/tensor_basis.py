@@ -18,6 +18,7 @@ from closures.operators.stress import (
     limited,
     product,
     scalars,
+    scale,
     six,
     size,
     symmetric,
@@ -29,12 +30,13 @@ Backscatter = Annotated[float, Field(ge=0)] | None
 
 
 class TensorBasis(nn.Module):
-    """``tau = -delta^2 |g|^2 sum_n c_n(invariants) T_n``, with T_n Pope's ten tensors of the gradient ``g / |g|``.
+    """``tau = -scale sum_n c_n(invariants) T_n``, with T_n Pope's ten tensors of the gradient ``g / |g|``.
 
     Pope 1975 (J. Fluid Mech. 72, 331); as a network Ling, Kurzawski & Templeton 2016 (J. Fluid Mech. 807, 155).
     Strain and rotation enter by their gradient, so a uniform velocity changes nothing; scalars and tensors turn with
     the axes, so rotations and reflections commute with the model; |g|, delta and nu carry all dimensions. The stress is
-    symmetric and has no trace. New networks start as ``-2 c_s^2 delta^2 |g| s_ij``.
+    symmetric and has no trace; `scale` is that of `closures.operators.stress`. New networks start as
+    Smagorinsky's model with van Driest's damping.
 
     Parameters
     ----------
@@ -78,9 +80,10 @@ class TensorBasis(nn.Module):
         g = size(gradient)
         unit = safe_ratio(gradient, g[:, None, None].expand_as(gradient))
         basis, invariants = pope(unit, self.tensors)
-        features = torch.cat([invariants, scalars(gradient, cells)], dim=1)
+        seen = scalars(gradient, cells)
+        features = torch.cat([invariants, seen], dim=1)
         c = self.coefficients(features.movedim(1, -1)).movedim(-1, 1)
-        tau = -(COEFFICIENT * cells.delta**2 * g * g)[:, None] * (c[:, :, None] * basis).sum(dim=1)
+        tau = -scale(gradient, cells, seen[:, 1])[:, None] * (c[:, :, None] * basis).sum(dim=1)
         return limited(tau, gradient, cells, self.backscatter)
 
 

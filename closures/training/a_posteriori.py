@@ -80,7 +80,7 @@ class APosteriori(nn.Module):
 
 
 def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:
-    """Mean relative squared error of the profiles of U, V, W and of uu, vv, ww, uv.
+    """Mean relative squared error of the profiles of U, V, W and of uu, vv, ww, uv, and of U beside the walls.
 
     A profile is measured by the root mean square that it has in the data, or a tenth of the largest of its own group
     (means, stresses) where that is more, so that one which should vanish is not divided by zero.
@@ -91,6 +91,9 @@ def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:
         squares = (wanted**2 * weights).sum(-1)
         scale = torch.maximum(squares, 1e-2 * squares.max())
         total = total + (((found - wanted) ** 2 * weights).sum(-1) / scale).mean()
+    if not domain.y.periodic:  # the friction, which those averages over the height hardly see
+        found, wanted = own[0][0, [0, -1]], true[0][0, [0, -1]]
+        total = total + ((found / wanted - 1.0) ** 2).mean()
     return 0.5 * total
 
 

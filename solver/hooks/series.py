@@ -92,6 +92,8 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
     }
     if simulation.closure is not None:
         found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
+    if simulation.surrogate is not None:
+        found["residual_trust"] = lambda: simulation.residual_trust
     if grid.x.periodic and not grid.y.is_fourier:
         found["forcing"] = lambda: simulation.forcing.mean_acceleration
     if grid.is_channel:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from solver.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
-from solver.forcing import MassFlux, PressureGradient
+from solver.forcing import HeldShells, MassFlux, PressureGradient
 from solver.grid import Grid
 from tests.grids import (
     PERIODIC,
@@ -60,10 +60,21 @@ def cube(n: int = 12) -> Grid:
     return Grid(FourierAxis(n, TURN), FourierAxis(n, TURN), FourierAxis(n, TURN))
 
 
+def swirls(op):
+    """Waves in three shells."""
+    flow = (
+        lambda x, y, z: sin(x) * cos(y) * cos(z) + 0.6 * sin(y + 0.4) + 0.3 * cos(2 * z) + 0 * x,
+        lambda x, y, z: -cos(x) * sin(y) * cos(z) + 0.5 * cos(z) + 0.4 * sin(2 * x + z) + 0 * y,
+        lambda x, y, z: 0.7 * cos(x + 0.2) + 0.3 * sin(2 * y) + 0 * z,
+    )
+    return project(op, sample(op, flow))
+
+
 CHANNEL = Grid(FourierAxis(8, TURN), walls(10), FourierAxis(8, np.pi))
 DUCT = Grid(FourierAxis(8, TURN), walls(10), walls(8, np.pi))
 FLOWS = {
     "box": (cube(), taylor_green, 0.05, 1.6, None),
+    "box_held_shells": (cube(), swirls, 0.05, 0.8, lambda op: HeldShells(op, (0.3, 0.2))),
     "channel_mass_flux": (CHANNEL, channel_flow, 0.01, 0.8, mass_flux),
     "channel_pressure_gradient": (CHANNEL, channel_flow, 0.01, 0.8, lambda op: PressureGradient(op, 0.5)),
     "duct_mass_flux": (DUCT, channel_flow, 0.01, 0.8, mass_flux),

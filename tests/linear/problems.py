@@ -61,3 +61,16 @@ def sweep(n: int = 40, count: int = 6) -> list[System]:
     return [
         family.system({"stiffness": np.array(1.0), "wave_number": k * medium}) for k in np.linspace(20, 20.5, count)
     ]
+
+
+def inclusions(n: int = 40, count: int = 8) -> list[System]:
+    """Darcy systems with nine blocks that conduct 10^4 times better, at the same places in all."""
+    family, systems = Darcy((n, n)), []
+    inside = np.zeros((n, n), bool)
+    for i in range(3):
+        for j in range(3):
+            inside[n // 8 + i * n // 3 :, n // 8 + j * n // 3 :][:3, :3] = True
+    for i in range(count):
+        k = parameters_of(family, SEED, i)["permeability"]
+        systems.append(family.system({"permeability": np.where(inside, 1e4 * k, k)}))
+    return systems

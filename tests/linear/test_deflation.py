@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse.linalg
 
 from solver.linear.deflation import recycling_cg
-from tests.linear.problems import darcy_sequence, relative_error
+from solver.linear.methods import method
+from tests.linear.problems import darcy_sequence, inclusions, relative_error
 
 SMALL = 24
 
@@ -73,6 +74,29 @@ def test_recycling_saves_iterations_on_similar_systems():
         plain.append(recycling_cg(system.matrix, system.rhs, k=0)[0].iterations)
     assert recycled[0] == plain[0]
     assert np.mean(recycled[4:]) < 0.75 * np.mean(plain[4:])
+
+
+def test_without_harvest_the_vectors_are_kept():
+    one, two = darcy_sequence(SMALL, 4)[:2]
+    _, kept = recycling_cg(one.matrix, one.rhs)
+    found, again = recycling_cg(two.matrix, two.rhs, kept, harvest=0, tolerance=1e-10)
+    assert again is kept
+    assert relative_error(found.x, two) < 1e-8
+
+
+def test_few_small_eigenvalues_are_learned_once_and_stay_away():
+    """Well-conducting inclusions: one small eigenvalue each; without them the count is that of the smooth problem."""
+    systems, carry, steps, learning = inclusions(), None, [], []
+    for system in systems:
+        found, carry = method("rcg+jacobi").solve(system, carry)
+        assert found.converged
+        steps.append(found.iterations)
+        learning.append(carry[0][1].on)
+    plain = [recycling_cg(s.matrix, s.rhs, precondition=jacobi(s), k=0)[0].iterations for s in systems]
+    assert abs(steps[0] - plain[0]) <= 2
+    assert max(steps[-3:]) < 0.4 * min(plain)
+    assert learning[0]
+    assert not learning[-1]
 
 
 def test_an_indefinite_matrix_is_not_reported_as_solved():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
@@ -11,11 +12,37 @@ from closures.data.linear.poisson import Poisson
 from solver.errors import CaseError, FeatureUnavailable
 from solver.linear import petsc
 from solver.linear.methods import Method, method, names
+from tests import runs
 from tests.linear.problems import darcy_sequence, needs_petsc, relative_error, sweep
 
-OURS = ("direct", "cg+fft", "fresh", "gcrodr", "skr", "skr+jacobi", "skr+fft", "rcg", "rcg+jacobi", "rcg+fft")
-PETSCS = ("cholesky", "cg", "cg+icc", "gamg", "gmres", "gmres+fft", "gmres+ilu", "gcrodr+icc", "skr+gamg", "rcg+icc")
-INDEFINITE = ("direct", "fresh+fft", "skr+fft", pytest.param("gmres+fft", marks=needs_petsc))
+OURS = (
+    "direct",
+    "direct+guess",
+    "cg+fft",
+    "cg+fft+guess",
+    "fresh",
+    "gcrodr",
+    "skr",
+    "skr+jacobi",
+    "skr+fft",
+    "rcg",
+    "rcg+jacobi",
+    "rcg+fft",
+)
+PETSCS = (
+    "cholesky",
+    "cg",
+    "cg+icc",
+    "gamg",
+    "gmres",
+    "gmres+fft",
+    "gmres+ilu",
+    "gcrodr+icc",
+    "skr+gamg",
+    "skr+sor",
+    "rcg+icc",
+)
+INDEFINITE = ("direct", "fresh+fft", "skr+fft", "fresh+fft+guess", pytest.param("gmres+fft", marks=needs_petsc))
 
 
 def in_turn(name: str, systems, tolerance: float = 1e-9):
@@ -77,7 +104,8 @@ def test_one_matrix_is_factorised_once():
 
 def test_names():
     assert method("gcrodr+icc") == Method("gcrodr", "icc")
-    assert all(method(name).name == name for name in names())
+    assert method("cg+icc+guess") == Method("cg", "icc", guess=True)
+    assert all(method(name).name == name for plain in names() for name in (plain, f"{plain}+guess"))
     assert [name for name in ("skr", "rcg+fft", "gcrodr", "cg") if method(name).sorts] == ["skr", "rcg+fft"]
     with pytest.raises(CaseError, match="did you mean 'gcrodr'"):
         method("gcrord")
@@ -111,3 +139,18 @@ def test_missing_package_is_named():
     else:
         with pytest.raises(FeatureUnavailable, match="without mumps"):
             method("mumps").solve(darcy_sequence(24, 4)[0])
+
+
+@needs_petsc
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+def test_one_rank_may_be_alone_with_petsc():
+    """A farm with one batch wakes PETSc on one rank: it must not wait for the others, which never come."""
+    code = "from solver import parallel; from solver.linear.petsc import petsc;"
+    code += "print(bool(parallel.is_root() and petsc())); parallel.barrier()"
+    process = runs.mpirun(2, "-c", code)
+    try:
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert sorted(out.split()) == ["False", "True"]

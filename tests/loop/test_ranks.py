@@ -18,8 +18,9 @@ STEPS = 20
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
-    for name in ("tensor_basis", "overruled"):
-        write(folder / name, "tensor_basis", network=build("tensor_basis", **SMALL["tensor_basis"]))
+    for name, c_s in (("tensor_basis", 0.1), ("overruled", 0.9)):
+        arguments = SMALL["tensor_basis"] | {"c_s": c_s}
+        write(folder / name, "tensor_basis", network=build("tensor_basis", **arguments), arguments=arguments)
     for name in ("cnn", "cnn_box"):
         write(folder / name, "cnn", scale=0.1)
     write(folder / "corrector", "ifactformer_m", channel())

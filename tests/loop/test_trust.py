@@ -1,0 +1,221 @@
+"""How far a surrogate is from the solver's equations: identities, what the guard does with it, where it is written."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from closures.loop.guard import COUNTS, NetworkRefused
+from closures.losses.les_residual import LesResidual
+from solver.errors import CaseError
+from solver.forcing import MassFluxAroundSolids
+from solver.hooks.series import TimeSeries
+from solver.simulation import Simulation
+from solver.velocity import Velocity
+from tests.grids import minus, norm, random_velocity
+from tests.loop.flows import DT, channel, closure, distance, in_turns, write
+from tests.loop.flows import flow as small_flow
+from tests.losses.flows import copied, flow, plus
+from tests.runs import ended, mpirun
+from tests.solids import flows as solids
+
+SPAN = 0.02
+FLOWS = [
+    ("box", "smagorinsky", "none"),
+    ("box", "none", "held_shells"),
+    ("channel", "smagorinsky", "mass_flux"),
+    ("channel", "wale", "pressure_gradient"),
+    ("duct", "none", "mass_flux"),
+]
+every_flow = pytest.mark.parametrize(("kind", "model", "driven"), FLOWS)
+
+
+@pytest.fixture(autouse=True)
+def plain_run():
+    with torch.no_grad():
+        yield
+
+
+def plain_flow(kind, span, model="smagorinsky", driven=None, nu=None) -> Simulation:
+    """A flow whose steps are half a span; around a post at constant mass flux for ``post``."""
+    if kind != "post":
+        return flow(kind, span / 2, closure=model, driven=driven, nu=nu)
+    momentum, projection = solids.around(*solids.CLOSED["plane"], 0.05)
+    forcing = MassFluxAroundSolids(momentum.operators, 0.5, projection)
+    calm = solids.simulation(momentum, projection, solids.random_flow(projection), 2e-3, forcing)
+    for _ in range(20):
+        calm.step()
+    return solids.simulation(momentum, projection, calm.velocity.coefficients, span / 2, forcing)
+
+
+def solved(simulation):
+    """The answer is what another simulation, which is at the same place, comes to in a span of two steps."""
+
+    def answer(velocity):
+        simulation.step()
+        simulation.step()
+        return copied(simulation.velocity.coefficients)
+
+    return answer
+
+
+def trust(plain, answer, span=SPAN):
+    """Of one macro step."""
+    acted = in_turns(plain, span, answer)
+    acted.step()
+    assert acted.closure_state[COUNTS].tolist() == [0, 0, 0]
+    assert acted.t == span
+    return acted.residual_trust
+
+
+@pytest.mark.parametrize(("kind", "model", "driven"), [*FLOWS, ("post", "none", "mass_flux")])
+def test_vanishes_at_second_order_where_the_answer_is_the_solver_s(kind, model, driven):
+    spans = (0.25 if kind != "post" else 0.05) * SPAN / 2.0 ** np.arange(3)
+    values = []
+    for span in spans:
+        plain = plain_flow(kind, span, model, driven)
+        values.append(trust(plain, solved(plain_flow(kind, span, model, driven)), span))
+    assert values[0] < 1e-2
+    assert np.polyfit(np.log(spans), np.log(values), 1)[0] == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("kind", "model", "driven"), [*FLOWS, ("post", "none", "mass_flux")])
+def test_a_frozen_answer_scores_one(kind, model, driven):
+    assert trust(plain_flow(kind, SPAN, model, driven), copied) == pytest.approx(1.0, rel=1e-9)
+
+
+@every_flow
+def test_it_is_the_midpoint_residual_of_the_losses(kind, model, driven):
+    """Which has its own way to the slope; for an answer that is not a solution."""
+    plain = plain_flow(kind, SPAN, model, driven)
+    other = random_velocity(plain.operators, 31_337)
+    before = copied(plain.velocity.coefficients)
+    after = plus(before, 1e-2, other)
+    residual = LesResidual(plain, SPAN, "midpoint")
+    assert distance_of(plain.slope(before), residual.rate(before)) < 1e-12 * norm(plain.operators, before)
+    assert trust(plain, lambda u: after) == pytest.approx(float(residual.relative([before, after])), rel=1e-12)
+
+
+def distance_of(a, b):
+    """Largest difference of two fields."""
+    return max(float((f - g).abs().max()) for f, g in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["box", "channel"])
+def test_grows_linearly_with_a_perturbation_of_the_answer(kind):
+    """Of size a by ``a |d| / span`` over ``|du/dt|``, as long as the span is short."""
+    span, values, sizes = 1e-3, [], (1e-3, 2e-3, 4e-3)
+    for size in sizes:
+        plain, exact = plain_flow(kind, span), solved(plain_flow(kind, span))
+        op = plain.operators
+        other = random_velocity(op, 31_337)
+        values.append(trust(plain, lambda u, s=size, e=exact, d=other: plus(e(u), s, d), span))
+    slope = norm(op, LesResidual(plain, span, "midpoint").rate(plain.velocity.coefficients))
+    assert np.array(values) / sizes == pytest.approx(norm(op, other) / span / slope, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["box", "channel"])
+def test_sees_a_wrong_viscosity(kind):
+    """A tenth too much: in the limit of short spans the norm of the difference of the two slopes."""
+    span = 1e-3
+    plain = plain_flow(kind, span)
+    wrong = plain_flow(kind, span, nu=1.1 * plain.nu)
+    u = plain.velocity.coefficients
+    wrong.velocity = Velocity(wrong.strain, u)
+    own, other = (LesResidual(s, span, "midpoint").rate(u) for s in (plain, wrong))
+    expected = norm(plain.operators, minus(other, own)) / norm(plain.operators, own)
+    right = trust(plain, solved(plain_flow(kind, span)), span)
+    assert trust(plain, solved(wrong), span) == pytest.approx(expected, rel=0.02)
+    assert right < 0.05 * expected
+
+
+def test_the_guard_refuses_and_the_solver_does_the_span(caplog):
+    """A frozen answer scores one: two are allowed, half is not."""
+    allowed = in_turns(plain_flow("channel", SPAN), SPAN, copied, residual=2.0)
+    plain = plain_flow("channel", SPAN)
+    held = in_turns(plain, SPAN, copied, residual=0.5, patience=1000)
+    with caplog.at_level(logging.WARNING, logger="solver"):
+        for _ in range(2):
+            allowed.step()
+        for _ in range(4):
+            held.step()
+            plain.step()
+            assert np.isnan(held.residual_trust)
+    assert distance_of(allowed.velocity.coefficients, plain_flow("channel", SPAN).velocity.coefficients) < 1e-15
+    assert allowed.closure_state[COUNTS].tolist() == [0, 0, 0]
+    assert allowed.t == held.t == pytest.approx(2 * SPAN)
+    assert distance(held, plain) < 1e-13
+    assert held.closure_state[COUNTS].tolist() == [2, 2, 0]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "departs from the equations: residual 1 of du/dt, at most 0.5; the solver acts instead" in said[0]
+
+
+def test_too_many_refusals_end_the_run():
+    acted = in_turns(plain_flow("channel", SPAN), SPAN, copied, residual=0.5, patience=2)
+    acted.step(longest=SPAN)
+    acted.step(longest=SPAN / 2)
+    with pytest.raises(NetworkRefused, match="departs from the equations"):
+        acted.step()
+
+
+def test_a_case_sets_the_bound_for_surrogates_alone(tmp_path):
+    """A network with random weights: what it scores is written, and above the bound it is refused."""
+    grid, guard = channel(), {"patience": 100}
+    folder = write(tmp_path / "s", "ifactformer_m", grid, step=0.05)
+    free = small_flow(grid, closure("surrogate", folder, grid, guard=guard))
+    free.step()
+    value = free.residual_trust
+    assert free.t == 0.05
+    assert 0 < value < float("inf")
+    for factor, refusals in ((0.99, 1), (1.01, 0)):
+        bound = guard | {"residual": factor * value}
+        held = small_flow(grid, closure("surrogate", folder, grid, guard=bound))
+        held.step()
+        assert held.closure_state[COUNTS].tolist() == [refusals, refusals, 0]
+        assert held.t == (DT if refusals else 0.05)
+    corrector = write(tmp_path / "c", "ifactformer_m", grid)
+    with pytest.raises(CaseError, match=r"\[closure.guard\] residual is for surrogates, .* is a corrector"):
+        closure("corrector", corrector, grid, guard={"residual": 2.0})
+
+
+def test_the_time_series_has_a_column_for_surrogates_alone(tmp_path):
+    """Not a number where the solver acted: here two steps after each macro step."""
+    plain = plain_flow("channel", SPAN)
+    acted = in_turns(plain, SPAN, lambda u: plus(u, 0.1, random_velocity(plain.operators, 31_337)), between=SPAN)
+    expected = [np.nan]
+    for simulation, name in ((plain, "plain"), (acted, "acted")):
+        (tmp_path / name).mkdir()
+        series = TimeSeries(simulation, tmp_path / name, 1)
+        for _ in range(4):
+            simulation.step()
+            series(simulation)
+            if simulation is acted:
+                expected.append(acted.residual_trust)
+    tables = [np.genfromtxt(tmp_path / n / "timeseries.csv", delimiter=",", names=True) for n in ("plain", "acted")]
+    assert "residual_trust" not in tables[0].dtype.names
+    np.testing.assert_allclose(tables[1]["residual_trust"], expected, rtol=1e-10)
+    assert np.isfinite(expected).tolist() == [False, True, False, False, True]
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
+def test_ranks_agree(tmp_path):
+    """Frozen, perturbed, refused."""
+    script, runs = Path(__file__).with_name("run_trust.py"), {}
+    for ranks in (1, 2):
+        done = ended(mpirun(ranks, script, tmp_path / f"{ranks}.npz"))
+        assert done.code == 0, done.out + done.err
+        runs[ranks] = np.load(tmp_path / f"{ranks}.npz")
+    for kind in ("box", "channel", "duct"):
+        one = runs[1][kind]
+        assert one[0] == pytest.approx(1.0, rel=1e-9)
+        assert 0.0 < one[1] < 5.0
+        assert abs(one[1] - 1.0) > 1e-3
+        assert np.isnan(one[2])
+        assert one[3:].tolist() == [1, 1, 0]
+        np.testing.assert_allclose(runs[2][kind], one, rtol=1e-10)
