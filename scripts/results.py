@@ -4,7 +4,7 @@
     python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
-docs/results holds closures.json (from `collect`), comparisons/CASE.json (from `judge`), speed.json (from
+docs/results holds closures.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`), speed.json (from
 `solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and validation.json, a list
 of records {claim, required, measured, command, commit}.
 """
@@ -72,12 +72,12 @@ def judge(report: Path, into: Path) -> None:
     words += ["--closures", ",".join(row["label"] for row in record["rows"])]
     seeds = max(len(row["seeds"]) for row in record["rows"])
     words += ["--seeds", str(seeds)] if seeds > 1 else []
-    if record["reference"] and record["reference"]["name"] == "filtered-dns":
-        words += ["--reference", "filtered-dns"]
+    filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
+    words += ["--reference", "filtered-dns"] if filtered else []
     rows = [{key: row[key] for key in parts} for row in record["rows"]]
     found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": " ".join(words)}
     into.mkdir(parents=True, exist_ok=True)
-    (into / f"{record['case']}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (into / f"{record['case']}{'-filtered' if filtered else ''}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def load(path: Path) -> list[Record]:
