@@ -100,7 +100,7 @@ def resolve(wanted: str | None, runs: list[Run]) -> Target | None:
     if wanted is None or (table is not None and wanted.lower() == table.name.lower()):
         if table is None:
             return None
-        files = table.files(folder)
+        files = {key: path for key, path in table.files(folder).items() if key != "filtered"}
         first = next(iter(files), None)
         citation = Results(folder, files).citation(first) if first else table.name
         target = Target(table.name, citation, files)

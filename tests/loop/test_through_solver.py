@@ -55,7 +55,7 @@ def recipe(made, **table):
             "data": {"file": str(file)},
             "operator": {"name": "tensor_basis", "width": 2, "depth": 1, "tensors": 1, "c_s": 0.1},
             "solver": {"case": str(case), "frames": 2, "loss": "statistics"} | table,
-            "optimiser": {"rate": 0.5, "schedule": "constant", "warm_up": 0.0},
+            "optimiser": {"rate": 1.0, "schedule": "constant", "warm_up": 0.0},
             "loop": {"epochs": 4, "batch": 1, "device": "cpu"},
             "card": {"trained_on": "a smaller LES"},
         }
