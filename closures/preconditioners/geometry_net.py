@@ -88,7 +88,7 @@ class GeometryNet(nn.Module):
         self.bottom = VaryingStencil()
         self.kept = nn.ModuleList([Blend(1.0) for _ in range(levels)])
         self.added = nn.ModuleList([Blend(1.0) for _ in range(levels)])
-        self._known: tuple[tuple[int, int, Ends], list[list[Tensor]]] | None = None
+        self._known: tuple[Tensor, tuple[object, ...], list[list[Tensor]]] | None = None
 
     def forward(self, residual: Tensor, fluid: Tensor, periodic: Ends = OPEN) -> Tensor:
         """Residuals (batch, 1, nx, ny, nz), and 1 in fluid cells (1 or batch, 1, nx, ny, nz), to directions."""
@@ -106,15 +106,19 @@ class GeometryNet(nn.Module):
         return x
 
     def geometry(self, fluid: Tensor, periodic: Ends = OPEN) -> list[list[Tensor]]:
-        """Stencils and blends of every level; the last ones are kept while no gradient is recorded."""
-        key = (fluid.data_ptr(), fluid._version, periodic)
-        if not torch.is_grad_enabled() and self._known is not None and self._known[0] == key:
-            return self._known[1]
+        """Stencils and blends of every level; the last ones are kept while no gradient is recorded.
+
+        They are those of one tensor, which is kept too: an address alone may come back with another geometry.
+        """
+        key = (fluid._version, periodic, *(w._version for w in self.parameters()))
+        known = None if torch.is_grad_enabled() else self._known
+        if known is not None and known[0] is fluid and known[1] == key:
+            return known[2]
         image, found = torch.cat([torch.zeros_like(fluid), fluid, fluid], dim=1), []
         for i in range(self.levels):
             readers = self.before[i], self.after[i], self.kept[i], self.added[i]
             found.append([reader.read(image, periodic) for reader in readers])  # type: ignore[operator]
             image = avg_pool3d(image, 2)
         found.append([self.bottom.read(image, periodic)])
-        self._known = None if torch.is_grad_enabled() else (key, found)
+        self._known = None if torch.is_grad_enabled() else (fluid, key, found)
         return found

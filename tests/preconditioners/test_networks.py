@@ -71,6 +71,14 @@ def test_geometry_is_kept_only_while_it_and_the_weights_stay():
         fluid[..., :3] = 0.0
         changed = network(r, fluid)
     assert float((before - changed).abs().max()) > 0
+        network.bottom.weights.bias.add_(0.1)
+        assert float((network(r, fluid) - changed).abs().max()) > 0
+        for centre in (0.3, 0.4, 0.6, 0.7):  # each may come to lie where the one before was
+            fresh = GeometryNet(levels=1)
+            fresh.load_state_dict(network.state_dict())
+            body = ball(8, centre)
+            assert torch.equal(network(r, body), fresh(r, body))
+            del body
     loss = network(r, fluid).square().sum()
     loss.backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
