@@ -70,7 +70,7 @@ def test_geometry_is_kept_only_while_it_and_the_weights_stay():
         before = network(r, fluid)
         fluid[..., :3] = 0.0
         changed = network(r, fluid)
-    assert float((before - changed).abs().max()) > 0
+        assert float((before - changed).abs().max()) > 0
         network.bottom.weights.bias.add_(0.1)
         assert float((network(r, fluid) - changed).abs().max()) > 0
         for centre in (0.3, 0.4, 0.6, 0.7):  # each may come to lie where the one before was
