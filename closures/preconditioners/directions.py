@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +15,7 @@ from solver.errors import CaseError
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolver, SolveReport, checked
+from solver.pressure.scaled import solve_scaled
 
 log = logging.getLogger("solver")
 PATIENCE = 30  # iterations that should at least halve the residual
@@ -114,19 +114,8 @@ class ConjugateDirections:
         ------
         PressureSolveFailure : multigrid failed as well, or the source is not finite.
         """
-        start = time.perf_counter()
-        poisson, layout = self.poisson, self.poisson.layout
-        b = poisson.source(rhs)
-        norm = self.poisson.layout.norm(b)
-        x = poisson.in_fluid(out)
-        reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
-        if not norm < torch.inf:
-            reason, residual = "DIVERGED_NANORINF", norm
-        elif norm > 0.0:
-            reason, iterations, residual = self._iterate(b.div_(norm), x.div_(norm))
-        layout.unpack(poisson.centred(x.mul_(norm)), out)
-        report = SolveReport(reason == "CONVERGED_RTOL", reason, iterations, residual, time.perf_counter() - start)
-        if report.converged or reason == "DIVERGED_NANORINF":
+        report = solve_scaled(self.poisson, rhs, out, self._iterate)
+        if report.converged or report.reason == "DIVERGED_NANORINF":
             return checked(self.name, report)
         return self._fall_back(rhs, out, report)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -65,16 +64,6 @@ class MultigridRecipe(Table):
 
 
 Sample = tuple[Levels, Tensor]
-
-
-def find(path: Path) -> Path | None:
-    """The file of a recipe for multigrid: given, or shipped under that name; None for other recipes."""
-    shipped = SHIPPED / f"{path.name}.toml"
-    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
-    try:
-        return file if "multigrid" in tomllib.loads(file.read_text(encoding="utf-8")) else None
-    except (OSError, ValueError):
-        return None  # whoever reads it next says what is wrong
 
 
 def train(file: Path, out: Path, console: Console | None = None) -> SmoothingCard:

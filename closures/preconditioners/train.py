@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +27,6 @@ from solver.rundir import commit, to_toml, write_text
 
 SHIPPED = Path(__file__).parent / "recipes"
 HELD_OUT = 2  # geometries that only judge
-
-
-def find(path: Path) -> Path | None:
-    """The file of a recipe for matrices: given, or shipped under that name; None for other recipes."""
-    shipped = SHIPPED / f"{path.name}.toml"
-    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
-    try:
-        return file if "matrices" in tomllib.loads(file.read_text(encoding="utf-8")) else None
-    except (OSError, ValueError):
-        return None  # whoever reads it next says what is wrong
 
 
 def train(file: Path, out: Path, console: Console | None = None) -> Card:

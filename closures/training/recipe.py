@@ -169,6 +169,16 @@ class Recipe(Table):
         return self
 
 
+def find(path: Path, table: str, folder: Path = SHIPPED) -> Path | None:
+    """The file of a recipe with `table`: given, or shipped in `folder` under that name; None for other recipes."""
+    shipped = folder / path.with_suffix(".toml")
+    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
+    try:
+        return file if table in tomllib.loads(file.read_text(encoding="utf-8")) else None
+    except (OSError, ValueError):
+        return None  # whoever reads it next says what is wrong
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read and validate a recipe: a file, or the name of a shipped one (``fno_channel180_coarse``, ``lesnets/...``).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.fit import Fit
 from closures.training.processes import Team, team
-from closures.training.recipe import SHIPPED, CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
+from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
@@ -70,16 +69,6 @@ class SolverRecipe(Table):
     optimiser: OptimiserTable = OptimiserTable()
     loop: LoopTable
     card: CardTable
-
-
-def find(path: Path) -> Path | None:
-    """The file of a recipe with a table ``[solver]``: given, or shipped under that name; None for other recipes."""
-    shipped = SHIPPED / path.with_suffix(".toml")
-    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
-    try:
-        return file if "solver" in tomllib.loads(file.read_text(encoding="utf-8")) else None
-    except (OSError, ValueError):
-        return None  # whoever reads it next says what is wrong
 
 
 def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:

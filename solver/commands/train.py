@@ -23,13 +23,14 @@ def train(
     from closures.preconditioners import train as matrices
     from closures.training import through_solver
     from closures.training.offline import train as train_network
+    from closures.training.recipe import find
 
     folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
-    if file := multigrid.find(recipe):
+    if file := find(recipe, "multigrid", multigrid.SHIPPED):
         metrics = multigrid.train(file, folder, shown).metrics
-    elif file := matrices.find(recipe):
+    elif file := find(recipe, "matrices", matrices.SHIPPED):
         metrics = matrices.train(file, folder, shown).metrics
-    elif file := through_solver.find(recipe):
+    elif file := find(recipe, "solver"):
         metrics = through_solver.train(file, folder, data, shown).metrics
     else:
         metrics = train_network(recipe, folder, data, shown).card.metrics

@@ -8,7 +8,6 @@ learned ones for example, may take their place level by level (`smoothing`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from solver.pressure.coarsening import System, Transfer, coarsen
 from solver.pressure.layout import Layout
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import SolveReport, checked
+from solver.pressure.scaled import solve_scaled
 from solver.pressure.smoothing import Smoothing
 from solver.pressure.stencil import Stencil, make_stencil
 
@@ -248,18 +248,7 @@ class MultigridPressure:
         ------
         PressureSolveFailure : tolerance not met in `max_iterations`, or the source is not finite.
         """
-        start = time.perf_counter()
-        poisson, layout = self.poisson, self.poisson.layout
-        b = poisson.source(rhs)
-        norm = self.poisson.layout.norm(b)
-        x = poisson.in_fluid(out)
-        if norm == 0.0:
-            reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
-        else:  # residuals of order one stay clear of underflow in single precision
-            reason, iterations, residual = self._iterate(b.div_(norm), x.div_(norm))
-        layout.unpack(poisson.centred(x.mul_(norm)), out)
-        seconds = time.perf_counter() - start
-        return checked(self.name, SolveReport(reason == "CONVERGED_RTOL", reason, iterations, residual, seconds))
+        return checked(self.name, solve_scaled(self.poisson, rhs, out, self._iterate))
 
     def _iterate(self, r: Tensor, x: Tensor) -> tuple[str, int, float]:
         """Flexible conjugate gradients (Notay 2000): the Polak-Ribiere form forgives a cycle in single precision.

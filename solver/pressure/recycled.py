@@ -8,7 +8,6 @@ anew.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from solver.pressure.layout import Layout
 from solver.pressure.multigrid import Multigrid
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import SolveReport, checked
+from solver.pressure.scaled import solve_scaled
 
 TINY = 1e-12
 
@@ -113,22 +113,11 @@ class RecycledPressure:
         ------
         PressureSolveFailure : tolerance not met in `max_iterations`, or the source is not finite.
         """
-        start = time.perf_counter()
-        poisson, layout = self.poisson, self.poisson.layout
-        b = poisson.source(rhs)
-        norm = layout.norm(b)
-        x = poisson.in_fluid(out)
-        reason, iterations, residual = "CONVERGED_RTOL", 0, 0.0
-        if not norm < torch.inf:
-            reason, residual = "DIVERGED_NANORINF", norm
-        elif norm > 0.0:
-            reason, iterations, residual = self._iterate(b.div_(norm), x.div_(norm))
-            if self.lessons > 0:
-                self.space.settle()
-                self.lessons -= 1
-        layout.unpack(poisson.centred(x.mul_(norm)), out)
-        seconds = time.perf_counter() - start
-        return checked(self.name, SolveReport(reason == "CONVERGED_RTOL", reason, iterations, residual, seconds))
+        report = solve_scaled(self.poisson, rhs, out, self._iterate)
+        if self.lessons > 0:
+            self.space.settle()
+            self.lessons -= 1
+        return checked(self.name, report)
 
     def _iterate(self, r: Tensor, x: Tensor) -> tuple[str, int, float]:
         """`r` enters as the right-hand side and is overwritten by the residual, `x` by the solution."""

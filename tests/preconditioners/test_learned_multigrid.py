@@ -12,6 +12,7 @@ from closures.preconditioners import learned_multigrid_train as multigrid
 from closures.preconditioners.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.preconditioners.learned_multigrid_file import SMOOTHING, read_smoothing
 from closures.registry import PRETRAINED
+from closures.training.recipe import find
 from solver.errors import CaseError
 from solver.grid import Grid
 from solver.pressure.multigrid import Multigrid, MultigridPressure, open_faces
@@ -163,7 +164,7 @@ def test_wrong_recipes_are_refused(tmp_path, old, new, words):
     (tmp_path / "bad.toml").write_text(RECIPE.replace(old, new))
     with pytest.raises(CaseError, match=words):
         multigrid.train(tmp_path / "bad.toml", tmp_path / "net")
-    assert multigrid.find(Path("npsdo_32")) is None
+    assert find(Path("npsdo_32"), "multigrid", multigrid.SHIPPED) is None
 
 
 @pytest.mark.parametrize("name", ["cube", "ball"])
@@ -179,7 +180,7 @@ def test_the_shipped_numbers_save_iterations(name):
 
 
 def test_the_shipped_recipe_is_the_one_that_made_them():
-    shipped, recipe = PRETRAINED / "multigrid", multigrid.find(Path("multigrid"))
+    shipped, recipe = PRETRAINED / "multigrid", find(Path("multigrid"), "multigrid", multigrid.SHIPPED)
     assert recipe is not None
     assert (shipped / SMOOTHING).is_file()
     assert multigrid.read(multigrid.MultigridRecipe, recipe) == multigrid.read(
