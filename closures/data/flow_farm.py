@@ -66,11 +66,7 @@ def generate_flow(
     if target.exists() and not grows:
         return _already_there(target, store.header)
     if parallel.is_root():
-        if recipe.start is not None:
-            latest(Path(recipe.start.run))  # is missed before anything is written
-        revision, dirty = commit()
-        facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
-        store.begin(layout_of(recipe), facts)
+        _begin(store, recipe)
     parallel.barrier()
     store.open_rows()
     if grows and parallel.is_root():
@@ -95,6 +91,15 @@ def generate_flow(
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
     found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
     return found | counts | {"samples_per_second": made / seconds}
+
+
+def _begin(store: FlowStore, recipe: FlowRecipe) -> None:
+    """Lay the file out (root only)."""
+    if recipe.start is not None:
+        latest(Path(recipe.start.run))  # is missed before anything is written
+    revision, dirty = commit()
+    facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
+    store.begin(layout_of(recipe), facts)
 
 
 def _finish(store: FlowStore, digests: dict[int, str]) -> str:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from closures import artefact, registry
 from closures.data.windows import TrajectoryFile, Windows
 from closures.loop.meter import stress_size
-from closures.loop.resample import Resampler, network_grid
 from closures.training.through_solver import SolverRecipe, first_guess, prepare, train
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
 from solver.rundir import to_toml, write_text
 from tests.loop.flows import write
-from tests.runs import solver, write_case
-from tests.training.trajectories import write_file
+from tests.runs import solver
+from tests.training.trajectories import les_file
 
 STEP = 0.05
 FIXED = f"time.dt={STEP}"
@@ -27,24 +25,8 @@ FIXED = f"time.dt={STEP}"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The case, and a file of what it does with a Smagorinsky model of c_s = 0.3 from three initial fields."""
-    root = tmp_path_factory.mktemp("through")
-    case_folder, trajectories = write_case(root / "case"), []
-    with torch.no_grad():
-        for seed in (1, 2, 3):
-            closure = "closure={name='smagorinsky', c_s=0.3, damping='none'}"
-            case, folder = load_case(case_folder, (closure, FIXED, f"initial.seed={seed}"))
-            simulation = assembly.build(assembly.Source(case, folder, "case"))
-            resampler, frames = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
-            for _ in range(3):
-                frames.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())
-                simulation.step()
-            trajectories.append(frames)
-    grid = network_grid(simulation.operators.grid)
-    lines = {f"dimensions__{name}": axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
-    about = {"dimensions__time": STEP * np.arange(3), "dimensions__y_faces": grid.y.faces}
-    file = write_file(root / "les.h5", np.array(trajectories, dtype=np.float32), **lines, **about)
-    return case_folder, file
+    """The case and the file; three initial fields."""
+    return les_file(tmp_path_factory.mktemp("through"), (1, 2, 3), frames=3, step=STEP)
 
 
 def recipe(made, **table):

@@ -14,8 +14,7 @@ from closures.training.recipe import Recipe
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
-from tests.runs import write_case
-from tests.training.trajectories import write_file
+from tests.training.trajectories import les_file
 
 STEP = 0.05
 FIXED = f"time.dt={STEP / 2}"
@@ -23,25 +22,8 @@ FIXED = f"time.dt={STEP / 2}"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A case, and a file of what it does with a Smagorinsky model of c_s = 0.3 from seven initial fields."""
-    root = tmp_path_factory.mktemp("corrections")
-    case_folder, trajectories = write_case(root / "case"), []
-    with torch.no_grad():
-        for seed in range(1, 8):
-            closure = "closure={name='smagorinsky', c_s=0.3, damping='none'}"
-            case, folder = load_case(case_folder, (closure, FIXED, f"initial.seed={seed}"))
-            simulation = assembly.build(assembly.Source(case, folder, "case"))
-            resampler, frames = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
-            for _ in range(7):
-                frames.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())
-                simulation.step()
-                simulation.step()
-            trajectories.append(frames)
-    grid = network_grid(simulation.operators.grid)
-    lines = {f"dimensions__{name}": axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
-    about = {"dimensions__time": STEP * np.arange(7), "dimensions__y_faces": grid.y.faces}
-    file = write_file(root / "les.h5", np.array(trajectories, dtype=np.float32), **lines, **about)
-    return case_folder, file
+    """The case and the file; seven initial fields."""
+    return les_file(tmp_path_factory.mktemp("corrections"), range(1, 8), frames=7, step=STEP, substeps=2)
 
 
 def table(case, c_s, **changes):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import h5py
 import numpy as np
+import torch
 
+from closures.loop.resample import Resampler, network_grid
 from closures.training.recipe import Recipe
+from solver import assembly
 from solver.axis import stretched_faces
+from solver.case import load_case
+from tests.runs import write_case
 
 NX, NY, NZ, STEP = 8, 6, 6, 0.1
 LX, LZ = 2 * np.pi, np.pi
@@ -73,3 +81,23 @@ def small_recipe(file, **changes):
     return Recipe.model_validate(
         {k: {**v, **changes.get(k, {})} if isinstance(v, dict) else v for k, v in recipe.items()}
     )
+
+
+def les_file(root: Path, seeds: Iterable[int], frames: int, step: float, substeps: int = 1) -> tuple[Path, Path]:
+    """A case, and a file of what it does with a Smagorinsky model of c_s = 0.3, frames `step` apart."""
+    case_folder, trajectories = write_case(root / "case"), []
+    closure, fixed = "closure={name='smagorinsky', c_s=0.3, damping='none'}", f"time.dt={step / substeps}"
+    with torch.no_grad():
+        for seed in seeds:
+            case, folder = load_case(case_folder, (closure, fixed, f"initial.seed={seed}"))
+            simulation = assembly.build(assembly.Source(case, folder, "case"))
+            resampler, found = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
+            for _ in range(frames):
+                found.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())
+                for _ in range(substeps):
+                    simulation.step()
+            trajectories.append(found)
+    grid = network_grid(simulation.operators.grid)
+    lines = {f"dimensions__{name}": axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
+    about = {"dimensions__time": step * np.arange(frames), "dimensions__y_faces": grid.y.faces}
+    return case_folder, write_file(root / "les.h5", np.array(trajectories, dtype=np.float32), **lines, **about)
