@@ -52,12 +52,12 @@ class Helmholtz:
 
     @property
     def default_method(self) -> str:
-        """By what the operator is: definite, or indefinite in two or in three dimensions, with one medium or many."""
+        """By what the operator is: definite, or indefinite, in a plane with one medium or otherwise."""
         if self.medium == "coefficient" and self.range[1] <= 1:
             return "cg+fft"
-        if self.media == 1:
+        if self.media == 1 and self.volumes.ndim == 2:
             return "fresh+fft+guess"
-        return "direct" if self.volumes.ndim == 2 else "fresh+fft"
+        return "direct"  # deflated restarts leave systems in three dimensions unsolved
 
     def draw(self, rng: np.random.Generator) -> Parameters:
         """K and k; the one that varies in space is ``(*shape)``, the other a number."""
