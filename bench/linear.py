@@ -1,7 +1,8 @@
 """The table of pressure solvers: what each takes around bodies, and for fifty systems of a flow in a row.
 
-    python bench/linear.py                                      everything: an hour on a busy machine
+    python bench/linear.py                                      what is missing: an hour on a busy machine
     python bench/linear.py --problems cylinder --ranks 1
+    python bench/linear.py --again                              measured or not
     python bench/linear.py --render                             the page from the numbers, nothing measured
 
 Every cell is `solver bench linear` in a process of its own, with a limit of time, and joins bench/linear.json;
@@ -61,6 +62,15 @@ def cells(
             found += [(problem, 128, (m,), (1e-6, 1e-10), count) for m in fast]
             found += [(problem, 128, (m,), (1e-4,), count) for m in networks]
     return found
+
+
+def is_known(file: Path, cell: tuple[str, int, tuple[str, ...], tuple[float, ...], int]) -> bool:
+    """Whether the file has numbers for all of a cell."""
+    problem, size, methods, tolerances, ranks = cell
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    here = [r for r in rows if "cpu" in r and (not size or r["n"] == size)]
+    found = {(r["problem"], r["method"], r["tolerance"], r["ranks"]) for r in here}
+    return all((problem, m, t, ranks) in found for m in methods for t in tolerances)
 
 
 def launch(
@@ -135,12 +145,15 @@ def main() -> None:
     parser.add_argument("--ranks", default="1,2")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds after which a cell is given up")
     parser.add_argument("--json", type=Path, default=HERE / "linear.json")
+    parser.add_argument("--again", action="store_true", help="measure what is known already too")
     parser.add_argument("--render", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if options.render:
         keep(options.json, [])
         return
     for cell in cells(options.problems.split(","), map(int, options.ranks.split(","))):
+        if is_known(options.json, cell) and not options.again:
+            continue
         rows = launch(*cell, options.patience)
         keep(options.json, rows)
         for r in rows:

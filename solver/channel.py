@@ -184,9 +184,13 @@ class ChannelReference:
         return np.sqrt(self.table[squared]) if squared in self.table else self.table[f"{c}_rms_plus"]
 
 
-def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> Array:
-    """Relative L2 errors of ``u_mean, u_rms, v_rms, w_rms, uv`` (height-weighted) and of c_f.
+ERRORS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f")
 
+
+def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> list[Array]:
+    """Deviations from the reference, one array for each of `ERRORS`; the root of the sum of its squares is the error.
+
+    Along a profile they are weighted by height and relative to the norm of the reference; that of c_f is relative.
     `units` is "bulk" (both scaled by their bulk velocity) or "wall".
     """
     profiles = channel.profiles(means)[:5]
@@ -195,16 +199,18 @@ def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, 
     y_over_h = channel.distance / channel.half_height
     scale, reference_scale = (u_tau / bulk, 1 / reference.bulk) if units == "bulk" else (1.0, 1.0)
     result = []
-    for row, name in zip(profiles, ("u_mean", "u_rms", "v_rms", "w_rms", "uv"), strict=True):
+    for row, name in zip(profiles, ERRORS[:5], strict=True):
         power = 2 if name == "uv" else 1
         truth = reference.profile(name, y_over_h) * reference_scale**power
-        difference = row * scale**power - truth
-        result.append(np.sqrt((channel.weights * difference**2).sum() / (channel.weights * truth**2).sum()))
+        norm = (channel.weights * truth**2).sum()
+        result.append(np.sqrt(channel.weights / norm) * (row * scale**power - truth))
     c_f = 2 * u_tau**2 / bulk**2
-    return np.array([*result, abs(c_f / reference.c_f - 1)])
+    return [*result, np.array([c_f / reference.c_f - 1])]
 
 
-ERRORS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f")
+def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> Array:
+    """Relative L2 errors of ``u_mean, u_rms, v_rms, w_rms, uv`` (height-weighted) and of c_f; see `deviations`."""
+    return np.array([np.sqrt((row**2).sum()) for row in deviations(channel, reference, means, units)])
 
 
 def report(channel: ChannelProfiles, statistics: BatchMeans) -> dict[str, tuple[Array, Array]]:

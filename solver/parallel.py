@@ -198,6 +198,16 @@ def world_size() -> int:
     return MPI.COMM_WORLD.size
 
 
+def alone() -> MPI.Intracomm:
+    """The communicator of this process with itself."""
+    return MPI.COMM_SELF
+
+
+def broadcast(value: Any) -> Any:
+    """The value of rank 0 of the world on every rank."""
+    return MPI.COMM_WORLD.bcast(value, root=0)
+
+
 def barrier() -> None:
     """Wait for every rank of the world."""
     MPI.COMM_WORLD.Barrier()

@@ -8,6 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import torch
 
 from solver.cli import main
@@ -69,6 +71,8 @@ MPI = {
     "OMPI_MCA_mpi_yield_when_idle": "1",
     "PYTHONPATH": str(ROOT),
 }
+
+needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ Coarse faces need not be fine ones: within a fine cell u and w are constant and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from closures.data.columns import Vertical, centre_matrix, face_matrix
+from solver import parallel
 from solver.axis import Array, FiniteVolumeAxis, FourierAxis
 from solver.engine import TorchEngine, choose_engine
 from solver.errors import CaseError
@@ -79,9 +80,7 @@ class GridFilter:
 
     def __init__(self, fine: Operators, coarse: Grid, kernel: Kernel) -> None:
         check(fine.grid, coarse, kernel)
-        slabs = fine.decomposition
-        alone = slabs.comm if slabs.size == 1 else cast(Any, slabs.comm.Split(slabs.rank))
-        whole = Decomposition(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, alone)
+        whole = Decomposition(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, parallel.alone())
         self.fine, self.kernel = fine, kernel
         self.coarse = Operators(coarse, whole, fine.device, fine.dtype)
         self._centre: Tensor | None = None

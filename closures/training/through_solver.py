@@ -23,6 +23,7 @@ from closures.operators import build
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.fit import Fit
+from closures.training.head import Start
 from closures.training.processes import Team, team
 from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
 from solver import assembly
@@ -87,7 +88,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     source = TrajectoryFile(file)
     with torch.enable_grad(), team(recipe.loop.device) as processes:
         torch.manual_seed(recipe.loop.seed)
-        network = first_guess(recipe)
+        network = first_guess(recipe.operator, recipe.solver.begin, "[solver]")
         objective = prepare(recipe, network, source)
         fit = _fit(recipe, objective, source, out, processes)
         if processes.is_root:
@@ -100,21 +101,22 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     return artefact.load(out).card
 
 
-def first_guess(recipe: SolverRecipe) -> nn.Module:
-    """The network before training."""
-    network = build(recipe.operator.name, **recipe.operator.arguments)
+def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:
+    """The network before training: new, or with the weights of the artefact in the folder `begin`.
+
+    `table` is where the recipe names it, for messages.
+    """
+    network = build(operator.name, **operator.arguments)
     if network.kind != "stress":
-        raise CaseError(f"[operator] '{recipe.operator.name}' steps a velocity: the solver trains models of the stress")
-    if recipe.solver.begin is not None:
-        found = artefact.load(Path(recipe.solver.begin))
-        if found.card.architecture != recipe.operator.name:
-            raise CaseError(f"[solver] begin = '{recipe.solver.begin}': holds '{found.card.architecture}'")
+        raise CaseError(f"[operator] '{operator.name}' steps a velocity: the solver trains models of the stress")
+    if begin is not None:
+        found = artefact.load(Path(begin))
+        if found.card.architecture != operator.name:
+            raise CaseError(f"{table} begin = '{begin}': holds '{found.card.architecture}'")
         try:
             network.load_state_dict(found.network.state_dict())
         except RuntimeError:
-            raise CaseError(
-                f"[solver] begin = '{recipe.solver.begin}': its arguments are not those of [operator]"
-            ) from None
+            raise CaseError(f"{table} begin = '{begin}': its arguments are not those of [operator]") from None
     return network
 
 
@@ -152,13 +154,13 @@ def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, o
 
 
 @torch.no_grad()
-def largest_answer(objective: APosteriori, source: TrajectoryFile, frames: int = 8) -> float:
+def largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
     """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
-    simulation, found = objective.unrolled.simulation, [0.0]
+    found = [0.0]
     for trajectory in range(source.shape[0]):
         for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
             u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
-            velocity = Velocity(simulation.strain, objective.start(u))
+            velocity = Velocity(simulation.strain, start(u))
             assert isinstance(simulation.closure, SubgridModel)
             term, _ = simulation.closure(velocity, 0.0, {})
             assert term is not None
@@ -169,7 +171,8 @@ def largest_answer(objective: APosteriori, source: TrajectoryFile, frames: int =
 def _write_artefact(
     recipe: SolverRecipe, source: TrajectoryFile, out: Path, objective: APosteriori, errors: dict[str, float]
 ) -> None:
-    nu = objective.unrolled.simulation.nu
+    simulation = objective.unrolled.simulation
+    nu = simulation.nu
     artefact.save(
         out,
         objective.network,
@@ -177,7 +180,7 @@ def _write_artefact(
         recipe.operator.arguments,
         scaling=None,
         step=0.0,
-        largest_answer=largest_answer(objective, source) or None,
+        largest_answer=largest_answer(simulation, objective.start, source) or None,
         filter=str(source.attributes.get("filter", "unknown")),
         grid=source.domain.describe(),
         nu=(nu, nu),

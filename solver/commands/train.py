@@ -21,7 +21,7 @@ def train(
     """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
     from closures.preconditioners import learned_multigrid_train as multigrid
     from closures.preconditioners import train as matrices
-    from closures.training import through_solver
+    from closures.training import ensemble, through_solver
     from closures.training.offline import train as train_network
     from closures.training.recipe import find
 
@@ -32,6 +32,8 @@ def train(
         metrics = matrices.train(file, folder, shown).metrics
     elif file := find(recipe, "solver"):
         metrics = through_solver.train(file, folder, data, shown).metrics
+    elif file := find(recipe, "ensemble"):
+        metrics = ensemble.train(file, folder, data, shown).metrics
     else:
         metrics = train_network(recipe, folder, data, shown).card.metrics
     if shown and os.environ.get("RANK", "0") == "0":

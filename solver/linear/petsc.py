@@ -29,7 +29,7 @@ def petsc() -> Any:
     """
     try:
         # signals belong to the run; a rank may be the only one of its farm that needs PETSc, so none waits for others
-        importlib.import_module("petsc4py").init(["-no_signal_handler"], comm=parallel.MPI.COMM_SELF)
+        importlib.import_module("petsc4py").init(["-no_signal_handler"], comm=parallel.alone())
         return importlib.import_module("petsc4py.PETSc")
     except ImportError:
         raise FeatureUnavailable(

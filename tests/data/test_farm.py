@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -39,7 +38,6 @@ method = "skr"
 [farm]
 batch = 4
 """
-needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def test_every_family_by_its_default_method(tmp_path, family):
     assert abs(b).max() > 0
 
 
-@needs_mpirun
+@runs.needs_mpirun
 def test_same_content_on_one_two_and_three_ranks(recipe):
     whole = made(recipe)["sha256"]
     for ranks in (2, 3):

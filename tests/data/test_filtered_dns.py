@@ -46,7 +46,6 @@ from tests.grids import minus, norm, operators, orders, project, tendency
 
 SAMPLE = SHIPPED.parent / "samples" / "channel180_sample.h5"
 COMM = operators("box").decomposition.comm
-needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -370,7 +369,7 @@ def test_three_kills_and_the_same_checksum(channel, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@needs_mpirun
+@runs.needs_mpirun
 def test_same_file_on_three_ranks_and_nearly_the_same_on_shared_trajectories(channel, tmp_path):
     """To the bit where each has a rank for itself; to round-off, grown by the flow, where two share one."""
     recipe, out = write_recipe(tmp_path), tmp_path / "ranks.h5"

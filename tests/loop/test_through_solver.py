@@ -46,7 +46,8 @@ def recipe(made, **table):
 
 def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
     source = TrajectoryFile(made[1])
-    untrained = prepare(recipe(made), first_guess(recipe(made)), source)
+    described = recipe(made)
+    untrained = prepare(described, first_guess(described.operator, None, "[solver]"), source)
     with torch.no_grad():
         before = float(untrained.measure(Windows(source, [2], 2)[0][None])["statistics_error"])
     card = train(recipe(made), tmp_path / "out")

@@ -1,0 +1,248 @@
+"""Train a subgrid model by what its long runs look like: an ensemble of networks, each in a flow of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+from closures import artefact
+from closures.artefact import Card
+from closures.data.windows import TrajectoryFile
+from closures.training.ensemble_state import Ensemble, read_state, write_state
+from closures.training.kalman import longest_step, misfits, update
+from closures.training.long_run import LongRun, Settled
+from closures.training.recipe import CardTable, DataTable, OperatorTable, read
+from closures.training.report import Report
+from closures.training.through_solver import first_guess, largest_answer
+from solver import parallel
+from solver.axis import Array
+from solver.channel import ERRORS
+from solver.errors import CaseError, Diverged
+from solver.farm import farm
+from solver.rundir import commit, to_toml, write_text
+from solver.table import Table
+
+LEAST = 4  # flows that make an ensemble
+
+
+class ToleranceTable(Table):
+    """``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
+
+    Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
+    """
+
+    u_mean: float = Field(default=0.01, gt=0)
+    u_rms: float = Field(default=0.05, gt=0)
+    v_rms: float = Field(default=0.05, gt=0)
+    w_rms: float = Field(default=0.05, gt=0)
+    uv: float = Field(default=0.05, gt=0)
+    c_f: float = Field(default=0.02, gt=0)
+
+
+class EnsembleTable(Table):
+    """``[ensemble]``: the channel in which the members run, and how long.
+
+    Parameters
+    ----------
+    case : folder or file, relative to the working directory; `overrides` are ``"run.dtype=float32"`` and the like.
+    begin : folder of an artefact whose weights are the centre of the first ensemble.
+    members, iterations : how many networks, and how often all of them run.
+    spread : standard deviation of the weights in the first ensemble, times the root of the number of inputs they share.
+    settle, average : time units of a run before and during its averages; flows go on from iteration to iteration.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    begin: str | None = None
+    members: int = Field(ge=LEAST)
+    iterations: int = Field(ge=1)
+    spread: float = Field(default=0.3, gt=0)
+    settle: float = Field(gt=0)
+    average: float = Field(gt=0)
+    seed: int = Field(default=20411, ge=0)
+    tolerance: ToleranceTable = ToleranceTable()
+
+
+class EnsembleRecipe(Table):
+    """How one subgrid model is trained on the statistics of long runs."""
+
+    title: str
+    data: DataTable = DataTable()
+    operator: OperatorTable
+    ensemble: EnsembleTable
+    card: CardTable
+
+
+def train(file: Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
+    """Train, or go on training, in the folder `out`, and write the artefact there; collective over MPI ranks.
+
+    The network that is kept is the mean of the last ensemble; its errors are those of one more run from the flow of
+    every member, averaged together.
+
+    Raises
+    ------
+    CaseError : the recipe, the case or the data are wrong, or do not belong together.
+    RunFolderError : `out` cannot be written, or holds the state of another training.
+    Diverged : fewer than four flows survived an iteration, or the mean network's did not.
+    """
+    recipe = read(EnsembleRecipe, file)
+    name = data or (Path(recipe.data.file) if recipe.data.file else None)
+    if name is None:
+        raise CaseError("[data] file: an ensemble needs trajectories to start from and to be held against")
+    return Training(recipe, TrajectoryFile(name), out, console).run()
+
+
+class Training:
+    """The iterations of one recipe; see `train`."""
+
+    def __init__(self, recipe: EnsembleRecipe, source: TrajectoryFile, out: Path, console: Console | None) -> None:
+        self.recipe, self.table, self.source, self.out = recipe, recipe.ensemble, source, out
+        self.console = console
+        torch.manual_seed(self.table.seed)
+        self.network = first_guess(recipe.operator, self.table.begin, "[ensemble]").requires_grad_(False)
+        self.flow = LongRun(self.network, source, self.table.case, self.table.overrides)
+        text = json.dumps([recipe.model_dump(exclude={"data", "card"}), source.sha256], sort_keys=True)
+        self.identity = hashlib.sha256(text.encode()).hexdigest()
+        wanted = self.table.tolerance.model_dump()
+        rows = zip(ERRORS, self.flow.target_rows, strict=True)
+        self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
+
+    def run(self) -> Card:
+        """All iterations that are left, and the artefact (collective)."""
+        table, root = self.table, parallel.is_root()
+        ensemble = read_state(self.out, self.identity) or self.first()
+        steps, done = (table.iterations + 1) * table.members, ensemble.iteration * table.members
+        if root:
+            write_text(self.out / "recipe.toml", to_toml(self.recipe.model_dump(exclude_none=True)))
+        with Report(self.out, steps, done, self.console, root) as report:
+            while ensemble.iteration < table.iterations and ensemble.time < 1.0:
+                ensemble = self.next(ensemble, self.runs(ensemble, report), report)
+                if root:
+                    write_state(self.out, self.identity, ensemble)
+            mean = ensemble.parameters.mean(0)
+            centre = replace(ensemble, parameters=np.tile(mean, (table.members, 1)))
+            runs = self.runs(centre, report)
+        if root:
+            self.keep(mean, runs)
+        parallel.barrier()
+        return artefact.load(self.out).card
+
+    def take(self, weights: Array) -> None:
+        """Give the network these weights, in place: compiled kernels hold on to its tensors."""
+        sizes = [p.numel() for p in self.network.parameters()]
+        for p, values in zip(self.network.parameters(), torch.from_numpy(weights).split(sizes), strict=True):
+            p.copy_(values.reshape(p.shape))
+
+    def first(self) -> Ensemble:
+        """Networks around the first guess, each in a stored flow; the same on every rank."""
+        centre = parameters_to_vector(self.network.parameters()).double().numpy()
+        shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in _tensors(self.network)])
+        noise = np.random.default_rng(self.table.seed).standard_normal((self.table.members, len(centre)))
+        velocities = tuple(self.flow.first(number) for number in range(self.table.members))
+        return Ensemble(centre + self.table.spread * shares * (noise - noise.mean(0)), velocities)
+
+    def runs(self, ensemble: Ensemble, report: Report) -> list[Settled | None]:
+        """A run of each member, shared among the ranks; what they settled to, on every rank (collective)."""
+        found: dict[int, Settled | None] = {}
+
+        def work(number: int, _: object) -> tuple[int, Settled | None]:
+            self.take(ensemble.parameters[number])
+            return number, self.flow(ensemble.velocities[number], self.table.settle, self.table.average)
+
+        def done(result: tuple[int, Settled | None]) -> None:
+            found[result[0]] = result[1]
+            report.step(ensemble.iteration * self.table.members + len(found), self.misfit(result[1]), ensemble.time)
+
+        farm(range(self.table.members), work, done)
+        whole = parallel.broadcast(found)
+        return [whole[number] for number in range(self.table.members)]
+
+    def next(self, ensemble: Ensemble, runs: list[Settled | None], report: Report) -> Ensemble:
+        """The ensemble after the step that these runs allow; networks whose flow was lost start again near the others.
+
+        Raises
+        ------
+        Diverged : fewer than four flows are left.
+        """
+        alive = [i for i, run in enumerate(runs) if run is not None]
+        if len(alive) < LEAST:
+            raise Diverged(f"{len(alive)} of {len(runs)} flows are left: lower [ensemble] spread, or raise members")
+        outputs = np.stack([self.output(run) for run in runs if run is not None])
+        target = np.zeros(outputs.shape[1])
+        found = misfits(outputs, target, self.tolerance)
+        step = longest_step(found, len(ERRORS), 1.0 - ensemble.time)
+        moved = update(ensemble.parameters[alive], outputs, target, self.tolerance, step)
+        parameters, velocities = self.replenished(ensemble.iteration, moved, runs)
+        row = {"epoch": float(ensemble.iteration), "step": (ensemble.iteration + 1.0) * self.table.members}
+        row |= {"time": ensemble.time + step, "misfit": float(found.mean())}
+        row |= self.flow.errors(np.mean([run.means for run in runs if run is not None], axis=0))
+        history = (*ensemble.history, row | {"lost": float(len(runs) - len(alive))})
+        report.epoch(int(row["step"]), list(history))
+        return Ensemble(parameters, velocities, ensemble.iteration + 1, ensemble.time + step, history)
+
+    def replenished(
+        self, iteration: int, moved: Array, runs: list[Settled | None]
+    ) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
+        """All members again: lost ones drawn from the distribution of those `moved`, each in one of their flows."""
+        rng, mean = np.random.default_rng([self.table.seed, iteration]), moved.mean(0)
+        kept, others = iter(moved), [run for run in runs if run is not None]
+        parameters, velocities = [], []
+        for run in runs:
+            draw = rng.standard_normal(len(moved)) / np.sqrt(len(moved) - 1)
+            parameters.append(mean + draw @ (moved - mean) if run is None else next(kept))
+            velocities.append((run or others[int(rng.integers(len(others)))]).velocity)
+        return np.stack(parameters), tuple(velocities)
+
+    def output(self, run: Settled) -> Array:
+        """What a member answers: its deviations from the data, in the units of `ERRORS`."""
+        return np.concatenate(self.flow.deviations(run.means))
+
+    def misfit(self, run: Settled | None) -> float:
+        """Of one member."""
+        if run is None:
+            return float("nan")
+        output = self.output(run)[None]
+        return float(misfits(output, np.zeros(output.shape[1]), self.tolerance)[0])
+
+    def keep(self, weights: Array, runs: list[Settled | None]) -> None:
+        """Write the artefact of the mean network, whose runs these are (root only)."""
+        alive = [run.means for run in runs if run is not None]
+        if len(alive) < len(runs):
+            raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")
+        self.take(weights)
+        simulation, source, operator = self.flow.simulation, self.source, self.recipe.operator
+        artefact.save(
+            self.out,
+            self.network,
+            operator.name,
+            operator.arguments,
+            scaling=None,
+            step=0.0,
+            largest_answer=largest_answer(simulation, self.flow.start, source) or None,
+            filter=str(source.attributes.get("filter", "unknown")),
+            grid=source.domain.describe(),
+            nu=(simulation.nu, simulation.nu),
+            trained_on=self.recipe.card.trained_on,
+            data_sha256=source.sha256,
+            commit=commit()[0],
+            metrics=self.flow.errors(np.mean(alive, axis=0)),
+            licence=self.recipe.card.licence,
+        )
+
+
+def _tensors(network: nn.Module) -> list[nn.Parameter]:
+    return list(network.parameters())
+
+
+def _inputs(weights: Tensor) -> int:
+    """How many numbers a row of weights sums up; a bias counts like one of them."""
+    return weights[0].numel() if weights.ndim > 1 else 1

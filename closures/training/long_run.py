@@ -1,0 +1,125 @@
+"""What a channel with a network in it settles to: the long run that an ensemble is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from closures.compare.references import table_of
+from closures.data.flow_profiles import filtered_channel
+from closures.data.windows import TrajectoryFile
+from closures.loop.hold import STAGES
+from closures.loop.resample import Resampler, network_grid
+from closures.loop.subgrid_model import SubgridModel
+from closures.operators.domain import Domain, same
+from closures.training.head import Start
+from solver import assembly, fusion, initial, parallel
+from solver.axis import Array, FiniteVolumeAxis
+from solver.case import load_case
+from solver.channel import ERRORS, ChannelProfiles, deviations
+from solver.errors import CaseError, Diverged
+from solver.hooks.health import Health
+from solver.hooks.statistics import Statistics
+from solver.machine import choose_fusion
+from solver.operators import Operators, y_slowest
+from solver.parallel import Decomposition
+from solver.simulation import Simulation
+from solver.stepping import StepControl
+from solver.velocity import Velocity
+
+EVERY_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The end of a run: its velocity, and the means over x, z and time as ``solver.hooks.statistics`` has them."""
+
+    velocity: tuple[Array, ...]
+    means: Array
+
+
+class LongRun:
+    """Runs of one channel with one network, whose weights change from run to run; each process has its own.
+
+    Parameters
+    ----------
+    network : a model of the stress; asked once a step, as in a run.
+    source : filtered trajectories on the points of the case: first frames, and the profiles that runs should have.
+    case, overrides : the case; its closure and its times do not count.
+
+    Raises
+    ------
+    CaseError : no channel, or other points than the data.
+    """
+
+    def __init__(self, network: nn.Module, source: TrajectoryFile, case: str, overrides: tuple[str, ...]) -> None:
+        described, _ = load_case(Path(case), (*overrides, "closure={name='none'}", "run.device=cpu"))
+        grid = described.build_grid()
+        if not (grid.is_channel and isinstance(grid.y, FiniteVolumeAxis)):
+            raise CaseError(f"[ensemble] case = '{case}': its statistics are no profiles: use a channel")
+        if not same(source.domain.describe(), Domain.of(network_grid(grid)).describe()):
+            points = " x ".join(map(str, network_grid(grid).shape))
+            raise CaseError(
+                f"[ensemble] case = '{case}': its modes and cells are {points} points, the data have others"
+            )
+        fusion.enable(choose_fusion(described.run.fuse, int(np.prod(grid.shape)), None))
+        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, parallel.alone())
+        operators = Operators(grid, slabs, torch.device("cpu"), getattr(torch, described.run.dtype))
+        model = SubgridModel(network, grid=grid, nu=described.flow.nu, calls=STAGES)
+        control = StepControl(operators, described.time.cfl, described.time.dt)
+        forcing, rest = assembly.make_forcing(described, operators), initial.rest(operators)
+        self.simulation = Simulation(operators, rest, described.flow.nu, model, forcing, control)
+        self.source = source
+        self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
+        data, means = filtered_channel(source.path)
+        self.reference = table_of(data, means.mean(axis=(0, 1)))
+        self.channel = ChannelProfiles(grid.y, described.flow.nu)  # its friction is that of the coarse grid
+
+    @property
+    def target_rows(self) -> tuple[int, ...]:
+        """How many numbers each of `deviations` has."""
+        half = len(self.channel.distance)
+        return (*[half] * 5, 1)
+
+    def first(self, number: int) -> tuple[Array, ...]:
+        """A stored frame as coefficients: another trajectory, and later another frame, for every number."""
+        n_traj, n_steps = self.source.shape[:2]
+        frame = (number // n_traj * 7919) % n_steps  # far from those before
+        values = torch.from_numpy(self.source.read(number % n_traj, slice(frame, frame + 1))[0]).movedim(-1, 0)
+        return tuple(c.numpy() for c in self.start(values))
+
+    @torch.no_grad()
+    def __call__(self, velocity: tuple[Array, ...], settle: float, average: float) -> Settled | None:
+        """Run on from a velocity; averages begin after `settle`. None if the flow blows up or becomes laminar."""
+        simulation = self.simulation
+        u, v, w = (y_slowest(torch.from_numpy(c)) for c in velocity)
+        simulation.velocity = Velocity(simulation.strain, (u, v, w))
+        simulation.t, simulation.step_count = 0.0, 0
+        assert simulation.closure is not None
+        simulation.closure_state = simulation.closure.init(simulation.operators)
+        statistics = Statistics(simulation.operators, settle, average, EVERY_STEPS)
+        health = Health(simulation, EVERY_STEPS, expect_turbulence=True)
+        while simulation.t < settle + average:
+            try:
+                simulation.step()
+            except Diverged:
+                return None
+            if health(simulation):
+                return None
+            statistics(simulation)
+        if not statistics.means.duration:
+            raise CaseError(f"[ensemble] average = {average:g}: is less than {EVERY_STEPS} steps: average longer")
+        found = tuple(c.numpy() for c in simulation.velocity.coefficients)
+        return Settled(found, statistics.means.mean)
+
+    def deviations(self, means: Array) -> list[Array]:
+        """Of the profiles and the friction coefficient from those of the data, see `solver.channel.deviations`."""
+        return deviations(self.channel, self.reference, means, "bulk")
+
+    def errors(self, means: Array) -> dict[str, float]:
+        """As ``solver compare`` has them."""
+        return {key: float(np.sqrt((row**2).sum())) for key, row in zip(ERRORS, self.deviations(means), strict=True)}

@@ -1,0 +1,175 @@
+"""A subgrid model fitted to the statistics of long runs: a twin experiment in a tiny channel."""
+
+from __future__ import annotations
+
+import csv
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from closures import artefact
+from closures.data.flow_layout import MOMENTS
+from closures.data.flow_store import FORMAT, KIND
+from closures.training import ensemble
+from closures.training.ensemble import train
+from closures.training.long_run import LongRun
+from solver import assembly
+from solver.case import load_case
+from solver.errors import CaseError, Diverged, RunFolderError
+from solver.hooks.statistics import INDEX, Moments
+from solver.rundir import to_toml, write_text
+from tests import runs
+from tests.runs import needs_mpirun
+from tests.training.trajectories import les_file
+
+STEP, FRAMES = 0.1, 16
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The case, and a file of flows with a strong Smagorinsky model, with their statistics."""
+    case, file = les_file(tmp_path_factory.mktemp("ensemble"), (1,), FRAMES, STEP, substeps=2)
+    with h5py.File(file, "a") as data:
+        u = data["t1_fields/velocity"][()].astype(float)
+        pairs = {"uu": (0, 0), "vv": (1, 1), "ww": (2, 2), "uv": (0, 1), "uw": (0, 2), "vw": (1, 2)}
+        rows = {"u": u[..., 0], "v": u[..., 1], "w": u[..., 2]}
+        rows |= {name: u[..., i] * u[..., j] for name, (i, j) in pairs.items()}
+        moments = np.zeros((*u.shape[:2], len(MOMENTS), u.shape[3]))
+        for name, values in rows.items():
+            moments[:, :, MOMENTS.index(name)] = values.mean((2, 4))
+        data["statistics/moments"] = moments
+        y = data["dimensions/y"][()]
+        data["statistics/wall_stress"] = 0.002 * moments[:, :, 0, 0] / y[0]
+        data.attrs.update(kind=KIND, format=FORMAT, nu=0.002)
+    return case, file
+
+
+def recipe(made, folder, **table):
+    """A recipe on disk."""
+    case, file = made
+    described = {
+        "title": "a test",
+        "data": {"file": str(file)},
+        "operator": {"name": "tensor_basis", "width": 2, "depth": 1, "tensors": 1, "c_s": 0.05, "backscatter": 0.0},
+        "ensemble": {
+            "case": str(case),
+            "overrides": [f"time.dt={STEP / 2}"],
+            "members": 6,
+            "iterations": 3,
+            "spread": 2.0,
+            "settle": 0.5,
+            "average": 1.0,
+        }
+        | table,
+        "card": {"trained_on": "a twin"},
+    }
+    write_text(folder / "recipe.toml", to_toml(described))
+    return folder / "recipe.toml"
+
+
+def history(folder):
+    """The rows of ``history.csv``."""
+    with (folder / "history.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
+    """This flow decays: every run begins where the data do, so that the target stays the same."""
+    run = LongRun.__call__
+    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
+    card = train(recipe(made, tmp_path, settle=0.01, average=1.5), tmp_path / "out")
+    rows = history(tmp_path / "out")
+    assert len(rows) == 3
+    assert rows[-1]["misfit"] < 0.5 * rows[0]["misfit"]
+    assert [row["lost"] for row in rows] == [0, 0, 0]
+    assert 0 < rows[0]["time"] < rows[-1]["time"] <= 1.0
+    assert set(card.metrics) == {"u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f"}
+    assert card.role == "subgrid_model"
+    case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}",))
+    with torch.no_grad():
+        simulation = assembly.build(assembly.Source(case, folder, "case"))
+        for _ in range(5):
+            simulation.step()
+    assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
+    assert (
+        float(Moments(simulation.operators).sample(simulation, simulation.present_term())[INDEX["eps_sgs"]].sum()) > 0
+    )
+
+
+def test_a_training_goes_on_where_it_stopped(made, tmp_path):
+    """Stopped after the first iteration, it ends with the bits of the one that was not."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    first, longer = (recipe(made, _new(tmp_path / name), iterations=2, members=4) for name in ("a", "b"))
+    train(first, whole)
+
+    class Stop(Exception):
+        pass
+
+    def once(*args):
+        write(*args)
+        raise Stop
+
+    write = ensemble.write_state
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble, "write_state", once)
+        with pytest.raises(Stop):
+            train(longer, parts)
+    assert not (parts / artefact.WEIGHTS).exists()
+    train(longer, parts)
+    one, other = (load_file(folder / artefact.WEIGHTS) for folder in (whole, parts))
+    assert all((one[name] == other[name]).all() for name in one)
+    assert history(whole) == history(parts)
+    with pytest.raises(RunFolderError, match="belongs to another recipe"):
+        train(recipe(made, tmp_path, spread=1.0), parts)
+
+
+@needs_mpirun
+def test_the_same_network_on_two_ranks(made, tmp_path):
+    file = recipe(made, tmp_path, members=4, iterations=1)
+    train(file, tmp_path / "one")
+    done = runs.ended(runs.mpirun(2, "-m", "solver", "train", file, "--out", tmp_path / "two", "--quiet"))
+    assert (done.code, done.err) == (0, "")
+    one, two = (load_file(tmp_path / name / artefact.WEIGHTS) for name in ("one", "two"))
+    assert all(np.allclose(one[name], two[name], rtol=1e-6, atol=1e-7) for name in one)
+
+
+def test_lost_flows_start_again_among_the_others(made, tmp_path):
+    """A wide first ensemble loses some of its flows; the rest go on."""
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        whole, count = LongRun.__call__, iter(range(100))
+        patch.setattr(LongRun, "__call__", lambda *args: None if next(count) in (1, 3) else whole(*args))
+        train(recipe(made, tmp_path, iterations=1), out)
+    assert history(out)[0]["lost"] == 2
+    assert np.isfinite(load_file(out / "state.safetensors")["parameters"]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"overrides": ["grid.x.n=10"]}, CaseError, "its modes and cells are 10 x 9 x 8 points, the data have others"),
+        ({"members": 3}, CaseError, "[ensemble] members = 3"),
+        ({"average": 0.1}, CaseError, "is less than 10 steps: average longer"),
+        ({"overrides": ["time.dt=2.0"], "settle": 40.0}, Diverged, "of 6 flows are left"),
+    ],
+)
+def test_what_cannot_be_is_refused(made, tmp_path, changes, kind, message):
+    with pytest.raises(kind) as caught:
+        train(recipe(made, tmp_path, **changes), tmp_path / "out")
+    assert message in str(caught.value)
+
+
+def test_it_needs_trajectories(made, tmp_path):
+    file = recipe(made, tmp_path)
+    text = file.read_text().replace(f'file = "{made[1]}"', "")
+    write_text(file, text)
+    with pytest.raises(CaseError, match="an ensemble needs trajectories"):
+        train(file, tmp_path / "out")
+
+
+def _new(folder):
+    folder.mkdir()
+    return folder
