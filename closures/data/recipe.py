@@ -18,10 +18,10 @@ from closures.data.linear.helmholtz import Helmholtz
 from closures.data.linear.poisson import Poisson
 from closures.data.linear.thermal import Thermal
 from closures.data.sorting import Sorting
-from solver.case import Table
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.linear.methods import method
+from solver.table import Table
 
 SHIPPED = Path(__file__).parent / "recipes"
 AUTO = "auto"

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from closures.losses.les_residual import Norm
 from closures.losses.time_residual import TimeScheme
 from closures.training.corrections import CorrectTable
-from solver.case import Table
 from solver.errors import CaseError
 from solver.explain import explain
+from solver.table import Table
 
 SHIPPED = Path(__file__).parent / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)
