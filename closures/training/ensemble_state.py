@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from closures.training.state import FILE, FORMAT
+from closures.training.state import FILE, FORMAT, load
 from solver.axis import Array
-from solver.errors import RunFolderError
 from solver.rundir import write_atomically
 
 Velocity = tuple[Array, ...]
@@ -52,23 +50,14 @@ def read_state(folder: Path, identity: str) -> Ensemble | None:
 
     Raises
     ------
-    RunFolderError : it is damaged, or of another recipe, data set or version.
+    RunFolderError : see `closures.training.state.load`.
     """
-    path = folder / FILE
-    if not path.exists():
+    found = load(folder, identity)
+    if found is None:
         return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            progress = json.loads(file.metadata()["progress"])
-            parameters = file.get_tensor("parameters")
-            names = [[f"velocity/{n}/{i}" for i in range(3)] for n in range(len(parameters))]
-            velocities = tuple(tuple(file.get_tensor(name) for name in one) for one in names)
-        found = progress["format"], progress["identity"]
-        iteration, time, history = int(progress["iteration"]), float(progress["time"]), tuple(progress["history"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{path}: damaged training state ({error}): remove it to begin again") from None
-    if found != (FORMAT, identity):
-        raise RunFolderError(
-            f"{path}: belongs to another recipe, data file or version: choose another --out, or remove it"
-        )
-    return Ensemble(parameters, velocities, iteration, time, history)
+    header, tensors = found
+    parameters = tensors["parameters"].numpy()
+    velocities = tuple(
+        tuple(tensors[f"velocity/{number}/{i}"].numpy() for i in range(3)) for number in range(len(parameters))
+    )
+    return Ensemble(parameters, velocities, header["iteration"], header["time"], tuple(header["history"]))

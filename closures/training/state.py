@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,10 +49,8 @@ def write(
     write_atomically(folder / FILE, lambda target: save_file(flat, target, metadata=header))
 
 
-def read(
-    folder: Path, identity: str, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Fill `model` and `optimiser`, and return the progress and the best weights; None if there is no state.
+def load(folder: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """The header and the tensors of the state in `folder`; None if there is none.
 
     Raises
     ------
@@ -62,14 +61,31 @@ def read(
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
+            header = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        found = header["format"], header["identity"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{path}: damaged training state ({error}): remove it to begin again") from None
-    if progress.format != FORMAT or progress.identity != identity:
+    if found != (FORMAT, identity):
         raise RunFolderError(
             f"{path}: belongs to another recipe, data file or version: choose another --out, or remove it"
         )
+    return header, tensors
+
+
+def read(
+    folder: Path, identity: str, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]] | None:
+    """Fill `model` and `optimiser`, and return the progress and the best weights; None if there is no state.
+
+    Raises
+    ------
+    RunFolderError : see `load`.
+    """
+    found = load(folder, identity)
+    if found is None:
+        return None
+    header, tensors = found
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
@@ -81,4 +97,4 @@ def read(
         moments.setdefault(int(index), {})[key] = tensor
     if moments:
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return progress, parts["best"]
+    return Progress(**header), parts["best"]
