@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
-from closures.losses.driven import driven
 from closures.losses.negative_norm import NegativeNorm
 from closures.losses.teacher import check_frames, check_teacher, describe
 from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
@@ -126,7 +125,7 @@ class LesResidual:
         if simulation.exact_diffusion:
             k2 = simulation.nu * self.operators.squared_wavenumber
             rate = rate[0] - k2 * u[0], rate[1] - k2 * u[1], rate[2] - k2 * u[2]
-        return driven(simulation.forcing, u, rate)
+        return simulation.forcing.restrain(u, simulation.forcing.accelerate(rate))
 
     # -- norms ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from closures.loop.resample import network_grid
-from closures.losses.driven import check_forcing
 from closures.operators.domain import Domain, same
 from solver.axis import FiniteVolumeAxis
 from solver.closure import Closure
@@ -31,7 +30,6 @@ def check_teacher(simulation: Simulation) -> None:
         raise CaseError("[solids] the LES residual needs the direct pressure solver: remove [solids] and [pressure]")
     if closure is not None and any(hasattr(closure, method) for method in ("correct", "advance")):
         raise CaseError(f"[closure] '{closure.name}' acts between steps: the LES residual needs a subgrid model")
-    check_forcing(simulation.forcing)
 
 
 def check_frames(operators: Operators, frames: Sequence[Components]) -> None:

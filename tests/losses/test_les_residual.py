@@ -13,7 +13,7 @@ from solver.axis import FiniteVolumeAxis, FourierAxis, Inflow, Outflow, stretche
 from solver.errors import CaseError, SolverError
 from solver.grid import Grid
 from tests.grids import norm, operators, random_velocity, walls
-from tests.losses.flows import flow, forcing, grid, plus, residual_of, trajectory
+from tests.losses.flows import flow, grid, plus, residual_of, trajectory
 
 STEP = 0.02
 ORDER_STEP = 0.005
@@ -153,9 +153,6 @@ def test_refuses_by_name():
     refused(r"should be a multiple of \[time\] dt", lambda: LesResidual(simulation, 1.5 * STEP))
     refused(r"needs a fixed \[time\] dt", lambda: LesResidual(flow("channel", None), STEP))
     refused(r"alpha = 0: should be greater", lambda: residual_of(simulation, norm="h_minus_1", alpha=0.0))
-    simulation.forcing = object()
-    refused(r"\[flow.forcing\] the LES residual does not know object", lambda: residual_of(simulation))
-    simulation.forcing = forcing("mass_flux", simulation.operators)
     simulation.closure.advance = None
     refused(r"\[closure\] 'smagorinsky' acts between steps", lambda: residual_of(simulation))
 
