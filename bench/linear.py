@@ -39,7 +39,8 @@ ratios of [decision 0019](../docs/decisions/0019-learned-multigrid.md), taken on
 Residuals are relative and true. `learned:` is a trained artefact; one that gives up leaves the rest to multigrid.
 """
 NOTE = {
-    False: "Seconds of one solve from a zero guess, white noise as source (median of three), set-up apart.",
+    False: "Seconds of one solve from a zero guess, white noise as source, set-up apart: the median of three, or "
+    "the first where that took more than ten seconds.",
     True: "Totals over consecutive systems of the case's first steps, each from the last pressure, or with `guesses+` "
     "from the best combination of eight; `recycled+` carries a space of twelve vectors from system to system.",
 }

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from closures import artefact, registry
+from closures.artefact import CARD, read_card
 from closures.loop import GuardedModel, GuardTable, SubgridModel
 from closures.loop.meter import Meter
 from solver import fusion
@@ -35,6 +37,8 @@ CASES = [
     )
     for kind in kinds
 ]
+SHIPPED = [name for name, folder in registry.shipped().items() if read_card(folder / CARD).role == "subgrid_model"]
+CASES += [pytest.param(name, "stress", kind, id=f"{name}-{kind}") for name in SHIPPED for kind in ("channel", "box")]
 every_case = pytest.mark.parametrize(("name", "form", "kind"), CASES)
 
 
@@ -45,7 +49,8 @@ def plain_run():
 
 
 def build(name, form, grid, nu=NU):
-    return SubgridModel(small(name, scale=0.4), grid=grid, nu=nu, name=name, form=form, precision="float64")
+    network = artefact.load(registry.shipped()[name]).network if name in SHIPPED else small(name, scale=0.4)
+    return SubgridModel(network, grid=grid, nu=nu, name=name, form=form, precision="float64")
 
 
 def answer(closure, velocity):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from closures import artefact
+from closures import artefact, registry
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_store import FORMAT, KIND
 from closures.training import ensemble
-from closures.training.ensemble import train
+from closures.training.ensemble import EnsembleRecipe, train
 from closures.training.long_run import LongRun
+from closures.training.recipe import find, read
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -161,6 +163,14 @@ def test_what_cannot_be_is_refused(made, tmp_path, changes, kind, message):
     with pytest.raises(kind) as caught:
         train(recipe(made, tmp_path, **changes), tmp_path / "out")
     assert message in str(caught.value)
+
+
+def test_the_shipped_network_is_that_of_its_recipe():
+    shipped = read(EnsembleRecipe, find(Path("subgrid/tbnn"), "ensemble"))
+    card = artefact.read_card(registry.shipped()["tbnn"] / artefact.CARD)
+    assert card.architecture == shipped.operator.name
+    assert card.arguments == artefact.validated(card.architecture, shipped.operator.arguments)
+    assert card.trained_on == shipped.card.trained_on == Path(shipped.ensemble.case).name
 
 
 def test_it_needs_trajectories(made, tmp_path):
