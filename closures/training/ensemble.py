@@ -9,77 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import TrajectoryFile
+from closures.training.ensemble_recipe import LEAST, EnsembleRecipe
 from closures.training.ensemble_state import Ensemble, read_state, write_state
 from closures.training.kalman import longest_step, misfits, update
 from closures.training.long_run import LongRun, Settled
-from closures.training.recipe import CardTable, DataTable, OperatorTable, read
+from closures.training.recipe import read
 from closures.training.report import Report
-from closures.training.through_solver import first_guess, largest_answer
+from closures.training.stress_network import first_guess, write
 from solver import parallel
 from solver.axis import Array
 from solver.channel import ERRORS
 from solver.errors import CaseError, Diverged
 from solver.farm import farm
-from solver.rundir import commit, to_toml, write_text
-from solver.table import Table
-
-LEAST = 4  # flows that make an ensemble
-
-
-class ToleranceTable(Table):
-    """``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
-
-    Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
-    """
-
-    u_mean: float = Field(default=0.01, gt=0)
-    u_rms: float = Field(default=0.05, gt=0)
-    v_rms: float = Field(default=0.05, gt=0)
-    w_rms: float = Field(default=0.05, gt=0)
-    uv: float = Field(default=0.05, gt=0)
-    c_f: float = Field(default=0.02, gt=0)
-
-
-class EnsembleTable(Table):
-    """``[ensemble]``: the channel in which the members run, and how long.
-
-    Parameters
-    ----------
-    case : folder or file, relative to the working directory; `overrides` are ``"run.dtype=float32"`` and the like.
-    begin : folder of an artefact whose weights are the centre of the first ensemble.
-    members, iterations : how many networks, and how often all of them run.
-    spread : standard deviation of the weights in the first ensemble, times the root of the number of inputs they share.
-    settle, average : time units of a run before and during its averages; flows go on from iteration to iteration.
-    """
-
-    case: str
-    overrides: tuple[str, ...] = Field(default=(), strict=False)
-    begin: str | None = None
-    members: int = Field(ge=LEAST)
-    iterations: int = Field(ge=1)
-    spread: float = Field(default=0.3, gt=0)
-    settle: float = Field(gt=0)
-    average: float = Field(gt=0)
-    seed: int = Field(default=20411, ge=0)
-    tolerance: ToleranceTable = ToleranceTable()
-
-
-class EnsembleRecipe(Table):
-    """How one subgrid model is trained on the statistics of long runs."""
-
-    title: str
-    data: DataTable = DataTable()
-    operator: OperatorTable
-    ensemble: EnsembleTable
-    card: CardTable
+from solver.rundir import to_toml, write_text
 
 
 def train(file: Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
@@ -145,7 +94,7 @@ class Training:
     def first(self) -> Ensemble:
         """Networks around the first guess, each in a stored flow; the same on every rank."""
         centre = parameters_to_vector(self.network.parameters()).double().numpy()
-        shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in _tensors(self.network)])
+        shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in self.network.parameters()])
         noise = np.random.default_rng(self.table.seed).standard_normal((self.table.members, len(centre)))
         velocities = tuple(self.flow.first(number) for number in range(self.table.members))
         return Ensemble(centre + self.table.spread * shares * (noise - noise.mean(0)), velocities)
@@ -219,28 +168,9 @@ class Training:
         if len(alive) < len(runs):
             raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")
         self.take(weights)
-        simulation, source, operator = self.flow.simulation, self.source, self.recipe.operator
-        artefact.save(
-            self.out,
-            self.network,
-            operator.name,
-            operator.arguments,
-            scaling=None,
-            step=0.0,
-            largest_answer=largest_answer(simulation, self.flow.start, source) or None,
-            filter=str(source.attributes.get("filter", "unknown")),
-            grid=source.domain.describe(),
-            nu=(simulation.nu, simulation.nu),
-            trained_on=self.recipe.card.trained_on,
-            data_sha256=source.sha256,
-            commit=commit()[0],
-            metrics=self.flow.errors(np.mean(alive, axis=0)),
-            licence=self.recipe.card.licence,
-        )
-
-
-def _tensors(network: nn.Module) -> list[nn.Parameter]:
-    return list(network.parameters())
+        recipe, flow = self.recipe, self.flow
+        metrics = flow.errors(np.mean(alive, axis=0))
+        write(self.out, self.network, recipe.operator, recipe.card, self.source, flow.simulation, flow.start, metrics)
 
 
 def _inputs(weights: Tensor) -> int:

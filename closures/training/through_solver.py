@@ -17,22 +17,19 @@ from closures.artefact import Card
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.loop.border import Precision
 from closures.loop.hold import STAGES
-from closures.loop.meter import stress_size
 from closures.loop.subgrid_model import SubgridModel
-from closures.operators import build
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.fit import Fit
-from closures.training.head import Start
 from closures.training.processes import Team, team
 from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
+from closures.training.stress_network import first_guess, write
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
-from solver.rundir import commit, to_toml, write_text
+from solver.rundir import to_toml, write_text
 from solver.simulation import Simulation
 from solver.table import Table
-from solver.velocity import Velocity
 
 
 class SolverTable(Table):
@@ -96,28 +93,10 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
         fit.run(console)
         errors = fit.errors()
         if processes.is_root:
-            _write_artefact(recipe, source, out, objective, errors)
+            simulation = objective.unrolled.simulation
+            write(out, network, recipe.operator, recipe.card, source, simulation, objective.start, errors)
         processes.wait()
     return artefact.load(out).card
-
-
-def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:
-    """The network before training: new, or with the weights of the artefact in the folder `begin`.
-
-    `table` is where the recipe names it, for messages.
-    """
-    network = build(operator.name, **operator.arguments)
-    if network.kind != "stress":
-        raise CaseError(f"[operator] '{operator.name}' steps a velocity: the solver trains models of the stress")
-    if begin is not None:
-        found = artefact.load(Path(begin))
-        if found.card.architecture != operator.name:
-            raise CaseError(f"{table} begin = '{begin}': holds '{found.card.architecture}'")
-        try:
-            network.load_state_dict(found.network.state_dict())
-        except RuntimeError:
-            raise CaseError(f"{table} begin = '{begin}': its arguments are not those of [operator]") from None
-    return network
 
 
 def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) -> APosteriori:
@@ -151,42 +130,3 @@ def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, o
     identity = hashlib.sha256(text.encode()).hexdigest()
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
     return Fit(objective, training, validation, *settings)
-
-
-@torch.no_grad()
-def largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
-    """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
-    found = [0.0]
-    for trajectory in range(source.shape[0]):
-        for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
-            u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
-            velocity = Velocity(simulation.strain, start(u))
-            assert isinstance(simulation.closure, SubgridModel)
-            term, _ = simulation.closure(velocity, 0.0, {})
-            assert term is not None
-            found.append(stress_size(term, velocity))
-    return max(found)
-
-
-def _write_artefact(
-    recipe: SolverRecipe, source: TrajectoryFile, out: Path, objective: APosteriori, errors: dict[str, float]
-) -> None:
-    simulation = objective.unrolled.simulation
-    nu = simulation.nu
-    artefact.save(
-        out,
-        objective.network,
-        recipe.operator.name,
-        recipe.operator.arguments,
-        scaling=None,
-        step=0.0,
-        largest_answer=largest_answer(simulation, objective.start, source) or None,
-        filter=str(source.attributes.get("filter", "unknown")),
-        grid=source.domain.describe(),
-        nu=(nu, nu),
-        trained_on=recipe.card.trained_on,
-        data_sha256=source.sha256,
-        commit=commit()[0],
-        metrics=errors,
-        licence=recipe.card.licence,
-    )

@@ -15,7 +15,8 @@ from closures import artefact, registry
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_store import FORMAT, KIND
 from closures.training import ensemble
-from closures.training.ensemble import EnsembleRecipe, train
+from closures.training.ensemble import train
+from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.long_run import LongRun
 from closures.training.recipe import find, read
 from solver import assembly

@@ -10,7 +10,8 @@ import torch
 from closures import artefact, registry
 from closures.data.windows import TrajectoryFile, Windows
 from closures.loop.meter import stress_size
-from closures.training.through_solver import SolverRecipe, first_guess, prepare, train
+from closures.training.stress_network import first_guess
+from closures.training.through_solver import SolverRecipe, prepare, train
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError

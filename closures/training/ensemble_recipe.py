@@ -1,0 +1,58 @@
+"""The recipe of an ensemble: which flows its members run in, how far they may be off, how often they are moved."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from closures.training.recipe import CardTable, DataTable, OperatorTable
+from solver.table import Table
+
+LEAST = 4  # flows that make an ensemble
+
+
+class ToleranceTable(Table):
+    """``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
+
+    Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
+    """
+
+    u_mean: float = Field(default=0.01, gt=0)
+    u_rms: float = Field(default=0.05, gt=0)
+    v_rms: float = Field(default=0.05, gt=0)
+    w_rms: float = Field(default=0.05, gt=0)
+    uv: float = Field(default=0.05, gt=0)
+    c_f: float = Field(default=0.02, gt=0)
+
+
+class EnsembleTable(Table):
+    """``[ensemble]``: the channel in which the members run, and how long.
+
+    Parameters
+    ----------
+    case : folder or file, relative to the working directory; `overrides` are ``"run.dtype=float32"`` and the like.
+    begin : folder of an artefact whose weights are the centre of the first ensemble.
+    members, iterations : how many networks, and how often all of them run.
+    spread : standard deviation of the weights in the first ensemble, times the root of the number of inputs they share.
+    settle, average : time units of a run before and during its averages; flows go on from iteration to iteration.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    begin: str | None = None
+    members: int = Field(ge=LEAST)
+    iterations: int = Field(ge=1)
+    spread: float = Field(default=0.3, gt=0)
+    settle: float = Field(gt=0)
+    average: float = Field(gt=0)
+    seed: int = Field(default=20411, ge=0)
+    tolerance: ToleranceTable = ToleranceTable()
+
+
+class EnsembleRecipe(Table):
+    """How one subgrid model is trained on the statistics of long runs."""
+
+    title: str
+    data: DataTable = DataTable()
+    operator: OperatorTable
+    ensemble: EnsembleTable
+    card: CardTable

@@ -1,0 +1,84 @@
+"""A model of the stress before and after its training: first weights, and the artefact that a run takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from closures import artefact
+from closures.data.windows import TrajectoryFile
+from closures.loop.meter import stress_size
+from closures.loop.subgrid_model import SubgridModel
+from closures.operators import build
+from closures.training.head import Start
+from closures.training.recipe import CardTable, OperatorTable
+from solver.errors import CaseError
+from solver.rundir import commit
+from solver.simulation import Simulation
+from solver.velocity import Velocity
+
+
+def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:
+    """The network before training: new, or with the weights of the artefact in the folder `begin`.
+
+    `table` is where the recipe names it, for messages.
+    """
+    network = build(operator.name, **operator.arguments)
+    if network.kind != "stress":
+        raise CaseError(f"[operator] '{operator.name}' steps a velocity: the solver trains models of the stress")
+    if begin is not None:
+        found = artefact.load(Path(begin))
+        if found.card.architecture != operator.name:
+            raise CaseError(f"{table} begin = '{begin}': holds '{found.card.architecture}'")
+        try:
+            network.load_state_dict(found.network.state_dict())
+        except RuntimeError:
+            raise CaseError(f"{table} begin = '{begin}': its arguments are not those of [operator]") from None
+    return network
+
+
+@torch.no_grad()
+def largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
+    """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
+    found = [0.0]
+    for trajectory in range(source.shape[0]):
+        for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
+            u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
+            velocity = Velocity(simulation.strain, start(u))
+            assert isinstance(simulation.closure, SubgridModel)
+            term, _ = simulation.closure(velocity, 0.0, {})
+            assert term is not None
+            found.append(stress_size(term, velocity))
+    return max(found)
+
+
+def write(
+    out: Path,
+    network: nn.Module,
+    operator: OperatorTable,
+    card: CardTable,
+    source: TrajectoryFile,
+    simulation: Simulation,
+    start: Start,
+    metrics: dict[str, float],
+) -> None:
+    """Write the artefact of a network that acts in `simulation`, trained on `source`; `start` reads its frames."""
+    artefact.save(
+        out,
+        network,
+        operator.name,
+        operator.arguments,
+        scaling=None,
+        step=0.0,
+        largest_answer=largest_answer(simulation, start, source) or None,
+        filter=str(source.attributes.get("filter", "unknown")),
+        grid=source.domain.describe(),
+        nu=(simulation.nu, simulation.nu),
+        trained_on=card.trained_on,
+        data_sha256=source.sha256,
+        commit=commit()[0],
+        metrics=metrics,
+        licence=card.licence,
+    )
