@@ -36,6 +36,7 @@ FACTS = (
 )
 FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
 FACTS += ("fft_limit_ratio",)
+TUNED = " (tuned "  # in the label of a row that `--tune` has added
 ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma")
 KEY = ("case", "closure", "grid", "ranks")
 
@@ -69,7 +70,9 @@ def judge(report: Path, into: Path) -> None:
     parts = ("label", "status", "averaging_time", "words", "verdict", "cost", "errors")
     made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
     words = ["solver", "compare", f"cases/{record['case']}"]
-    words += ["--closures", ",".join(row["label"] for row in record["rows"])]
+    given = [row["label"] for row in record["rows"] if TUNED not in row["label"]]
+    words += ["--closures", ",".join(given)]
+    words += ["--tune"] if len(given) < len(record["rows"]) else []
     seeds = max(len(row["seeds"]) for row in record["rows"])
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
