@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from closures.compare.channels import ROWS, ChannelJudge
-from closures.compare.looks import MARKERS, SPACING, cited, look, names, shown_members, symbol
+from closures.compare.looks import SPACING, cited, dot, legend_columns, look, names, shown_members, symbol
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.quantities import Quantity
 from closures.compare.spectral_figures import decay, increments, spectra
-from solver.figures.style import GREY, PALETTE, curve, paper, points, reference_key, sheet
+from solver.figures.style import GREY, curve, paper, points, reference_key, sheet
 
 PROFILE_LABELS = (
     r"$U/U_b$",
@@ -77,13 +77,14 @@ def errors(comparison: Comparison) -> tuple[Figure, str] | None:
     groups = [g for g in (_in_unit(quantities, "%"), _in_unit(quantities, "decades")) if g]
     heights = [len(g) for g in groups]
     rows = sum(heights)
-    figure, panels = sheet(
-        len(groups), 1, 1.2 + 0.075 * rows * (len(shown) + 2.5), letters=False, height_ratios=heights
-    )
+    labels = [j.member.label for _, j in shown]
+    legend = 0.22 * len(labels) / legend_columns(labels)
+    height = 1.0 + legend + 0.075 * rows * (len(shown) + 2.5)
+    figure, panels = sheet(len(groups), 1, height, letters=False, height_ratios=heights)
     for (axes,), columns in zip(panels, groups, strict=True):
         _dots(axes, comparison, shown, columns)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+    figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
     best = [
         f"{quantities[c].label}: {min(shown, key=lambda s: _error(s[1], c))[1].member.label}"
         for c in range(len(quantities))
@@ -116,8 +117,7 @@ def _dots(axes: Axes, comparison: Comparison, shown: Sequence[tuple[int, Judged]
             value,
             np.arange(len(columns)) + offset,
             xerr=width,
-            fmt=MARKERS[i % len(MARKERS)],
-            color=PALETTE[i % len(PALETTE)],
+            **dot(i),
             elinewidth=1.0,
             label=judged.member.label,
         )
@@ -185,9 +185,8 @@ def cost(comparison: Comparison) -> tuple[Figure, str] | None:
             judged.cost.core_seconds_per_unit,
             leading.scale * judged.errors.value[0],
             yerr=leading.scale * width,
-            fmt=MARKERS[i % len(MARKERS)],
+            **dot(i),
             markersize=5,
-            color=PALETTE[i % len(PALETTE)],
             label=judged.member.label,
         )
     if leading.floor:

@@ -10,6 +10,7 @@ from solver.figures.style import PALETTE
 
 DASHES = ("-", "--", "-.", ":")  # a line is told apart by colour and, beyond the palette, by dashes
 MARKERS = "osD^vP"
+LINE = 90  # characters across a figure
 SPACING = 0.05  # of reference symbols, as a fraction of the panel's diagonal
 SYMBOLS = {
     "U": "$U$",
@@ -27,6 +28,17 @@ SYMBOLS = {
 def look(i: int) -> dict[str, Any]:
     """Colour and dashes of the i-th member, the same in every figure."""
     return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
+
+
+def dot(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th member; hollow beyond the palette."""
+    hollow = {} if i < len(PALETTE) else {"markerfacecolor": "white"}
+    return {"color": PALETTE[i % len(PALETTE)], "fmt": MARKERS[i % len(MARKERS)]} | hollow
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """As many as fit above a figure of the usual width."""
+    return max(1, min(len(labels), 5, LINE // (max(map(len, labels)) + 6)))
 
 
 def shown_members(comparison: Comparison) -> list[tuple[int, Judged]]:
