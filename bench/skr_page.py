@@ -49,7 +49,7 @@ WORDS = """\
   over a handful of systems, or over a path sorted among a handful, come out a fifth too high.
 
 Defaults (`method = "auto"`): `cg+fft` for Darcy, Poisson and definite Helmholtz; `direct+guess` (2-D) and
-`cg+jacobi+guess` (3-D) for thermal; `fresh+fft+guess` for a sweep of one medium in a plane; `direct` for other
+`cg+jacobi+guess` (3-D) for thermal; `direct+guess` for a sweep of one medium in a plane too; `direct` for other
 indefinite Helmholtz problems, because deflated restarts leave some systems in three dimensions unsolved.
 """
 

@@ -21,6 +21,7 @@ def load(name: str):
 
 
 skr_page = load("skr_page")
+load("skr_cases")
 skr = load("skr")
 RECORDS = skr_page.read(BENCH / "skr.json")
 TABLE = {case: m for case, m in skr_page.by_case(RECORDS).items() if case in skr.cases()}

@@ -56,7 +56,7 @@ class Helmholtz:
         if self.medium == "coefficient" and self.range[1] <= 1:
             return "cg+fft"
         if self.media == 1 and self.volumes.ndim == 2:
-            return "fresh+fft+guess"
+            return "direct+guess"
         return "direct"  # deflated restarts leave systems in three dimensions unsolved
 
     def draw(self, rng: np.random.Generator) -> Parameters:
