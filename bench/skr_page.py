@@ -48,9 +48,10 @@ WORDS = """\
 - **Counts need a warm start**: a chain's first system is solved afresh, and the next three are on the way down. Means
   over a handful of systems, or over a path sorted among a handful, come out a fifth too high.
 
-Defaults (`method = "auto"`): `cg+fft` for Darcy, Poisson and definite Helmholtz; `direct+guess` (2-D) and
-`cg+jacobi+guess` (3-D) for thermal; `direct+guess` for a sweep of one medium in a plane too; `direct` for other
-indefinite Helmholtz problems, because deflated restarts leave some systems in three dimensions unsolved.
+Defaults (`method = "auto"`), none of which needs PETSc: `cg+fft` for Darcy, 3-D Poisson and definite Helmholtz;
+`direct` for 2-D Poisson; `direct+guess` (2-D) and `cg+jacobi+guess` (3-D) for thermal; `direct+guess` for a sweep of
+one medium in a plane too; `direct` for other indefinite Helmholtz problems, because deflated restarts leave some
+systems in three dimensions unsolved.
 """
 
 

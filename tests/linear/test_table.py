@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
+OF_PETSC = ("cholesky", "gamg", "icc", "ilu", "sor")  # which a default does without
 CLOSE = 1.3  # times that differ by less are a matter of the day
 
 
@@ -44,7 +45,8 @@ def test_the_default_is_the_winner(case):
     record = TABLE[case].get(default, {}).get(1, {})
     if not skr_page.solved(record):
         pytest.skip("the default is not measured, or left a system unsolved: the table says which")
-    name, best = skr_page.fastest(TABLE[case])
+    everywhere = {name: found for name, found in TABLE[case].items() if not any(word in name for word in OF_PETSC)}
+    name, best = skr_page.fastest(everywhere)
     assert skr_page.warm(record) <= CLOSE * best, f"{name} is faster than the default {default}"
 
 
