@@ -24,6 +24,7 @@ class Poisson:
     """The family on a grid of any dimension."""
 
     name, unknown = "poisson", "potential"
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.volumes = unit_box(shape)
         self.box = FastBox(shape, self.volumes.spacing, self.volumes.sides)
