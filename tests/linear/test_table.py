@@ -10,13 +10,6 @@ import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
 SPECIAL = ("cholesky", "gamg", "icc", "ilu", "sor", "(")  # PETSc's, and sizes other than GCRO-DR(40, 20)
-    "cholesky",
-    "gamg",
-    "icc",
-    "ilu",
-    "sor",
-    "(",
-)  # PETSc's, and other sizes than those of GCRO-DR(40, 20)
 CLOSE = 1.3  # times that differ by less are a matter of the day
 
 
@@ -52,9 +45,7 @@ def test_the_default_is_the_winner(case):
     record = TABLE[case].get(default, {}).get(1, {})
     if not skr_page.solved(record):
         pytest.skip("the default is not measured, or left a system unsolved: the table says which")
-    everywhere = {
-        name: found for name, found in TABLE[case].items() if not any(word in name for word in SPECIAL)
-    }
+    plain = {name: found for name, found in TABLE[case].items() if not any(word in name for word in SPECIAL)}
     name, best = skr_page.fastest(plain)
     assert skr_page.warm(record) <= CLOSE * best, f"{name} is faster than the default {default}"
 
