@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import skr_page
-from skr_cases import LEARNING, PATIENCE, POOL, SEED, TWO_RANKS, cases, family_of, left_out, named
+from skr_cases import FAR, LEARNING, PATIENCE, POOL, SEED, cases, family_of, left_out, named
 
 from closures.data.farm import parameters_of
 from closures.data.sorting import likeness_vectors, path
@@ -137,11 +137,21 @@ def main() -> None:
             done = [] if options.again else [key(r) for r in skr_page.read(options.json)]
             wanted = methods if options.methods == "all" else options.methods.split(";")
             if ranks > 1:
-                wanted = [name for name in wanted if name in TWO_RANKS and "weak" not in case]
+                wanted = [name for name in wanted if name in contenders(case, options.json)]
             missing = [name for name in wanted if (case, name, ranks) not in done and not options.page]
             for record in launch(case, missing, ranks, options.tolerance):
                 keep(options.json, record)
     write_text(options.json.with_suffix(".md"), skr_page.page(skr_page.read(options.json)))
+
+
+def contenders(case: str, file: Path) -> set[str]:
+    """Who is worth a second rank: solved every sample on one, and took no more than `FAR` times the fastest there."""
+    methods = skr_page.by_case(skr_page.read(file)).get(case, {})
+    best = skr_page.fastest(methods)
+    if best is None or "weak" in case:
+        return set()
+    alone = {name: by_ranks[1] for name, by_ranks in methods.items() if 1 in by_ranks and skr_page.solved(by_ranks[1])}
+    return {name for name, record in alone.items() if skr_page.warm(record) <= FAR * best[1]}
 
 
 def run_cells(case: str, names: list[str], tolerance: float) -> None:

@@ -20,7 +20,8 @@ Made by `bench/skr.py`, which says how. Every method solves the same samples to 
 Milliseconds are processor time a sample on {machine}: its two cores were shared with other work, so wall clock would
 measure the neighbours. *Warm* is the second half of a rank's share: the rate of a long sequence, when a recycled
 space, a symbolic factorisation or the factorisation of a matrix that all samples share is there already; it decides
-which method is the fastest. On two ranks both solve samples of their own, and a sample's time is half of a rank's.
+which method is the fastest. On two ranks both solve samples of their own, and a sample's time is half of a rank's;
+only methods that on one rank solve every sample, in at most ten times the time of the fastest, are run there.
 """
 WORDS = """\
 ## In plain words

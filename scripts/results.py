@@ -16,6 +16,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ FACTS = (
 FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
 FACTS += ("fft_limit_ratio",)
 TUNED = " (tuned "  # in the label of a row that `--tune` has added
-ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma")
+ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma", "tbnn")
 KEY = ("case", "closure", "grid", "ranks")
 
 
@@ -63,8 +64,11 @@ def collect(runs: Iterable[Path], into: Path) -> None:
     into.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
-def judge(report: Path, into: Path) -> None:
-    """Keep of a report of `solver compare` what its tables need, and how to repeat it; no path of this machine."""
+def judge(report: Path, into: Path, name: str | None = None) -> None:
+    """Keep of a report of `solver compare` what its tables need, and how to repeat it; no path of this machine.
+
+    The file has the name of the case, with "-filtered" where that was the reference, unless another is given.
+    """
     record = json.loads((report / "report.json").read_text())
     kept = ("case", "title", "grid", "reference", "baseline", "unit", "created", "quantities")
     parts = ("label", "status", "averaging_time", "words", "verdict", "cost", "errors")
@@ -77,10 +81,19 @@ def judge(report: Path, into: Path) -> None:
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
     words += ["--reference", "filtered-dns"] if filtered else []
+    words += settings(record["command"])
     rows = [{key: row[key] for key in parts} for row in record["rows"]]
     found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": " ".join(words)}
     into.mkdir(parents=True, exist_ok=True)
-    (into / f"{record['case']}{'-filtered' if filtered else ''}.json").write_text(json.dumps(found, indent=1) + "\n")
+    stem = name or f"{record['case']}{'-filtered' if filtered else ''}"
+    (into / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def settings(command: str) -> list[str]:
+    """What a command of `solver compare` changes in the case."""
+    words = command.split()
+    pairs = [[a, b] for a, b in pairwise(words) if a == "--set"]
+    return [word for pair in pairs for word in pair] + (["--quick"] if "--quick" in words else [])
 
 
 def load(path: Path) -> list[Record]:
@@ -255,6 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     weigh = commands.add_parser("judge", help="reports of solver compare into docs/results/comparisons")
     weigh.add_argument("reports", nargs="+", type=Path)
     weigh.add_argument("--into", type=Path, default=ROOT / "docs/results/comparisons")
+    weigh.add_argument("--name", help="of the file, where one case is compared in several ways")
     draw = commands.add_parser("render", help="tables of the pages from docs/results")
     draw.add_argument("--check", action="store_true", help="change nothing; fail where a page and JSON disagree")
     draw.add_argument("--pages", nargs="+", type=Path, default=PAGES)
@@ -265,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.command == "judge":
         for report in given.reports:
-            judge(report, given.into)
+            judge(report, given.into, given.name)
         return 0
     stale = False
     for page in given.pages:

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from closures.operators.domain import Domain
 from solver.errors import CaseError
+
+
+class ModewiseProduct(Function):
+    """``boxyz = sum_i bixyz ioxyz``: at every mode a small matrix times a small vector.
+
+    Weights are read once, in the order they are stored in. As batched matrix products they would be transposed first,
+    and each product is too small to pay: eight times as slow in training with 24 channels and 4851 modes.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, spectrum: Tensor, weight: Tensor) -> Tensor:
+        """``(batch, in, modes ...)`` and ``(in, out, modes ...)`` to ``(batch, out, modes ...)``, complex."""
+        ctx.save_for_backward(spectrum, weight)
+        result = spectrum[:, 0, None] * weight[0]
+        for i in range(1, len(weight)):
+            result.addcmul_(spectrum[:, i, None], weight[i])
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """With respect to both."""
+        spectrum, weight = ctx.saved_tensors
+        of_spectrum, of_weight = ctx.needs_input_grad
+        vectors = matrices = None
+        if of_spectrum:
+            vectors = torch.stack([(slope * w.conj()).sum(1) for w in weight], 1)
+        if of_weight:
+            conjugate = spectrum.conj()
+            matrices = torch.stack([(conjugate[:, i, None] * slope).sum(0) for i in range(len(weight))])
+        return vectors, matrices
 
 
 class SpectralConvolution(nn.Module):
@@ -56,8 +91,9 @@ class SpectralConvolution(nn.Module):
             spectrum = torch.fft.rfftn(coefficients, dim=dims, norm="forward")
             kept = {d: self._kept(d, domain.shape[d], v.device) for d in self.fourier}
             for d, (own, theirs) in kept.items():
-                spectrum, weight = spectrum.index_select(2 + d, theirs), weight.index_select(2 + d, own)
-            product = torch.einsum("bixyz,ioxyz->boxyz", spectrum, weight)
+                spectrum = spectrum.index_select(2 + d, theirs)
+                weight = weight.index_select(2 + d, own) if len(own) < weight.shape[2 + d] else weight
+            product: Tensor = ModewiseProduct.apply(spectrum, weight)
             for d, (_, theirs) in kept.items():
                 n = domain.shape[d] // 2 + 1 if d == self.halved else domain.shape[d]
                 shape = [n if k == 2 + d else size for k, size in enumerate(product.shape)]
