@@ -152,14 +152,15 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
 def shear_layers(operators: Operators, thickness: float, amplitude: float, seed: int) -> Components:
     """Two opposite layers ``U = tanh((y - L/4) / 2 theta) - tanh((y - 3L/4) / 2 theta) - 1`` with noise inside them.
 
-    `thickness` is the initial momentum thickness theta; the velocity difference is 2.
+    `thickness` is the initial momentum thickness theta; the velocity difference is 2. The spectrum of the noise peaks
+    at ``k theta = 1``, which the grid should resolve: then a seed gives the same large scales on every grid.
     """
     length = operators.grid.y.length
 
     def layer(y: Tensor, centre: float) -> Tensor:
         return (y - centre * length) / (2 * thickness)
 
-    noise = isotropic(operators, amplitude, 4.0 / thickness, None, seed)
+    noise = isotropic(operators, amplitude, 1.0 / thickness, None, seed)
     _, y, _ = operators.coordinates()
     window = torch.exp(-(layer(y, 0.25) ** 2)) + torch.exp(-(layer(y, 0.75) ** 2))
     mean = from_functions(
@@ -233,13 +234,18 @@ def shell_energies(operators: Operators, velocity: Components, shell: Tensor) ->
 
 
 def _shellwise_noise(operators: Operators, seed: int) -> Components:
-    """White noise on the modes, drawn outwards from mode 0 so that it does not depend on the resolution."""
+    """White noise on the modes, drawn outwards from mode 0 so that it does not depend on the resolution.
+
+    It is drawn for the cube around the grid: axes may differ in how many modes they have.
+    """
     axes = operators.grid.fourier_axes
-    indices = [np.rint(k * axes[d].length / (2 * np.pi)).astype(int) for d, k in operators.grid.wavenumbers.items()]
-    kx, ky, kz = (a.ravel() for a in np.meshgrid(*indices, indexing="ij"))
-    order = np.lexsort((kz, ky, kx, np.maximum(np.maximum(np.abs(kx), np.abs(ky)), kz)))
+    kx, ky, kz = (np.rint(k * axes[d].length / (2 * np.pi)).astype(int) for d, k in operators.grid.wavenumbers.items())
+    highest = max(int(np.abs(k).max()) for k in (kx, ky, kz))
+    side = np.arange(-highest, highest + 1)
+    cx, cy, cz = (a.ravel() for a in np.meshgrid(side, side, side[highest:], indexing="ij"))
+    order = np.lexsort((cz, cy, cx, np.maximum(np.maximum(np.abs(cx), np.abs(cy)), cz)))
     noise = np.empty((len(order), 6))
     noise[order] = np.random.default_rng(seed).standard_normal((len(order), 6))
-    noise = noise.reshape(*operators.grid.coefficient_shape, 3, 2)
+    noise = noise.reshape(len(side), len(side), highest + 1, 3, 2)[np.ix_(kx + highest, ky + highest, kz)]
     fields = [operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)]
     return fields[0], fields[1], fields[2]

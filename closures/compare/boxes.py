@@ -1,14 +1,11 @@
-"""What periodic boxes are judged by: energy, its decay and its spectrum in time, increments, the field itself."""
+"""What periodic boxes are judged by: energy, its decay and its spectrum in time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-import h5py
 import numpy as np
-from scipy import fft
 
 from closures.compare.quantities import Quantity
 from closures.compare.references import Target
@@ -29,7 +26,6 @@ SPECTRUM = Quantity(
 )
 SETTLED = 0.1  # of the common time: before it all runs are still the initial field
 INSTANTS = 64  # at which curves in time are compared
-BINS = np.linspace(-6, 6, 49)  # of increments, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -164,69 +160,3 @@ class BoxJudge:
         variance = one.variance + other.variance
         freedom = variance**2 / (one.variance**2 / one.freedom + other.variance**2 / other.freedom)
         return Estimate(one.value - other.value, variance, freedom)
-
-
-def increments(velocity: Array, shift: int) -> Array:
-    """Longitudinal increments ``u_i(x + shift e_i) - u_i(x)`` of a periodic field, over their standard deviation."""
-    found = np.concatenate([(np.roll(c, -shift, axis) - c).ravel() for axis, c in enumerate(velocity)])
-    return found / found.std()
-
-
-def increment_pdf(run: Run) -> tuple[Array, Array, Array] | None:
-    """Centres, density and (skewness, flatness) of the increments over one cell in the run's last snapshot."""
-    velocity = last_velocity(run)
-    if velocity is None:
-        return None
-    found = increments(velocity, 1)
-    density, _ = np.histogram(found, BINS, density=True)
-    return 0.5 * (BINS[1:] + BINS[:-1]), density, np.array([(found**3).mean(), (found**4).mean()])
-
-
-def last_velocity(run: Run) -> Array | None:
-    """Velocity of the last snapshot, None without one."""
-    files = snapshots(run.folder)
-    return _velocity(files[max(files)]) if files else None
-
-
-def snapshots(folder: Path) -> dict[float, Path]:
-    """Snapshot files by time."""
-    found = {}
-    for path in sorted((folder / "snapshots").glob("*.h5")):
-        with h5py.File(path) as file:
-            found[float(file.attrs["time"])] = path
-    return found
-
-
-def _velocity(path: Path) -> Array:
-    with h5py.File(path) as file:
-        return file["velocity"][()].astype(float)
-
-
-def field_error(run: Run, reference: Run) -> tuple[Array, Array]:
-    """Times and relative L2 distance of the field from the reference's, filtered to the modes that both carry.
-
-    Both start from the same field. Only snapshots at the same time (to 2 %) are compared, so there may be none.
-    """
-    ours, theirs = snapshots(run.folder), snapshots(reference.folder)
-    times, found = [], []
-    for t, path in ours.items():
-        near = min(theirs, key=lambda other: abs(other - t), default=np.inf)
-        if abs(near - t) > 0.02 * max(t, near):
-            continue
-        highest = [min(pair) for pair in zip(_modes(run), _modes(reference), strict=True)]
-        a, b = (_coefficients(_velocity(file), highest) for file in (path, theirs[near]))
-        times.append(t)
-        found.append(np.sqrt((np.abs(a - b) ** 2).sum() / (np.abs(b) ** 2).sum()))
-    return np.array(times), np.array(found)
-
-
-def _modes(run: Run) -> list[int]:
-    return [axis.highest_mode for axis in run.case.build_grid().fourier_axes.values()]
-
-
-def _coefficients(velocity: Array, highest: list[int]) -> Array:
-    """Fourier coefficients of the modes up to `highest` in each direction, both signs."""
-    c = fft.fftn(velocity, axes=(1, 2, 3), norm="forward")
-    for axis, h in enumerate(highest, start=1):
-        c = np.take(c, np.r_[0 : h + 1, -h:0], axis=axis)
-    return c

@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from closures.compare.channels import ROWS, ChannelJudge
-from closures.compare.looks import SPACING, cited, dot, legend_columns, look, names, shown_members, symbol
+from closures.compare.layer_figures import layers
+from closures.compare.looks import SPACING, cited, dot, key, legend_columns, look, names, shown_members, symbol
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.quantities import Quantity
 from closures.compare.spectral_figures import decay, increments, spectra
-from solver.figures.style import GREY, curve, paper, points, reference_key, sheet
+from solver.figures.style import GREY, curve, paper, points, sheet
 
 PROFILE_LABELS = (
     r"$U/U_b$",
@@ -48,6 +49,7 @@ def draw(comparison: Comparison) -> list[Picture]:
     plots: tuple[tuple[str, str, Callable[[Comparison], tuple[Figure, str] | None]], ...] = (
         ("errors", "Errors with 95 % intervals", errors),
         ("profiles", "Profiles", profiles),
+        ("layers", "Mixing layers", layers),
         ("spectra", "Spectra", spectra),
         ("decay", "Energy in time", decay),
         ("increments", "Velocity increments", increments),
@@ -155,20 +157,11 @@ def profiles(comparison: Comparison) -> tuple[Figure, str] | None:
         points(axes, fine, -truth if name == "uv" else truth, every=SPACING)
         axes.set(xlim=(0, 1), xlabel="$y/h$", ylabel=PROFILE_LABELS[row])
         axes.set_ylim(bottom=0)
-    _key(panels.flat[0], panels.flat[len(ROWS)], comparison)
+    key(panels.flat[0], panels.flat[len(ROWS)], comparison)
     return figure, (
         f"Six panels: mean velocity, three fluctuations and Reynolds shear stress over wall distance for "
         f"{names(shown)}, in units of the bulk velocity with 95 % bands, and {cited(comparison)} as symbols."
     )
-
-
-def _key(source: Axes, place: Axes, comparison: Comparison) -> None:
-    """The legend of a sheet in the panel that is left over."""
-    reference_key(source, cited(comparison))
-    handles, labels = source.get_legend_handles_labels()
-    place.set_axis_off()
-    place.set_title("", loc="left")
-    place.legend(handles, labels, loc="center", fontsize=9.5)
 
 
 def cost(comparison: Comparison) -> tuple[Figure, str] | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from closures.compare.metrics import Comparison, Judged
-from solver.figures.style import PALETTE
+from solver.figures.style import PALETTE, reference_key
 
 DASHES = ("-", "--", "-.", ":")  # a line is told apart by colour and, beyond the palette, by dashes
 MARKERS = "osD^vP"
 LINE = 90  # characters across a figure
+KEY = 30  # characters across a legend that has a panel to itself
 SPACING = 0.05  # of reference symbols, as a fraction of the panel's diagonal
 SYMBOLS = {
     "U": "$U$",
@@ -22,6 +26,10 @@ SYMBOLS = {
     "-dE/dt": r"$-\mathrm{d}E/\mathrm{d}t$",
     "E(t)": "$E(t)$",
     "E(k, t)": "$E(k,t)$",
+    "theta(t)": r"$\theta(t)$",
+    "uu": r"$\langle u'u'\rangle$",
+    "vv": r"$\langle v'v'\rangle$",
+    "ww": r"$\langle w'w'\rangle$",
 }
 
 
@@ -61,3 +69,12 @@ def symbol(label: str) -> str:
     if label.startswith("E(k), y+"):
         return f"$E(k)$, $y^+={label.removeprefix('E(k), y+').strip()}$"
     return SYMBOLS.get(label, label)
+
+
+def key(source: Axes, place: Axes, comparison: Comparison) -> None:
+    """The legend of a sheet in the panel that is left over."""
+    reference_key(source, fill(cited(comparison), KEY))
+    handles, labels = source.get_legend_handles_labels()
+    place.set_axis_off()
+    place.set_title("", loc="left")
+    place.legend(handles, labels, loc="center", fontsize=9.5)

@@ -10,9 +10,10 @@ import numpy as np
 from closures.compare.boxes import BoxJudge
 from closures.compare.channels import ChannelJudge
 from closures.compare.cost import Cost, affordable, cost_of
+from closures.compare.layers import LayerJudge
 from closures.compare.quantities import Quantity
 from closures.compare.references import Target
-from closures.compare.runs import Member
+from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
 from solver.errors import CaseError
 
@@ -62,10 +63,7 @@ def compare_members(members: Sequence[Member], target: Target | None) -> Compari
     CaseError, RunFolderError : a flow that cannot be compared, missing statistics, no overlap with the reference.
     """
     first = next((m.sound[0] for m in members if m.sound), members[0].runs[0])
-    grid = first.case.build_grid()
-    if not (grid.is_channel or grid.is_box):
-        raise CaseError(f"{first.folder}: neither a channel nor a periodic box: only these can be compared")
-    kind = ChannelJudge if grid.is_channel else BoxJudge
+    kind = _kind(first, target)
     judged_by = kind(first, target) if target is not None and any(m.sound for m in members) else None
     quantities = judged_by.quantities if judged_by else []
     baseline = next((m for m in members if m.label == BASELINE and m.sound), None)
@@ -78,6 +76,17 @@ def compare_members(members: Sequence[Member], target: Target | None) -> Compari
     ]
     pairs = _pairs([m for m in members if not m.broken], judged_by, quantities)
     return Comparison(tuple(judged), baseline.label, target, judged_by, tuple(quantities), tuple(pairs), name)
+
+
+def _kind(first: Run, target: Target | None) -> type[ChannelJudge] | type[BoxJudge]:
+    """The judge of a flow: layers are measured where the reference is a run, whose snapshots can be filtered."""
+    grid = first.case.build_grid()
+    if not (grid.is_channel or grid.is_box):
+        raise CaseError(f"{first.folder}: neither a channel nor a periodic box: only these can be compared")
+    if grid.is_channel:
+        return ChannelJudge
+    has_layers = first.case.initial.kind == "shear_layers"
+    return LayerJudge if has_layers and target is not None and target.run is not None else BoxJudge
 
 
 def _unit(judged_by: ChannelJudge | BoxJudge | None) -> tuple[float, str]:

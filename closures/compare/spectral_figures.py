@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from closures.compare.boxes import BINS, BoxJudge, increment_pdf, series_decay
+from closures.compare.boxes import BoxJudge, series_decay
 from closures.compare.channels import COMPONENTS, ChannelJudge
+from closures.compare.fields import BINS, increment_pdf
 from closures.compare.looks import SPACING, cited, look, names, shown_members
 from closures.compare.metrics import Comparison
 from solver.figures.style import GREY, curve, points, reference_key, sheet

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.compare.boxes import BoxJudge, field_error, increments
+from closures.compare.boxes import BoxJudge
+from closures.compare.fields import field_error, increments
 from closures.compare.filtering import cutoff, filtered_moments
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
@@ -26,10 +27,12 @@ SUMMARY = {"status": "finished", "case": "hit_decay", "grid": [24, 24, 24], "ran
 SUMMARY |= {"steps": 100, "time": 4.0, "wall_seconds": 1.0, "seconds_per_step": 0.01, "closure_fraction": 0.0}
 
 
-def write_box(folder: Path, closure: str, seed: int, factor: float = 1.0, sets: tuple[str, ...] = ()) -> Path:
+def write_box(
+    folder: Path, closure: str, seed: int, factor: float = 1.0, sets: tuple[str, ...] = (), source: Path = CASE
+) -> Path:
     """A decay ``E(k, t) = factor k^-2 / (1 + t)^2`` of a 16^3 box."""
     cells = tuple(f"grid.{axis}.n=16" for axis in "xyz")
-    case, _ = load_case(CASE, (*cells, f"initial.seed={seed}", *sets), closure)
+    case, _ = load_case(source, (*cells, f"initial.seed={seed}", *sets), closure)
     folder.mkdir(parents=True)
     (folder / "case.toml").write_text(to_toml(case.model_dump(exclude_none=True)))
     (folder / "provenance.json").write_text("{}")

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.integrate import simpson
 
+from closures.compare.fields import coefficients
 from solver.hooks.series import kinetic_energy, subgrid_dissipation, viscous_dissipation
+from solver.simulation import Simulation
 from tests.grids import orders
 from tests.physics.shipped import advance, cube, flow, shells, table
 
@@ -25,6 +27,24 @@ def test_taylor_green_until_the_small_scales_outgrow_the_grid():
         assert viscous_dissipation(vortex) == pytest.approx(dissipation, rel=dissipation_error)
     assert viscous_dissipation(vortex) < dissipation
     assert vortex.max_divergence < 1e-12
+
+
+@pytest.mark.parametrize(("name", "points"), [("hit_decay", (48, 48, 48)), ("mixing_layer", (48, 96, 96))])
+def test_a_seed_has_the_same_large_scales_on_a_finer_grid(name, points):
+    """Axes of unequal length included. Only what the window around the layers leaks beyond the cutoff may differ."""
+    coarse = flow(name)
+    fine = flow(f"{name}_dns", *(f"grid.{axis}.n={n}" for axis, n in zip("xyz", points, strict=True)))
+    highest = tuple(axis.highest_mode for axis in coarse.operators.grid.fourier_axes.values())
+    one, other = (coefficients(physical(simulation), highest) for simulation in (coarse, fine))
+    for c in (one, other):
+        c[:, 0, :, 0] = 0.0  # the layers themselves
+    assert np.linalg.norm(other) > 0.01
+    assert np.linalg.norm(one - other) < 2e-4 * np.linalg.norm(other)
+
+
+def physical(simulation: Simulation) -> np.ndarray:
+    """Velocity at the points where products are formed."""
+    return np.stack([simulation.operators.to_physical(c).numpy() for c in simulation.velocity.coefficients])
 
 
 def balance_defect(steps: int) -> float:
@@ -107,6 +127,6 @@ def test_mixing_layers_grow_and_keep_their_momentum():
     for t in (4.0, 8.0, 12.0):
         advance(box, t)
         history.append(thickness())
-    assert history[0] == pytest.approx(0.5, rel=2e-3)
+    assert history[0] == pytest.approx(0.5, rel=1e-2)  # the noise has a mean over x and z too
     assert np.all(np.diff(history) > 0.01)
     assert momentum() == pytest.approx(start, abs=1e-14)

@@ -21,7 +21,7 @@ SHIPPED = Path(__file__).parents[2] / "cases"
 FLOWS = {
     "cavity", "channel180", "channel180_coarse", "channel180_dns", "channel395", "channel590", "cube_array", "cylinder",
     "duct", "duct_laminar",
-    "hit_decay", "hit_decay_dns", "hit_forced", "mixing_layer", "taylor_green", "taylor_green_les",
+    "hit_decay", "hit_decay_dns", "hit_forced", "mixing_layer", "mixing_layer_dns", "taylor_green", "taylor_green_les",
 }  # fmt: skip
 TABLES = tomllib.loads(CASE)
 

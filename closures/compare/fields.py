@@ -1,0 +1,95 @@
+"""Velocity fields kept by runs in boxes: snapshots by time, the modes that two grids share, increments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy import fft
+
+from closures.compare.runs import Run
+from solver.hooks.batch_means import Array
+
+BINS = np.linspace(-6, 6, 49)  # of increments, in standard deviations
+SAME_TIME = 0.02  # relative difference of the times up to which two snapshots are of the same time
+
+
+def snapshots(folder: Path) -> dict[float, Path]:
+    """Snapshot files by time."""
+    found = {}
+    for path in sorted((folder / "snapshots").glob("*.h5")):
+        with h5py.File(path) as file:
+            found[float(file.attrs["time"])] = path
+    return found
+
+
+def velocity_of(snapshot: Path) -> Array:
+    """Velocity ``(3, nx, ny, nz)`` of a snapshot file."""
+    with h5py.File(snapshot) as file:
+        return np.asarray(file["velocity"][()], dtype=float)
+
+
+def last_velocity(run: Run) -> Array | None:
+    """Velocity of the last snapshot, None without one."""
+    files = snapshots(run.folder)
+    return velocity_of(files[max(files)]) if files else None
+
+
+def common_times(ours: Array, theirs: Array) -> Array:
+    """Those of the times `ours` at which there is one of `theirs` too, to 2 %."""
+    if not len(theirs):
+        return ours[:0]
+    nearest = theirs[np.abs(ours[:, None] - theirs).argmin(1)]
+    return ours[np.abs(nearest - ours) <= SAME_TIME * np.maximum(nearest, ours)]
+
+
+def common_modes(run: Run, reference: Run) -> tuple[int, ...]:
+    """The highest mode along each axis that both runs carry."""
+    return tuple(min(pair) for pair in zip(_modes(run), _modes(reference), strict=True))
+
+
+def _modes(run: Run) -> list[int]:
+    return [axis.highest_mode for axis in run.case.build_grid().fourier_axes.values()]
+
+
+def coefficients(velocity: Array, highest: tuple[int, ...]) -> Array:
+    """Fourier coefficients ``(3, 2 hx + 1, 2 hy + 1, 2 hz + 1)`` of the modes up to `highest`: 0 .. h, -h .. -1.
+
+    The field itself is ``sum c exp(i k x)``, so that mode 0 is the mean. Modes beyond are cut off sharply.
+    """
+    c = velocity
+    for axis, h in enumerate(highest, start=1):
+        c = np.take(fft.fft(c, axis=axis, norm="forward"), np.r_[0 : h + 1, -h:0], axis=axis)
+    return c
+
+
+def field_error(run: Run, reference: Run) -> tuple[Array, Array]:
+    """Times and relative L2 distance of the field from the reference's, filtered to the modes that both carry.
+
+    Both start from the same field. Only snapshots at the same time (to 2 %) are compared, so there may be none.
+    """
+    ours, theirs = snapshots(run.folder), snapshots(reference.folder)
+    highest, instants = common_modes(run, reference), np.array(list(theirs))
+    times, found = common_times(np.array(list(ours)), instants), []
+    for t in times:
+        near = instants[np.abs(instants - t).argmin()]
+        a, b = (coefficients(velocity_of(path), highest) for path in (ours[t], theirs[near]))
+        found.append(np.sqrt((np.abs(a - b) ** 2).sum() / (np.abs(b) ** 2).sum()))
+    return times, np.array(found)
+
+
+def increments(velocity: Array, shift: int) -> Array:
+    """Longitudinal increments ``u_i(x + shift e_i) - u_i(x)`` of a periodic field, over their standard deviation."""
+    found = np.concatenate([(np.roll(c, -shift, axis) - c).ravel() for axis, c in enumerate(velocity)])
+    return found / found.std()
+
+
+def increment_pdf(run: Run) -> tuple[Array, Array, Array] | None:
+    """Centres, density and (skewness, flatness) of the increments over one cell in the run's last snapshot."""
+    velocity = last_velocity(run)
+    if velocity is None:
+        return None
+    found = increments(velocity, 1)
+    density, _ = np.histogram(found, BINS, density=True)
+    return 0.5 * (BINS[1:] + BINS[:-1]), density, np.array([(found**3).mean(), (found**4).mean()])
