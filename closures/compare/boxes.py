@@ -1,4 +1,4 @@
-"""What periodic boxes are judged by: energy, its decay and its spectrum in time."""
+"""What periodic boxes are judged by: energy, its decay, enstrophy and spectrum in time, increments of velocity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from closures.compare.fields import common_times, increment_distance, snapshots
 from closures.compare.quantities import Quantity
 from closures.compare.references import Target
 from closures.compare.runs import Member, Run
@@ -24,6 +25,8 @@ SPECTRUM = Quantity(
     scale=1.0,
     unit="decades",
 )
+ENSTROPHY = Quantity("enstrophy", "Omega(t)", "enstrophy of the resolved scales in time, relative L2")
+INCREMENTS = Quantity("increments", "p(du)", "half the area between the densities of velocity increments over a cell")
 SETTLED = 0.1  # of the common time: before it all runs are still the initial field
 INSTANTS = 64  # at which curves in time are compared
 
@@ -42,9 +45,15 @@ class Decay:
         """``-dE/dt``."""
         return -np.gradient(self.energy, self.times, edge_order=2)
 
+    @property
+    def enstrophy(self) -> Array:
+        """``sum k^2 E(k, t) dk``, half the mean square of the vorticity."""
+        return (self.k**2 * self.spectra).sum(1) * self.k[0]  # shells are as far apart as the first from none
+
     def at(self, t: Array) -> Array:
-        """Energy and rate at the times `t`, (2, times)."""
-        return np.stack([np.interp(t, self.times, self.energy), np.interp(t, self.times, self.rate)])
+        """Energy, its rate and, with spectra, enstrophy at the times `t`, (2 or 3, times)."""
+        rows = [self.energy, self.rate] + ([self.enstrophy] if self.spectra.size else [])
+        return np.stack([np.interp(t, self.times, row) for row in rows])
 
     def logs(self, t: Array) -> Array:
         """log10 of the spectrum, (times, shells from the first on), linear in time."""
@@ -115,7 +124,17 @@ class BoxJudge:
     @property
     def quantities(self) -> list[Quantity]:
         """What the columns of `errors` are."""
-        return [ENERGY, DECAY, SPECTRUM] if self.by_shells else [ENERGY, DECAY]
+        by_shells = [ENSTROPHY, SPECTRUM] if self.by_shells else []
+        return [ENERGY, DECAY, *by_shells, *([INCREMENTS] if self.by_increments else [])]
+
+    @cached_property
+    def by_increments(self) -> bool:
+        """Whether the flow is homogeneous and the reference a run with snapshots at the times of the runs'."""
+        reference, homogeneous = self.target.run, self.first.case.initial.kind != "shear_layers"
+        if reference is None or not homogeneous:
+            return False
+        ours, theirs = (np.array(sorted(snapshots(run.folder))) for run in (self.first, reference))
+        return bool((common_times(ours, theirs) > 0).any())
 
     @property
     def exact(self) -> bool:
@@ -144,6 +163,9 @@ class BoxJudge:
         found = np.sqrt(((value - expected) ** 2).sum(1) / (expected**2).sum(1))
         if self.by_shells:
             found = np.append(found, np.sqrt(((ours.logs(t) - truth.logs(t)) ** 2).mean()))
+        if self.by_increments:
+            assert self.target.run is not None
+            found = np.append(found, increment_distance(run, self.target.run, t[0]))
         return found
 
     def errors(self, member: Member) -> Estimate:

@@ -30,12 +30,6 @@ def velocity_of(snapshot: Path) -> Array:
         return np.asarray(file["velocity"][()], dtype=float)
 
 
-def last_velocity(run: Run) -> Array | None:
-    """Velocity of the last snapshot, None without one."""
-    files = snapshots(run.folder)
-    return velocity_of(files[max(files)]) if files else None
-
-
 def common_times(ours: Array, theirs: Array) -> Array:
     """Those of the times `ours` at which there is one of `theirs` too, to 2 %."""
     if not len(theirs):
@@ -85,11 +79,37 @@ def increments(velocity: Array, shift: int) -> Array:
     return found / found.std()
 
 
-def increment_pdf(run: Run) -> tuple[Array, Array, Array] | None:
-    """Centres, density and (skewness, flatness) of the increments over one cell in the run's last snapshot."""
-    velocity = last_velocity(run)
-    if velocity is None:
-        return None
-    found = increments(velocity, 1)
+def increment_density(velocity: Array, highest: tuple[int, ...]) -> tuple[Array, Array]:
+    """Density over `BINS`, and (skewness, flatness), of the increments over one cell of a field cut off at `highest`.
+
+    A cell is that of the fewest points, an even number, that carry these modes.
+    """
+    c = coefficients(velocity, highest)
+    for axis, h in enumerate(highest, start=1):
+        padded = np.zeros((*c.shape[:axis], 2 * h + 2, *c.shape[axis + 1 :]), dtype=complex)
+        np.moveaxis(padded, axis, 0)[np.r_[0 : h + 1, -h:0]] = np.moveaxis(c, axis, 0)
+        c = fft.ifft(padded, axis=axis, norm="forward")
+    found = increments(c.real, 1)
     density, _ = np.histogram(found, BINS, density=True)
-    return 0.5 * (BINS[1:] + BINS[:-1]), density, np.array([(found**3).mean(), (found**4).mean()])
+    return density, np.array([(found**3).mean(), (found**4).mean()])
+
+
+def increment_distance(run: Run, reference: Run, since: float) -> float:
+    """Half the area between the densities of increments, 0 .. 1, mean over the snapshots from `since` on.
+
+    Snapshots at the same time are compared, both cut off to the modes that both runs carry; nan if there are none.
+    """
+    ours, theirs = snapshots(run.folder), snapshots(reference.folder)
+    highest, instants = common_modes(run, reference), np.array(list(theirs))
+    found = []
+    for t in (t for t in common_times(np.array(list(ours)), instants) if t >= since):
+        near = instants[np.abs(instants - t).argmin()]
+        one, other = (increment_density(velocity_of(path), highest)[0] for path in (ours[t], theirs[near]))
+        found.append(0.5 * np.abs(one - other).sum() * (BINS[1] - BINS[0]))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def last_density(run: Run, other: Run | None) -> tuple[Array, Array] | None:
+    """`increment_density` of the run's last snapshot, cut off to what `other` carries too; None without a snapshot."""
+    files = snapshots(run.folder)
+    return increment_density(velocity_of(files[max(files)]), common_modes(run, other or run)) if files else None

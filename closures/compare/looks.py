@@ -26,6 +26,8 @@ SYMBOLS = {
     "-dE/dt": r"$-\mathrm{d}E/\mathrm{d}t$",
     "E(t)": "$E(t)$",
     "E(k, t)": "$E(k,t)$",
+    "Omega(t)": r"$\Omega(t)$",
+    "p(du)": r"$p(\delta u)$",
     "theta(t)": r"$\theta(t)$",
     "uu": r"$\langle u'u'\rangle$",
     "vv": r"$\langle v'v'\rangle$",

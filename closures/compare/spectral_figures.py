@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator
 
 from closures.compare.boxes import BoxJudge, series_decay
 from closures.compare.channels import COMPONENTS, ChannelJudge
-from closures.compare.fields import BINS, increment_pdf
+from closures.compare.fields import BINS, last_density
 from closures.compare.looks import SPACING, cited, look, names, shown_members
 from closures.compare.metrics import Comparison
 from solver.figures.style import GREY, curve, points, reference_key, sheet
@@ -105,15 +105,23 @@ def decay(comparison: Comparison) -> tuple[Figure, str] | None:
 def increments(comparison: Comparison) -> tuple[Figure, str] | None:
     """Boxes: density of longitudinal increments over one cell at the end, where snapshots are kept."""
     members = [(i, j) for i, j in shown_members(comparison) if j.member.sound[0].case.build_grid().is_box]
-    found = [(i, j, pdf) for i, j in members if (pdf := increment_pdf(j.member.sound[0])) is not None]
-    if not found:
+    reference = comparison.target.run if comparison.target else None
+    found = [(i, j.member.label, last_density(j.member.sound[0], reference)) for i, j in members]
+    if not any(density for _, _, density in found):
         return None
     figure, ((axes,),) = sheet(1, 1, height=3.2, width=4.6)
-    words = []
-    for i, judged, (centres, density, (skewness, flatness)) in found:
+    centres, words = 0.5 * (BINS[1:] + BINS[:-1]), []
+    truth = last_density(reference, members[0][1].member.sound[0]) if reference else None
+    for i, label, measured in [*found, (-1, cited(comparison), truth)]:
+        if measured is None:
+            continue
+        density, (skewness, flatness) = measured
         seen = density > 0
-        curve(axes, centres[seen], density[seen], label=judged.member.label, **look(i))
-        words.append(f"{judged.member.label}: skewness {skewness:.2f}, flatness {flatness:.2f}")
+        if i < 0:
+            points(axes, centres[seen], density[seen], label=label)
+        else:
+            curve(axes, centres[seen], density[seen], label=label, **look(i))
+        words.append(f"{label}: skewness {skewness:.2f}, flatness {flatness:.2f}")
     normal = np.exp(-(BINS**2) / 2) / np.sqrt(2 * np.pi)
     axes.plot(BINS, normal, color=GREY, linewidth=0.9, linestyle=":", label="normal")
     axes.set(yscale="log", xlabel=r"$\delta u\,/\,\sigma$", ylabel="density", ylim=(1e-5, 1))

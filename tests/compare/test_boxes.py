@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.compare.boxes import BoxJudge
-from closures.compare.fields import field_error, increments
+from closures.compare.boxes import BoxJudge, Decay
+from closures.compare.fields import BINS, field_error, increment_density, increment_distance, increments
 from closures.compare.filtering import cutoff, filtered_moments
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
@@ -71,12 +71,12 @@ def test_errors_of_curves_that_are_scaled(tmp_path):
     truth = write_box(tmp_path / "dns", "none", 1)
     runs = [write_box(tmp_path / "a", "none", 1, 1.1), write_box(tmp_path / "b", "wale", 1, 0.8)]
     comparison = compared(*runs, reference=truth)
-    assert [q.key for q in comparison.quantities] == ["energy", "dissipation", "spectrum"]
+    assert [q.key for q in comparison.quantities] == ["energy", "dissipation", "enstrophy", "spectrum"]
     assert isinstance(comparison.judge, BoxJudge)
     assert comparison.judge.cut == 7.0
     none, wale = (j.errors.value for j in comparison.members)
-    assert none == pytest.approx([0.1, 0.1, np.log10(1.1)])
-    assert wale == pytest.approx([0.2, 0.2, -np.log10(0.8)])
+    assert none == pytest.approx([0.1, 0.1, 0.1, np.log10(1.1)])
+    assert wale == pytest.approx([0.2, 0.2, 0.2, -np.log10(0.8)])
     assert set(comparison.members[1].words) == {"not judged"}  # one random run on each side
 
 
@@ -128,6 +128,35 @@ def test_field_error_sees_only_what_both_grids_carry(tmp_path):
     times, found = field_error(read(folders[0]), read(folders[1]))
     assert times == pytest.approx([1.0, 2.0])
     assert found == pytest.approx([0.0, 0.25], abs=1e-12)
+
+
+def test_enstrophy_weighs_shells_by_their_wavenumber():
+    """``E = k^-2`` up to k = 7: every shell has the same share of the enstrophy; half of the last is 1/14 of all."""
+    k, times = np.arange(1.0, 8.0), np.linspace(0, 1, 5)
+    full = Decay(times, np.ones(5), k, np.tile(k**-2, (5, 1)))
+    less = Decay(times, np.ones(5), k, np.tile(k**-2 * np.where(k == 7, 0.5, 1.0), (5, 1)))
+    assert full.enstrophy == pytest.approx(np.full(5, 7.0))
+    assert 1 - less.at(times)[2] / full.at(times)[2] == pytest.approx(np.full(5, 1 / 14))
+
+
+def test_distance_of_increments(tmp_path):
+    """None for the same field with modes that the other grid lacks; the known area for fields of another shape."""
+    folders = write_box(tmp_path / "les", "none", 1), write_box(tmp_path / "dns", "none", 1, sets=("grid.x.n=32",))
+    for folder, n, extra in zip(folders, (24, 50), (0.0, 0.7), strict=True):
+        x, y, z = np.meshgrid(*box_points(n), indexing="ij")
+        u = np.stack([np.sin(x), np.sin(y), np.sin(z)])
+        u[0] += extra * np.cos(12 * x)
+        write_snapshot(folder, u, 1.0, box_points(n))
+        if extra == 0.0:  # as rough as noise, which has no bounds: an increment of a wave is within sqrt(2) deviations
+            u = np.random.default_rng(11).standard_normal((3, n, n, n))
+        write_snapshot(folder, u, 2.0, box_points(n))
+    les, dns = (read(folder) for folder in folders)
+    assert increment_distance(les, dns, 1.5) > 0.3
+    assert increment_distance(les, dns, 0.0) == pytest.approx(0.5 * increment_distance(les, dns, 1.5), rel=1e-9)
+    density, (skewness, flatness) = increment_density(u, (7, 7, 7))
+    assert (density.sum() * np.diff(BINS)[0], skewness) == pytest.approx((1.0, 0.0), abs=1e-9)
+    assert flatness == pytest.approx(1.5)  # of a sine
+    assert "increments" in [q.key for q in compared(*folders[:1], reference=folders[1]).quantities]
 
 
 def test_increments_of_a_normal_field_are_normal():
