@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from closures.compare.boxes import BoxJudge, series_decay
+from closures.compare.boxes import BoxJudge, Decay, series_decay
 from closures.compare.channels import COMPONENTS, ChannelJudge
 from closures.compare.fields import BINS, last_density
 from closures.compare.looks import SPACING, cited, look, names, shown_members
-from closures.compare.metrics import Comparison
+from closures.compare.metrics import Comparison, Judged
+from solver.errors import RunFolderError
 from solver.figures.style import GREY, curve, points, reference_key, sheet
 
 TIMES = 4  # of box spectra
@@ -85,8 +86,8 @@ def decay(comparison: Comparison) -> tuple[Figure, str] | None:
         return None
     figure, panels = sheet(1, 2, height=3.0)
     for i, judged in members:
-        run = (judged.member.sound or judged.member.runs)[0]
-        ours = judge.decay(run) if isinstance(judge, BoxJudge) else series_decay(run)
+        if (ours := _in_time(judge, judged)) is None:
+            continue
         finite = np.isfinite(ours.energy)
         for axes, value in zip(panels[0], (ours.energy, ours.rate), strict=True):
             curve(axes, ours.times[finite], value[finite], label=judged.member.label, **look(i))
@@ -100,6 +101,16 @@ def decay(comparison: Comparison) -> tuple[Figure, str] | None:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure, f"Resolved kinetic energy and its rate of loss in time for {names(members)}."
+
+
+def _in_time(judge: ChannelJudge | BoxJudge | None, judged: Judged) -> Decay | None:
+    """As it is judged, or what there is of a run that broke; None where that is next to nothing."""
+    if isinstance(judge, BoxJudge) and judged.member.sound:
+        return judge.decay(judged.member.sound[0])
+    try:
+        return series_decay((judged.member.sound or judged.member.runs)[0])
+    except RunFolderError:
+        return None
 
 
 def increments(comparison: Comparison) -> tuple[Figure, str] | None:

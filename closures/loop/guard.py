@@ -31,7 +31,9 @@ class GuardTable(Table):
     Parameters
     ----------
     size : greatest norm of an answer; by default three times the largest of the training data, as the card has it.
-        For stresses rms of tau over rms of ``delta^2 |g|^2``, for changes of the velocity rms in units of the card.
+        For stresses rms of tau over rms of ``delta^2 |g|^2``, not less than 0.1 (a network on another flow than it was
+        trained on may well answer as Smagorinsky's model does, 0.03); for changes of the velocity rms in units of the
+        card.
     injection : greatest net transfer of energy from a stress to the flow, mean of ``tau_ij s_ij`` over the mean of
         ``delta^2 |g|^3``; 0 asks the model to drain energy on the whole, though not everywhere.
     growth : greatest factor by which one answer may multiply the energy of the fluctuations.

@@ -15,6 +15,7 @@ from solver.operators import Operators
 from solver.velocity import Velocity
 
 LARGEST_STRESS = 0.5  # rms of tau over that of delta^2 |g|^2; Smagorinsky's is about 0.03
+ORDINARY_STRESS = 0.1  # never too large: another flow may ask for more than a network was trained on
 ROUND_OFF = 1e-6
 
 
@@ -55,7 +56,7 @@ class GuardedModel:
         self.facts: dict[str, Any] = getattr(model, "facts", {})
         self.guard = Guard(settings, model.name, f"'{reserve.name}'" if reserve else "no model")
         self.injection, self.meter = settings.injection, Meter()
-        self.size = settings.size or (MARGIN * largest if largest else LARGEST_STRESS)
+        self.size = settings.size or (max(MARGIN * largest, ORDINARY_STRESS) if largest else LARGEST_STRESS)
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the two closures remember."""

@@ -12,6 +12,7 @@ import pytest
 
 from closures.compare.boxes import BoxJudge, Decay
 from closures.compare.fields import BINS, field_error, increment_density, increment_distance, increments
+from closures.compare.figures import draw
 from closures.compare.filtering import cutoff, filtered_moments
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
@@ -93,6 +94,19 @@ def test_seeds_are_paired(tmp_path):
     assert wale.difference.half_width[0] < 0.005
     unpaired = [write_box(tmp_path / f"v{s}", "vreman", s + 10, f - 0.02) for s, f in scatter.items()]
     assert set(compared(*runs[:4], *unpaired, reference=truth).members[1].words) == {"not distinguishable"}
+
+
+def test_a_box_that_diverged_at_once_is_shown(tmp_path):
+    """It has left neither spectra nor enough of a time series to draw."""
+    truth, sound = write_box(tmp_path / "dns", "none", 1), write_box(tmp_path / "a", "none", 1, 1.1)
+    broken = write_box(tmp_path / "b", "wale", 1)
+    (broken / "summary.json").write_text(json.dumps(SUMMARY | {"closure": "wale", "status": "diverged", "time": 0.1}))
+    (broken / "spectra.csv").unlink()
+    (broken / "timeseries.csv").write_text("time,kinetic_energy\n0,1\n0.1,2\n")
+    comparison = compared(sound, broken, reference=truth)
+    assert comparison.members[1].member.status == "diverged at t = 0.1"
+    assert set(comparison.members[1].words) == {"diverged"}
+    assert "decay" in [picture.name for picture in draw(comparison)]
 
 
 def test_without_a_reference_nothing_is_judged(tmp_path):
