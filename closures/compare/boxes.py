@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -94,6 +95,7 @@ class BoxJudge:
 
     first: Run
     target: Target
+    _known: dict[Path, Array] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def truth(self) -> Decay:
@@ -150,7 +152,13 @@ class BoxJudge:
         return found
 
     def of_run(self, run: Run) -> Array:
-        """Errors of one run."""
+        """Errors of one run; every pair of members asks for them again."""
+        if run.folder not in self._known:
+            self._known[run.folder] = self.measured(run)
+        return self._known[run.folder]
+
+    def measured(self, run: Run) -> Array:
+        """Errors of one run, from its files."""
         ours, truth = self.decay(run), self.truth
         start, end = max(ours.times[0], truth.times[0]), min(ours.times[-1], truth.times[-1])
         if end - start < SETTLED * (ours.times[-1] - ours.times[0]):

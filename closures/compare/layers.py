@@ -146,13 +146,13 @@ class LayerJudge(BoxJudge):
             )
         return ours.at(times), truth.at(times)
 
-    def of_run(self, run: Run) -> Array:
-        """Errors of one run."""
+    def measured(self, run: Run) -> Array:
+        """Errors of one run, from its files."""
         ours, truth = self.settled(run)
         theta = _relative(ours.thickness.mean(1), truth.thickness.mean(1))
         stresses = [_relative(a, b) for a, b in zip(*(x.stresses.swapaxes(0, 1) for x in (ours, truth)), strict=True)]
         found = np.array([theta, *stresses])
-        return np.concatenate([[np.sqrt((found**2).mean())], found, super().of_run(run)])
+        return np.concatenate([[np.sqrt((found**2).mean())], found, super().measured(run)])
 
 
 def _relative(value: Array, truth: Array) -> float:
