@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from solver.errors import CaseError, FeatureUnavailable
-from solver.obstructed import self_tuning
-from solver.pressure.direct import DirectPressure
+from solver.obstructed import DirectSolver, self_tuning
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, box_solver
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.recycled import RecycledPressure
-from solver.pressure.report import PressureSolver, SolveReport
+from solver.pressure.report import PressureSolver
 
 METHODS = ("direct", "multigrid", "auto", "cg+multigrid", "cg+direct", "cg+gamg", "cg+hypre", "cg+icc", "cg+jacobi")
 IN_SEQUENCE = (
@@ -27,21 +25,6 @@ IN_SEQUENCE = (
 )
 LEARNED = "learned:"  # before the name of an artefact
 GUESSES = 8
-
-
-class BoxDirect:
-    """The direct solver as a `PressureSolver`; only for boxes without solids."""
-
-    def __init__(self, poisson: Poisson) -> None:
-        if poisson.solids.solid.any():
-            raise FeatureUnavailable("the direct solver knows no solids")
-        self.direct = DirectPressure(poisson.operators)
-
-    def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
-        """One exact solve."""
-        start = time.perf_counter()
-        out.copy_(self.direct.solve(rhs))
-        return SolveReport(True, "DIRECT", 1, 0.0, time.perf_counter() - start)
 
 
 def make_solver(
@@ -67,7 +50,9 @@ def make_solver(
             raise CaseError(f"{method}: nothing here can read artefacts")
         return learned(method.removeprefix(LEARNED), poisson).solver(tolerance)
     if method == "direct":
-        return BoxDirect(poisson)
+        if poisson.solids.solid.any():
+            raise FeatureUnavailable("the direct solver knows no solids")
+        return DirectSolver(poisson.operators)
     if method in ("multigrid", "box"):
         return MultigridPressure(poisson, tolerance, preconditioner=_inverse(method, poisson))
     if method == "auto":

@@ -149,13 +149,16 @@ class Simulation:
                 return rate
             return self.forcing.restrain(self.velocity.coefficients, rate, self.nu if self.exact_diffusion else 0.0)
 
-    def slope(self, coefficients: Components) -> Components:
-        """``du/dt`` at a velocity by the equations as they are discretised: pressure, diffusion and forcing included.
+    def slope(self, coefficients: Components, t: float | None = None) -> Components:
+        """``du/dt`` at a velocity, now or at `t`, by the equations as discretised: with pressure, diffusion, forcing.
 
         A closure that remembers starts afresh. Nothing of the run changes; with solids the next pressure has no guess.
+        Gradients flow through it. Restrained after projection: where solids stand only a divergence-free tendency says
+        what the bulk velocity will do; without them the order does not matter.
         """
         velocity, closure = Velocity(self.strain, coefficients), self.closure
-        term = None if closure is None else closure(velocity, self.t, closure.init(self.operators))[0]
+        t = self.t if t is None else t
+        term = None if closure is None else closure(velocity, t, closure.init(self.operators))[0]
         with self.timers("momentum"):
             u, v, w = self.forcing.accelerate(self.momentum.tendency(velocity, term))
             if self.exact_diffusion:
@@ -174,7 +177,7 @@ class Simulation:
         """
         before = self.velocity.coefficients
         a, b, c = (0.5 * (f + g) for f, g in zip(before, after, strict=True))
-        middle = self.slope((a, b, c))
+        middle = self.slope((a, b, c), self.t + 0.5 * span)
         u, v, w = ((g - f) / span - m for f, g, m in zip(before, after, middle, strict=True))
         size, scale = self._size((u, v, w)), self._size(self.slope(before))
         return float(size / scale.clamp_min(torch.finfo(scale.dtype).tiny))

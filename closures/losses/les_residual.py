@@ -20,18 +20,18 @@ from closures.training.unrolled import Unrolled
 from solver.errors import CaseError
 from solver.operators import Components
 from solver.simulation import Simulation
-from solver.velocity import Velocity
 
 Norm = Literal["l2", "h_minus_1"]
 NEAR = 1e-9
 
 
 class LesResidual:
-    """``P[du/dt - F(u)]`` with the solver's tendency F, closure, forcing and projection P; an acceleration.
+    """``du/dt - F(u)`` with F the solver's own slope, closure, forcing and pressure included; an acceleration.
 
     A trajectory is a sequence of coefficient fields, divergence-free and impermeable at walls as every velocity of the
     solver is: staggered components cannot be got back from cell centres without loss. `closures.training.head` makes
-    such trajectories of a network's answers. The residuals of frames 0 .. N:
+    such trajectories of a network's answers. What they lack in divergence or mass flux is in the residual, as it is in
+    `Simulation.misfit`. The residuals of frames 0 .. N:
 
     ``central``, ``one_sided``: N + 1, at the frames, with the differences of `stencil`; second order in `interval`.
     ``midpoint``: N, of ``(u_n+1 - u_n) / interval - F((u_n + u_n+1) / 2)``; second order.
@@ -94,38 +94,28 @@ class LesResidual:
             return [self._after_steps(frames[n], frames[n + 1], t + n * h) for n in range(last)]
         if self.scheme == "midpoint":
             halves = [combination(frames, {n: 0.5, n + 1: 0.5}) for n in range(last)]
-            slopes = [combination(frames, {n: -1.0, n + 1: 1.0}) for n in range(last)]
-            pairs = zip(slopes, halves, strict=True)
-            return [self._balance(slope, u, t + (n + 0.5) * h) for n, (slope, u) in enumerate(pairs)]
-        slopes = [combination(frames, stencil(n, last + 1, self.scheme)) for n in range(last + 1)]
-        return [self._balance(slope, u, t + n * h) for n, (slope, u) in enumerate(zip(slopes, frames, strict=True))]
+            changes = [combination(frames, {n: -1.0, n + 1: 1.0}) for n in range(last)]
+            pairs = zip(changes, halves, strict=True)
+            return [self._balance(change, u, t + (n + 0.5) * h) for n, (change, u) in enumerate(pairs)]
+        changes = [combination(frames, stencil(n, last + 1, self.scheme)) for n in range(last + 1)]
+        return [self._balance(change, u, t + n * h) for n, (change, u) in enumerate(zip(changes, frames, strict=True))]
 
     def _after_steps(self, before: Components, after: Components, t: float) -> Components:
+        """``(after - S(before)) / interval``."""
         assert self.unrolled is not None
         reached = self.unrolled(before, self.steps, t)
         u, v, w = ((a - b) / self.interval for a, b in zip(after, reached, strict=True))
-        return self.simulation.project((u, v, w))
+        return u, v, w
 
-    def _balance(self, slope: Components, u: Components, t: float) -> Components:
-        """``P[slope / interval - F(u)]``."""
-        rate = self._tendency(u, t)
-        a, b, c = (s / self.interval - r for s, r in zip(slope, rate, strict=True))
-        return self.simulation.project((a, b, c))
+    def _balance(self, change: Components, u: Components, t: float) -> Components:
+        """``change / interval - F(u)``."""
+        rate = self.rate(u, t)
+        a, b, c = (s / self.interval - r for s, r in zip(change, rate, strict=True))
+        return a, b, c
 
     def rate(self, u: Components, t: float = 0.0) -> Components:
-        """``P F(u)``: du/dt of the semi-discrete equations."""
-        return self.simulation.project(self._tendency(u, t))
-
-    def _tendency(self, u: Components, t: float) -> Components:
-        """Advection, diffusion, closure and forcing; the pressure and what else is a gradient are not in it."""
-        simulation = self.simulation
-        velocity, closure = Velocity(simulation.strain, u), simulation.closure
-        term = None if closure is None else closure(velocity, t, closure.init(self.operators))[0]
-        rate = simulation.momentum.tendency(velocity, term)
-        if simulation.exact_diffusion:
-            k2 = simulation.nu * self.operators.squared_wavenumber
-            rate = rate[0] - k2 * u[0], rate[1] - k2 * u[1], rate[2] - k2 * u[2]
-        return simulation.forcing.restrain(u, simulation.forcing.accelerate(rate))
+        """``F(u)``: du/dt of the semi-discrete equations, the solver's own."""
+        return self.simulation.slope(u, t)
 
     # -- norms ----------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ from solver.errors import CaseError, Diverged
 from solver.farm import farm
 from solver.rundir import to_toml, write_text
 
+SCALARS = ("ensemble/misfit", "ensemble/pseudo_time")  # of every member that has run, in TensorBoard
+
 
 def train(file: Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
     """Train, or go on training, in the folder `out`, and write the artefact there; collective over MPI ranks.
@@ -72,7 +74,7 @@ class Training:
         steps, done = (table.iterations + 1) * table.members, ensemble.iteration * table.members
         if root:
             write_text(self.out / "recipe.toml", to_toml(self.recipe.model_dump(exclude_none=True)))
-        with Report(self.out, steps, done, self.console, root) as report:
+        with Report(self.out, steps, done, self.console, root, SCALARS) as report:
             while ensemble.iteration < table.iterations and ensemble.time < 1.0:
                 ensemble = self.next(ensemble, self.runs(ensemble, report), report)
                 if root:

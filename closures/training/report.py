@@ -17,10 +17,25 @@ log = logging.getLogger("solver")
 
 
 class Report:
-    """A context manager; silent and writing nothing unless it is of the root process."""
+    """A context manager; silent and writing nothing unless it is of the root process.
 
-    def __init__(self, folder: Path, steps: int, step: int, console: Console | None, root: bool) -> None:
-        self.folder, self.root = folder, root
+    Parameters
+    ----------
+    folder : receives ``history.csv`` and ``tensorboard``.
+    steps, step : in all, and done already.
+    scalars : the names in TensorBoard of the two numbers of a step.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        step: int,
+        console: Console | None,
+        root: bool,
+        scalars: tuple[str, str] = ("training/loss", "training/rate"),
+    ) -> None:
+        self.folder, self.root, self.scalars = folder, root, scalars
         self.steps, self.first, self.started = steps, step, time.monotonic()
         self.console = console if root else None
         columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
@@ -29,12 +44,13 @@ class Report:
         self.task = self.bar.add_task("", total=steps, completed=step)
         self.board = _board(folder / "tensorboard", step) if root else None
 
-    def step(self, step: int, loss: float, rate: float) -> None:
-        """After one optimiser step."""
-        self.bar.update(self.task, completed=step, description=f"step {step}/{self.steps}  loss {loss:.4g}")
+    def step(self, step: int, *values: float) -> None:
+        """After one step of the optimiser, or one run of a member; the bar shows the first of the values."""
+        shown = self.scalars[0].split("/")[-1]
+        self.bar.update(self.task, completed=step, description=f"step {step}/{self.steps}  {shown} {values[0]:.4g}")
         if self.board is not None:
-            self.board.add_scalar("training/loss", loss, step)
-            self.board.add_scalar("training/rate", rate, step)
+            for name, value in zip(self.scalars, values, strict=True):
+                self.board.add_scalar(name, value, step)
 
     def epoch(self, step: int, history: list[dict[str, float]]) -> None:
         """After one epoch; its row is the last of `history`."""

@@ -140,6 +140,25 @@ def test_the_same_network_on_two_ranks(made, tmp_path):
     assert all(np.allclose(one[name], two[name], rtol=1e-6, atol=1e-7) for name in one)
 
 
+def test_tensorboard_shows_misfit_and_pseudo_time_of_every_run(made, tmp_path):
+    """Those of an iteration at the time it began, then those of the mean network."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(recipe(made, tmp_path, members=4, iterations=2), tmp_path / "out")
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [tag for tag in events.Tags()["scalars"] if not tag.startswith("epoch/")] == [
+        "ensemble/misfit",
+        "ensemble/pseudo_time",
+    ]
+    misfits, times = (events.Scalars(f"ensemble/{name}") for name in ("misfit", "pseudo_time"))
+    rows = history(tmp_path / "out")
+    assert [e.step for e in misfits] == [e.step for e in times] == list(range(1, 4 * len(rows) + 5))
+    assert [e.value for e in times] == pytest.approx([0.0] * 4 + [row["time"] for row in rows for _ in range(4)])
+    means = np.reshape([e.value for e in misfits], (-1, 4)).mean(1)
+    assert means[: len(rows)] == pytest.approx([row["misfit"] for row in rows], rel=1e-5)
+
+
 def test_lost_flows_start_again_among_the_others(made, tmp_path):
     """A wide first ensemble loses some of its flows; the rest go on."""
     out = tmp_path / "out"

@@ -91,13 +91,12 @@ def test_a_frozen_answer_scores_one(kind, model, driven):
 
 @every_flow
 def test_it_is_the_midpoint_residual_of_the_losses(kind, model, driven):
-    """Which has its own way to the slope; for an answer that is not a solution."""
+    """For an answer that is not a solution."""
     plain = plain_flow(kind, SPAN, model, driven)
     other = random_velocity(plain.operators, 31_337)
     before = copied(plain.velocity.coefficients)
     after = plus(before, 1e-2, other)
     residual = LesResidual(plain, SPAN, "midpoint")
-    assert distance_of(plain.slope(before), residual.rate(before)) < 1e-12 * norm(plain.operators, before)
     assert trust(plain, lambda u: after) == pytest.approx(float(residual.relative([before, after])), rel=1e-12)
 
 

@@ -11,9 +11,10 @@ from closures.losses.teacher import check_same
 from closures.losses.time_residual import stencil
 from solver.axis import FiniteVolumeAxis, FourierAxis, Inflow, Outflow, stretched_faces
 from solver.errors import CaseError, SolverError
+from solver.forcing import bulk_velocity
 from solver.grid import Grid
-from tests.grids import norm, operators, random_velocity, walls
-from tests.losses.flows import flow, grid, plus, residual_of, trajectory
+from tests.grids import minus, norm, operators, project, random_components, random_velocity, walls
+from tests.losses.flows import copied, flow, grid, plus, residual_of, trajectory
 
 STEP = 0.02
 ORDER_STEP = 0.005
@@ -68,6 +69,58 @@ def test_runge_kutta_map_leaves_round_off(kind, closure, driven):
     simulation = flow(kind, STEP, closure=closure, driven=driven)
     frames = trajectory(simulation, 3, every=2)
     assert float(residual_of(simulation, every=2).relative(frames)) < 1e-12
+
+
+@pytest.mark.parametrize(("kind", "closure", "driven"), FLOWS)
+def test_slope_is_solenoidal_and_keeps_what_the_forcing_holds(kind, closure, driven):
+    """The bulk velocity, the energy of each held shell."""
+    simulation = flow(kind, STEP, closure=closure, driven=driven)
+    op, forcing, u = simulation.operators, simulation.forcing, simulation.velocity.coefficients
+    slope = residual_of(simulation).rate(u)
+    size = norm(op, slope)
+    assert float(op.divergence(slope).abs().max()) < 1e-12 * size
+    if driven == "mass_flux":
+        assert abs(float(bulk_velocity(op, slope[0]))) < 1e-14 * size
+    if driven == "held_shells":
+        assert float(power_of_shells(forcing, u, slope).abs().max()) < 1e-14 * size
+
+
+@pytest.mark.parametrize(("kind", "closure", "driven"), FLOWS)
+def test_without_solids_projection_and_restraint_may_change_places(kind, closure, driven):
+    """Of a field with as much divergence as rotation."""
+    simulation = flow(kind, STEP, closure=closure, driven=driven)
+    op, u = simulation.operators, simulation.velocity.coefficients
+    rate = plus(random_velocity(op, 7_777), 1.0, gradient(op))
+    first = simulation.forcing.restrain(u, simulation.project(copied(rate)))
+    last = simulation.project(simulation.forcing.restrain(u, copied(rate)))
+    assert norm(op, minus(first, last)) < 1e-14 * norm(op, rate)
+    assert norm(op, minus(rate, first)) > 0.1 * norm(op, rate)
+
+
+@pytest.mark.parametrize("kind", ["box", "channel"])
+@pytest.mark.parametrize("scheme", ["midpoint", "runge_kutta"])
+def test_sees_divergence(kind, scheme):
+    """The last frame plus a gradient: as large, over the interval, as the whole residual."""
+    simulation = flow(kind, STEP)
+    frames, lost = trajectory(simulation, 2), gradient(simulation.operators)
+    expected = norm(simulation.operators, lost) / STEP
+    found = residual_of(simulation, scheme).dimensional([frames[0], plus(frames[1], 1.0, lost)])
+    assert float(found) == pytest.approx(expected, rel=1e-9 if scheme == "runge_kutta" else 0.2)
+
+
+def gradient(op):
+    """Of a potential of noise; nothing passes through walls."""
+    noise = random_components(op, 8_888)
+    return minus(noise, project(op, noise))
+
+
+def power_of_shells(forcing, u, rate):
+    """What `rate` does to twice the energy of each shell."""
+    products = [
+        sum((f[:, i, j, k] * g[:, i, j, k] * weight).sum() for f, g in zip(u, rate, strict=True))
+        for (i, j, k), weight in zip(forcing.shells, forcing.weights, strict=True)
+    ]
+    return torch.stack(products)
 
 
 @pytest.mark.parametrize("kind", ["box", "channel"])

@@ -69,10 +69,36 @@ def test_the_table_has_learned_methods_and_names_what_it_does_not_know(tmp_path,
             assert row["reason"].startswith("not here: ")
 
 
-def test_the_page_is_the_numbers():
+@pytest.fixture(scope="module")
+def page():
+    """``bench/linear.py``, which is no module of the packages."""
     spec = importlib.util.spec_from_file_location("bench_page", ROOT / "bench/linear.py")
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
-    records = json.loads((ROOT / "bench/linear.json").read_text())
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def records():
+    return json.loads((ROOT / "bench/linear.json").read_text())
+
+
+def test_the_page_is_the_numbers(page, records):
     assert (ROOT / "bench/linear.md").read_text() == page.table(records)
-    assert {r["problem"] for r in records} >= {"cylinder"}
+    assert {r["problem"] for r in records} >= {"cylinder", "cube"}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_direct_solver_is_asked_where_there_are_no_bodies(page, ranks):
+    asked = {p: {m for c in page.cells([p], [ranks]) for m in c[2]} for p in page.NOISE}
+    assert {p for p, methods in asked.items() if "direct" in methods} == {"cube"}
+    assert "cg+direct" not in asked["cube"]  # one iteration of the answer itself
+    assert asked["cube"] - {"direct"} <= asked["sphere"] == asked["cube_array"]
+
+
+def test_the_page_has_the_direct_solver_in_the_empty_cube(page, records):
+    """Exact to round-off at every tolerance, and a row of numbers, not a failure."""
+    direct = [r for r in records if r["method"] == "direct"]
+    assert {(r["problem"], r["n"], r["ranks"]) for r in direct} == {("cube", n, k) for n in (64, 128) for k in (1, 2)}
+    assert max(r["residual"] for r in direct) < 1e-12
+    assert page.table(direct).count("| direct | 1 |") == len(direct)
