@@ -120,7 +120,7 @@ def increments(comparison: Comparison) -> tuple[Figure, str] | None:
     found = [(i, j.member.label, last_density(j.member.sound[0], reference)) for i, j in members]
     if not any(density for _, _, density in found):
         return None
-    figure, ((axes,),) = sheet(1, 1, height=3.2, width=4.6)
+    figure, ((axes,),) = sheet(1, 1, height=3.2, width=6.4)
     centres, words = 0.5 * (BINS[1:] + BINS[:-1]), []
     truth = last_density(reference, members[0][1].member.sound[0]) if reference else None
     for i, label, measured in [*found, (-1, cited(comparison), truth)]:
@@ -136,7 +136,7 @@ def increments(comparison: Comparison) -> tuple[Figure, str] | None:
     normal = np.exp(-(BINS**2) / 2) / np.sqrt(2 * np.pi)
     axes.plot(BINS, normal, color=GREY, linewidth=0.9, linestyle=":", label="normal")
     axes.set(yscale="log", xlabel=r"$\delta u\,/\,\sigma$", ylabel="density", ylim=(1e-5, 1))
-    axes.legend(loc="lower center")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return figure, "Density of longitudinal velocity increments at the end. " + "; ".join(words) + "."
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import gelu
 
 from closures.operators.domain import Domain, Line
 
-AXES = "xyz"
 ROTARY_BASE, ROTARY_SCALE = 10_000.0, 64.0
 
 
@@ -83,6 +85,69 @@ def harmonics(domain: Domain, highest: int, everywhere: bool) -> Tensor:
     return torch.cat(found, dim=-1) if found else domain.volumes.new_zeros((*domain.shape, 1))
 
 
+def means(f: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """`f` (batch, nx, ny, nz, channels) averaged over the two other axes of each: three of (batch, n, channels).
+
+    In the type of the weights, which are one line an axis. The field is read twice, not three times.
+    """
+    x, y, z = weights
+    with torch.autocast(f.device.type, enabled=False):
+        f = f.to(x)
+        plane = (x @ f.flatten(2)).unflatten(1, f.shape[2:])  # y, z and channels are left
+        of_y, of_z = z @ plane, (y @ plane.flatten(2)).unflatten(1, plane.shape[2:])
+        return [(y[:, None] * z).flatten() @ f.flatten(2, 3), of_y, of_z]
+
+
 def apply_along(kernel: Tensor, values: Tensor, axis: int) -> Tensor:
-    """``sum_j K(i, j) V(.., j, ..)``: kernels (batch, heads, n, n), values (batch, heads, nx, ny, nz, channels)."""
-    return torch.einsum(f"bhi{AXES[axis]},bhxyzc->{'bhxyzc'.replace(AXES[axis], 'i')}", kernel, values)
+    """``sum_j K(i, j) V(.., j, ..)``: kernels (batch, n, n), values (batch, nx, ny, nz, channels).
+
+    Matrix products on the values as they lie in memory: what follows the axis are columns, what precedes it a batch.
+    """
+    kernel = kernel[(slice(None), *[None] * axis)]
+    return (kernel @ values.flatten(2 + axis)).reshape(values.shape)
+
+
+class NormalisedMix(Function):
+    """``sum_s M_s (z_s / rms z_s)``: fields over their rms in the volume, channel by channel, mixed pointwise.
+
+    The rms divides the matrices instead of the fields, and the fields are not put together first: a third of the time
+    of concatenation, division and product one after the other.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, volumes: Tensor, matrices: Tensor, epsilon: float, *fields: Tensor) -> Tensor:
+        """Shares of the points (nx, ny, nz), ``M`` (s, out, channels) and fields (batch, nx, ny, nz, channels).
+
+        The sums, over points and over fields, are in the type of the shares, as is the result.
+        """
+        w, over_rms = volumes.flatten(), []
+        total = volumes.new_zeros((len(fields[0]), len(w), matrices.shape[1]))
+        with torch.autocast(volumes.device.type, enabled=False):
+            for z, matrix in zip(fields, matrices, strict=True):
+                z = z.flatten(1, 3)
+                over_rms.append(torch.rsqrt(w @ z.to(w).square() + epsilon))
+                scaled = (matrix * over_rms[-1][:, None]).to(z).mT
+                if z.dtype == total.dtype:
+                    total.baddbmm_(z, scaled)
+                else:
+                    total += z @ scaled
+        ctx.save_for_backward(volumes, matrices, torch.stack(over_rms), *fields)
+        return total.unflatten(1, volumes.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """With respect to ``M`` and the fields; with r = 1 / rms, ``d r / d z = -r^3 w z``."""
+        volumes, matrices, over_rms, *fields = ctx.saved_tensors
+        slope = slope.to(fields[0]).flatten(1, 3)
+        turned = slope.mT.contiguous()  # products in half precision would do it every time
+        w = volumes.flatten()[:, None].to(slope)
+        of_matrices, of_fields = [], []
+        for z, matrix, r in zip(fields, matrices, over_rms[:, :, None], strict=True):
+            flat = z.flatten(1, 3)
+            product = (turned @ flat).to(r)  # with respect to M r
+            of_matrices.append((product * r).sum(0))
+            along = r**3 * (product * matrix).sum(1, keepdim=True)
+            of_field = slope @ (matrix * r).to(flat)
+            of_fields.append(of_field.addcmul_(flat * along.to(flat), w, value=-1.0).view_as(z))
+        return None, torch.stack(of_matrices), None, *of_fields

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from closures.operators.domain import Domain
-from closures.operators.pointwise import channelwise, check_kind, perceptron, with_wall_coordinates
+from closures.operators.pointwise import Channelwise, check_kind, perceptron, with_wall_coordinates
 from closures.operators.spectral import SpectralConvolution
 
 
@@ -56,7 +56,7 @@ class FNO(nn.Module):
         self.periodic = periodic
         self.lift = perceptron(channels + periodic.count(False), hidden, width)
         self.kernels = nn.ModuleList(SpectralConvolution(width, modes, periodic) for _ in range(layers))
-        self.local = nn.ModuleList(channelwise(width, width) for _ in range(layers))
+        self.local = nn.ModuleList(Channelwise(width, width) for _ in range(layers))
         self.project = perceptron(width, hidden, channels)
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:

@@ -8,19 +8,22 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, linear
 
 from closures.operators.axial import (
     AxisKernel,
+    NormalisedMix,
     apply_along,
     harmonic_angles,
     harmonics,
+    means,
     published_angles,
     published_coordinates,
 )
 from closures.operators.domain import Domain
 from closures.operators.fno import Count
 from closures.operators.implicit import walk
+from closures.operators.pointwise import operand
 from solver.errors import CaseError
 
 PUBLISHED_POSITION_SCALE, PUBLISHED_GAIN, EPSILON = 8.0, 0.02, 1e-5
@@ -52,42 +55,49 @@ class AxialBlock(nn.Module):
 
     def forward(self, v: Tensor, domain: Domain) -> Tensor:
         """``(batch, nx, ny, nz, width)`` to the same."""
-        h = self.norm(v)
-        values = self.value(h).unflatten(-1, (self.heads, -1)).movedim(-2, 1)
-        g = self.enter(h)
-        kernels = [self.kernel(g, domain, axis) for axis in range(3)]
-        if self.chained:
-            z = values
-            for axis, kernel in enumerate(kernels):
-                z = apply_along(kernel, z, axis)
-        else:
-            z = torch.cat([apply_along(kernel, values, axis) for axis, kernel in enumerate(kernels)], dim=-1)
-        z = self.normalised(z.movedim(1, -2).flatten(-2), domain)
-        return self.leave(gelu(self.mix(z)))
+        h = operand(self.norm(v))
+        kernels = self.axis_kernels(h, domain)
+        fields = []
+        for head, weight in enumerate(self.value.weight.unflatten(0, (self.heads, -1)).unbind()):
+            z = linear(h, weight)
+            mine = [(kernel[:, head], axis) for axis, kernel in enumerate(kernels)]
+            if self.chained:
+                for kernel, axis in mine:
+                    z = apply_along(kernel, z, axis)
+                fields.append(z)
+            else:
+                fields += [apply_along(kernel, z, axis) for kernel, axis in mine]
+        return self.leave(gelu(self.normalised_mix(fields, domain)))
 
-    def kernel(self, g: Tensor, domain: Domain, axis: int) -> Tensor:
-        """Kernels of one axis, (batch, heads, n, n), ready to be summed over their last index."""
-        line, others = domain.lines[axis], [d for d in range(3) if d != axis]
-        if self.published:
-            mean = g.mean(dim=[1 + d for d in others])
-            return self.kernels[axis](mean, published_angles(line, self.rank))
-        a, b = (domain.lines[d].weights for d in others)
-        with torch.autocast(g.device.type, enabled=False):
-            mean = torch.tensordot(g.to(a).movedim(1 + axis, 1), a[:, None] * b, dims=([2, 3], [0, 1]))
-        kernel = self.kernels[axis](mean, harmonic_angles(line, self.rank, self.modes))
-        return kernel * (line.weights / math.sqrt(self.rank))
+    def axis_kernels(self, h: Tensor, domain: Domain) -> list[Tensor]:
+        """Kernels of the three axes, (batch, heads, n, n), ready to be summed over their last index."""
+        lines = domain.lines
+        shares = [torch.full_like(line.weights, 1.0 / line.n) if self.published else line.weights for line in lines]
+        found = []
+        for line, mean, kernel in zip(lines, means(h, shares), self.kernels, strict=True):
+            summary = self.enter(mean)  # a linear map of the mean is the mean of the linear map
+            if self.published:
+                found.append(kernel(summary, published_angles(line, self.rank)))
+            else:
+                angles = harmonic_angles(line, self.rank, self.modes)
+                found.append(kernel(summary, angles) * (line.weights / math.sqrt(self.rank)))
+        return found
 
-    def normalised(self, z: Tensor, domain: Domain) -> Tensor:
-        """Each channel of each sample over its rms in the volume; published: over its standard deviation.
+    def normalised_mix(self, fields: list[Tensor], domain: Domain) -> Tensor:
+        """Each channel of each field over its rms in the volume (published: its standard deviation), mixed.
 
         Taking off the mean as well, as the published networks do, would take it out of the prediction.
         """
-        if self.published:
+        width = fields[0].shape[-1]
+        matrices = self.mix.weight.unflatten(1, (len(fields), width)).movedim(1, 0).contiguous()
+        if not self.published:
+            mixed: Tensor = NormalisedMix.apply(domain.volumes, matrices, EPSILON, *fields)
+            return mixed
+        total = torch.zeros_like(fields[0])
+        for z, matrix in zip(fields, matrices, strict=True):
             variance, mean = torch.var_mean(z, dim=(1, 2, 3), keepdim=True, correction=0)
-            return (z - mean) * torch.rsqrt(variance + EPSILON)
-        with torch.autocast(z.device.type, enabled=False):  # a sum over the volume
-            square = torch.tensordot(z.to(domain.volumes) ** 2, domain.volumes, dims=([1, 2, 3], [0, 1, 2]))
-        return z * torch.rsqrt(square + EPSILON)[:, None, None, None, :].to(z)
+            total = total + linear((z - mean) * torch.rsqrt(variance + EPSILON), matrix)
+        return total
 
 
 class IFactFormer(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn.functional import gelu
 from closures.operators.domain import Domain
 from closures.operators.fno import CHANNEL_PERIODICITY, Count, Modes, Periodicity
 from closures.operators.implicit import walk
-from closures.operators.pointwise import channelwise, check_kind, perceptron, with_wall_coordinates
+from closures.operators.pointwise import Channelwise, check_kind, perceptron, with_wall_coordinates
 from closures.operators.spectral import SpectralConvolution
 
 
@@ -42,7 +42,7 @@ class IFNO(nn.Module):
         self.iterations, self.recompute = iterations, recompute
         self.lift = perceptron(channels + periodic.count(False), hidden, width)
         self.kernel = SpectralConvolution(width, modes, periodic)
-        self.local = channelwise(width, width)
+        self.local = Channelwise(width, width)
         self.project = perceptron(width, hidden, channels)
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:

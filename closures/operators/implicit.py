@@ -19,5 +19,5 @@ def walk(v: Tensor, block: Callable[[Tensor, bool], Tensor], iterations: int, re
     for i in range(iterations):
         last = i == iterations - 1
         change = checkpoint(block, v, last, use_reentrant=False) if recompute else block(v, last)
-        v = v + change / iterations
+        v = torch.add(v, change, alpha=1.0 / iterations)
     return v

@@ -9,14 +9,33 @@ from closures.operators.domain import Domain
 from solver.errors import CaseError
 
 
-def channelwise(channels_in: int, channels_out: int, bias: bool = True) -> nn.Conv3d:
-    """A linear map of the channels of (batch, channels, nx, ny, nz)."""
-    return nn.Conv3d(channels_in, channels_out, 1, bias=bias)
+class Channelwise(nn.Conv3d):
+    """A linear map of the channels of (batch, channels, nx, ny, nz).
+
+    A convolution with a kernel of one point, whose weights and their names it has; computed as the matrix product that
+    it is: torch's convolution copies the field before it multiplies.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``W v + b`` at every point."""
+        assert self.bias is not None
+        weight = self.weight.flatten(1).expand(len(input), -1, -1)
+        bias = self.bias[:, None]
+        return torch.baddbmm(bias, weight, input.flatten(2)).unflatten(2, input.shape[2:])
 
 
 def perceptron(channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
     """Two linear maps with a GELU between them."""
-    return nn.Sequential(channelwise(channels_in, hidden), nn.GELU(), channelwise(hidden, channels_out))
+    return nn.Sequential(Channelwise(channels_in, hidden), nn.GELU(), Channelwise(hidden, channels_out))
+
+
+def operand(f: Tensor) -> Tensor:
+    """`f` in the type in which matrix products run here: converted once, not by every product that reads it."""
+    kind = f.device.type
+    return f.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) and f.dtype == torch.float32 else f
 
 
 def check_kind(periodic: tuple[bool, bool, bool], domain: Domain) -> None:

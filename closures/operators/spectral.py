@@ -36,12 +36,41 @@ class ModewiseProduct(Function):
         spectrum, weight = ctx.saved_tensors
         of_spectrum, of_weight = ctx.needs_input_grad
         vectors = matrices = None
-        if of_spectrum:
-            vectors = torch.stack([(slope * w.conj()).sum(1) for w in weight], 1)
-        if of_weight:
-            conjugate = spectrum.conj()
-            matrices = torch.stack([(conjugate[:, i, None] * slope).sum(0) for i in range(len(weight))])
+        if of_spectrum:  # conj(conj(slope) weight), the weights as they are
+            conjugate = slope.conj().resolve_conj()
+            vectors = conjugate[:, None, 0] * weight[:, 0]
+            for o in range(1, weight.shape[1]):
+                vectors.addcmul_(conjugate[:, None, o], weight[:, o])
+            vectors.conj_physical_()
+        if of_weight:  # row by row: a row stays in cache while the batch is summed
+            conjugate, matrices = spectrum.conj().resolve_conj(), torch.empty_like(weight)
+            for i, row in enumerate(matrices):
+                torch.mul(conjugate[0, i], slope[0], out=row)
+                for b in range(1, len(slope)):
+                    row.addcmul_(conjugate[b, i], slope[b])
         return vectors, matrices
+
+
+class HalfSpectrum(Function):
+    """``rfftn`` over the number of points, with a real transform as its gradient.
+
+    The gradient that torch has for it fills in the other half of the spectrum, transforms all of it, and hands back
+    every second number of the result, which slows whatever reads it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, dims: list[int]) -> Tensor:
+        """A real field to its complex coefficients along `dims`, the last of them halved."""
+        ctx.dims, ctx.sizes = dims, [f.shape[d] for d in dims]
+        return torch.fft.rfftn(f, dim=dims, norm="forward")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        """With respect to the field; contiguous."""
+        slope = slope.clone()
+        slope.narrow(ctx.dims[-1], 1, (ctx.sizes[-1] - 1) // 2).mul_(0.5)  # the inverse counts their mirror images too
+        return torch.fft.irfftn(slope, s=ctx.sizes, dim=ctx.dims).contiguous(), None
 
 
 class SpectralConvolution(nn.Module):
@@ -88,7 +117,7 @@ class SpectralConvolution(nn.Module):
                     coefficients = _along(coefficients, basis.T, d)
                     weight = weight.narrow(2 + d, 0, count)
             dims = [2 + d for d in self.fourier]
-            spectrum = torch.fft.rfftn(coefficients, dim=dims, norm="forward")
+            spectrum: Tensor = HalfSpectrum.apply(coefficients, dims)
             kept = {d: self._kept(d, domain.shape[d], v.device) for d in self.fourier}
             for d, (own, theirs) in kept.items():
                 spectrum = spectrum.index_select(2 + d, theirs)
@@ -103,7 +132,7 @@ class SpectralConvolution(nn.Module):
             for d, line in enumerate(domain.lines):
                 if not self.periodic[d]:
                     result = _along(result, line.polynomials(min(self.modes[d], line.n)).to(v), d)
-            return result
+            return result.contiguous()  # transforms leave an order of their own, which slows what follows
 
     def _kept(self, d: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Where the modes that both have are found in the weights and in a spectrum of n points."""
@@ -116,5 +145,8 @@ class SpectralConvolution(nn.Module):
 
 
 def _along(f: Tensor, matrix: Tensor, direction: int) -> Tensor:
-    """``matrix`` (rows, n) applied along one direction of (batch, channels, nx, ny, nz)."""
-    return torch.movedim(torch.movedim(f, 2 + direction, -1) @ matrix.T, -1, 2 + direction)
+    """``matrix`` (rows, n) applied along one direction of (batch, channels, nx, ny, nz); contiguous."""
+    if direction == 2:
+        return f @ matrix.T
+    behind = 3 + direction
+    return (matrix @ f.flatten(behind)).unflatten(behind, f.shape[behind:])
