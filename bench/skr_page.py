@@ -21,7 +21,8 @@ Milliseconds are processor time a sample on {machine}: its two cores were shared
 measure the neighbours. *Warm* is the second half of a rank's share: the rate of a long sequence, when a recycled
 space, a symbolic factorisation or the factorisation of a matrix that all samples share is there already; it decides
 which method is the fastest. On two ranks both solve samples of their own, and a sample's time is half of a rank's;
-only methods that on one rank solve every sample, in at most ten times the time of the fastest, are run there.
+only methods that on one rank solve every sample, in at most ten times the time of the fastest, are run there, and of
+these not all at the largest sizes. A place left empty was not measured.
 """
 WORDS = """\
 ## In plain words
