@@ -110,8 +110,8 @@ def apply_along(kernel: Tensor, values: Tensor, axis: int) -> Tensor:
 class NormalisedMix(Function):
     """``sum_s M_s (z_s / rms z_s)``: fields over their rms in the volume, channel by channel, mixed pointwise.
 
-    The rms divides the matrices instead of the fields, and the fields are not put together first: a third of the time
-    of concatenation, division and product one after the other.
+    The rms divides the matrices instead of the fields, and the fields are never put together: what is left are the
+    products and a few passes over one field at a time, and half the memory.
     """
 
     @staticmethod
