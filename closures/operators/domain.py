@@ -76,6 +76,25 @@ class Line:
             known[count] = torch.from_numpy(q * np.sign(np.diag(r)) / root[:, None])
         return known[count]
 
+    @cached_property
+    def derivative(self) -> Tensor:
+        """The matrix of ``d/dx`` at these points, (n, n), float64, on the processor.
+
+        Periodic and evenly spaced: spectral. Otherwise second-order differences on the true coordinates, one-sided at
+        walls and across the seam of a period.
+        """
+        n, identity = self.n, torch.eye(self.n, dtype=torch.float64)
+        if n == 1:
+            return torch.zeros_like(identity)
+        uniform = bool((self.weights - 1.0 / n).abs().max() * n < 1e-5)
+        if not (self.periodic and uniform):
+            points = self.points.double().cpu()
+            return torch.gradient(identity, spacing=(points,), dim=0, edge_order=min(2, n - 1))[0]
+        k = 2.0 * math.pi / self.length * torch.arange(n // 2 + 1, dtype=torch.float64)[:, None]
+        if n % 2 == 0:
+            k[-1] = 0.0  # the derivative of the Nyquist mode vanishes at the points
+        return torch.fft.irfft(1j * k * torch.fft.rfft(identity, dim=0), n=n, dim=0)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Line:
         """The same line with its tensors there."""
         points, weights = (t.to(device, dtype) for t in (self.points, self.weights))

@@ -18,6 +18,7 @@ from solver.explain import explain
 BUILT_IN = {
     "fno": "closures.operators.fno:FNO",
     "ifno": "closures.operators.ifno:IFNO",
+    "differential": "closures.operators.differential:DifferentialOperator",
     "ifactformer_m": "closures.operators.ifactformer:IFactFormerM",
     "ifactformer_o": "closures.operators.ifactformer:IFactFormerO",
     "tensor_basis": "closures.operators.tensor_basis:TensorBasis",

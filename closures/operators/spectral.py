@@ -114,7 +114,7 @@ class SpectralConvolution(nn.Module):
                 if not self.periodic[d]:
                     count = min(self.modes[d], line.n)
                     basis = line.polynomials(count).to(v) * line.weights.to(v)[:, None]
-                    coefficients = _along(coefficients, basis.T, d)
+                    coefficients = along(coefficients, basis.T, d)
                     weight = weight.narrow(2 + d, 0, count)
             dims = [2 + d for d in self.fourier]
             spectrum: Tensor = HalfSpectrum.apply(coefficients, dims)
@@ -131,7 +131,7 @@ class SpectralConvolution(nn.Module):
             result = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
             for d, line in enumerate(domain.lines):
                 if not self.periodic[d]:
-                    result = _along(result, line.polynomials(min(self.modes[d], line.n)).to(v), d)
+                    result = along(result, line.polynomials(min(self.modes[d], line.n)).to(v), d)
             return result.contiguous()  # transforms leave an order of their own, which slows what follows
 
     def _kept(self, d: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class SpectralConvolution(nn.Module):
         return torch.cat([index, negative + 2 * self.modes[d] + 1]), torch.cat([index, negative + n])
 
 
-def _along(f: Tensor, matrix: Tensor, direction: int) -> Tensor:
+def along(f: Tensor, matrix: Tensor, direction: int) -> Tensor:
     """``matrix`` (rows, n) applied along one direction of (batch, channels, nx, ny, nz); contiguous."""
     if direction == 2:
         return f @ matrix.T

@@ -115,7 +115,7 @@ def test_fno_transfers_between_resolutions_along_periodic_directions(name):
 @every_operator
 def test_gradients_in_double_precision(name):
     domain = channel_domain(4, 3, 4)
-    changes = {"width": 2} if "fact" in name else {"width": 2, "modes": (1, 2, 1), "hidden": 2}
+    changes = {"width": 2} | ({"modes": (1, 2, 1), "hidden": 2} if "fno" in name else {})
     network = small(name, **changes)
     field = smooth(domain).requires_grad_()
     weights = {key: w for key, w in network.named_parameters() if w.requires_grad}

@@ -1,0 +1,78 @@
+"""Differential neural operator: products of fields and first derivatives, as the equations of motion have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from closures.operators.domain import Domain
+from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity
+from closures.operators.pointwise import Channelwise, check_kind
+from closures.operators.spectral import along
+
+
+class DifferentialOperator(nn.Module):
+    """``v <- v + (A v + sum_d A_d l d_d v) * (B v + sum_d B_d l d_d v)``, from a linear map of the field and to one.
+
+    Derivatives along the axes are the localised differential kernels of Liu-Schiaffini, Berner, Bonev, Kurth,
+    Azizzadenesheli & Anandkumar 2024 (ICML, arXiv 2402.16845); their product is the gate of Dauphin, Fan, Auli &
+    Grangier 2017 (ICML) without its sigmoid. One layer then holds ``u_j d_j u_i`` exactly, with as many weights on
+    every grid; a Fourier operator has to find the same derivative mode by mode.
+
+    Parameters
+    ----------
+    channels : of the field, in and out.
+    width : channels between.
+    layers : number of products.
+    length : l, a length near the spacing of the points it is made for, which makes derivatives dimensionless.
+    polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
+    periodic : which directions are periodic.
+    """
+
+    kind: Literal["state"] = "state"
+    grid_free = True
+    symmetries = frozenset({"shift"})
+
+    def __init__(
+        self,
+        *,
+        channels: Count = 3,
+        width: Count = 16,
+        layers: Annotated[int, Field(ge=1, le=64)] = 2,
+        length: Annotated[float, Field(gt=0)] = 0.1,
+        polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
+        periodic: Periodicity = CHANNEL_PERIODICITY,
+    ) -> None:
+        super().__init__()
+        self.periodic, self.length, self.polynomials = periodic, length, polynomials
+        self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
+        self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
+        self.project = Channelwise(4 * width, channels)
+
+    def forward(self, field: Tensor, domain: Domain) -> Tensor:
+        """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
+        check_kind(self.periodic, domain)
+        v = self.lift(self.with_positions(field, domain))
+        for factors in self.factors:
+            a, b = factors(self.with_derivatives(v, domain)).chunk(2, dim=1)
+            v = torch.addcmul(v, a, b)
+        return self.project(self.with_derivatives(v, domain))
+
+    def with_derivatives(self, v: Tensor, domain: Domain) -> Tensor:
+        """``v`` and ``l dv/dx``, ``l dv/dy``, ``l dv/dz``: four times the channels."""
+        matrices = (self.length * line.derivative.to(v) for line in domain.lines)
+        return torch.cat([v, *(along(v, matrix, d) for d, matrix in enumerate(matrices))], dim=1)
+
+    def with_positions(self, field: Tensor, domain: Domain) -> Tensor:
+        """``field`` and the polynomials of each direction between walls, of unit mean square."""
+        found = [field]
+        for d, line in enumerate(domain.lines):
+            if not line.periodic:
+                values = line.polynomials(self.polynomials + 1)[:, 1:].T.to(field)
+                shape = [-1 if k == 2 + d else 1 for k in range(5)]
+                shape[1] = self.polynomials
+                found.append(values.reshape(shape).expand(len(field), -1, *field.shape[2:]))
+        return torch.cat(found, dim=1)
