@@ -71,8 +71,9 @@ class DifferentialOperator(nn.Module):
         found = [field]
         for d, line in enumerate(domain.lines):
             if not line.periodic:
-                values = line.polynomials(self.polynomials + 1)[:, 1:].T.to(field)
-                shape = [-1 if k == 2 + d else 1 for k in range(5)]
-                shape[1] = self.polynomials
-                found.append(values.reshape(shape).expand(len(field), -1, *field.shape[2:]))
+                values = line.polynomials(min(self.polynomials + 1, line.n))[:, 1:].T.to(field)
+                known = field.new_zeros((self.polynomials, line.n))  # a grid too coarse for some has zeros there
+                known[: len(values)] = values
+                shape = [self.polynomials, *(line.n if k == d else 1 for k in range(3))]
+                found.append(known.reshape(shape).expand(len(field), -1, *field.shape[2:]))
         return torch.cat(found, dim=1)

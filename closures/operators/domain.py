@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Axis, FourierAxis
+from solver.axis import Array, Axis, FourierAxis
 from solver.grid import Grid
 
 
@@ -80,16 +80,15 @@ class Line:
     def derivative(self) -> Tensor:
         """The matrix of ``d/dx`` at these points, (n, n), float64, on the processor.
 
-        Periodic and evenly spaced: spectral. Otherwise second-order differences on the true coordinates, one-sided at
-        walls and across the seam of a period.
+        Periodic and evenly spaced: spectral. Otherwise fourth-order differences on the true coordinates, one-sided at
+        walls and across the seam of a period: one order is lost at a wall with each derivative of a derivative.
         """
         n, identity = self.n, torch.eye(self.n, dtype=torch.float64)
         if n == 1:
             return torch.zeros_like(identity)
         uniform = bool((self.weights - 1.0 / n).abs().max() * n < 1e-5)
         if not (self.periodic and uniform):
-            points = self.points.double().cpu()
-            return torch.gradient(identity, spacing=(points,), dim=0, edge_order=min(2, n - 1))[0]
+            return torch.from_numpy(_differences(self.points.double().cpu().numpy()))
         k = 2.0 * math.pi / self.length * torch.arange(n // 2 + 1, dtype=torch.float64)[:, None]
         if n % 2 == 0:
             k[-1] = 0.0  # the derivative of the Nyquist mode vanishes at the points
@@ -99,6 +98,18 @@ class Line:
         """The same line with its tensors there."""
         points, weights = (t.to(device, dtype) for t in (self.points, self.weights))
         return replace(self, points=points, weights=weights)
+
+
+def _differences(points: Array) -> Array:
+    """Weights of the derivative of the polynomial through the five (or all) points nearest in index, (n, n)."""
+    n, matrix = len(points), np.zeros((len(points), len(points)))
+    count = min(5, n)
+    for i in range(n):
+        near = slice(first := min(max(i - count // 2, 0), n - count), first + count)
+        x = points[near] - points[i]
+        powers = np.vander(x / np.ptp(x), count, increasing=True)
+        matrix[i, near] = np.linalg.solve(powers.T, np.eye(count)[1]) / np.ptp(x)
+    return matrix
 
 
 @dataclass(frozen=True, eq=False)
