@@ -16,21 +16,25 @@ class EquationLoss(nn.Module):
     """Relative residual of the path that a network takes from the first frame of a window.
 
     An objective of `closures.training.fit`; samples are (steps + 1, 3, nx, ny, nz) velocities at cell centres, of which
-    the loss reads the first frame. The weights that are kept are those of the smallest residual on the validation
-    windows, so no label chooses them either; the errors against the frames are for the reader.
+    the residual reads the first frame. The weights that are kept are those of the smallest residual on the validation
+    windows, so no label chooses them either; the errors against the frames are for the reader. Without the residual in
+    the loss (``equations = 0``) the error of one step chooses.
 
     Parameters
     ----------
     head : makes trajectories of the network's answers.
     residual : of the equations on them, on the grid of `head`.
-    data : weight of the relative error against the later frames, 0 for none: the hybrid loss.
+    equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
     """
 
-    def __init__(self, head: Head, residual: LesResidual, data: float = 0.0, through: bool = True) -> None:
+    def __init__(
+        self, head: Head, residual: LesResidual, equations: float = 1.0, data: float = 0.0, through: bool = True
+    ) -> None:
         super().__init__()
         self.network: nn.Module = head.predictor.network
-        self.head, self.residual, self.data, self.through = head, residual, data, through
+        self.head, self.residual, self.through = head, residual, through
+        self.equations, self.data = equations, data
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
@@ -39,7 +43,9 @@ class EquationLoss(nn.Module):
     def loss(self, window: Tensor) -> Tensor:
         """Of one window, a scalar."""
         frames = self.head.path(self.head.start(window[0]), len(window) - 1, self.through)
-        total = self.residual.relative(frames)
+        total = torch.zeros((), dtype=frames[0][0].real.dtype, device=window.device)
+        if self.equations > 0:
+            total = total + self.equations * self.residual.relative(frames)
         if self.data > 0:
             answers, targets = self.head.values(frames[1:]), window[1:].to(self.residual.operators.dtype)
             total = total + self.data * relative_l2(answers, targets, self.head.domain).mean()
@@ -55,6 +61,8 @@ class EquationLoss(nn.Module):
             error = fluctuation_error(answers, targets, domain)
             still = fluctuation_error(window[:1], window[1:2], domain)[0]
             row = {"residual": self.residual.relative(frames), "fluctuation_error": error[1]}
+            if self.equations == 0:
+                row = dict(reversed(row.items()))
             row |= {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
             rows.append(row | {"frozen_fluctuation_error": still})
         return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}

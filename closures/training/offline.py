@@ -61,7 +61,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
         fit, predictor = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-            if isinstance(fit.objective, EquationLoss):
+            if isinstance(fit.objective, EquationLoss) and fit.objective.equations > 0:
                 write_json(out / EQUATIONS, fit.objective.residual.describe())
         progress = fit.run(console)
         errors = fit.errors()
@@ -113,7 +113,7 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
 
 
 def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
-    """Labels, the equations, or both."""
+    """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss = recipe.equations, recipe.loss
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
@@ -121,7 +121,8 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
     head = Head(predictor, simulation, half_precision=recipe.loop.precision == "bfloat16")
     check_source(source, head.domain, recipe.data.stride, table)
-    return EquationLoss(head, residual, loss.data if loss.kind == "hybrid" else 0.0, loss.through)
+    equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
+    return EquationLoss(head, residual, equations, data, loss.through)
 
 
 def _write_artefact(

@@ -53,11 +53,13 @@ class LossTable(Table):
     the whole rollout; false cuts them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
     `length` is that of the Sobolev norm.
 
+    ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
+    divergence-free, of the same mass flux. A network without a view of the whole field cannot learn the pressure.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
 
-    kind: Literal["relative_l2", "sobolev", "les_residual", "hybrid"] = "relative_l2"
+    kind: Literal["relative_l2", "sobolev", "projected_l2", "les_residual", "hybrid"] = "relative_l2"
     target: Literal["increment", "state"] = "increment"
     length: float = Field(default=0.0, ge=0)
     steps: int = Field(default=1, ge=1, le=1000)
@@ -66,9 +68,9 @@ class LossTable(Table):
     data: float = Field(default=1.0, gt=0)
 
     @property
-    def is_taught(self) -> bool:
-        """Whether equations are the teacher, alone or beside labels."""
-        return self.kind in ("les_residual", "hybrid")
+    def needs_case(self) -> bool:
+        """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
+        return self.kind in ("projected_l2", "les_residual", "hybrid")
 
 
 class FieldsTable(Table):
@@ -83,7 +85,7 @@ class FieldsTable(Table):
 
 
 class EquationsTable(Table):
-    """``[equations]``: what the losses ``les_residual`` and ``hybrid`` take as the teacher.
+    """``[equations]``: the flow behind the losses ``projected_l2``, ``les_residual`` and ``hybrid``.
 
     Grid, viscosity, forcing and closure are those of `case` (a folder or file, relative to the working directory) with
     `overrides` (``"closure.c_s = 0.1"``). Frames are `interval` apart; the solver would take `steps` steps in between.
@@ -150,21 +152,23 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _has_a_teacher(self) -> Recipe:
         kind, table = self.loss.kind, self.equations
-        if self.loss.is_taught != (table is not None):
-            raise ValueError(f"[loss] kind = '{kind}': 'les_residual' and 'hybrid' go with a table [equations]")
+        if self.loss.needs_case != (table is not None):
+            raise ValueError(
+                f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
+            )
         drawn = table is not None and table.fields is not None
-        if drawn and kind == "hybrid":
+        if drawn and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         if drawn == (self.data.file is not None):
             remedy = "remove one" if drawn else "give one"
             raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
-        if self.loss.is_taught and self.loss.noise > 0:
+        if self.loss.needs_case and self.loss.noise > 0:
             raise ValueError("[loss] noise: the residual is that of a flow, not of a perturbed one: set it to 0")
         return self
 
     @model_validator(mode="after")
     def _corrects_once(self) -> Recipe:
-        if self.correct is not None and (self.loss.is_taught or self.loss.steps > 1 or self.loss.target == "state"):
+        if self.correct is not None and (self.loss.needs_case or self.loss.steps > 1 or self.loss.target == "state"):
             raise ValueError("[correct] teaches one correction: use [loss] steps = 1, target = 'increment' and labels")
         return self
 

@@ -128,7 +128,7 @@ def test_hybrid_is_the_sum_of_both():
     own, residual = head(simulation, "channel"), residual_of(simulation)
     frames = trajectory(simulation, 3)
     window = own.values(frames)
-    alone, both = (float(EquationLoss(own, residual, data)(window[None], [0]).detach()) for data in (0.0, 2.5))
+    alone, both = (float(EquationLoss(own, residual, data=data)(window[None], [0]).detach()) for data in (0.0, 2.5))
     answers = own.values(own.path(own.start(window[0]), 2))[1:]
     volumes = own.domain.volumes
     errors = [
