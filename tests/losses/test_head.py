@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,8 +11,10 @@ from closures.loop.guard import Guard, GuardTable
 from closures.loop.resample import network_grid
 from closures.loop.whole_field import WholeField
 from closures.losses.les_residual import LesResidual
+from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, build
 from closures.operators.predictor import Predictor, Scaling
+from closures.operators.spectral import along
 from closures.training.equations import EquationLoss
 from closures.training.head import Head, unaveraging
 from closures.training.refine import last_spectral_layer, refine
@@ -136,6 +140,28 @@ def test_hybrid_is_the_sum_of_both():
         for a, b in zip(answers.detach(), window[1:], strict=True)
     ]
     assert both - alone == pytest.approx(2.5 * sum(errors) / 2, rel=1e-10)
+
+
+def test_projected_labels_compare_what_the_surrogate_makes_of_an_answer():
+    """The loss is blind to the part of an answer that the projection removes, where a plain one is not; the residual
+    is measured but does not choose."""
+    simulation = flow("box", STEP)
+    own, residual = head(simulation, "box"), residual_of(simulation)
+    window = own.values(trajectory(simulation, 2))
+    objective = EquationLoss(own, residual, equations=0.0, data=1.0)
+    with torch.no_grad():
+        found = float(objective(window[None], [0]))
+        domain, answer = own.domain, own.predictor(window[:1], own.domain)
+        potential = torch.sin(domain.x.points * 2 * math.pi / domain.x.length)[:, None, None].expand(domain.shape)
+        gradient = torch.stack([along(potential[None, None], domain.x.derivative, 0)[0, 0], *[0 * potential] * 2])
+        plain = [float(relative_l2(a, window[1:], domain)) for a in (answer, answer + gradient)]
+        own.predictor.forward = lambda u, domain: answer + gradient
+        moved = float(objective(window[None], [0]))
+        errors = objective.measure(window[None])
+    assert moved == pytest.approx(found, rel=1e-10)
+    assert plain[1] > 1.1 * plain[0]
+    assert next(iter(errors)) == "fluctuation_error"
+    assert float(errors["residual"]) > 0
 
 
 def test_labels_do_not_enter_the_loss():

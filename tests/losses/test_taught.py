@@ -122,6 +122,12 @@ def test_hybrid_and_label_free_read_the_same_file(tmp_path):
     losses = [row["loss"] for row in hybrid.progress.history]
     assert losses[-1] < 0.6 * losses[0]
     assert hybrid.card.filter == "none"
+    labels = {"loss": {"kind": "projected_l2", "steps": 1}}
+    labelled = train(recipe(tmp_path, "box", **labels, **common), tmp_path / "labels")
+    losses = [row["loss"] for row in labelled.progress.history]
+    assert losses[-1] < 0.6 * losses[0]
+    assert not (tmp_path / "labels" / EQUATIONS).exists()  # nothing for the trust indicator to hold it to
+    assert (tmp_path / "h" / EQUATIONS).exists()
     loss, loop = {"kind": "les_residual", "steps": 2}, {"epochs": 2, "batch": 2}
     equations = {"fields": None, "interval": 0.1, "steps": 2}
     every_other = {"data": {"file": str(file), "stride": 2}, "equations": equations, "loss": loss, "loop": loop}
@@ -167,7 +173,7 @@ def test_cases_of_these_tests_are_valid(tmp_path):
 def test_shipped_recipes(path):
     """Found by name; the network is built for the directions of the case; all but one are a twentieth of 8.5 GB."""
     found = load_recipe(Path("lesnets") / path.stem)
-    assert found.loss.is_taught
+    assert found.loss.needs_case
     with torch.device("meta"):
         network = build(found.operator.name, **found.operator.arguments)
     table = found.equations
