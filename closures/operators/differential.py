@@ -51,6 +51,7 @@ class DifferentialOperator(nn.Module):
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
         self.project = Channelwise(4 * width, channels)
+        nn.init.zeros_(self.project.weight)  # products of products are large before they are learned: begin with none
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:
         """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
