@@ -15,12 +15,12 @@ from closures.operators.spectral import along
 
 
 class DifferentialOperator(nn.Module):
-    """``v <- v + (A v + sum_d A_d l d_d v) * (B v + sum_d B_d l d_d v)``, from a linear map of the field and to one.
+    """``v <- v + (A v + sum_d A_d l d_d v) g(B v + sum_d B_d l d_d v)``, from a linear map of the field and to one.
 
     Derivatives along the axes are the localised differential kernels of Liu-Schiaffini, Berner, Bonev, Kurth,
     Azizzadenesheli & Anandkumar 2024 (ICML, arXiv 2402.16845); their product is the gate of Dauphin, Fan, Auli &
-    Grangier 2017 (ICML) without its sigmoid. One layer then holds ``u_j d_j u_i`` exactly, with as many weights on
-    every grid; a Fourier operator has to find the same derivative mode by mode.
+    Grangier 2017 (ICML). With a linear g one layer holds ``u_j d_j u_i`` exactly, at all amplitudes and with as many
+    weights on every grid; a Fourier operator has to find the same derivative mode by mode.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ class DifferentialOperator(nn.Module):
     width : channels between.
     layers : number of products.
     length : l, a length near the spacing of the points it is made for, which makes derivatives dimensionless.
+    gate : g, ``linear`` or, for long steps and deep networks, whose powers would grow without bound, ``tanh``.
     polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
     periodic : which directions are periodic.
     """
@@ -43,11 +44,13 @@ class DifferentialOperator(nn.Module):
         width: Count = 16,
         layers: Annotated[int, Field(ge=1, le=64)] = 2,
         length: Annotated[float, Field(gt=0)] = 0.1,
+        gate: Literal["linear", "tanh"] = "linear",
         polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
         periodic: Periodicity = CHANNEL_PERIODICITY,
     ) -> None:
         super().__init__()
         self.periodic, self.length, self.polynomials = periodic, length, polynomials
+        self.gate = torch.tanh if gate == "tanh" else nn.Identity()
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
         self.project = Channelwise(4 * width, channels)
@@ -59,7 +62,7 @@ class DifferentialOperator(nn.Module):
         v = self.lift(self.with_positions(field, domain))
         for factors in self.factors:
             a, b = factors(self.with_derivatives(v, domain)).chunk(2, dim=1)
-            v = torch.addcmul(v, a, b)
+            v = torch.addcmul(v, a, self.gate(b))
         return self.project(self.with_derivatives(v, domain))
 
     def with_derivatives(self, v: Tensor, domain: Domain) -> Tensor:
