@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from closures.operators.domain import Domain
-from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity
+from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity, one_a_direction
 from closures.operators.pointwise import Channelwise, check_kind
 from closures.operators.spectral import along
 
+Length = Annotated[float, Field(gt=0)]
+Lengths = Annotated[tuple[Length, Length, Length], Field(strict=False), BeforeValidator(one_a_direction)]
+
 
 class DifferentialOperator(nn.Module):
-    """``v <- v + (A v + sum_d A_d l d_d v) g(B v + sum_d B_d l d_d v)``, from a linear map of the field and to one.
+    """``v <- v + (A v + sum_d A_d l_d d_d v) g(B v + sum_d B_d l_d d_d v)``, from a linear map of the field and to one.
 
     Derivatives along the axes are the localised differential kernels of Liu-Schiaffini, Berner, Bonev, Kurth,
     Azizzadenesheli & Anandkumar 2024 (ICML, arXiv 2402.16845); their product is the gate of Dauphin, Fan, Auli &
@@ -27,7 +30,8 @@ class DifferentialOperator(nn.Module):
     channels : of the field, in and out.
     width : channels between.
     layers : number of products.
-    length : l, a length near the spacing of the points it is made for, which makes derivatives dimensionless.
+    lengths : l_d, near the smallest spacing of the points it is made for, which make derivatives dimensionless: with
+        more, the derivatives of products next to a wall would dwarf all else.
     gate : g, ``linear`` or, for long steps and deep networks, whose powers would grow without bound, ``tanh``.
     polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
     periodic : which directions are periodic.
@@ -43,13 +47,13 @@ class DifferentialOperator(nn.Module):
         channels: Count = 3,
         width: Count = 16,
         layers: Annotated[int, Field(ge=1, le=64)] = 2,
-        length: Annotated[float, Field(gt=0)] = 0.1,
+        lengths: Lengths = (0.4, 0.02, 0.26),
         gate: Literal["linear", "tanh"] = "linear",
         polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
         periodic: Periodicity = CHANNEL_PERIODICITY,
     ) -> None:
         super().__init__()
-        self.periodic, self.length, self.polynomials = periodic, length, polynomials
+        self.periodic, self.lengths, self.polynomials = periodic, lengths, polynomials
         self.gate = torch.tanh if gate == "tanh" else nn.Identity()
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
@@ -66,8 +70,8 @@ class DifferentialOperator(nn.Module):
         return self.project(self.with_derivatives(v, domain))
 
     def with_derivatives(self, v: Tensor, domain: Domain) -> Tensor:
-        """``v`` and ``l dv/dx``, ``l dv/dy``, ``l dv/dz``: four times the channels."""
-        matrices = (self.length * line.derivative.to(v) for line in domain.lines)
+        """``v`` and its derivatives along x, y and z times `lengths`: four times the channels."""
+        matrices = (size * line.derivative.to(v) for size, line in zip(self.lengths, domain.lines, strict=True))
         return torch.cat([v, *(along(v, matrix, d) for d, matrix in enumerate(matrices))], dim=1)
 
     def with_positions(self, field: Tensor, domain: Domain) -> Tensor:

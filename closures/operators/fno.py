@@ -13,15 +13,16 @@ from closures.operators.pointwise import Channelwise, check_kind, perceptron, wi
 from closures.operators.spectral import SpectralConvolution
 
 
-def _one_a_direction(value: Any) -> Any:
+def one_a_direction(value: Any) -> Any:
+    """Raises ValueError if there are not three values."""
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise ValueError("should be three values, one a direction")
     return value
 
 
 Count = Annotated[int, Field(ge=1, le=4096)]
-Modes = Annotated[tuple[Count, Count, Count], Field(strict=False), BeforeValidator(_one_a_direction)]
-Periodicity = Annotated[tuple[bool, bool, bool], Field(strict=False), BeforeValidator(_one_a_direction)]
+Modes = Annotated[tuple[Count, Count, Count], Field(strict=False), BeforeValidator(one_a_direction)]
+Periodicity = Annotated[tuple[bool, bool, bool], Field(strict=False), BeforeValidator(one_a_direction)]
 CHANNEL_PERIODICITY = (True, False, True)
 
 

@@ -17,6 +17,7 @@ from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, sp
 from closures.losses.les_residual import LesResidual
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
+from closures.training.begin import take_weights
 from closures.training.corrections import corrections, largest_change
 from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
@@ -81,6 +82,9 @@ def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, process
         raise CaseError(
             f"[operator] '{recipe.operator.name}' models a stress: this trains operators that step a velocity"
         )
+    if recipe.loop.begin is not None:
+        card = take_weights(network, recipe.operator.name, recipe.loop.begin, "[loop]")
+        units = card.scaling or units  # the weights mean something in their own
     predictor = Predictor(network, units).to(processes.device)
     objective = _objective(recipe, source, predictor)
     identity = _identity(recipe, source, objective)

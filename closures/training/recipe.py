@@ -118,11 +118,15 @@ class OptimiserTable(Table):
 
 
 class LoopTable(Table):
-    """``[loop]``: how long, how large, how exact. `batch` is that of all processes together; `patience` in epochs."""
+    """``[loop]``: how long, how large, how exact. `batch` is that of all processes together; `patience` in epochs.
+
+    `begin` is the folder of an artefact whose weights are the first.
+    """
 
     epochs: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
     seed: int = Field(default=20411, ge=0)
+    begin: str | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     patience: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300.0, ge=0)

@@ -12,6 +12,7 @@ from closures.data.windows import TrajectoryFile
 from closures.loop.meter import stress_size
 from closures.loop.subgrid_model import SubgridModel
 from closures.operators import build
+from closures.training.begin import take_weights
 from closures.training.head import Start
 from closures.training.recipe import CardTable, OperatorTable
 from solver.errors import CaseError
@@ -29,13 +30,7 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
     if network.kind != "stress":
         raise CaseError(f"[operator] '{operator.name}' steps a velocity: the solver trains models of the stress")
     if begin is not None:
-        found = artefact.load(Path(begin))
-        if found.card.architecture != operator.name:
-            raise CaseError(f"{table} begin = '{begin}': holds '{found.card.architecture}'")
-        try:
-            network.load_state_dict(found.network.state_dict())
-        except RuntimeError:
-            raise CaseError(f"{table} begin = '{begin}': its arguments are not those of [operator]") from None
+        take_weights(network, operator.name, begin, table)
     return network
 
 

@@ -1,0 +1,30 @@
+"""Training that begins with the weights of an artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from closures import artefact
+from closures.artefact import Card
+from solver.errors import CaseError
+
+
+def take_weights(network: nn.Module, name: str, folder: str, table: str) -> Card:
+    """Give `network`, built as `name`, the weights of the artefact in `folder`; its card.
+
+    `table` is where the recipe names the folder, for messages.
+
+    Raises
+    ------
+    CaseError : the artefact is of another architecture or size.
+    """
+    found = artefact.load(Path(folder))
+    if found.card.architecture != name:
+        raise CaseError(f"{table} begin = '{folder}': holds '{found.card.architecture}'")
+    try:
+        network.load_state_dict(found.network.state_dict())
+    except RuntimeError:
+        raise CaseError(f"{table} begin = '{folder}': its arguments are not those of [operator]") from None
+    return found.card
