@@ -1,0 +1,163 @@
+"""The table of state operators: same trajectories, same processor time to train in, one step and long rollouts.
+
+    solver generate channel180_coarse --samples 6 --out data/channel180_coarse.h5
+    python bench/operators.py --data data/channel180_coarse.h5            what is missing: an hour on one core
+    python bench/operators.py --data data/channel180_coarse.h5 --only fno --seeds 1
+    python bench/operators.py --render                                    the page from the numbers
+
+Trainings are kept in runs/operators; bench/operators.json has the numbers, bench/operators.md is written from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closures import artefact
+from closures.data.windows import TrajectoryFile, Windows, split
+from closures.operators import build
+from closures.training.head import Head
+from closures.training.offline import train
+from closures.training.own_les import teacher
+from closures.training.recipe import Recipe
+from closures.training.rollout import judge
+from solver.errors import Diverged
+from solver.rundir import write_text
+
+HERE = Path(__file__).parent
+PAGE, NUMBERS, TRAININGS = HERE / "operators.md", HERE / "operators.json", Path("runs/operators")
+CHANNEL = {"periodic": [True, False, True]}
+FACTFORMER = {"width": 32, "heads": 2, "multiplier": 2, "iterations": 5, "walls": 1}
+OPERATORS: dict[str, dict[str, Any]] = {
+    "fno": {"width": 20, "modes": [8, 12, 6], "layers": 4, "hidden": 64} | CHANNEL,
+    "ifno": {"width": 24, "modes": [8, 12, 6], "iterations": 8, "hidden": 64} | CHANNEL,
+    "ifactformer_o": FACTFORMER,
+    "ifactformer_m": FACTFORMER,
+    "differential": {"width": 20, "layers": 3, "lengths": [0.4, 0.04, 0.26], "gate": "tanh"} | CHANNEL,
+}
+RATES = {"fno": 1e-3, "ifno": 1e-3, "ifactformer_o": 1e-3, "ifactformer_m": 1e-3, "differential": 5e-3}
+BATCH, APART, HELD = 4, 2, 0.17  # windows; every other frame begins one; the last of six trajectories tests
+MACRO, SETTLED = 400, 50  # steps of a rollout, and those before its statistics
+COLUMNS = ("one step", "five steps", "U", "u'", "v'", "w'", "-uv")
+WORDS = """\
+# State operators side by side
+
+Made by `bench/operators.py` on the filtered channel of `solver generate channel180_coarse` (32 x 32 x 16 points,
+frames 1.0 h/U_c apart): five trajectories of 100 frames to train on, a sixth to test. Each operator has the same
+windows, the same loss (relative L2 of one step behind the projection, of increments), the same batch, AdamW with one
+cycle, and {budget:.0f} processor seconds of one core, the validation after each epoch not counted; sizes are such that
+this is several epochs for all of them. The published networks are larger and were trained on graphics cards for longer.
+
+Errors of one and of five steps are of the fluctuation, relative, on the test trajectory (a frozen field has
+{frozen:.0f} % after one step). Profiles are those of {macro} macro steps from a test frame, the first {settled} left
+out, in percent of the filtered data; "stays" is the number of steps for which a rollout is bounded (kinetic energy of
+fluctuations within a factor of four of the data's). Median and range over seeds.
+"""
+
+
+def recipe(name: str, data: Path, epochs: int, seed: int) -> Recipe:
+    """How one operator is trained."""
+    return Recipe.model_validate(
+        {
+            "title": f"{name}, seed {seed}",
+            "data": {"file": str(data), "validation": HELD, "apart": APART},
+            "operator": {"name": name} | OPERATORS[name],
+            "loss": {"kind": "projected_l2"},
+            "equations": {
+                "case": "cases/channel180_coarse",
+                "overrides": ["closure.name = none", "run.dtype = float32"],
+                "interval": 1.0,
+                "scheme": "midpoint",
+            },
+            "optimiser": {"rate": RATES[name], "schedule": "one_cycle", "clip": 0.1},
+            "loop": {"epochs": epochs, "batch": BATCH, "seed": seed, "device": "cpu"},
+            "card": {"trained_on": "channel180_coarse: filtered DNS"},
+        }
+    )
+
+
+def epochs(name: str, source: TrajectoryFile, budget: float) -> int:
+    """How many fit into `budget` processor seconds, by the cost of one batch; at least one."""
+    network, domain = build(name, **OPERATORS[name]), source.domain
+    windows = Windows(source, split(source.shape[0], HELD)[0], apart=APART)
+    batch = torch.stack([windows[i][0] for i in range(BATCH)])
+    costs = []
+    for _ in range(4):
+        started = time.process_time()
+        network(batch, domain).square().mean().backward()
+        costs.append(time.process_time() - started)
+    return max(1, round(budget / (min(costs) * len(windows) / BATCH)))
+
+
+def measure(name: str, data: Path, seed: int, budget: float) -> dict[str, Any]:
+    """Train and test one operator; a record."""
+    source = TrajectoryFile(data)
+    made = recipe(name, data, epochs(name, source, budget), seed)
+    folder = TRAININGS / f"{name}-{seed}"
+    started = time.process_time()
+    try:
+        training = train(made, folder)
+    except Diverged as error:
+        return {"operator": name, "seed": seed, "failure": str(error)}
+    seconds = time.process_time() - started
+    found = artefact.load(folder, source.domain)
+    head = Head(found.predictor(), teacher(made))
+    record = {"operator": name, "seed": seed, "epochs": made.loop.epochs, "seconds": seconds, "budget": budget}
+    record |= {"parameters": training.card.parameters, "frozen": training.card.metrics["frozen_fluctuation_error"]}
+    return record | judge(head, source, split(source.shape[0], HELD)[1][0], MACRO, SETTLED)
+
+
+def page(records: list[dict[str, Any]]) -> str:
+    """The Markdown page of the numbers."""
+    whole = [r for r in records if "failure" not in r]
+    words = WORDS.format(budget=whole[0]["budget"], frozen=100 * whole[0]["frozen"], macro=MACRO, settled=SETTLED)
+    lines = [words, f"| operator | weights | epochs | {' [%] | '.join(COLUMNS)} [%] | stays | ms a step | seeds |"]
+    lines.append("| :-- |" + " --: |" * (len(COLUMNS) + 5))
+    for name in OPERATORS:
+        own = [r for r in whole if r["operator"] == name]
+        if own:
+            cells = [_spread([r["errors"][column] for r in own]) for column in COLUMNS]
+            cells += [_spread([r["stays"] for r in own]), _spread([r["milliseconds"] for r in own]), str(len(own))]
+            lines.append(f"| {name} | {own[0]['parameters']} | {own[0]['epochs']} | " + " | ".join(cells) + " |")
+    lines += [f"\n{r['operator']}, seed {r['seed']}: {r['failure']}" for r in records if "failure" in r]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float | None]) -> str:
+    """Median and range; a dash where a rollout left no statistics."""
+    found = [v for v in values if v is not None]
+    if not found:
+        return "-"
+    middle = f"{statistics.median(found):.3g}"
+    return middle if len(found) == 1 else f"{middle} ({min(found):.3g} .. {max(found):.3g})"
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(OPERATORS), choices=list(OPERATORS))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=300.0, help="processor seconds of a training")
+    parser.add_argument("--render", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    records = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else []
+    known = {(r["operator"], r["seed"]) for r in records}
+    for seed in range(0 if options.render else options.seeds):
+        for name in options.only:
+            if (name, seed) not in known:
+                records.append(measure(name, options.data, seed, options.budget))
+                write_text(NUMBERS, json.dumps(records, indent=1) + "\n")
+                print(records[-1], flush=True)
+    write_text(PAGE, page(records))
+
+
+if __name__ == "__main__":
+    main()
