@@ -126,6 +126,15 @@ def test_hybrid_and_label_free_read_the_same_file(tmp_path):
     labelled = train(recipe(tmp_path, "box", **labels, **common), tmp_path / "labels")
     losses = [row["loss"] for row in labelled.progress.history]
     assert losses[-1] < 0.6 * losses[0]
+    again = labels | {"data": {"file": str(file)}, "equations": {"fields": None}}
+    further = {"epochs": 1, "begin": str(tmp_path / "labels")}
+    begun = train(recipe(tmp_path, "box", **again, loop=further, optimiser={"rate": 1e-6}), tmp_path / "begun")
+    weights = [load_file(tmp_path / name / artefact.WEIGHTS) for name in ("labels", "begun")]
+    for name, first in weights[0].items():
+        torch.testing.assert_close(weights[1][name], first, rtol=0, atol=1e-4)
+    assert begun.card.scaling == labelled.card.scaling
+    with pytest.raises(CaseError, match=r"\[loop\] begin = .*: its arguments are not those of"):
+        train(recipe(tmp_path, "box", **again, loop=further, operator={"width": 4}), tmp_path / "other")
     assert not (tmp_path / "labels" / EQUATIONS).exists()  # nothing for the trust indicator to hold it to
     assert (tmp_path / "h" / EQUATIONS).exists()
     loss, loop = {"kind": "les_residual", "steps": 2}, {"epochs": 2, "batch": 2}
