@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.training.head import Head
+from closures.training.objective import perturbed
 
 
 class EquationLoss(nn.Module):
@@ -25,24 +26,32 @@ class EquationLoss(nn.Module):
     head : makes trajectories of the network's answers.
     residual : of the equations on them, on the grid of `head`.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
+    noise : of the first frame, in deviations of each component, for labels alone.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
     """
 
     def __init__(
-        self, head: Head, residual: LesResidual, equations: float = 1.0, data: float = 0.0, through: bool = True
+        self,
+        head: Head,
+        residual: LesResidual,
+        equations: float = 1.0,
+        data: float = 0.0,
+        noise: float = 0.0,
+        through: bool = True,
     ) -> None:
         super().__init__()
         self.network: nn.Module = head.predictor.network
         self.head, self.residual, self.through = head, residual, through
-        self.equations, self.data = equations, data
+        self.equations, self.data, self.noise = equations, data, noise
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
-        """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
-        return torch.stack([self.loss(window) for window in batch]).mean()
+        """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
+        first = perturbed(batch[:, 0], seeds, self.noise, self.head.predictor.scaling)
+        return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)]).mean()
 
-    def loss(self, window: Tensor) -> Tensor:
-        """Of one window, a scalar."""
-        frames = self.head.path(self.head.start(window[0]), len(window) - 1, self.through)
+    def loss(self, first: Tensor, window: Tensor) -> Tensor:
+        """Of the path from one frame and the window that it should stay with, a scalar."""
+        frames = self.head.path(self.head.start(first), len(window) - 1, self.through)
         total = torch.zeros((), dtype=frames[0][0].real.dtype, device=window.device)
         if self.equations > 0:
             total = total + self.equations * self.residual.relative(frames)

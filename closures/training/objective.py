@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
-from closures.operators.predictor import Predictor
+from closures.operators.predictor import Predictor, Scaling
 from closures.training.recipe import LossTable
 
 
@@ -29,6 +29,15 @@ class Objective(Protocol):
         ...
 
 
+def perturbed(u: Tensor, seeds: Sequence[int], noise: float, scaling: Scaling) -> Tensor:
+    """`u` (batch, 3, nx, ny, nz) with white noise of `noise` deviations, drawn for each sample from its own seed."""
+    if noise == 0:
+        return u
+    drawn = [torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    std = torch.tensor(scaling.std).reshape(3, 1, 1, 1)
+    return u + (noise * std * torch.stack(drawn)).to(u)
+
+
 class Rollout(nn.Module):
     """Mean relative error over the steps of a predicted window, from a first frame that may be perturbed."""
 
@@ -42,7 +51,7 @@ class Rollout(nn.Module):
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
-        u, total = self.perturbed(batch[:, 0], seeds), batch.new_zeros(())
+        u, total = perturbed(batch[:, 0], seeds, self.loss.noise, self.predictor.scaling), batch.new_zeros(())
         for k in range(1, batch.shape[1]):
             u = self.step(u if self.loss.through else u.detach())
             total = total + self.error(u, batch[:, k]).mean()
@@ -58,14 +67,6 @@ class Rollout(nn.Module):
         if self.loss.kind == "sobolev":
             return sobolev_error(prediction, target, self.domain, self.loss.length)
         return relative_l2(prediction, target, self.domain)
-
-    def perturbed(self, u: Tensor, seeds: Sequence[int]) -> Tensor:
-        """`u` with white noise of `noise` deviations, drawn for each sample from its own seed."""
-        if self.loss.noise == 0:
-            return u
-        drawn = [torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        std = torch.tensor(self.predictor.scaling.std).reshape(3, 1, 1, 1)
-        return u + (self.loss.noise * std * torch.stack(drawn)).to(u)
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:
         """Errors of one step and, for windows of several, of the last; what no change at all would score."""

@@ -126,7 +126,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     head = Head(predictor, simulation, half_precision=recipe.loop.precision == "bfloat16")
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return EquationLoss(head, residual, equations, data, loss.through)
+    return EquationLoss(head, residual, equations, data, loss.noise, loss.through)
 
 
 def _write_artefact(

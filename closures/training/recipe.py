@@ -166,7 +166,7 @@ class Recipe(Table):
         if drawn == (self.data.file is not None):
             remedy = "remove one" if drawn else "give one"
             raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
-        if self.loss.needs_case and self.loss.noise > 0:
+        if kind in ("les_residual", "hybrid") and self.loss.noise > 0:
             raise ValueError("[loss] noise: the residual is that of a flow, not of a perturbed one: set it to 0")
         return self
 
