@@ -254,3 +254,37 @@ def test_an_unfinished_run_is_no_result(tmp_path):
         assert done.returncode == 1
         assert message in done.stderr
         assert not (tmp_path / "closures.json").exists()
+
+
+def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
+    """With the options of its closures, which are in the labels too, and nothing of where its runs lay."""
+    row = {
+        "status": "finished",
+        "averaging_time": 1.0,
+        "words": {},
+        "verdict": "",
+        "cost": {},
+        "errors": {},
+        "seeds": [1],
+    }
+    record = {
+        "case": "hit_decay",
+        "title": "t",
+        "grid": [8, 8, 8],
+        "reference": {"name": "filtered-dns"},
+        "baseline": "none",
+        "unit": "time unit",
+        "command": "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 "
+        "--reference filtered-dns:/far/run --set time.end=5",
+        "created": "now",
+        "quantities": [],
+        "rows": [row | {"label": name} for name in ("none", "smagorinsky")],
+        "provenance": [{"commit": "abc", "machine": "m", "ranks": 1}],
+    }
+    (tmp_path / "report.json").write_text(json.dumps(record))
+    assert script("judge", tmp_path, "--into", tmp_path, "--name", "stem").returncode == 0
+    found = json.loads((tmp_path / "stem.json").read_text())
+    assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s=0.1)"]
+    assert found["command"] == (
+        "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --reference filtered-dns --set time.end=5"
+    )
