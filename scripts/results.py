@@ -75,8 +75,8 @@ def judge(report: Path, into: Path, name: str | None = None) -> None:
     made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
     words = ["solver", "compare", f"cases/{record['case']}"]
     given = [row["label"] for row in record["rows"] if TUNED not in row["label"]]
-    options = asked(record["command"])
-    words += ["--closures", ",".join(":".join((label, *options.get(label, ()))) for label in given)]
+    asked = next((b for a, b in pairwise(record["command"].split()) if a == "--closures"), ",".join(given)).strip("'")
+    words += ["--closures", asked]
     words += ["--tune"] if len(given) < len(record["rows"]) else []
     seeds = max(len(row["seeds"]) for row in record["rows"])
     words += ["--seeds", str(seeds)] if seeds > 1 else []
@@ -84,20 +84,14 @@ def judge(report: Path, into: Path, name: str | None = None) -> None:
     words += ["--reference", "filtered-dns"] if filtered else []
     words += settings(record["command"])
     rows = [{key: row[key] for key in parts} for row in record["rows"]]
-    for row in rows:
+    options = {name: parts for name, *parts in (spec.split(":") for spec in asked.split(",")) if parts}
+    for row in rows:  # one of several with a name has its options in the label already
         if row["label"] in options:
-            row["label"] += f" ({', '.join(options[row['label']])})"
+            row["label"] += f" ({', '.join(part.replace('=', ' = ') for part in options[row['label']])})"
     found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": " ".join(words)}
     into.mkdir(parents=True, exist_ok=True)
     stem = name or f"{record['case']}{'-filtered' if filtered else ''}"
     (into / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n")
-
-
-def asked(command: str) -> dict[str, list[str]]:
-    """The options with which a command of `solver compare` asks for closures, by their names."""
-    specs = next((b for a, b in pairwise(command.split()) if a == "--closures"), "")
-    found = [spec.split(":") for spec in specs.strip("'").split(",")]
-    return {name: options for name, *options in found if options}
 
 
 def settings(command: str) -> list[str]:

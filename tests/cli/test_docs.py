@@ -284,7 +284,7 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(record))
     assert script("judge", tmp_path, "--into", tmp_path, "--name", "stem").returncode == 0
     found = json.loads((tmp_path / "stem.json").read_text())
-    assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s=0.1)"]
+    assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s = 0.1)"]
     assert found["command"] == (
         "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --reference filtered-dns --set time.end=5"
     )
