@@ -108,6 +108,8 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
     """What a stored state must have been made with."""
     free: dict[str, Any] = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # change no result
     known: list[Any] = [source.sha256]
+    if recipe.loop.begin is not None:
+        known.append(artefact.read_card(Path(recipe.loop.begin) / artefact.CARD).weights_sha256)
     if isinstance(objective, EquationLoss):
         known.append(objective.residual.describe())  # the recipe has the name of the case only
     else:
