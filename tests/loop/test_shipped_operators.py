@@ -1,0 +1,60 @@
+"""Shipped operators in place of the solver's steps, in the flow they were trained in, from a field they never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from closures import registry
+from closures.artefact import CARD, read_card
+from closures.loop.guard import COUNTS
+from solver import assembly
+from solver.case import load_case
+
+CASES = Path(__file__).parents[2] / "cases"
+END = 0.2  # ten applications
+OPERATORS = [n for n, folder in registry.shipped().items() if n.startswith("hit_decay") and read_card(folder / CARD)]
+
+
+def begun(closure, *overrides):
+    """The simulation of decaying turbulence at its start."""
+    case, folder = load_case(CASES / "hit_decay", ("run.dtype=float32", "run.fuse=off", *overrides), closure)
+    return assembly.build(assembly.Source(case, folder, "hit_decay"))
+
+
+@torch.no_grad()
+def after(closure, *overrides):
+    """The simulation of decaying turbulence at `END`."""
+    simulation = begun(closure, *overrides)
+    while simulation.t < END - 1e-9:
+        simulation.step(END - simulation.t)
+    return simulation
+
+
+def distance(a, b):
+    """Relative, of two velocities."""
+    inner = a.operators.inner_product
+    pairs = list(zip(a.velocity.coefficients, b.velocity.coefficients, strict=True))
+    apart = sum(float(inner(u - v, u - v, i)) for i, (u, v) in enumerate(pairs))
+    return (apart / sum(float(inner(v, v, i)) for i, (_, v) in enumerate(pairs))) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def les():
+    return after("smagorinsky", "closure.c_s=0.05", "time.dt=0.01")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_takes_the_place_of_steps(name, les):
+    """Nearer to LES than a tenth of the way that the flow has gone; nothing refused, nothing diverges."""
+    found = after(name)
+    assert int(found.closure_state[COUNTS][0]) == 0
+    assert found.step_count == 10
+    assert distance(found, les) < 0.1 * distance(begun("none"), les)
+    assert found.max_divergence < 1e-5
+
+
+def test_they_are_shipped():
+    assert len(OPERATORS) >= 4
