@@ -25,7 +25,7 @@ from closures.operators import build
 from closures.training.head import Head
 from closures.training.offline import train
 from closures.training.own_les import teacher
-from closures.training.recipe import Recipe
+from closures.training.recipe import Recipe, load_recipe
 from closures.training.rollout import judge
 from solver.errors import Diverged
 from solver.rundir import write_text
@@ -98,8 +98,10 @@ def epochs(name: str, source: TrajectoryFile, budget: float) -> int:
 def measure(name: str, data: Path, seed: int, budget: float) -> dict[str, Any]:
     """Train and test one operator; a record."""
     source = TrajectoryFile(data)
-    made = recipe(name, data, epochs(name, source, budget), seed)
     folder = TRAININGS / f"{name}-{seed}"
+    begun = folder / "recipe.toml"  # one that was interrupted goes on, whatever the machine is doing now
+    count = load_recipe(begun).loop.epochs if begun.exists() else epochs(name, source, budget)
+    made = recipe(name, data, count, seed)
     started = time.process_time()
     try:
         training = train(made, folder)
@@ -147,6 +149,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=300.0, help="processor seconds of a training")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
+    if not (options.data or options.render):
+        parser.error("--data: give the file that `solver generate channel180_coarse` makes")
     torch.set_num_threads(1)
     records = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else []
     known = {(r["operator"], r["seed"]) for r in records}

@@ -171,7 +171,8 @@ def markdown(record: Record) -> str:
     lines = [f"# {record['case']} {against}", "", " | ".join(["", *head, ""]).strip()]
     lines.append(" | ".join(["", *(":--" if i < 2 else "--:" for i in range(len(head))), ""]).strip())
     for row in record["rows"]:
-        cells = [row["label"], row["status"]]
+        refused = row["cost"].get("guard_interventions")
+        cells = [row["label"], f"{row['status']} ({refused} refused)" if refused else row["status"]]
         for q in quantities:
             mark = MARKS.get(row["words"].get(q["key"], ""), "")
             cells.append(f"{percent((row['errors'] or {}).get(q['key']), q)} {mark}".strip())

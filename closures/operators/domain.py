@@ -83,16 +83,17 @@ class Line:
         Periodic and evenly spaced: spectral. Otherwise fourth-order differences on the true coordinates, one-sided at
         walls and across the seam of a period: one order is lost at a wall with each derivative of a derivative.
         """
-        n, identity = self.n, torch.eye(self.n, dtype=torch.float64)
+        n = self.n
         if n == 1:
-            return torch.zeros_like(identity)
+            return torch.zeros((1, 1), dtype=torch.float64)
         uniform = bool((self.weights - 1.0 / n).abs().max() * n < 1e-5)
         if not (self.periodic and uniform):
             return torch.from_numpy(_differences(self.points.double().cpu().numpy()))
         k = 2.0 * math.pi / self.length * torch.arange(n // 2 + 1, dtype=torch.float64)[:, None]
         if n % 2 == 0:
             k[-1] = 0.0  # the derivative of the Nyquist mode vanishes at the points
-        return torch.fft.irfft(1j * k * torch.fft.rfft(identity, dim=0), n=n, dim=0)
+        waves = torch.fft.rfft(torch.eye(n, dtype=torch.float64), dim=0)
+        return torch.fft.irfft(1j * k * waves, n=n, dim=0)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Line:
         """The same line with its tensors there."""

@@ -69,9 +69,8 @@ class EquationLoss(nn.Module):
             answers, targets = self.head.values(frames).to(window), window
             error = fluctuation_error(answers, targets, domain)
             still = fluctuation_error(window[:1], window[1:2], domain)[0]
-            row = {"residual": self.residual.relative(frames), "fluctuation_error": error[1]}
-            if self.equations == 0:
-                row = dict(reversed(row.items()))
+            row = {} if self.equations > 0 else {"fluctuation_error": error[1]}  # the first chooses the weights
+            row |= {"residual": self.residual.relative(frames), "fluctuation_error": error[1]}
             row |= {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
             rows.append(row | {"frozen_fluctuation_error": still})
         return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}

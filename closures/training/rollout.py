@@ -78,7 +78,7 @@ def judge(head: Head, source: TrajectoryFile, trajectory: int, steps: int, settl
         one.append(float(found[1]))
         five.append(float(found[5]))
     truth, own, stays = of_data(source), Profiles(source.domain), 0
-    wanted, u, started = _energy(truth), head.start(values[0]), time.process_time()
+    wanted, u, started, step = _energy(truth), head.start(values[0]), time.process_time(), 0
     for step in range(steps):
         u = head.after(u)
         frame = head.centred(u)
@@ -92,7 +92,7 @@ def judge(head: Head, source: TrajectoryFile, trajectory: int, steps: int, settl
     seconds = time.process_time() - started
     errors: dict[str, float | None] = {"one step": 100 * float(np.mean(one)), "five steps": 100 * float(np.mean(five))}
     errors |= own.errors(truth) if own.frames else dict.fromkeys(PROFILES)
-    return {"errors": errors, "stays": stays, "milliseconds": 1e3 * seconds / (stays + 1)}
+    return {"errors": errors, "stays": stays, "milliseconds": 1e3 * seconds / (step + 1)}
 
 
 def _energy(profiles: Profiles) -> float:

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from closures import registry
-from closures.artefact import CARD, read_card
 from closures.loop.guard import COUNTS
 from solver import assembly
 from solver.case import load_case
 
 CASES = Path(__file__).parents[2] / "cases"
 END = 0.2  # ten applications
-OPERATORS = [n for n, folder in registry.shipped().items() if n.startswith("hit_decay") and read_card(folder / CARD)]
+OPERATORS = [name for name in registry.shipped() if name.startswith("hit_decay")]
 
 
 def begun(closure, *overrides):
