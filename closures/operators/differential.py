@@ -33,6 +33,8 @@ class DifferentialOperator(nn.Module):
     lengths : l_d, near the smallest spacing of the points it is made for, which make derivatives dimensionless: with
         more, the derivatives of products next to a wall would dwarf all else.
     gate : g, ``linear`` or, for long steps and deep networks, whose powers would grow without bound, ``tanh``.
+    dealias : products are means of those at the points and halfway between them along all periods, where modes that
+        fold back an odd number of times have the opposite sign (Patterson & Orszag 1971, Phys. Fluids 14, 2538).
     polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
     periodic : which directions are periodic.
     """
@@ -49,11 +51,13 @@ class DifferentialOperator(nn.Module):
         layers: Annotated[int, Field(ge=1, le=64)] = 2,
         lengths: Lengths = (0.4, 0.02, 0.26),
         gate: Literal["linear", "tanh"] = "linear",
+        dealias: bool = True,
         polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
         periodic: Periodicity = CHANNEL_PERIODICITY,
     ) -> None:
         super().__init__()
         self.periodic, self.lengths, self.polynomials = periodic, lengths, polynomials
+        self.dealias = dealias
         self.gate = torch.tanh if gate == "tanh" else nn.Identity()
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
@@ -65,9 +69,27 @@ class DifferentialOperator(nn.Module):
         check_kind(self.periodic, domain)
         v = self.lift(self.with_positions(field, domain))
         for factors in self.factors:
-            a, b = factors(self.with_derivatives(v, domain)).chunk(2, dim=1)
-            v = torch.addcmul(v, a, self.gate(b))
+            v = v + self.product(factors(self.with_derivatives(v, domain)), domain)
         return self.project(self.with_derivatives(v, domain))
+
+    def product(self, factors: Tensor, domain: Domain) -> Tensor:
+        """Of the two halves of the channels of `factors`, the second behind the gate."""
+        here = self.gated(factors)
+        periods = [d for d, line in enumerate(domain.lines) if line.is_spectral] if self.dealias else []
+        if not periods:
+            return here
+        shifts = {d: domain.lines[d].half_shift.to(factors) for d in periods}
+        for d in periods:
+            factors = along(factors, shifts[d], d)
+        between = self.gated(factors)
+        for d in periods:
+            between = along(between, shifts[d].T, d)
+        return 0.5 * (here + between)
+
+    def gated(self, factors: Tensor) -> Tensor:
+        """``a g(b)`` point by point."""
+        a, b = factors.chunk(2, dim=1)
+        return a * self.gate(b)
 
     def with_derivatives(self, v: Tensor, domain: Domain) -> Tensor:
         """``v`` and its derivatives along x, y and z times `lengths`: four times the channels."""

@@ -83,17 +83,37 @@ class Line:
         Periodic and evenly spaced: spectral. Otherwise fourth-order differences on the true coordinates, one-sided at
         walls and across the seam of a period: one order is lost at a wall with each derivative of a derivative.
         """
-        n = self.n
-        if n == 1:
+        if self.n == 1:
             return torch.zeros((1, 1), dtype=torch.float64)
-        uniform = bool((self.weights - 1.0 / n).abs().max() * n < 1e-5)
-        if not (self.periodic and uniform):
+        if not self.is_spectral:
             return torch.from_numpy(_differences(self.points.double().cpu().numpy()))
-        k = 2.0 * math.pi / self.length * torch.arange(n // 2 + 1, dtype=torch.float64)[:, None]
-        if n % 2 == 0:
-            k[-1] = 0.0  # the derivative of the Nyquist mode vanishes at the points
-        waves = torch.fft.rfft(torch.eye(n, dtype=torch.float64), dim=0)
-        return torch.fft.irfft(1j * k * waves, n=n, dim=0)
+        return self._multiplied(1j * self._wavenumbers)
+
+    @cached_property
+    def half_shift(self) -> Tensor:
+        """The matrix that answers values half a spacing further along an evenly spaced period, (n, n), float64.
+
+        Its transpose goes back; the Nyquist mode, which has no value there, vanishes. On the processor.
+        """
+        if not self.is_spectral:
+            raise ValueError("half a spacing along: only where spacings are equal and the ends are one point")
+        return self._multiplied(torch.exp(0.5j * self.length / self.n * self._wavenumbers))
+
+    @cached_property
+    def is_spectral(self) -> bool:
+        """Whether values belong to Fourier modes: an evenly spaced period."""
+        return self.periodic and bool((self.weights - 1.0 / self.n).abs().max() * self.n < 1e-5)
+
+    @property
+    def _wavenumbers(self) -> Tensor:
+        return 2.0 * math.pi / self.length * torch.arange(self.n // 2 + 1, dtype=torch.float64)
+
+    def _multiplied(self, symbol: Tensor) -> Tensor:
+        """The matrix that multiplies each mode by its symbol, and the Nyquist mode by zero, on the processor."""
+        if self.n % 2 == 0:
+            symbol = torch.cat([symbol[:-1], torch.zeros_like(symbol[-1:])])
+        waves = torch.fft.rfft(torch.eye(self.n, dtype=torch.float64), dim=0)
+        return torch.fft.irfft(symbol[:, None] * waves, n=self.n, dim=0)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Line:
         """The same line with its tensors there."""
