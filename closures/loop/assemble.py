@@ -96,18 +96,14 @@ def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, 
     _check_name(name, card, folder)
     if not card.nu[0] * (1 - SAME_LENGTH) <= nu <= card.nu[1] * (1 + SAME_LENGTH):
         log.warning("%s: trained for nu = %g to %g, this case has %g: watch its errors", folder, *card.nu, nu)
-    table = _options(TABLES[card.role], options)
-    if table.guard.residual is not None and not isinstance(table, SurrogateTable):
-        raise CaseError(f"[closure.guard] residual is for surrogates, '{name}' is a {card.role}: remove it")
-    if isinstance(table, SubgridTable):
-        return _subgrid_model(name, folder, found, grid, nu, table)
-    assert isinstance(table, CompanionTable)
-    return _companion(name, folder, found, grid, nu, table)
+    make = _subgrid_model if card.role == "subgrid_model" else companion
+    return make(name, folder, found, grid, nu, options)
 
 
 def _subgrid_model(
-    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, table: SubgridTable
+    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any]
 ) -> GuardedModel:
+    table = _options(name, found.card, options)
     artefact.check_domain(found, Domain.of(grid), folder)
     model = SubgridModel(
         found.network,
@@ -124,8 +120,10 @@ def _subgrid_model(
     return GuardedModel(model, reserve, table.guard, found.card.largest_answer, calls)
 
 
-def _companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, table: CompanionTable) -> Companion:
+def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any]) -> Companion:
+    """A corrector or surrogate, as its card says, from the network `found` in `folder`; raises as `assemble` does."""
     card = found.card
+    table = _options(name, card, options)
     if grid.is_open:
         raise CaseError(f"[closure] '{name}' acts on closed or periodic flows: use a subgrid model where fluid enters")
     seen = network_grid(grid, _points(card, grid))
@@ -157,11 +155,16 @@ def _companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, 
     return StateCorrector(name, field, base, every=table.every, interval=interval, start=table.start, facts=facts)
 
 
-def _options(model: type[NetworkTable], options: dict[str, Any]) -> Any:
+def _options(name: str, card: Card, options: dict[str, Any]) -> Any:
+    """The table of the role that the card says."""
+    model = TABLES[card.role]
     try:
-        return model.model_validate(options)
+        table = model.model_validate(options)
     except ValidationError as error:
         raise CaseError(f"[closure] {explain(error, model, options)}") from None
+    if table.guard.residual is not None and not isinstance(table, SurrogateTable):
+        raise CaseError(f"[closure.guard] residual is for surrogates, '{name}' is a {card.role}: remove it")
+    return table
 
 
 def _check_name(name: str, card: Card, folder: Path) -> None:

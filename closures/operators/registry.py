@@ -46,6 +46,11 @@ def build(name: str, **arguments: Any) -> nn.Module:
     return _class(name)(**validated(name, arguments))
 
 
+def kind(name: str) -> str:
+    """What the network called `name` answers: ``state``, ``stress`` or ``direction``; raises as `build` does."""
+    return str(_class(name).kind)  # type: ignore[attr-defined]
+
+
 def validated(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """All arguments of `name`, checked, the defaults filled in; raises as `build` does."""
     model = _arguments(name)

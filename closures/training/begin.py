@@ -28,3 +28,8 @@ def take_weights(network: nn.Module, name: str, folder: str, table: str) -> Card
     except RuntimeError:
         raise CaseError(f"{table} begin = '{folder}': its arguments are not those of [operator]") from None
     return found.card
+
+
+def weights_of(folder: str) -> str:
+    """The checksum of the weights in an artefact's folder; raises ArtefactError."""
+    return artefact.read_card(Path(folder) / artefact.CARD).weights_sha256

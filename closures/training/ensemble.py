@@ -1,4 +1,4 @@
-"""Train a subgrid model by what its long runs look like: an ensemble of networks, each in a flow of its own."""
+"""Train a closure by what its long runs look like: an ensemble of networks, each in a flow of its own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import TrajectoryFile
+from closures.training.begin import weights_of
+from closures.training.candidate import candidate, write
 from closures.training.ensemble_recipe import LEAST, EnsembleRecipe
 from closures.training.ensemble_state import Ensemble, read_state, write_state
 from closures.training.kalman import longest_step, misfits, update
 from closures.training.long_run import LongRun, Settled
 from closures.training.recipe import read
 from closures.training.report import Report
-from closures.training.stress_network import first_guess, write
 from solver import parallel
 from solver.axis import Array
 from solver.channel import ERRORS
@@ -59,9 +60,12 @@ class Training:
         self.recipe, self.table, self.source, self.out = recipe, recipe.ensemble, source, out
         self.console = console
         torch.manual_seed(self.table.seed)
-        self.network = first_guess(recipe.operator, self.table.begin, "[ensemble]").requires_grad_(False)
-        self.flow = LongRun(self.network, source, self.table.case, self.table.overrides)
-        text = json.dumps([recipe.model_dump(exclude={"data", "card"}), source.sha256], sort_keys=True)
+        self.candidate = candidate(recipe.operator, self.table.begin, self.table.closure)
+        self.network = self.candidate.network.requires_grad_(False)
+        self.moved = _chosen(self.network, self.table.moves)
+        self.flow = LongRun(self.candidate.closure, source, self.table.case, self.table.overrides)
+        begun = [weights_of(self.table.begin)] if self.table.begin else []
+        text = json.dumps([recipe.model_dump(exclude={"data", "card"}), source.sha256, *begun], sort_keys=True)
         self.identity = hashlib.sha256(text.encode()).hexdigest()
         wanted = self.table.tolerance.model_dump()
         rows = zip(ERRORS, self.flow.target_rows, strict=True)
@@ -89,14 +93,14 @@ class Training:
 
     def take(self, weights: Array) -> None:
         """Give the network these weights, in place: compiled kernels hold on to its tensors."""
-        sizes = [p.numel() for p in self.network.parameters()]
-        for p, values in zip(self.network.parameters(), torch.from_numpy(weights).split(sizes), strict=True):
+        sizes = [p.numel() for p in self.moved]
+        for p, values in zip(self.moved, torch.from_numpy(weights).split(sizes), strict=True):
             p.copy_(values.reshape(p.shape))
 
     def first(self) -> Ensemble:
         """Networks around the first guess, each in a stored flow; the same on every rank."""
-        centre = parameters_to_vector(self.network.parameters()).double().numpy()
-        shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in self.network.parameters()])
+        centre = parameters_to_vector(self.moved).double().numpy()
+        shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in self.moved])
         noise = np.random.default_rng(self.table.seed).standard_normal((self.table.members, len(centre)))
         velocities = tuple(self.flow.first(number) for number in range(self.table.members))
         return Ensemble(centre + self.table.spread * shares * (noise - noise.mean(0)), velocities)
@@ -171,10 +175,20 @@ class Training:
             raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")
         self.take(weights)
         recipe, flow = self.recipe, self.flow
-        metrics = flow.errors(np.mean(alive, axis=0))
-        write(self.out, self.network, recipe.operator, recipe.card, self.source, flow.simulation, flow.start, metrics)
+        metrics, nu = flow.errors(np.mean(alive, axis=0)), flow.simulation.nu
+        role = self.candidate.card(flow.simulation, flow.start, self.source)
+        write(self.out, self.network, recipe.operator, recipe.card, self.source, nu, metrics, role)
 
 
 def _inputs(weights: Tensor) -> int:
     """How many numbers a row of weights sums up; a bias counts like one of them."""
     return weights[0].numel() if weights.ndim > 1 else 1
+
+
+def _chosen(network: nn.Module, beginnings: tuple[str, ...]) -> list[nn.Parameter]:
+    """The weights whose names begin so; all for an empty tuple."""
+    named = dict(network.named_parameters())
+    for start in beginnings:
+        if not any(name.startswith(start) for name in named):
+            raise CaseError(f"[ensemble] moves = '{start}': no weight begins so; there are {', '.join(named)}")
+    return [p for name, p in named.items() if not beginnings or name.startswith(beginnings)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from closures.training.recipe import CardTable, DataTable, OperatorTable
@@ -30,7 +32,10 @@ class EnsembleTable(Table):
     Parameters
     ----------
     case : folder or file, relative to the working directory; `overrides` are ``"run.dtype=float32"`` and the like.
-    begin : folder of an artefact whose weights are the centre of the first ensemble.
+    begin : folder of an artefact whose weights are the centre of the first ensemble; a corrector or a surrogate has its
+        units and times from there.
+    closure : options of the closure, as in a case; of a corrector or a surrogate (``base``, ``every``, ...).
+    moves : beginnings of the names of the weights that are trained; by default all are.
     members, iterations : how many networks, and how often all of them run.
     spread : standard deviation of the weights in the first ensemble, times the root of the number of inputs they share.
     settle, average : time units of a run before and during its averages; flows go on from iteration to iteration.
@@ -39,6 +44,8 @@ class EnsembleTable(Table):
     case: str
     overrides: tuple[str, ...] = Field(default=(), strict=False)
     begin: str | None = None
+    closure: dict[str, Any] = Field(default_factory=dict)
+    moves: tuple[str, ...] = Field(default=(), strict=False)
     members: int = Field(ge=LEAST)
     iterations: int = Field(ge=1)
     spread: float = Field(default=0.3, gt=0)
@@ -49,7 +56,7 @@ class EnsembleTable(Table):
 
 
 class EnsembleRecipe(Table):
-    """How one subgrid model is trained on the statistics of long runs."""
+    """How one closure is trained on the statistics of long runs."""
 
     title: str
     data: DataTable = DataTable()

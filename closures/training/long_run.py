@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from closures.compare.references import table_of
 from closures.data.flow_profiles import filtered_channel
 from closures.data.windows import TrajectoryFile
-from closures.loop.hold import STAGES
 from closures.loop.resample import Resampler, network_grid
-from closures.loop.subgrid_model import SubgridModel
 from closures.operators.domain import Domain, same
 from closures.training.head import Start
 from solver import assembly, fusion, initial, parallel
 from solver.axis import Array, FiniteVolumeAxis
 from solver.case import load_case
 from solver.channel import ERRORS, ChannelProfiles, deviations
+from solver.closure import Closure
 from solver.errors import CaseError, Diverged
+from solver.grid import Grid
 from solver.hooks.health import Health
 from solver.hooks.statistics import Statistics
 from solver.machine import choose_fusion
@@ -43,11 +43,11 @@ class Settled:
 
 
 class LongRun:
-    """Runs of one channel with one network, whose weights change from run to run; each process has its own.
+    """Runs of one channel with one closure, whose weights change from run to run; each process has its own.
 
     Parameters
     ----------
-    network : a model of the stress; asked once a step, as in a run.
+    closure : makes it for a grid and a viscosity.
     source : filtered trajectories on the points of the case: first frames, and the profiles that runs should have.
     case, overrides : the case; its closure and its times do not count.
 
@@ -56,7 +56,13 @@ class LongRun:
     CaseError : no channel, or other points than the data.
     """
 
-    def __init__(self, network: nn.Module, source: TrajectoryFile, case: str, overrides: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        closure: Callable[[Grid, float], Closure],
+        source: TrajectoryFile,
+        case: str,
+        overrides: tuple[str, ...],
+    ) -> None:
         described, _ = load_case(Path(case), (*overrides, "closure={name='none'}", "run.device=cpu"))
         grid = described.build_grid()
         if not (grid.is_channel and isinstance(grid.y, FiniteVolumeAxis)):
@@ -69,7 +75,7 @@ class LongRun:
         fusion.enable(choose_fusion(described.run.fuse, int(np.prod(grid.shape)), None))
         slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, parallel.alone())
         operators = Operators(grid, slabs, torch.device("cpu"), getattr(torch, described.run.dtype))
-        model = SubgridModel(network, grid=grid, nu=described.flow.nu, calls=STAGES)
+        model = closure(grid, described.flow.nu)
         control = StepControl(operators, described.time.cfl, described.time.dt)
         forcing, rest = assembly.make_forcing(described, operators), initial.rest(operators)
         self.simulation = Simulation(operators, rest, described.flow.nu, model, forcing, control)
@@ -94,7 +100,7 @@ class LongRun:
 
     @torch.no_grad()
     def __call__(self, velocity: tuple[Array, ...], settle: float, average: float) -> Settled | None:
-        """Run on from a velocity; averages begin after `settle`. None if the flow blows up or becomes laminar."""
+        """Run on from a velocity; averages begin after `settle`. None if it is lost: blown up, laminar, refused."""
         simulation = self.simulation
         u, v, w = (y_slowest(torch.from_numpy(c)) for c in velocity)
         simulation.velocity = Velocity(simulation.strain, (u, v, w))

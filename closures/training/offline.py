@@ -17,7 +17,7 @@ from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, sp
 from closures.losses.les_residual import LesResidual
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
-from closures.training.begin import take_weights
+from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import corrections, largest_change
 from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
@@ -109,7 +109,7 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
     free: dict[str, Any] = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # change no result
     known: list[Any] = [source.sha256]
     if recipe.loop.begin is not None:
-        known.append(artefact.read_card(Path(recipe.loop.begin) / artefact.CARD).weights_sha256)
+        known.append(weights_of(recipe.loop.begin))
     if isinstance(objective, EquationLoss):
         known.append(objective.residual.describe())  # the recipe has the name of the case only
     else:

@@ -1,22 +1,20 @@
-"""A model of the stress before and after its training: first weights, and the artefact that a run takes."""
+"""A model of the stress before and after its training: first weights, and its largest answer."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from closures import artefact
 from closures.data.windows import TrajectoryFile
 from closures.loop.meter import stress_size
 from closures.loop.subgrid_model import SubgridModel
 from closures.operators import build
 from closures.training.begin import take_weights
 from closures.training.head import Start
-from closures.training.recipe import CardTable, OperatorTable
+from closures.training.recipe import OperatorTable
 from solver.errors import CaseError
-from solver.rundir import commit
 from solver.simulation import Simulation
 from solver.velocity import Velocity
 
@@ -34,8 +32,13 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
     return network
 
 
+def role(simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+    """What the card of a model of the stress in `simulation` says of its role; `start` reads frames of `source`."""
+    return {"scaling": None, "step": 0.0, "largest_answer": _largest_answer(simulation, start, source) or None}
+
+
 @torch.no_grad()
-def largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
+def _largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
     """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
     found = [0.0]
     for trajectory in range(source.shape[0]):
@@ -47,33 +50,3 @@ def largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile,
             assert term is not None
             found.append(stress_size(term, velocity))
     return max(found)
-
-
-def write(
-    out: Path,
-    network: nn.Module,
-    operator: OperatorTable,
-    card: CardTable,
-    source: TrajectoryFile,
-    simulation: Simulation,
-    start: Start,
-    metrics: dict[str, float],
-) -> None:
-    """Write the artefact of a network that acts in `simulation`, trained on `source`; `start` reads its frames."""
-    artefact.save(
-        out,
-        network,
-        operator.name,
-        operator.arguments,
-        scaling=None,
-        step=0.0,
-        largest_answer=largest_answer(simulation, start, source) or None,
-        filter=str(source.attributes.get("filter", "unknown")),
-        grid=source.domain.describe(),
-        nu=(simulation.nu, simulation.nu),
-        trained_on=card.trained_on,
-        data_sha256=source.sha256,
-        commit=commit()[0],
-        metrics=metrics,
-        licence=card.licence,
-    )

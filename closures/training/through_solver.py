@@ -20,10 +20,11 @@ from closures.loop.hold import STAGES
 from closures.loop.subgrid_model import SubgridModel
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
+from closures.training.candidate import write
 from closures.training.fit import Fit
 from closures.training.processes import Team, team
 from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
-from closures.training.stress_network import first_guess, write
+from closures.training.stress_network import first_guess, role
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
@@ -94,7 +95,8 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
         errors = fit.errors()
         if processes.is_root:
             simulation = objective.unrolled.simulation
-            write(out, network, recipe.operator, recipe.card, source, simulation, objective.start, errors)
+            about = role(simulation, objective.start, source)
+            write(out, network, recipe.operator, recipe.card, source, simulation.nu, errors, about)
         processes.wait()
     return artefact.load(out).card
 

@@ -1,0 +1,117 @@
+"""A network trained by what it does to a running flow: the closure it makes there, and the artefact it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from closures import artefact
+from closures.artefact import Artefact
+from closures.data.windows import TrajectoryFile
+from closures.loop.assemble import companion
+from closures.loop.hold import STAGES
+from closures.loop.subgrid_model import SubgridModel
+from closures.operators import build, kind
+from closures.training.begin import take_weights
+from closures.training.head import Start
+from closures.training.recipe import CardTable, OperatorTable
+from closures.training.stress_network import first_guess, role
+from solver.closure import Closure
+from solver.errors import CaseError
+from solver.grid import Grid
+from solver.rundir import commit
+from solver.simulation import Simulation
+
+
+class Candidate(Protocol):
+    """A network in one of the roles that a closure can have."""
+
+    network: nn.Module
+
+    def closure(self, grid: Grid, nu: float) -> Closure:
+        """The closure that the network makes, whatever its weights are at the time."""
+        ...
+
+    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+        """What its card says of its role; `start` reads frames of `source` into `simulation`."""
+        ...
+
+
+class StressModel:
+    """A subgrid model, asked once a step, as in a run; without a guard, since a bad one loses its flow."""
+
+    def __init__(self, operator: OperatorTable, begin: str | None) -> None:
+        self.network = first_guess(operator, begin, "[ensemble]")
+
+    def closure(self, grid: Grid, nu: float) -> Closure:
+        """See `Candidate`."""
+        return SubgridModel(self.network, grid=grid, nu=nu, calls=STAGES)
+
+    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+        """See `Candidate`."""
+        return role(simulation, start, source)
+
+
+class StateOperator:
+    """A corrector or surrogate that was trained offline; a refusal of the guard ends its run, as a lost flow does.
+
+    Parameters
+    ----------
+    operator, begin : the network, and the folder of the artefact that has its first weights, units and times.
+    options : of the closure, as in ``[closure]`` of a case.
+    """
+
+    def __init__(self, operator: OperatorTable, begin: str | None, options: dict[str, Any]) -> None:
+        if begin is None:
+            raise CaseError(f"[ensemble] begin: '{operator.name}' steps a velocity: train it offline first")
+        self.network, self.folder = build(operator.name, **operator.arguments), Path(begin)
+        self.begun = take_weights(self.network, operator.name, begin, "[ensemble]")
+        self.options = {"guard": {"patience": 1}} | options
+
+    def closure(self, grid: Grid, nu: float) -> Closure:
+        """See `Candidate`."""
+        found = Artefact(self.begun, self.network.eval())
+        return companion(self.begun.role, self.folder, found, grid, nu, self.options)
+
+    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+        """See `Candidate`."""
+        return self.begun.model_dump(include={"scaling", "step", "interval", "largest_answer"})
+
+
+def candidate(operator: OperatorTable, begin: str | None, options: dict[str, Any]) -> Candidate:
+    """What `operator` can be in a flow; raises CaseError if it cannot begin, or has no such options."""
+    if kind(operator.name) == "state":
+        return StateOperator(operator, begin, options)
+    if options:
+        raise CaseError(f"[ensemble.closure] {min(options)}: '{operator.name}' models the stress, it takes none here")
+    return StressModel(operator, begin)
+
+
+def write(
+    out: Path,
+    network: nn.Module,
+    operator: OperatorTable,
+    table: CardTable,
+    source: TrajectoryFile,
+    nu: float,
+    metrics: dict[str, float],
+    about: dict[str, Any],
+) -> None:
+    """Write the artefact of a network trained on `source` in a flow of viscosity `nu`; `about` as `Candidate.card`."""
+    artefact.save(
+        out,
+        network,
+        operator.name,
+        operator.arguments,
+        filter=str(source.attributes.get("filter", "unknown")),
+        grid=source.domain.describe(),
+        nu=(nu, nu),
+        trained_on=table.trained_on,
+        data_sha256=source.sha256,
+        commit=commit()[0],
+        metrics=metrics,
+        licence=table.licence,
+        **about,
+    )
