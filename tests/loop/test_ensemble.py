@@ -1,4 +1,4 @@
-"""A subgrid model fitted to the statistics of long runs: a twin experiment in a tiny channel."""
+"""Closures fitted to the statistics of long runs: twin experiments in a tiny channel."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from safetensors.numpy import load_file
 from closures import artefact, registry
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_store import FORMAT, KIND
+from closures.data.windows import TrajectoryFile
+from closures.operators import build
+from closures.operators.predictor import Scaling
 from closures.training import ensemble
 from closures.training.ensemble import train
 from closures.training.ensemble_recipe import EnsembleRecipe
@@ -50,13 +53,17 @@ def made(tmp_path_factory):
     return case, file
 
 
-def recipe(made, folder, **table):
+STRESS = {"name": "tensor_basis", "width": 2, "depth": 1, "tensors": 1, "c_s": 0.05, "backscatter": 0.0}
+OPERATOR = {"name": "differential", "width": 4, "layers": 1, "lengths": [0.5, 0.1, 0.3], "polynomials": 2}
+
+
+def recipe(made, folder, operator=STRESS, **table):
     """A recipe on disk."""
     case, file = made
     described = {
         "title": "a test",
         "data": {"file": str(file)},
-        "operator": {"name": "tensor_basis", "width": 2, "depth": 1, "tensors": 1, "c_s": 0.05, "backscatter": 0.0},
+        "operator": operator,
         "ensemble": {
             "case": str(case),
             "overrides": [f"time.dt={STEP / 2}"],
@@ -130,6 +137,44 @@ def test_a_training_goes_on_where_it_stopped(made, tmp_path):
         train(recipe(made, tmp_path, spread=1.0), parts)
 
 
+@pytest.fixture
+def begun(made, tmp_path):
+    """What makes a network that changes nothing, with `step` and `interval` of its role."""
+
+    def make(**times):
+        source = TrajectoryFile(made[1])
+        units = Scaling(target="increment", mean=(0.0, 0.0, 0.0), std=(0.5, 0.1, 0.1), change=(0.05, 0.05, 0.05))
+        about = {"filter": "none", "nu": (0.002, 0.002), "trained_on": "nothing", "data_sha256": None, "commit": None}
+        about |= {"grid": source.domain.describe(), "scaling": units, "metrics": {}, "licence": "none"}
+        artefact.save(tmp_path / "begun", build(**OPERATOR), "differential", _arguments(OPERATOR), **about, **times)
+        return {"operator": OPERATOR, "begin": str(tmp_path / "begun"), "moves": ["project"]}
+
+    return make
+
+
+@pytest.mark.parametrize("times", [{"step": 0.0, "interval": 0.1}, {"step": 0.1}], ids=["corrector", "surrogate"])
+def test_operators_on_the_whole_field_are_trained_as_well(made, begun, tmp_path, monkeypatch, times):
+    """The weights that move make the flow that of the data; the others, the units and the times stay."""
+    run = LongRun.__call__
+    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *rest: run(flow, flow.first(0), *rest))
+    first, tolerance = begun(**times), {"u_mean": 0.02, "u_rms": 0.1, "v_rms": 0.2, "w_rms": 2.0, "uv": 1.0, "c_f": 0.1}
+    file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=0.3, tolerance=tolerance, **first)
+    card = train(file, tmp_path / "out")
+    rows = history(tmp_path / "out")
+    assert rows[-1]["misfit"] < 0.8 * rows[0]["misfit"]
+    before, after = (load_file(folder / artefact.WEIGHTS) for folder in (tmp_path / "begun", tmp_path / "out"))
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    assert moved == {name for name in before if name.startswith("project")}
+    old = artefact.read_card(tmp_path / "begun" / artefact.CARD)
+    assert (card.role, card.scaling, card.step, card.interval) == (old.role, old.scaling, old.step, old.interval)
+    case, folder = load_case(made[0], (f"closure={{name='{card.role}', artefact='{tmp_path / 'out'}', base='none'}}",))
+    with torch.no_grad():
+        simulation = assembly.build(assembly.Source(case, folder, "case"))
+        for _ in range(5):
+            simulation.step()
+    assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
+
+
 @needs_mpirun
 def test_the_same_network_on_two_ranks(made, tmp_path):
     file = recipe(made, tmp_path, members=4, iterations=1)
@@ -185,6 +230,24 @@ def test_what_cannot_be_is_refused(made, tmp_path, changes, kind, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"begin": None}, "[ensemble] begin: 'differential' steps a velocity: train it offline first"),
+        ({"moves": ["last"]}, "[ensemble] moves = 'last': no weight begins so; there are lift.weight"),
+        ({"closure": {"evry": 2}}, "[closure] unknown key 'evry'"),
+        ({"operator": {"name": "tensor_basis"}, "closure": {"base": "none"}}, "'tensor_basis' models the stress"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(made, begun, tmp_path, table, message):
+    wanted = begun(step=0.1) | table
+    if wanted["begin"] is None or wanted["operator"]["name"] == "tensor_basis":
+        del wanted["begin"]
+    with pytest.raises(CaseError) as caught:
+        train(recipe(made, tmp_path, **wanted), tmp_path / "out")
+    assert message in str(caught.value)
+
+
 def test_the_shipped_network_is_that_of_its_recipe():
     shipped = read(EnsembleRecipe, find(Path("subgrid/tbnn"), "ensemble"))
     card = artefact.read_card(registry.shipped()["tbnn"] / artefact.CARD)
@@ -199,6 +262,10 @@ def test_it_needs_trajectories(made, tmp_path):
     write_text(file, text)
     with pytest.raises(CaseError, match="an ensemble needs trajectories"):
         train(file, tmp_path / "out")
+
+
+def _arguments(operator):
+    return {key: value for key, value in operator.items() if key != "name"}
 
 
 def _new(folder):
