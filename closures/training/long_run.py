@@ -31,8 +31,6 @@ from solver.simulation import Simulation
 from solver.stepping import StepControl
 from solver.velocity import Velocity
 
-EVERY_STEPS = 10
-
 
 @dataclass(frozen=True)
 class Settled:
@@ -50,6 +48,7 @@ class LongRun:
     closure : makes it for a grid and a viscosity.
     source : filtered trajectories on the points of the case: first frames, and the profiles that runs should have.
     case, overrides : the case; its closure and its times do not count.
+    every_steps : between two samples of the averages.
 
     Raises
     ------
@@ -62,6 +61,7 @@ class LongRun:
         source: TrajectoryFile,
         case: str,
         overrides: tuple[str, ...],
+        every_steps: int = 10,
     ) -> None:
         described, _ = load_case(Path(case), (*overrides, "closure={name='none'}", "run.device=cpu"))
         grid = described.build_grid()
@@ -79,7 +79,7 @@ class LongRun:
         control = StepControl(operators, described.time.cfl, described.time.dt)
         forcing, rest = assembly.make_forcing(described, operators), initial.rest(operators)
         self.simulation = Simulation(operators, rest, described.flow.nu, model, forcing, control)
-        self.source = source
+        self.source, self.every_steps = source, every_steps
         self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
         data, means = filtered_channel(source.path)
         self.reference = table_of(data, means.mean(axis=(0, 1)))
@@ -107,8 +107,8 @@ class LongRun:
         simulation.t, simulation.step_count = 0.0, 0
         assert simulation.closure is not None
         simulation.closure_state = simulation.closure.init(simulation.operators)
-        statistics = Statistics(simulation.operators, settle, average, EVERY_STEPS)
-        health = Health(simulation, EVERY_STEPS, expect_turbulence=True)
+        statistics = Statistics(simulation.operators, settle, average, self.every_steps)
+        health = Health(simulation, self.every_steps, expect_turbulence=True)
         while simulation.t < settle + average:
             try:
                 simulation.step()
@@ -118,7 +118,7 @@ class LongRun:
                 return None
             statistics(simulation)
         if not statistics.means.duration:
-            raise CaseError(f"[ensemble] average = {average:g}: is less than {EVERY_STEPS} steps: average longer")
+            raise CaseError(f"[ensemble] average = {average:g}: is less than {self.every_steps} steps: average longer")
         found = tuple(c.numpy() for c in simulation.velocity.coefficients)
         return Settled(found, statistics.means.mean)
 

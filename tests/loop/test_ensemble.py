@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 from closures import artefact, registry
-from closures.data.flow_layout import MOMENTS
-from closures.data.flow_store import FORMAT, KIND
 from closures.data.windows import TrajectoryFile
 from closures.operators import build
 from closures.operators.predictor import Scaling
@@ -29,7 +26,7 @@ from solver.hooks.statistics import INDEX, Moments
 from solver.rundir import to_toml, write_text
 from tests import runs
 from tests.runs import needs_mpirun
-from tests.training.trajectories import les_file
+from tests.training.trajectories import add_statistics, les_file
 
 STEP, FRAMES = 0.1, 16
 
@@ -38,18 +35,7 @@ STEP, FRAMES = 0.1, 16
 def made(tmp_path_factory):
     """The case, and a file of flows with a strong Smagorinsky model, with their statistics."""
     case, file = les_file(tmp_path_factory.mktemp("ensemble"), (1,), FRAMES, STEP, substeps=2)
-    with h5py.File(file, "a") as data:
-        u = data["t1_fields/velocity"][()].astype(float)
-        pairs = {"uu": (0, 0), "vv": (1, 1), "ww": (2, 2), "uv": (0, 1), "uw": (0, 2), "vw": (1, 2)}
-        rows = {"u": u[..., 0], "v": u[..., 1], "w": u[..., 2]}
-        rows |= {name: u[..., i] * u[..., j] for name, (i, j) in pairs.items()}
-        moments = np.zeros((*u.shape[:2], len(MOMENTS), u.shape[3]))
-        for name, values in rows.items():
-            moments[:, :, MOMENTS.index(name)] = values.mean((2, 4))
-        data["statistics/moments"] = moments
-        y = data["dimensions/y"][()]
-        data["statistics/wall_stress"] = 0.002 * moments[:, :, 0, 0] / y[0]
-        data.attrs.update(kind=KIND, format=FORMAT, nu=0.002)
+    add_statistics(file)
     return case, file
 
 

@@ -41,7 +41,9 @@ def test_every_operator_is_measured_as_it_is_described(bench):
 def test_seeds_are_a_median_and_a_range(bench):
     errors = dict.fromkeys(bench.COLUMNS, 10.0)
     common = {"operator": "fno", "epochs": 3, "budget": 60.0, "parameters": 7, "frozen": 1.04, "milliseconds": 5.0}
-    rows = [common | {"errors": errors | {"one step": e, "U": u}, "stays": 9} for e, u in ((10.0, 1.0), (14.0, None))]
+    rows = [
+        common | {"errors": errors | {"one step": e, "u_mean": u}, "stays": 9} for e, u in ((10.0, 1.0), (14.0, None))
+    ]
     failed = {"operator": "ifno", "seed": 1, "failure": "the gradient is not finite"}
     page = bench.page([*rows, failed])
     assert "| fno | 7 | 3 | 12 (10 .. 14) | 10 (10 .. 10) | 1 |" in page

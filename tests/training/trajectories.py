@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import torch
 
+from closures.data.flow_layout import MOMENTS
+from closures.data.flow_store import FORMAT, KIND
 from closures.loop.resample import Resampler, network_grid
 from closures.training.recipe import Recipe
 from solver import assembly
@@ -101,3 +103,19 @@ def les_file(root: Path, seeds: Iterable[int], frames: int, step: float, substep
     lines = {f"dimensions__{name}": axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
     about = {"dimensions__time": step * np.arange(frames), "dimensions__y_faces": grid.y.faces}
     return case_folder, write_file(root / "les.h5", np.array(trajectories, dtype=np.float32), **lines, **about)
+
+
+def add_statistics(file):
+    """The moments of every frame, as `solver generate` writes them, so that the file can be a reference."""
+    with h5py.File(file, "a") as data:
+        u = data["t1_fields/velocity"][()].astype(float)
+        pairs = {"uu": (0, 0), "vv": (1, 1), "ww": (2, 2), "uv": (0, 1), "uw": (0, 2), "vw": (1, 2)}
+        rows = {"u": u[..., 0], "v": u[..., 1], "w": u[..., 2]}
+        rows |= {name: u[..., i] * u[..., j] for name, (i, j) in pairs.items()}
+        moments = np.zeros((*u.shape[:2], len(MOMENTS), u.shape[3]))
+        for name, values in rows.items():
+            moments[:, :, MOMENTS.index(name)] = values.mean((2, 4))
+        data["statistics/moments"] = moments
+        y = data["dimensions/y"][()]
+        data["statistics/wall_stress"] = 0.002 * moments[:, :, 0, 0] / y[0]
+        data.attrs.update(kind=KIND, format=FORMAT, nu=0.002)
