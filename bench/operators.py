@@ -101,12 +101,12 @@ def epochs(name: str, source: TrajectoryFile, budget: float) -> int:
     return max(1, round(budget / (min(costs) * len(windows) / BATCH)))
 
 
-def measure(name: str, data: Path, seed: int, budget: float) -> dict[str, Any]:
-    """Train and test one operator; a record."""
+def measure(name: str, data: Path, seed: int, budget: float, count: int | None) -> dict[str, Any]:
+    """Train and test one operator; a record. `count`: epochs that its first seed had."""
     source = TrajectoryFile(data)
     folder = TRAININGS / f"{name}-{seed}"
     begun = folder / "recipe.toml"  # one that was interrupted goes on, whatever the machine is doing now
-    count = load_recipe(begun).loop.epochs if begun.exists() else epochs(name, source, budget)
+    count = load_recipe(begun).loop.epochs if begun.exists() else count or epochs(name, source, budget)
     made = recipe(name, data, count, seed)
     started = time.process_time()
     try:
@@ -168,7 +168,8 @@ def main() -> None:
     for seed in range(0 if options.render else options.seeds):
         for name in options.only:
             if (name, seed) not in known:
-                records.append(measure(name, options.data, seed, options.budget))
+                count = next((r["epochs"] for r in records if r["operator"] == name and "epochs" in r), None)
+                records.append(measure(name, options.data, seed, options.budget, count))
                 write_text(NUMBERS, json.dumps(records, indent=1) + "\n")
                 print(records[-1], flush=True)
     write_text(PAGE, page(records))

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+from tests.bench_pages import BENCH, load
+
 SPECIAL = ("cholesky", "gamg", "icc", "ilu", "sor", "(")  # PETSc's, and sizes other than GCRO-DR(40, 20)
 CLOSE = 1.3  # times that differ by less are a matter of the day
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 skr_page = load("skr_page")
 load("skr_cases")

@@ -74,7 +74,7 @@ def test_a_frozen_flow_stays_and_scores_as_frozen(made):
 
 
 def test_a_flow_that_grows_is_given_up(made):
-    """The guard lets the energy of the fluctuations grow by a half, not more, in one step: 1.05 squared may, 1.3 not."""
+    """The guard lets the energy of the fluctuations grow by a half in one step, not more: 1.05 squared, not 1.3."""
     slow, fast = judged(made, 0.05, 4, 1), judged(made, 0.3, 4, 1)
     assert slow["stays"] == 4
     assert slow["errors"]["u_rms"] > 5

@@ -15,6 +15,7 @@ from solver.assembly import learned_in
 from solver.bench_methods import IN_SEQUENCE
 from solver.bench_sequence import measure_sequence, record
 from solver.errors import CaseError
+from tests.bench_pages import load
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("grid.x.n=48", "grid.y.n=40", "grid.x.growth=1.2", "grid.y.growth=1.3")
@@ -72,10 +73,7 @@ def test_the_table_has_learned_methods_and_names_what_it_does_not_know(tmp_path,
 @pytest.fixture(scope="module")
 def page():
     """``bench/linear.py``, which is no module of the packages."""
-    spec = importlib.util.spec_from_file_location("bench_page", ROOT / "bench/linear.py")
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return load("linear")
 
 
 @pytest.fixture(scope="module")

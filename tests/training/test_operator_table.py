@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from closures.operators import build
-
-BENCH = Path(__file__).parents[2] / "bench"
+from tests.bench_pages import load
 
 
 @pytest.fixture(scope="module")
 def bench():
     """``bench/operators.py``, which is no module of the packages."""
-    spec = importlib.util.spec_from_file_location("bench_operators", BENCH / "operators.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("operators")
 
 
 def test_the_page_is_its_numbers(bench):
