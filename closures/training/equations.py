@@ -26,7 +26,7 @@ class EquationLoss(nn.Module):
     head : makes trajectories of the network's answers.
     residual : of the equations on them, on the grid of `head`.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
-    noise : of the first frame, in deviations of each component, for labels alone.
+    noise : of the first frame, in deviations of each component.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
     """
 

@@ -49,8 +49,9 @@ class OperatorTable(BaseModel):
 class LossTable(Table):
     """``[loss]``: mean over `steps` predicted steps of a relative error.
 
-    `noise` perturbs the first frame, in units of the deviation of each component. `through`: gradients flow through
-    the whole rollout; false cuts them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
+    `noise` perturbs the first frame, in units of the deviation of each component: a rollout leaves the flows of the
+    data, and the equations hold beside them as well. `through`: gradients flow through the whole rollout; false cuts
+    them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
     `length` is that of the Sobolev norm.
 
     ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
@@ -166,8 +167,6 @@ class Recipe(Table):
         if drawn == (self.data.file is not None):
             remedy = "remove one" if drawn else "give one"
             raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
-        if kind in ("les_residual", "hybrid") and self.loss.noise > 0:
-            raise ValueError("[loss] noise: the residual is that of a flow, not of a perturbed one: set it to 0")
         return self
 
     @model_validator(mode="after")

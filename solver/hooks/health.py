@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
+import torch
+
 from solver.forcing import MassFlux, bulk_velocity
 from solver.hooks.series import kinetic_energy
 from solver.simulation import Simulation
@@ -70,5 +72,5 @@ class Health:
                 - simulation.forcing.bulk
             )
             scale = abs(simulation.forcing.bulk) or 1.0
-            if drift > 1e-6 * scale:
+            if drift > max(1e-6, 100 * torch.finfo(simulation.operators.dtype).eps) * scale:
                 log.warning("step %d: bulk velocity is off by %.2g", simulation.step_count, drift)

@@ -154,7 +154,6 @@ def test_mistakes_are_named(tmp_path):
     refused("has no labels: remove it", ValidationError, loss={"kind": "hybrid"})
     refused("give one", ValidationError, equations={"fields": None})
     refused("remove one", ValidationError, data={"file": "x.h5"})
-    refused(r"\[loss\] noise", ValidationError, loss={"noise": 0.1})
     refused("no such case file", equations={"case": str(tmp_path / "nothing")})
     refused(r"unknown key 'nu_t'", equations={"overrides": ["flow.nu_t=1"]})
     refused(r"needs 3 frames, got 2", equations={"scheme": "central"}, loss={"steps": 1}, out="short")
