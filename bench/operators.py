@@ -63,7 +63,7 @@ this is several epochs for all of them. The published networks are larger and we
 Errors of one and of five steps are of the fluctuation, relative, on the test trajectory (a frozen field has
 {frozen:.0f} % after one step). Profiles are those of {macro} macro steps from a test frame, the first {settled} left
 out, against the filtered data as `solver compare` has them; "stays" is the number of steps before the guard refuses an
-answer. Median and range over seeds.
+answer, which does not say that the flow is a right one. Median and range over seeds.
 """
 
 

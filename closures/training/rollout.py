@@ -26,21 +26,20 @@ def judge(head: Head, flow: LongRun, trajectory: int, steps: int, settled: int) 
     Returns
     -------
     ``errors`` in percent, of one and of five steps and of `ERRORS` (None where the flow was lost); ``stays``, the steps
-    before it was; ``milliseconds`` of processor time a step of the long run.
+    before it was; ``milliseconds`` of processor time a step, with the projection.
     """
     span, source = flow.source.step, flow.source
     values = torch.from_numpy(np.moveaxis(source.read(trajectory, slice(None)), -1, 1)).float()
-    one, five = [], []
+    one, five, started = [], [], time.process_time()
     for first in range(0, len(values) - 5, 10):
         answers = head.values(head.path(head.start(values[first]), 5))
         found = fluctuation_error(answers.to(values), values[first : first + 6], head.domain)
         one.append(float(found[1]))
         five.append(float(found[5]))
-    started = time.process_time()
+    milliseconds = 1e3 * (time.process_time() - started) / (5 * len(one))
     average = (steps - settled - 0.5) * span  # the last step ends beyond it, whatever round-off adds to the time
     reached = flow(flow.first(trajectory), settled * span, average)
-    seconds, stays = time.process_time() - started, round(flow.simulation.t / span)
     errors: dict[str, float | None] = {"one step": 100 * float(np.mean(one)), "five steps": 100 * float(np.mean(five))}
     profiles = dict.fromkeys(ERRORS) if reached is None else flow.errors(reached.means)
     errors |= {name: None if value is None else 100 * value for name, value in profiles.items()}
-    return {"errors": errors, "stays": stays, "milliseconds": 1e3 * seconds / max(stays, 1)}
+    return {"errors": errors, "stays": round(flow.simulation.t / span), "milliseconds": milliseconds}
