@@ -203,6 +203,7 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     op = simulation.operators
     threads, command = torch.get_num_threads(), " ".join(sys.argv)
     facts = rundir.provenance(source.case, op.decomposition.size, threads, str(op.device), command)
+    facts["closure"] = getattr(simulation.closure, "facts", {})
     rundir.write_json(folder / "provenance.json", facts)
     for key, target in source.case.files(folder).items():
         origin = source.case.files(source.folder)[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from closures import artefact, registry
 from closures.compare.runs import Run, read
 from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
@@ -80,7 +82,21 @@ def existing(job: Job) -> Run | None:
         run = read(job.folder)
     except (RunFolderError, CaseError):
         return None
-    return run if run.case == job.case and run.status in ENDED else None
+    return run if run.case == job.case and run.status in ENDED and has_same_weights(job) else None
+
+
+def has_same_weights(job: Job) -> bool:
+    """Whether the network of a job, if it has one, is still the one that the run in its folder was made with."""
+    name, options = job.case.closure.name, job.case.closure.options
+    network = registry.shipped().get(name) or options.get(registry.ARTEFACT)
+    if network is None:
+        return True
+    try:
+        now = artefact.read_card(Path(network) / artefact.CARD).weights_sha256
+        then = json.loads((job.folder / "provenance.json").read_text(encoding="utf-8"))["closure"]["weights_sha256"]
+    except (artefact.ArtefactError, OSError, ValueError, KeyError):
+        return False
+    return bool(now == then)
 
 
 def words(job: Job) -> list[str]:
@@ -95,7 +111,7 @@ def _resumable(job: Job) -> bool:
         case, _ = load_case(job.folder)
     except CaseError:
         return False
-    return case == job.case and any((job.folder / "checkpoints").glob("step_*.h5"))
+    return case == job.case and has_same_weights(job) and any((job.folder / "checkpoints").glob("step_*.h5"))
 
 
 def execute(job: Job) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from closures import artefact, registry
 from closures.compare import campaign, compare, jobs, tuning
 from closures.compare.runs import differences, read
 from solver.errors import CaseError
+from solver.rundir import write_text
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
 
@@ -90,6 +93,20 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
     changed = jobs.again(job, "time.end=2.0")
     assert changed.folder != job.folder
     assert "--restart" not in jobs.words(changed)
+
+
+def test_a_network_that_was_trained_again_is_run_again(case):
+    network, card = Path("network"), artefact.CARD
+    shutil.copytree(registry.shipped()["hit_decay_lesnets"], network)
+    job = jobs.plan(case, f"surrogate:artefact={network}", ())
+    assert not jobs.has_same_weights(job)  # there is no run
+    facts = {"closure": {"weights_sha256": artefact.read_card(network / card).weights_sha256}}
+    write_text(job.folder / "provenance.json", json.dumps(facts))
+    assert jobs.has_same_weights(job)
+    described = json.loads((network / card).read_text()) | {"weights_sha256": "0"}
+    (network / card).write_text(json.dumps(described))
+    assert not jobs.has_same_weights(job)
+    assert jobs.has_same_weights(jobs.plan(case, "smagorinsky", ()))
 
 
 def test_quick_halves_the_times_and_nothing_else():
