@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -66,14 +65,27 @@ def plan(source: Path, spec: str, overrides: Sequence[str], word: str = "") -> J
     settings = (*overrides, *(f"closure.{option}" for option in options))
     case, _ = load_case(source, settings, closure)
     name = source.resolve().name if source.is_dir() else source.stem
-    return Job(source, name, closure, settings, case, run_folder(case, name, None), word)
+    return Job(source, name, closure, settings, case, _folder(case, name), word)
+
+
+def _folder(case: Case, name: str) -> Path:
+    """Where the run of a case belongs; a network that is trained again has runs of its own."""
+    folder, table = run_folder(case, name, None), case.closure
+    network = registry.shipped().get(table.name) or table.options.get(registry.ARTEFACT)
+    if network is None:
+        return folder
+    try:
+        weights = artefact.read_card(Path(network) / artefact.CARD).weights_sha256
+    except artefact.ArtefactError:  # the run will say so
+        return folder
+    return folder.with_name(f"{folder.name}-{weights[:8]}")
 
 
 def again(job: Job, *overrides: str) -> Job:
     """The same job with more overrides, in the folder that belongs to it."""
     settings = (*job.overrides, *overrides)
     case, _ = load_case(job.source, settings, job.closure)
-    return replace(job, overrides=settings, case=case, folder=run_folder(case, job.name, None))
+    return replace(job, overrides=settings, case=case, folder=_folder(case, job.name))
 
 
 def existing(job: Job) -> Run | None:
@@ -82,21 +94,7 @@ def existing(job: Job) -> Run | None:
         run = read(job.folder)
     except (RunFolderError, CaseError):
         return None
-    return run if run.case == job.case and run.status in ENDED and has_same_weights(job) else None
-
-
-def has_same_weights(job: Job) -> bool:
-    """Whether the network of a job, if it has one, is still the one that the run in its folder was made with."""
-    name, options = job.case.closure.name, job.case.closure.options
-    network = registry.shipped().get(name) or options.get(registry.ARTEFACT)
-    if network is None:
-        return True
-    try:
-        now = artefact.read_card(Path(network) / artefact.CARD).weights_sha256
-        then = json.loads((job.folder / "provenance.json").read_text(encoding="utf-8"))["closure"]["weights_sha256"]
-    except (artefact.ArtefactError, OSError, ValueError, KeyError):
-        return False
-    return bool(now == then)
+    return run if run.case == job.case and run.status in ENDED else None
 
 
 def words(job: Job) -> list[str]:
@@ -111,7 +109,7 @@ def _resumable(job: Job) -> bool:
         case, _ = load_case(job.folder)
     except CaseError:
         return False
-    return case == job.case and has_same_weights(job) and any((job.folder / "checkpoints").glob("step_*.h5"))
+    return case == job.case and any((job.folder / "checkpoints").glob("step_*.h5"))
 
 
 def execute(job: Job) -> Ended:

@@ -15,7 +15,6 @@ from closures import artefact, registry
 from closures.compare import campaign, compare, jobs, tuning
 from closures.compare.runs import differences, read
 from solver.errors import CaseError
-from solver.rundir import write_text
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
 
@@ -96,17 +95,16 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
 
 
 def test_a_network_that_was_trained_again_is_run_again(case):
-    network, card = Path("network"), artefact.CARD
+    network = Path("network")
     shutil.copytree(registry.shipped()["hit_decay_lesnets"], network)
     job = jobs.plan(case, f"surrogate:artefact={network}", ())
-    assert not jobs.has_same_weights(job)  # there is no run
-    facts = {"closure": {"weights_sha256": artefact.read_card(network / card).weights_sha256}}
-    write_text(job.folder / "provenance.json", json.dumps(facts))
-    assert jobs.has_same_weights(job)
-    described = json.loads((network / card).read_text()) | {"weights_sha256": "0"}
-    (network / card).write_text(json.dumps(described))
-    assert not jobs.has_same_weights(job)
-    assert jobs.has_same_weights(jobs.plan(case, "smagorinsky", ()))
+    assert jobs.again(job).folder == job.folder == jobs.plan(case, job.closure, job.overrides).folder
+    card = json.loads((network / artefact.CARD).read_text())
+    (network / artefact.CARD).write_text(json.dumps(card | {"weights_sha256": "0123456789"}))
+    assert jobs.again(job).folder != job.folder
+    assert jobs.again(job).folder.name.endswith("-01234567")
+    (network / artefact.CARD).unlink()
+    assert job.folder.name.startswith(jobs.again(job).folder.name)
 
 
 def test_quick_halves_the_times_and_nothing_else():
