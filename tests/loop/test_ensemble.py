@@ -72,6 +72,16 @@ def history(folder):
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def five_steps(case, closure):
+    """The flow of a case after five steps with a closure, given as the inside of a TOML table."""
+    found, folder = load_case(case, (f"closure={{{closure}}}",))
+    simulation = assembly.build(assembly.Source(found, folder, "case"))
+    with torch.no_grad():
+        for _ in range(5):
+            simulation.step()
+    return simulation
+
+
 def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
     """This flow decays: every run begins where the data do, so that the target stays the same."""
     run = LongRun.__call__
@@ -85,11 +95,7 @@ def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
     assert 0 < rows[0]["time"] < rows[-1]["time"] <= 1.0
     assert set(card.metrics) == {"u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f"}
     assert card.role == "subgrid_model"
-    case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}",))
-    with torch.no_grad():
-        simulation = assembly.build(assembly.Source(case, folder, "case"))
-        for _ in range(5):
-            simulation.step()
+    simulation = five_steps(made[0], f"name='tensor_basis', artefact='{tmp_path / 'out'}'")
     assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
     assert (
         float(Moments(simulation.operators).sample(simulation, simulation.present_term())[INDEX["eps_sgs"]].sum()) > 0
@@ -156,11 +162,7 @@ def test_operators_on_the_whole_field_are_trained_as_well(made, begun, tmp_path,
     assert moved == {name for name in before if name.startswith("project")}
     old = artefact.read_card(tmp_path / "begun" / artefact.CARD)
     assert (card.role, card.scaling, card.step, card.interval) == (old.role, old.scaling, old.step, old.interval)
-    case, folder = load_case(made[0], (f"closure={{name='{card.role}', artefact='{tmp_path / 'out'}', base='none'}}",))
-    with torch.no_grad():
-        simulation = assembly.build(assembly.Source(case, folder, "case"))
-        for _ in range(5):
-            simulation.step()
+    simulation = five_steps(made[0], f"name='{card.role}', artefact='{tmp_path / 'out'}', base='none'")
     assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
 
 

@@ -174,8 +174,8 @@ def test_noise_on_the_first_frame_comes_from_the_seeds(scale, equations, data):
         found = [float(loss(window, seeds)) for loss, seeds in ((quiet, [1]), (loud, [1]), (loud, [1]), (loud, [2]))]
     assert found[1] == found[2]
     assert len(set(found)) == 3
-    if data > 0:
-        assert min(found) == found[0]
+    if data > 0:  # the labels stay; the equations hold beside them as well
+        assert min(found[1], found[3]) > found[0] + 1e-3
 
 
 def test_labels_do_not_enter_the_loss():
