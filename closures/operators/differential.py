@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from closures.operators.domain import Domain
-from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity, one_a_direction
+from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity
 from closures.operators.pointwise import Channelwise, check_kind
-from closures.operators.spectral import along
-
-Length = Annotated[float, Field(gt=0)]
-Lengths = Annotated[tuple[Length, Length, Length], Field(strict=False), BeforeValidator(one_a_direction)]
+from closures.operators.products import (
+    Lengths,
+    dealiased_product,
+    pointwise_product,
+    with_derivatives,
+    with_walls,
+    without_walls,
+)
 
 
 class DifferentialOperator(nn.Module):
@@ -33,8 +37,8 @@ class DifferentialOperator(nn.Module):
     lengths : l_d, near the smallest spacing of the points it is made for, which make derivatives dimensionless: with
         more, the derivatives of products next to a wall would dwarf all else.
     gate : g, ``linear`` or, for long steps and deep networks, whose powers would grow without bound, ``tanh``.
-    dealias : products are means of those at the points and halfway between them along all periods, where modes that
-        fold back an odd number of times have the opposite sign (Patterson & Orszag 1971, Phys. Fluids 14, 2538).
+    dealias : what products fold back along periods is taken out, see `dealiased_product`.
+    no_slip : walls count as points where the field is zero, so that derivatives next to them know it.
     polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
     periodic : which directions are periodic.
     """
@@ -52,12 +56,13 @@ class DifferentialOperator(nn.Module):
         lengths: Lengths = (0.4, 0.02, 0.26),
         gate: Literal["linear", "tanh"] = "linear",
         dealias: bool = True,
+        no_slip: bool = False,
         polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
         periodic: Periodicity = CHANNEL_PERIODICITY,
     ) -> None:
         super().__init__()
         self.periodic, self.lengths, self.polynomials = periodic, lengths, polynomials
-        self.dealias = dealias
+        self.dealias, self.no_slip = dealias, no_slip
         self.gate = torch.tanh if gate == "tanh" else nn.Identity()
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
@@ -67,41 +72,27 @@ class DifferentialOperator(nn.Module):
     def forward(self, field: Tensor, domain: Domain) -> Tensor:
         """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
         check_kind(self.periodic, domain)
+        if self.no_slip:
+            field, domain = with_walls(field, domain)
         v = self.lift(self.with_positions(field, domain))
         for factors in self.factors:
-            v = v + self.product(factors(self.with_derivatives(v, domain)), domain)
-        return self.project(self.with_derivatives(v, domain))
+            v = v + self.product(factors(with_derivatives(v, domain, self.lengths)), domain)
+        change = self.project(with_derivatives(v, domain, self.lengths))
+        return without_walls(change, domain) if self.no_slip else change
 
     def product(self, factors: Tensor, domain: Domain) -> Tensor:
         """Of the two halves of the channels of `factors`, the second behind the gate."""
-        here = self.gated(factors)
-        periods = [d for d, line in enumerate(domain.lines) if line.is_spectral] if self.dealias else []
-        if not periods:
-            return here
-        shifts = {d: domain.lines[d].half_shift.to(factors) for d in periods}
-        for d in periods:
-            factors = along(factors, shifts[d], d)
-        between = self.gated(factors)
-        for d in periods:
-            between = along(between, shifts[d].T, d)
-        return 0.5 * (here + between)
-
-    def gated(self, factors: Tensor) -> Tensor:
-        """``a g(b)`` point by point."""
-        a, b = factors.chunk(2, dim=1)
-        return a * self.gate(b)
-
-    def with_derivatives(self, v: Tensor, domain: Domain) -> Tensor:
-        """``v`` and its derivatives along x, y and z times `lengths`: four times the channels."""
-        matrices = (size * line.derivative.to(v) for size, line in zip(self.lengths, domain.lines, strict=True))
-        return torch.cat([v, *(along(v, matrix, d) for d, matrix in enumerate(matrices))], dim=1)
+        if self.dealias:
+            return dealiased_product(factors, self.gate, domain)
+        return pointwise_product(factors, self.gate)
 
     def with_positions(self, field: Tensor, domain: Domain) -> Tensor:
         """``field`` and the polynomials of each direction between walls, of unit mean square."""
         found = [field]
         for d, line in enumerate(domain.lines):
             if not line.periodic:
-                values = line.polynomials(min(self.polynomials + 1, line.n))[:, 1:].T.to(field)
+                count = min(self.polynomials + 1, int((line.weights > 0).sum()))
+                values = line.polynomials(count)[:, 1:].T.to(field)
                 known = field.new_zeros((self.polynomials, line.n))  # a grid too coarse for some has zeros there
                 known[: len(values)] = values
                 shape = [self.polynomials, *(line.n if k == d else 1 for k in range(3))]

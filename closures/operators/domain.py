@@ -72,8 +72,8 @@ class Line:
             x = 2.0 * self.unit.double().cpu().numpy() - 1.0
             root = np.sqrt(self.weights.double().cpu().numpy())
             legendre = np.polynomial.legendre.legvander(x, count - 1)
-            q, r = np.linalg.qr(root[:, None] * legendre)
-            known[count] = torch.from_numpy(q * np.sign(np.diag(r)) / root[:, None])
+            r = np.linalg.qr(root[:, None] * legendre, mode="r")
+            known[count] = torch.from_numpy(np.linalg.solve((np.sign(np.diag(r))[:, None] * r).T, legendre.T).T)
         return known[count]
 
     @cached_property
@@ -114,6 +114,13 @@ class Line:
             symbol = torch.cat([symbol[:-1], torch.zeros_like(symbol[-1:])])
         waves = torch.fft.rfft(torch.eye(self.n, dtype=torch.float64), dim=0)
         return torch.fft.irfft(symbol[:, None] * waves, n=self.n, dim=0)
+
+    @property
+    def with_ends(self) -> Line:
+        """The same line with its two ends among the points; they stand for no part of the length."""
+        ends = self.points.new_tensor([self.start, self.start + self.length])
+        points = torch.cat([ends[:1], self.points, ends[1:]])
+        return replace(self, points=points, weights=torch.nn.functional.pad(self.weights, (1, 1)))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Line:
         """The same line with its tensors there."""

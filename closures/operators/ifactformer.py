@@ -23,7 +23,8 @@ from closures.operators.axial import (
 from closures.operators.domain import Domain
 from closures.operators.fno import Count
 from closures.operators.implicit import walk
-from closures.operators.pointwise import operand
+from closures.operators.pointwise import Channelwise, operand
+from closures.operators.products import Lengths, dealiased_product, with_derivatives, with_walls, without_walls
 from solver.errors import CaseError
 
 PUBLISHED_POSITION_SCALE, PUBLISHED_GAIN, EPSILON = 8.0, 0.02, 1e-5
@@ -100,6 +101,18 @@ class AxialBlock(nn.Module):
         return total
 
 
+def lift(channels: int, width: int) -> nn.Module:
+    """From the field to features, each component by itself at first, as published."""
+    inner = channels * -(-(width // 2) // channels)
+    first = nn.Conv1d(channels, inner, 1, groups=channels)
+    return nn.Sequential(first, nn.GELU(), nn.Conv1d(inner, width, 1, bias=False))
+
+
+def projection(channels: int, width: int) -> nn.Module:
+    """From features to the field, as published."""
+    return nn.Sequential(nn.Linear(width, width // 2, bias=False), nn.GELU(), nn.Linear(width // 2, channels))
+
+
 class IFactFormer(nn.Module):
     """``v <- v + B(v) / L`` with the axial block B shared by all L iterations.
 
@@ -119,6 +132,11 @@ class IFactFormer(nn.Module):
         shifts along periodic axes, or ``"all"``.
     modes : highest wavenumber of kernels and position features (quadrature).
     walls : number of directions that are not periodic (quadrature); the number of position features depends on it.
+    products : every iteration also adds products of features and first derivatives at each point, made dimensionless
+        with these lengths (`DifferentialOperator`). Axial kernels alone know of a neighbour off the axes only what the
+        mean over its plane says, and the flow carries each point along with a velocity of its own. The first and the
+        last map, perceptrons as published, are then linear, so that velocities come through as they are.
+    no_slip : walls count as points where the field is zero (quadrature).
     recompute : compute a block's inner values again in the backward pass; saves memory.
     """
 
@@ -137,28 +155,32 @@ class IFactFormer(nn.Module):
         positions: Literal["walls", "all"] = "walls",
         modes: Wavenumber = 8,
         walls: Annotated[int, Field(ge=0, le=3)] = 1,
+        products: Lengths | None = None,
+        no_slip: bool = False,
         recompute: bool = False,
     ) -> None:
         super().__init__()
         if width % 2:
             raise CaseError(f"[operator] width = {width}: should be even")
+        if no_slip and variant == "published":
+            raise CaseError("[operator] no_slip: the published network has no walls among its points")
         self.iterations, self.positions, self.modes, self.walls = iterations, positions, modes, walls
         self.recompute, self.published = recompute, variant == "published"
         self.grid_free = not self.published
         shifts = self.grid_free and positions == "walls"
         self.symmetries = frozenset({"shift"} if shifts else ())
-        half = width // 2
-        self.lift = nn.Sequential(
-            nn.Conv1d(channels, channels * -(-half // channels), 1, groups=channels),
-            nn.GELU(),
-            nn.Conv1d(channels * -(-half // channels), width, 1, bias=False),
-        )
+        self.lift = lift(channels, width) if products is None else nn.Conv1d(channels, width, 1)
         if self.published:
             scale = PUBLISHED_POSITION_SCALE
-            self.frequencies = nn.Parameter(scale * torch.randn(3, half), requires_grad=False)
+            self.frequencies = nn.Parameter(scale * torch.randn(3, width // 2), requires_grad=False)
         self.position = nn.Linear(width if self.published else self.position_features, width)
         self.block = AxialBlock(width, heads, multiplier * width, modes, self.chained, self.published)
-        self.project = nn.Sequential(nn.Linear(width, half, bias=False), nn.GELU(), nn.Linear(half, channels))
+        self.products, self.no_slip = products, no_slip
+        self.project = projection(channels, width) if products is None else Channelwise(4 * width, channels)
+        if products is not None:
+            self.factors = Channelwise(4 * width, 2 * width)
+            for last in (self.project, self.block.leave):  # products of products are large before they are learned
+                nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     @property
     def position_features(self) -> int:
@@ -172,10 +194,27 @@ class IFactFormer(nn.Module):
             found = domain.periodic.count(False)
             raise CaseError(f"[operator] made for {self.walls} walled directions, asked to act on {found}")
         here = domain.like(field)
+        if self.no_slip:
+            field, here = with_walls(field, here)
         v = self.lift(field.flatten(2)).unflatten(2, field.shape[2:]).movedim(1, -1)
         v = v + self.position(self.features(here).to(v))
-        v = walk(v, lambda u, last: self.block(u, here), self.iterations, self.recompute)
-        return self.project(v).movedim(-1, 1)
+        v = walk(v, lambda u, last: self.change(u, here), self.iterations, self.recompute)
+        answer = self.answer(v, here)
+        return without_walls(answer, here) if self.no_slip else answer
+
+    def answer(self, v: Tensor, domain: Domain) -> Tensor:
+        """From features, channels last, to the field."""
+        if self.products is None:
+            return self.project(v).movedim(-1, 1)
+        return self.project(with_derivatives(v.movedim(-1, 1), domain, self.products))
+
+    def change(self, v: Tensor, domain: Domain) -> Tensor:
+        """What an iteration adds, times L: ``(batch, nx, ny, nz, width)`` to the same."""
+        found: Tensor = self.block(v, domain)
+        if self.products is None:
+            return found
+        factors = self.factors(with_derivatives(v.movedim(-1, 1), domain, self.products))
+        return found + dealiased_product(factors, nn.Identity(), domain).movedim(1, -1)
 
     def features(self, domain: Domain) -> Tensor:
         """Absolute position features, (nx, ny, nz, features)."""

@@ -17,11 +17,15 @@ from solver.errors import CaseError
 from solver.grid import Grid
 from tests.operators.fields import SMALL, channel_domain, randomise, smooth
 
-every_operator = pytest.mark.parametrize("name", SMALL)
+OPERATORS = SMALL | {
+    "differential, no_slip": SMALL["differential"] | {"no_slip": True},
+    "ifactformer_m, products": SMALL["ifactformer_m"] | {"products": (0.3, 0.2, 0.25), "no_slip": True},
+}
+every_operator = pytest.mark.parametrize("name", OPERATORS)
 
 
 def small(name, seed=3, **changes):
-    return randomise(build(name, **(SMALL[name] | changes)).double(), seed)
+    return randomise(build(name.partition(",")[0], **(OPERATORS[name] | changes)).double(), seed)
 
 
 def integral(field, domain, power):
@@ -126,7 +130,7 @@ def test_gradients_in_double_precision(name):
     assert torch.autograd.gradcheck(evaluate, (field, *weights.values()), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", ["ifno", "ifactformer_m"])
+@pytest.mark.parametrize("name", ["ifno", "ifactformer_m", "ifactformer_m, products"])
 def test_recomputation_changes_nothing(name):
     domain = channel_domain(6, 5, 4)
     grads = []
