@@ -37,15 +37,17 @@ class CorrectTable(Table):
     steps: int = Field(default=1, ge=1, le=1000)
 
 
-def corrections(table: CorrectTable, source: Trajectories, stride: int, trajectories: range) -> InMemory:
+def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: int, trajectories: range) -> InMemory:
     """Pairs (pairs, 2, nx, ny, nz, 3) of these trajectories: the solver's frame and the stored one at the same time.
+
+    The solver begins in frames `apart` from each other, and goes on for `stride` of them.
 
     Raises
     ------
     CaseError : the case has other points than the data, or cannot be unrolled.
     Diverged : the solver's velocity is not finite: more steps are needed.
     """
-    simulation = _simulation(table, source.step * stride)
+    simulation = flow(table, source.step * stride)
     grid = network_grid(simulation.operators.grid)
     if not same(source.domain.describe(), Domain.of(grid).describe()):
         points = " x ".join(map(str, grid.shape))
@@ -54,7 +56,7 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, trajecto
     start, found = Start(simulation, resampler, grid), []
     for trajectory in trajectories:
         frames = source.read(trajectory, slice(None))
-        for before, after in zip(frames[:-stride:stride], frames[stride::stride], strict=True):
+        for before, after in zip(frames[:-stride:apart], frames[stride::apart], strict=True):
             with torch.no_grad():
                 u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
                 reached = resampler.centred(Velocity(simulation.strain, u)).movedim(0, -1)
@@ -62,7 +64,8 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, trajecto
     return InMemory(np.stack(found), source.domain, source.step * stride)
 
 
-def _simulation(table: CorrectTable, interval: float) -> Simulation:
+def flow(table: CorrectTable, interval: float) -> Simulation:
+    """The simulation whose steps, `table.steps` in an interval, are corrected."""
     fixed = (f"time.dt={interval / table.steps!r}", "run.device=cpu")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     return assembly.build(assembly.Source(case, folder, folder.name))

@@ -24,7 +24,7 @@ class EquationLoss(nn.Module):
     Parameters
     ----------
     head : makes trajectories of the network's answers.
-    residual : of the equations on them, on the grid of `head`.
+    residual : of the equations on them, on the grid of `head`; None where they are not what is taught.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
     noise : of the first frame, in deviations of each component.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
@@ -33,7 +33,7 @@ class EquationLoss(nn.Module):
     def __init__(
         self,
         head: Head,
-        residual: LesResidual,
+        residual: LesResidual | None,
         equations: float = 1.0,
         data: float = 0.0,
         noise: float = 0.0,
@@ -54,9 +54,10 @@ class EquationLoss(nn.Module):
         frames = self.head.path(self.head.start(first), len(window) - 1, self.through)
         total = torch.zeros((), dtype=frames[0][0].real.dtype, device=window.device)
         if self.equations > 0:
+            assert self.residual is not None
             total = total + self.equations * self.residual.relative(frames)
         if self.data > 0:
-            answers, targets = self.head.values(frames[1:]), window[1:].to(self.residual.operators.dtype)
+            answers, targets = self.head.values(frames[1:]), window[1:].to(self.head.operators.dtype)
             total = total + self.data * relative_l2(answers, targets, self.head.domain).mean()
         return total
 
@@ -70,7 +71,8 @@ class EquationLoss(nn.Module):
             error = fluctuation_error(answers, targets, domain)
             still = fluctuation_error(window[:1], window[1:2], domain)[0]
             row = {} if self.equations > 0 else {"fluctuation_error": error[1]}  # the first chooses the weights
-            row |= {"residual": self.residual.relative(frames), "fluctuation_error": error[1]}
+            row |= {"residual": self.residual.relative(frames)} if self.residual is not None else {}
+            row |= {"fluctuation_error": error[1]}
             row |= {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
             rows.append(row | {"frozen_fluctuation_error": still})
         return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}

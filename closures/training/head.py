@@ -12,6 +12,7 @@ from closures.loop.resample import Resampler, network_grid
 from closures.loop.whole_field import with_flux_of
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
+from closures.training.unrolled import Unrolled
 from solver.axis import Array, FiniteVolumeAxis
 from solver.forcing import PressureGradient
 from solver.grid import Grid
@@ -47,7 +48,9 @@ class Start:
 
 
 class Head:
-    """``u_n+1 = P(u_n + change(u_n))`` from a given first frame, as a surrogate acts in the time loop.
+    """``u_n+1 = P(u + change(u))`` from a given first frame, as operators act in the time loop.
+
+    A surrogate starts from ``u = u_n``, a corrector from where the solver's steps have led.
 
     Hard-encoded: the first frame; the component through a wall, zero; the others at walls, by the ghosts of the scheme;
     the divergence, by the projection; the bulk velocity along x (in a box the mean of every component), unless a
@@ -58,9 +61,13 @@ class Head:
     predictor : of one frame from the one before, at cell centres.
     simulation : whose grid, projection and ends these are.
     half_precision : the network runs in bfloat16; the velocity never does.
+    steps : of the simulation before each answer, which then corrects them; 0: the answer stands for them.
     """
 
-    def __init__(self, predictor: Predictor, simulation: Simulation, half_precision: bool = False) -> None:
+    def __init__(
+        self, predictor: Predictor, simulation: Simulation, half_precision: bool = False, steps: int = 0
+    ) -> None:
+        self.steps, self.unrolled = steps, Unrolled(simulation) if steps else None
         self.predictor, self.simulation, self.half_precision = predictor, simulation, half_precision
         self.operators = simulation.operators
         grid = network_grid(self.operators.grid)
@@ -78,6 +85,8 @@ class Head:
 
     def after(self, velocity: Components) -> Components:
         """The frame that follows one."""
+        if self.unrolled is not None:
+            velocity = self.unrolled(velocity, self.steps)
         u = self.centred(velocity)
         inside = u.to(next(self.predictor.network.parameters()).dtype)[None]
         with torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):

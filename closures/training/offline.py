@@ -15,10 +15,11 @@ from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, split
 from closures.losses.les_residual import LesResidual
+from closures.losses.teacher import describe
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
-from closures.training.corrections import corrections, largest_change
+from closures.training.corrections import corrections, flow, largest_change
 from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
 from closures.training.head import Head
@@ -59,23 +60,24 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     stored = None if file is None else TrajectoryFile(file)
     with torch.enable_grad(), team(recipe.loop.device) as processes:
         source = draw(recipe, out, processes) if stored is None else stored
-        fit, predictor = _prepare(recipe, source, out, processes)
+        fit, predictor, pairs = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-            if isinstance(fit.objective, EquationLoss) and fit.objective.equations > 0:
-                write_json(out / EQUATIONS, fit.objective.residual.describe())
+            if recipe.loss.kind in ("les_residual", "hybrid"):
+                write_json(out / EQUATIONS, fit.objective.residual.describe())  # type: ignore[attr-defined]
         progress = fit.run(console)
         errors = fit.errors()
         if processes.is_root:
-            pairs = fit.training.source if recipe.correct else None  # type: ignore[attr-defined]
             _write_artefact(recipe, source, out, predictor, errors, pairs)
         processes.wait()
     return Training(out, artefact.load(out, source.domain).card, progress)
 
 
-def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team) -> tuple[Fit, Predictor]:
-    """Data, network and objective as the recipe says."""
-    units, training, validation = _samples(recipe, source)
+def _prepare(
+    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
+) -> tuple[Fit, Predictor, InMemory | None]:
+    """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected."""
+    units, training, validation, pairs = _samples(recipe, source)
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "state":
@@ -89,19 +91,22 @@ def _prepare(recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, process
     objective = _objective(recipe, source, predictor)
     identity = _identity(recipe, source, objective)
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
-    return Fit(objective, training, validation, *settings), predictor
+    return Fit(objective, training, validation, *settings), predictor, pairs
 
 
-def _samples(recipe: Recipe, source: TrajectoryFile | OwnLes) -> tuple[Scaling, Windows, Windows]:
-    """Units, training and validation: windows of trajectories, or pairs of frames around a correction."""
-    parts, stride = split(source.shape[0], recipe.data.validation), recipe.data.stride
+def _samples(recipe: Recipe, source: TrajectoryFile | OwnLes) -> tuple[Scaling, Windows, Windows, InMemory | None]:
+    """Units, training and validation: windows of trajectories, or pairs of frames around a correction; these pairs."""
+    data, steps = recipe.data, recipe.loss.steps
+    parts = split(source.shape[0], data.validation)
+    training, validation = (Windows(source, part, steps, data.stride, data.apart) for part in parts)
     if recipe.correct is None:
-        units = scaling(source, parts[0], stride, recipe.loss.target)
-        training, validation = (Windows(source, part, recipe.loss.steps, stride, recipe.data.apart) for part in parts)
-        return units, training, validation
-    pairs = [corrections(recipe.correct, source, stride, part) for part in parts]
-    training, validation = (Windows(p, range(p.shape[0])) for p in pairs)
-    return scaling(pairs[0], range(pairs[0].shape[0]), 1, "increment"), training, validation
+        return scaling(source, parts[0], data.stride, recipe.loss.target), training, validation, None
+    pairs, others = (corrections(recipe.correct, source, data.stride, data.apart, part) for part in parts)
+    units = scaling(pairs, range(pairs.shape[0]), 1, "increment")
+    if recipe.rolls_out_corrections:
+        return units, training, validation, pairs
+    training, validation = (Windows(p, range(p.shape[0])) for p in (pairs, others))
+    return units, training, validation, pairs
 
 
 def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Objective) -> str:
@@ -111,7 +116,8 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
     if recipe.loop.begin is not None:
         known.append(weights_of(recipe.loop.begin))
     if isinstance(objective, EquationLoss):
-        known.append(objective.residual.describe())  # the recipe has the name of the case only
+        residual, simulation = objective.residual, objective.head.simulation  # the recipe has the name of the case only
+        known.append(residual.describe() if residual is not None else describe(simulation))
     else:
         free |= {"loss": {"data"}, "equations": True}
     text = json.dumps([recipe.model_dump(exclude=free), *known], sort_keys=True)
@@ -120,12 +126,16 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
 
 def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
-    table, loss = recipe.equations, recipe.loss
+    table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
+    if recipe.correct is not None and recipe.rolls_out_corrections:
+        corrected = flow(recipe.correct, source.step * recipe.data.stride)
+        turns = Head(predictor, corrected, half_precision, recipe.correct.steps)
+        return EquationLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
     simulation = teacher(recipe)
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
-    head = Head(predictor, simulation, half_precision=recipe.loop.precision == "bfloat16")
+    head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
     return EquationLoss(head, residual, equations, data, loss.noise, loss.through)

@@ -56,6 +56,7 @@ class LossTable(Table):
 
     ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
     divergence-free, of the same mass flux. A network without a view of the whole field cannot learn the pressure.
+    With ``[correct]`` the solver makes each step and the network corrects it, `steps` times in turns.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
@@ -157,7 +158,10 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _has_a_teacher(self) -> Recipe:
         kind, table = self.loss.kind, self.equations
-        if self.loss.needs_case != (table is not None):
+        if self.rolls_out_corrections:
+            if table is not None:
+                raise ValueError("[equations]: a correction is projected in the flow of [correct]: remove it")
+        elif self.loss.needs_case != (table is not None):
             raise ValueError(
                 f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
             )
@@ -169,10 +173,19 @@ class Recipe(Table):
             raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
         return self
 
+    @property
+    def rolls_out_corrections(self) -> bool:
+        """Whether solver and corrector take turns in the loss, not the solver alone beforehand."""
+        return self.correct is not None and self.loss.kind == "projected_l2"
+
     @model_validator(mode="after")
-    def _corrects_once(self) -> Recipe:
-        if self.correct is not None and (self.loss.needs_case or self.loss.steps > 1 or self.loss.target == "state"):
-            raise ValueError("[correct] teaches one correction: use [loss] steps = 1, target = 'increment' and labels")
+    def _corrects(self) -> Recipe:
+        if self.correct is None:
+            return self
+        if self.loss.kind in ("les_residual", "hybrid") or self.loss.target == "state":
+            raise ValueError("[correct] needs labels: use [loss] target = 'increment' and no equations")
+        if self.loss.steps > 1 and not self.rolls_out_corrections:
+            raise ValueError("[correct] teaches one correction: use [loss] steps = 1, or kind = 'projected_l2'")
         return self
 
 
