@@ -21,7 +21,7 @@ from solver.errors import CaseError
 from solver.operators import Components
 from solver.simulation import Simulation
 
-Norm = Literal["l2", "h_minus_1", "planes"]
+Norm = Literal["l2", "h_minus_1"]
 NEAR = 1e-9
 
 
@@ -47,9 +47,7 @@ class LesResidual:
         neither used nor changed.
     interval : time between frames; for ``runge_kutta`` a multiple of the fixed step of `simulation`.
     scheme : of the time derivative.
-    norm : ``l2``; ``h_minus_1``, see `NegativeNorm`, which asks less of the smallest scales; ``planes``, which holds
-        each component at each distance from the walls against its own du/dt, so that thin cells and slow components
-        count as much as the rest.
+    norm : ``l2``, or ``h_minus_1``, see `NegativeNorm`, which asks less of the smallest scales.
     alpha : 1/length^2, of that norm.
 
     Raises
@@ -69,7 +67,6 @@ class LesResidual:
         self.simulation, self.interval, self.scheme = simulation, interval, scheme
         self.operators = simulation.operators
         self.negative_norm = NegativeNorm(self.operators, alpha) if norm == "h_minus_1" else None
-        self.by_planes = norm == "planes"
         self.steps = self._steps() if scheme == "runge_kutta" else 0
         self.unrolled = Unrolled(simulation, self.steps) if self.steps else None
 
@@ -138,23 +135,10 @@ class LesResidual:
         return safe_sqrt(torch.stack([self.square(r) for r in self(frames, t)]).mean())
 
     def relative(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
-        """`dimensional` over the norm of du/dt at the first frame, which no network moves; 1 for a frozen field.
-
-        ``planes``: root mean square of this ratio over the components and their distances from walls.
-        """
-        square = self.plane_squares if self.by_planes else self.square
+        """`dimensional` over the norm of du/dt at the first frame, which no network moves; 1 for a frozen field."""
         with torch.no_grad():
-            scale = square(self.rate(frames[0], t))
-            kind = torch.finfo(scale.dtype)
-            scale = scale.clamp_min(kind.eps * float(scale.mean()) or kind.tiny)  # what a wall holds does not move
-        found = torch.stack([square(r) for r in self(frames, t)]).mean(0)
-        return safe_sqrt((found / scale).mean())
-
-    def plane_squares(self, field: Components) -> Tensor:
-        """Means of the squares of each component over the homogeneous directions, (3, values of walled directions)."""
-        walled = [d - 3 for d in self.operators.volume_axes]
-        parts = [f * f * self.operators.mode_weight for f in field]
-        return torch.stack([p.sum([d for d in range(-p.ndim, 0) if d not in walled]).flatten() for p in parts])
+            scale = safe_sqrt(self.square(self.rate(frames[0], t)))
+        return self.dimensional(frames, t) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
     # -- what it is the residual of --------------------------------------------------------------------------------
 

@@ -190,25 +190,6 @@ def test_norm_is_a_volume_mean():
     assert float(residual_of(simulation).dimensional(wrong)) == pytest.approx(expected, rel=1e-10)
 
 
-def test_by_planes_every_component_counts_as_much_at_every_distance_from_the_wall():
-    """Of a frozen field all is wrong but the zero in the wall; a row put right takes off its share, thin or not."""
-    simulation = flow("channel", STEP)
-    interval = 1e-6  # so short that du/dt does not change
-    volume, planes = (LesResidual(simulation, interval, "midpoint", norm=name) for name in ("l2", "planes"))
-    (u, v, w) = trajectory(simulation, 0)[0]
-    rate, rows = planes.rate((u, v, w)), simulation.operators.grid.y.points
-    taken: dict[str, list[float]] = {"volume": [], "planes": []}
-    for row in (0, rows // 2):
-        right = u.clone()
-        right[..., row, :] += interval * rate[0][..., row, :]
-        for name, residual in (("volume", volume), ("planes", planes)):
-            frozen, less = (float(residual.relative([(u, v, w), (x, v, w)])) ** 2 for x in (u, right))
-            assert frozen == pytest.approx(1.0 if name == "volume" else 1.0 - 1.0 / (3 * rows), rel=1e-9)
-            taken[name].append(frozen - less)
-    assert taken["planes"] == pytest.approx([1.0 / (3 * rows)] * 2, rel=1e-4)
-    assert max(taken["volume"]) > 2 * min(taken["volume"])
-
-
 def test_refuses_by_name():
     simulation = flow("channel", STEP)
     frames = trajectory(simulation, 3)
