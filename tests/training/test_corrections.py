@@ -82,12 +82,15 @@ def distance_after_three_steps(made, closure):
     return np.abs(found - TrajectoryFile(made[1]).read(6, slice(3, 4))[0]).mean(), simulation
 
 
-TURNS = {"loss": {"kind": "projected_l2", "steps": 3}, "loop": {"epochs": 14, "batch": 3, "device": "cpu"}}
+LOOP = {"epochs": 14, "batch": 2, "device": "cpu"}
+TURNS = {"loss": {"kind": "projected_l2", "steps": 2}, "loop": LOOP}
 
 
 @pytest.mark.parametrize("changes", [{}, TURNS], ids=["once", "in turns"])
 def test_a_corrector_is_trained_and_brings_a_run_closer_to_the_data(made, tmp_path, changes):
     """By the model with the wrong constant: alone beforehand, or in turns with the network."""
+    if changes:
+        changes = changes | {"data": {"file": str(made[1]), "apart": 3}}
     card = train(recipe(made, **changes), tmp_path / "out").card
     assert (card.role, card.step, card.interval) == ("corrector", 0.0, pytest.approx(STEP))
     assert card.largest_answer > 0
