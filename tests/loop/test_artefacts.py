@@ -74,7 +74,7 @@ def test_the_card_says_what_a_network_is_for(tmp_path, architecture, name, about
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ifactformer_m", {}, "'ifactformer_m' is not shipped with this version: give artefact = 'FOLDER'"),
+        ("ifactformer_o", {}, "'ifactformer_o' is not shipped with this version: give artefact = 'FOLDER'"),
         ("ifactformer_x", {}, "unknown name 'ifactformer_x'; did you mean 'ifactformer_"),
         ("fno", {"artefact": 3}, "artefact = 3: should be the folder"),
         ("smagorinsky", {"artefact": "."}, "unknown option 'artefact' of 'smagorinsky'"),
