@@ -115,7 +115,7 @@ class Line:
         waves = torch.fft.rfft(torch.eye(self.n, dtype=torch.float64), dim=0)
         return torch.fft.irfft(symbol[:, None] * waves, n=self.n, dim=0)
 
-    @property
+    @cached_property
     def with_ends(self) -> Line:
         """The same line with its two ends among the points; they stand for no part of the length."""
         ends = self.points.new_tensor([self.start, self.start + self.length])

@@ -64,9 +64,9 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: i
     return InMemory(np.stack(found), source.domain, source.step * stride)
 
 
-def flow(table: CorrectTable, interval: float) -> Simulation:
+def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
     """The simulation whose steps, `table.steps` in an interval, are corrected."""
-    fixed = (f"time.dt={interval / table.steps!r}", "run.device=cpu")
+    fixed = (f"time.dt={interval / table.steps!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     return assembly.build(assembly.Source(case, folder, folder.name))
 

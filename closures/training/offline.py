@@ -128,7 +128,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     if recipe.correct is not None and recipe.rolls_out_corrections:
-        corrected = flow(recipe.correct, source.step * recipe.data.stride)
+        corrected = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, corrected, half_precision, recipe.correct.steps)
         return EquationLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
     if table is None:
