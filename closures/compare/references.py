@@ -135,9 +135,9 @@ def _filtered(path: str, case: Case) -> Target:
     if Path(path).is_file():
         profiles, means = filtered_channel(Path(path), batches=5)
         sample = Sample.of([(m, np.ones(len(m))) for m in means])
-        return Target(FILTERED, f"filtered {Path(path).name}", {}, None, profiles, sample)
+        return Target(FILTERED, "filtered DNS", {}, None, profiles, sample)
     run = read(Path(path))
-    target = Target(FILTERED, f"filtered {run.folder.name}", {}, run)
+    target = Target(FILTERED, f"filtered DNS ({run.folder.name})", {}, run)
     if not case.build_grid().is_channel:
         return target
     sample = filtered_moments(run.folder, case.build_grid())

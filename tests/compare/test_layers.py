@@ -220,7 +220,7 @@ def test_a_real_run_against_a_filtered_one(tmp_path, monkeypatch):
     folders = sorted(Path("runs").glob("mixing_layer-*"))
     out = compare(folders, reference=FILTERED, out=tmp_path / "report", console=Console(quiet=True))
     record = json.loads((out / "report.json").read_text())
-    assert record["reference"]["citation"].startswith("filtered mixing_layer_dns-none-")
+    assert record["reference"]["citation"].startswith("filtered DNS (mixing_layer_dns-none-")
     assert [q["key"] for q in record["quantities"]] == KEYS
     assert (out / "figures" / "layers.png").is_file()
     for folder, row in zip(folders, record["rows"], strict=True):
