@@ -12,7 +12,7 @@ from closures.training.recipe import SHIPPED, Recipe, read
 
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",
-    "ifactformer_m": "lesnets/ifactformer_m_noise",
+    "ifactformer_m": "lesnets/ifactformer_m_more_noise",
     "ifactformer_m_corrector": "correctors/ifactformer_m_channel180_coarse_turns",
     "hit_decay_hybrid": "lesnets/hit_decay_hybrid",
     "hit_decay_labels": "lesnets/hit_decay_labels",
