@@ -49,6 +49,7 @@ class Card(BaseModel):
     scaling : units of a state operator; None for stress models, which carry their own.
     step : time between its input and its output; 0 for stress models, and for correctors, which stay where they are.
     interval : time between the corrections that a corrector was trained for; 0 if it has none, and for other networks.
+    start : time in its flow from which on it acts unless it is told otherwise: where its data begin.
     largest_answer : greatest norm of an answer on the training data, the measure of `closures.loop.guard`.
     filter : how the training data were filtered.
     grid : `Domain.describe` of the training data.
@@ -65,6 +66,7 @@ class Card(BaseModel):
     scaling: Scaling | None
     step: float = Field(ge=0)
     interval: float = Field(default=0.0, ge=0)
+    start: float = Field(default=0.0, ge=0)
     largest_answer: float | None = Field(default=None, gt=0)
     filter: str
     grid: dict[str, Any] | None

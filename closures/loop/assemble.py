@@ -52,12 +52,15 @@ class SubgridTable(NetworkTable):
 
 
 class CompanionTable(NetworkTable):
-    """An operator on the whole field: `base` is the subgrid model of the solver's own steps."""
+    """An operator on the whole field: `base` is the subgrid model of the solver's own steps.
+
+    It acts from `start` on, by default from the time at which the flows begin that it was trained on.
+    """
 
     device: Wanted = "auto"
     base: str = "dynamic_smagorinsky"
     base_options: dict[str, Any] = Field(default_factory=dict)
-    start: float = Field(default=0.0, ge=0)
+    start: float | None = Field(default=None, ge=0)
     mass_flux: bool = True
 
 
@@ -140,19 +143,17 @@ def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, o
         device=table.device,
         precision=table.precision,
     )
-    facts = _facts(folder, card)
+    facts, start = _facts(folder, card), card.start if table.start is None else table.start
     if isinstance(table, SurrogateTable):
         macro, between = table.macro, table.between
-        return StateSurrogate(
-            name, field, base, span=card.step, macro=macro, between=between, start=table.start, facts=facts
-        )
+        return StateSurrogate(name, field, base, span=card.step, macro=macro, between=between, start=start, facts=facts)
     assert isinstance(table, CorrectorTable)
     if table.every is not None and table.interval is not None:
         raise CaseError("[closure] 'every' and 'interval' exclude each other: remove one")
     interval = table.interval or (0.0 if table.every else card.interval)
     if card.interval and interval and abs(interval / card.interval - 1) > 0.01:
         log.warning("%s: trained to correct every %g, this case has %g", folder, card.interval, interval)
-    return StateCorrector(name, field, base, every=table.every, interval=interval, start=table.start, facts=facts)
+    return StateCorrector(name, field, base, every=table.every, interval=interval, start=start, facts=facts)
 
 
 def _options(name: str, card: Card, options: dict[str, Any]) -> Any:

@@ -68,7 +68,7 @@ class StateOperator:
             raise CaseError(f"[ensemble] begin: '{operator.name}' steps a velocity: train it offline first")
         self.network, self.folder = build(operator.name, **operator.arguments), Path(begin)
         self.begun = take_weights(self.network, operator.name, begin, "[ensemble]")
-        self.options = {"guard": {"patience": 1}} | options
+        self.options = {"guard": {"patience": 1}, "start": 0.0} | options  # its flows are developed from the first
 
     def closure(self, grid: Grid, nu: float) -> Closure:
         """See `Candidate`."""

@@ -157,6 +157,7 @@ def _write_artefact(
         recipe.operator.arguments,
         scaling=predictor.scaling,
         step=0.0 if pairs else interval,
+        start=recipe.spin_up,
         interval=interval if pairs else 0.0,
         largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),

@@ -517,7 +517,7 @@ def test_bad_recipes_are_one_line(tmp_path, change, message):
 
 def test_shipped_recipes_are_valid():
     names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
-    expected = {"channel180_coarse", "channel180_small", "hit_decay_32", "mixing_layer"}
+    expected = {"channel180_coarse", "channel180_coarse_dense", "channel180_small", "hit_decay_32", "mixing_layer"}
     assert set(names) == expected
     for name in names:
         recipe = load_flow_recipe(Path(name))

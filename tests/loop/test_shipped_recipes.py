@@ -36,4 +36,4 @@ def test_card_and_recipe_agree(name, recipe):
     assert validated(card.architecture, card.arguments) == recipes
     assert card.trained_on == made_by.card.trained_on
     if card.role == "surrogate":
-        assert card.step == made_by.equations.interval
+        assert (card.step, card.start) == (made_by.equations.interval, made_by.spin_up)

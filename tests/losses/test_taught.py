@@ -187,7 +187,11 @@ def test_shipped_recipes(path):
     table = found.equations
     case, _ = load_case(ROOT / table.case, table.overrides)
     grid = case.build_grid()
-    assert network.periodic == tuple(axis.periodic for axis in grid.axes)
+    periods = tuple(axis.periodic for axis in grid.axes)
+    if found.operator.name.startswith("ifactformer"):
+        assert network.walls == periods.count(False)
+    else:
+        assert network.periodic == periods
     floats = sum(w.numel() for w in network.parameters())
     assert (floats * 4 <= 0.05 * 8.5e9) == (not path.stem.endswith("published_size"))
 
