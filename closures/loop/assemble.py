@@ -144,6 +144,8 @@ def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, o
         precision=table.precision,
     )
     facts, start = _facts(folder, card), card.start if table.start is None else table.start
+    if start > 0 and table.start is None:
+        log.info("'%s' acts from t = %g on, where its data begin: [closure] start changes that", name, start)
     if isinstance(table, SurrogateTable):
         macro, between = table.macro, table.between
         return StateSurrogate(name, field, base, span=card.step, macro=macro, between=between, start=start, facts=facts)
