@@ -125,7 +125,7 @@ def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> dict[str, h5
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = ["x", "y", "z"]
     lines: dict[str, Any] = {
-        "time": recipe.sampling.interval * np.arange(recipe.sampling.snapshots),
+        "time": recipe.sampling.times,
         "trajectory": np.arange(recipe.trajectories),
         "component": np.array([b"x", b"y", b"z"]),
         "second_component": np.array([b"x", b"y", b"z"]),  # of tensors: no dimension twice in one array

@@ -48,9 +48,14 @@ class SamplingTable(Table):
     cfl: float = Field(default=1.4, gt=0, le=1.7)
 
     @property
+    def times(self) -> np.ndarray:
+        """Of the snapshots, from the beginning of a trajectory on."""
+        return self.spin_up + self.interval * np.arange(self.snapshots)
+
+    @property
     def end(self) -> float:
         """Time of the last snapshot."""
-        return self.spin_up + (self.snapshots - 1) * self.interval
+        return float(self.times[-1])
 
 
 class StoreTable(Table):

@@ -37,6 +37,7 @@ class Trajectories(Protocol):
 
     domain: Domain
     step: float
+    start: float  # time of the first frame
     shape: tuple[int, ...]
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
@@ -47,12 +48,13 @@ class Trajectories(Protocol):
 class InMemory:
     """Trajectories given as an array (n_traj, n_steps, nx, ny, nz, 3)."""
 
-    def __init__(self, velocity: np.ndarray, domain: Domain, step: float) -> None:
+    def __init__(self, velocity: np.ndarray, domain: Domain, step: float, start: float = 0.0) -> None:
         if velocity.ndim != 6 or velocity.shape[2:] != (*domain.shape, 3):
             raise CaseError(
                 f"[data] velocity of shape {velocity.shape}: should be (n_traj, n_steps, *{domain.shape}, 3)"
             )
-        self.velocity, self.domain, self.step, self.shape = velocity, domain, step, velocity.shape
+        self.velocity, self.domain, self.step, self.start = velocity, domain, step, start
+        self.shape = velocity.shape
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""
@@ -82,7 +84,7 @@ class TrajectoryFile:
             raise CaseError(f"{path}: not a file of trajectories ({str(error.args[0]).splitlines()[0]})") from None
         if self.shape[2:] != (*self.domain.shape, 3) or len(times) != self.shape[1]:
             raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
-        self.step = _spacing(times, path)
+        self.step, self.start = _spacing(times, path), float(times[0])
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""

@@ -20,11 +20,11 @@ from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import corrections, flow, largest_change
-from closures.training.equations import EquationLoss
 from closures.training.fit import Fit
 from closures.training.head import Head
 from closures.training.objective import Objective, Rollout
 from closures.training.own_les import OwnLes, check_source, draw, teacher
+from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.state import Progress
@@ -115,7 +115,7 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
     known: list[Any] = [source.sha256]
     if recipe.loop.begin is not None:
         known.append(weights_of(recipe.loop.begin))
-    if isinstance(objective, EquationLoss):
+    if isinstance(objective, PathLoss):
         residual, simulation = objective.residual, objective.head.simulation  # the recipe has the name of the case only
         known.append(residual.describe() if residual is not None else describe(simulation))
     else:
@@ -130,7 +130,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     if recipe.correct is not None and recipe.rolls_out_corrections:
         corrected = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, corrected, half_precision, recipe.correct.steps)
-        return EquationLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
+        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
     simulation = teacher(recipe)
@@ -138,7 +138,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return EquationLoss(head, residual, equations, data, loss.noise, loss.through)
+    return PathLoss(head, residual, equations, data, loss.noise, loss.through)
 
 
 def _write_artefact(
@@ -157,7 +157,7 @@ def _write_artefact(
         recipe.operator.arguments,
         scaling=predictor.scaling,
         step=0.0 if pairs else interval,
-        start=recipe.spin_up,
+        start=0.0 if pairs else source.start,
         interval=interval if pairs else 0.0,
         largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),

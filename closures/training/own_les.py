@@ -33,12 +33,14 @@ class OwnLes(InMemory):
 
     Parameters
     ----------
-    velocity : (n_traj, n_steps, nx, ny, nz, 3) on `domain`, `step` apart.
+    velocity : (n_traj, n_steps, nx, ny, nz, 3) on `domain`, `step` apart from `start` on.
     nu, closure : of the equations.
     """
 
-    def __init__(self, velocity: np.ndarray, domain: Domain, step: float, nu: float, closure: str) -> None:
-        super().__init__(velocity, domain, step)
+    def __init__(
+        self, velocity: np.ndarray, domain: Domain, step: float, start: float, nu: float, closure: str
+    ) -> None:
+        super().__init__(velocity, domain, step, start)
         self.nu = np.array([nu])
         self.attributes: dict[str, Any] = {"filter": f"none: LES with closure '{closure}'"}
         self.sha256 = hashlib.sha256(np.ascontiguousarray(velocity).tobytes()).hexdigest()
@@ -79,7 +81,8 @@ def draw(recipe: Recipe, out: Path, processes: Team) -> OwnLes:
         write_atomically(path, lambda target: save_file({"velocity": velocity}, target, metadata=header))
     processes.wait()
     grid = network_grid(case.build_grid())
-    return OwnLes(_read(path, identity), Domain.of(grid), table.interval, case.flow.nu, case.closure.name)
+    domain, times = Domain.of(grid), (table.interval, table.fields.spin_up)
+    return OwnLes(_read(path, identity), domain, *times, case.flow.nu, case.closure.name)
 
 
 @torch.no_grad()

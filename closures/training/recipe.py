@@ -174,12 +174,6 @@ class Recipe(Table):
         return self
 
     @property
-    def spin_up(self) -> float:
-        """Time of the flow at which fields drawn from our own LES begin; those of a file do not say."""
-        fields = self.equations.fields if self.equations is not None else None
-        return 0.0 if fields is None else fields.spin_up
-
-    @property
     def rolls_out_corrections(self) -> bool:
         """Whether solver and corrector take turns in the loss, not the solver alone beforehand."""
         return self.correct is not None and self.loss.kind == "projected_l2"

@@ -15,8 +15,8 @@ from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, build
 from closures.operators.predictor import Predictor, Scaling
 from closures.operators.spectral import along
-from closures.training.equations import EquationLoss
 from closures.training.head import Head, unaveraging
+from closures.training.path_loss import PathLoss
 from closures.training.refine import last_spectral_layer, refine
 from solver.errors import CaseError
 from solver.forcing import bulk_velocity
@@ -97,7 +97,7 @@ def test_gradient_reaches_every_weight(kind, scheme):
     """And along a random direction it is that of a difference quotient."""
     simulation = flow(kind, STEP)
     own = head(simulation, kind)
-    objective = EquationLoss(own, residual_of(simulation, scheme))
+    objective = PathLoss(own, residual_of(simulation, scheme))
     window = own.values(trajectory(simulation, 3))
     loss = objective(window[None], [0])
     weights = list(objective.network.parameters())
@@ -122,7 +122,7 @@ def test_without_through_a_step_learns_from_its_own_pair():
     window = own.values(trajectory(simulation, 3))
     slopes = []
     for through in (True, False):
-        objective = EquationLoss(own, residual, through=through)
+        objective = PathLoss(own, residual, through=through)
         slopes.append(torch.autograd.grad(objective(window[None], [0]), list(own.predictor.parameters())))
     assert max(distance([a], [b]) for a, b in zip(*slopes, strict=True)) > 1e-6
 
@@ -132,7 +132,7 @@ def test_hybrid_is_the_sum_of_both():
     own, residual = head(simulation, "channel"), residual_of(simulation)
     frames = trajectory(simulation, 3)
     window = own.values(frames)
-    alone, both = (float(EquationLoss(own, residual, data=data)(window[None], [0]).detach()) for data in (0.0, 2.5))
+    alone, both = (float(PathLoss(own, residual, data=data)(window[None], [0]).detach()) for data in (0.0, 2.5))
     answers = own.values(own.path(own.start(window[0]), 2))[1:]
     volumes = own.domain.volumes
     errors = [
@@ -147,20 +147,20 @@ def test_projected_labels_compare_what_the_surrogate_makes_of_an_answer():
     is measured but does not choose."""
     simulation = flow("box", STEP)
     own, residual = head(simulation, "box"), residual_of(simulation)
-    window = own.values(trajectory(simulation, 2))
-    objective = EquationLoss(own, residual, equations=0.0, data=1.0)
+    window = own.values(trajectory(simulation, 3))
+    objective = PathLoss(own, residual, equations=0.0, data=1.0)
     with torch.no_grad():
-        found = float(objective(window[None], [0]))
+        found = float(objective(window[None, :2], [0]))
         domain, answer = own.domain, own.predictor(window[:1], own.domain)
         potential = torch.sin(domain.x.points * 2 * math.pi / domain.x.length)[:, None, None].expand(domain.shape)
         gradient = torch.stack([along(potential[None, None], domain.x.derivative, 0)[0, 0], *[0 * potential] * 2])
-        plain = [float(relative_l2(a, window[1:], domain)) for a in (answer, answer + gradient)]
+        plain = [float(relative_l2(a, window[1:2], domain)) for a in (answer, answer + gradient)]
         own.predictor.forward = lambda u, domain: answer + gradient
-        moved = float(objective(window[None], [0]))
+        moved = float(objective(window[None, :2], [0]))
         errors = objective.measure(window[None])
     assert moved == pytest.approx(found, rel=1e-10)
     assert plain[1] > 1.1 * plain[0]
-    assert next(iter(errors)) == "fluctuation_error"
+    assert next(iter(errors)) == "fluctuation_error_2"
     assert float(errors["residual"]) > 0
 
 
@@ -169,7 +169,7 @@ def test_noise_on_the_first_frame_comes_from_the_seeds(scale, equations, data):
     simulation = flow("box", STEP)
     own, residual = head(simulation, "box", scale=scale), residual_of(simulation)
     window = own.values(trajectory(simulation, 2))[None]
-    quiet, loud = (EquationLoss(own, residual, equations=equations, data=data, noise=noise) for noise in (0.0, 0.1))
+    quiet, loud = (PathLoss(own, residual, equations=equations, data=data, noise=noise) for noise in (0.0, 0.1))
     with torch.no_grad():
         found = [float(loss(window, seeds)) for loss, seeds in ((quiet, [1]), (loud, [1]), (loud, [1]), (loud, [2]))]
     assert found[1] == found[2]
@@ -182,7 +182,7 @@ def test_labels_do_not_enter_the_loss():
     """But for the first frame, to the bit."""
     simulation = flow("channel", STEP)
     own = head(simulation, "channel")
-    objective = EquationLoss(own, residual_of(simulation))
+    objective = PathLoss(own, residual_of(simulation))
     window = own.values(trajectory(simulation, 3))
     with torch.no_grad():
         found = [float(objective(w[None], [0])) for w in (window, torch.cat([window[:1], 0.0 * window[1:]]))]
@@ -195,7 +195,7 @@ def test_measures_do_not_depend_on_labels_where_they_choose_weights():
     own, residual = head(simulation, "box"), residual_of(simulation)
     window = own.values(trajectory(simulation, 3))
     changed = torch.cat([window[:1], 3.0 * window[1:]])
-    objective = EquationLoss(own, residual)
+    objective = PathLoss(own, residual)
     with torch.no_grad():
         found, again = (objective.measure(w[None]) for w in (window, changed))
     assert next(iter(found)) == "residual"

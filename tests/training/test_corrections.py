@@ -11,9 +11,9 @@ from closures.loop.resample import Resampler, network_grid
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.corrections import CorrectTable, corrections, flow
-from closures.training.equations import EquationLoss
 from closures.training.head import Head
 from closures.training.offline import train
+from closures.training.path_loss import PathLoss
 from closures.training.recipe import Recipe
 from solver import assembly
 from solver.case import load_case
@@ -113,7 +113,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     for c_s in (0.3, 0.05):
         head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
         with torch.no_grad():
-            found.append(float(EquationLoss(head, None, 0.0, 1.0).loss(window[0], window)))
+            found.append(float(PathLoss(head, None, 0.0, 1.0).loss(window[0], window)))
     assert found[0] < 1e-5 < 1e-2 * found[1]
 
 

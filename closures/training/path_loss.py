@@ -1,4 +1,4 @@
-"""The filtered equations as the teacher: no label enters the loss, or labels beside them (LESnets)."""
+"""What is wrong with the path that a network takes in its flow: by the equations (LESnets), by labels, or by both."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from closures.training.head import Head
 from closures.training.objective import perturbed
 
 
-class EquationLoss(nn.Module):
-    """Relative residual of the path that a network takes from the first frame of a window.
+class PathLoss(nn.Module):
+    """Relative residual, or error, of the path that a network takes from the first frame of a window.
 
     An objective of `closures.training.fit`; samples are (steps + 1, 3, nx, ny, nz) velocities at cell centres, of which
     the residual reads the first frame. The weights that are kept are those of the smallest residual on the validation
     windows, so no label chooses them either; the errors against the frames are for the reader. Without the residual in
-    the loss (``equations = 0``) the error of one step chooses.
+    the loss (``equations = 0``) the error of the last step chooses.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class EquationLoss(nn.Module):
         return total
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """Residual, and errors of one step and of the last; what no change at all would score."""
+        """Residual, errors of the last step and of one, and what no change at all would score; the first chooses."""
         rows: list[dict[str, Tensor]] = []
         for window in batch:
             last, domain = len(window) - 1, self.head.domain
@@ -70,9 +70,8 @@ class EquationLoss(nn.Module):
             answers, targets = self.head.values(frames).to(window), window
             error = fluctuation_error(answers, targets, domain)
             still = fluctuation_error(window[:1], window[1:2], domain)[0]
-            row = {} if self.equations > 0 else {"fluctuation_error": error[1]}  # the first chooses the weights
-            row |= {"residual": self.residual.relative(frames)} if self.residual is not None else {}
-            row |= {"fluctuation_error": error[1]}
-            row |= {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
-            rows.append(row | {"frozen_fluctuation_error": still})
+            errors = {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
+            errors |= {"fluctuation_error": error[1], "frozen_fluctuation_error": still}
+            residual = {} if self.residual is None else {"residual": self.residual.relative(frames)}
+            rows.append(residual | errors if self.equations > 0 else errors | residual)
         return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}
