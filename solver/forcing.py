@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from solver.operators import Components, Operators, above
+from solver.operators import Components, Operators
 from solver.projection import ObstructedProjection
+from solver.staggered import above
 
 
 class Forcing(Protocol):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.fusion import fused
-from solver.operators import DIM, Components, above, below, difference, inner, mean
+from solver.operators import Components
+from solver.staggered import DIM, above, below, difference, inner, mean
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 

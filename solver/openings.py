@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from solver.errors import CaseError
-from solver.operators import Operators, below, edge, join
+from solver.operators import Operators
+from solver.staggered import below, edge, join
 
 
 class Outlet:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solver.axis import FiniteVolumeAxis
-from solver.operators import DIM, Components, Operators, inner, y_slowest
+from solver.operators import Components, Operators
 from solver.pressure.solids import Mask, Solids
+from solver.staggered import DIM, inner, y_slowest
 from solver.strain import Derivatives, Strain
 
 Pair = tuple[int, int]

@@ -16,7 +16,8 @@ from solver.axis import FiniteVolumeAxis
 from solver.closure import EddyViscosity
 from solver.errors import Diverged
 from solver.fusion import fused
-from solver.operators import Components, Operators, inner
+from solver.operators import Components, Operators
+from solver.staggered import inner
 from solver.velocity import Velocity
 
 

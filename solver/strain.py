@@ -7,7 +7,8 @@ from copy import copy
 from torch import Tensor
 
 from solver.fusion import fused
-from solver.operators import Components, Operators, above, below, difference, inner, mean
+from solver.operators import Components, Operators
+from solver.staggered import above, below, difference, inner, mean
 
 Derivatives = dict[tuple[int, int], Tensor]
 

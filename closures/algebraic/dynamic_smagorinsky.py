@@ -25,7 +25,8 @@ from solver.closure import EddyViscosity, State
 from solver.errors import CaseError
 from solver.fusion import fused
 from solver.grid import Grid
-from solver.operators import DIM, Components, Operators, join
+from solver.operators import Components, Operators
+from solver.staggered import DIM, join
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 

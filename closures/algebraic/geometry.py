@@ -13,7 +13,8 @@ from torch import Tensor
 from closures.algebraic.invariants import safe_sqrt
 from solver.axis import NoSlip
 from solver.grid import Grid
-from solver.operators import DIM, Components, Operators, below, inner, mean
+from solver.operators import Components, Operators
+from solver.staggered import DIM, below, inner, mean
 from solver.velocity import Velocity
 
 T = TypeVar("T")

@@ -28,9 +28,10 @@ from solver.axis import Array, FiniteVolumeAxis, FourierAxis
 from solver.engine import TorchEngine, choose_engine
 from solver.errors import CaseError
 from solver.grid import Grid
-from solver.operators import Components, Operators, y_slowest
+from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.pressure.direct import apply_matrix
+from solver.staggered import y_slowest
 
 Horizontal = Literal["sharp", "box"]
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from solver.axis import Axis, FourierAxis
 from solver.errors import CaseError
 from solver.grid import Grid
-from solver.operators import Components, Operators, above, inner, mean
+from solver.operators import Components, Operators
 from solver.parallel import Decomposition
+from solver.staggered import above, inner, mean
 from solver.strain import Strain
 from solver.transform import Transform
 from solver.velocity import Velocity

@@ -16,8 +16,9 @@ from closures.operators.stress import Cells, dissipation, symmetric
 from solver.closure import EddyViscosity, State, SubgridStress, SubgridTerm
 from solver.fusion import fused
 from solver.grid import Grid
-from solver.operators import Operators, join, y_slowest
+from solver.operators import Operators
 from solver.parallel import Decomposition
+from solver.staggered import join, y_slowest
 from solver.velocity import Velocity
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.errors import CaseError
-from solver.operators import Components, Operators, y_slowest
+from solver.operators import Components, Operators
 from solver.pressure.direct import apply_matrix
+from solver.staggered import y_slowest
 
 
 class NegativeNorm:

@@ -25,9 +25,10 @@ from solver.grid import Grid
 from solver.hooks.health import Health
 from solver.hooks.statistics import Statistics
 from solver.machine import choose_fusion
-from solver.operators import Operators, y_slowest
+from solver.operators import Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation
+from solver.staggered import y_slowest
 from solver.stepping import StepControl
 from solver.velocity import Velocity
 

@@ -12,8 +12,9 @@ from solver.closure import EddyViscosity, SubgridStress, SubgridTerm
 from solver.fusion import fused
 from solver.hooks.time_average import TimeAverage
 from solver.momentum import STRESS_INDEX
-from solver.operators import Components, Operators, above, join
+from solver.operators import Components, Operators
 from solver.simulation import Simulation
+from solver.staggered import above, join
 from solver.velocity import Gradient
 
 NAMES = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from solver.axis import FreeSlip, NoSlip
-from solver.operators import inner
+from solver.staggered import inner
 from solver.strain import Strain
 from solver.velocity import Velocity
 from tests.grids import (

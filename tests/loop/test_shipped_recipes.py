@@ -21,7 +21,7 @@ RECIPES = {
     "hit_decay_labels": "lesnets/hit_decay_labels",
     "hit_decay_learned": "lesnets/hit_decay_learned",
     "hit_decay_lesnets": "lesnets/hit_decay_label_free",
-    "mixing_layer_lesnets": "lesnets/mixing_layer_noise",
+    "mixing_layer_lesnets": "lesnets/mixing_layer",
     "tbnn": "subgrid/tbnn",
 }
 
