@@ -1,8 +1,8 @@
 """Neighbours along an axis of staggered fields, and the layout these have in memory.
 
 x, y, z are dimensions -3, -2, -1 of every field. Component i lives at the upper faces of axis i where that axis is
-finite-volume. A *padded* field has one ghost entry at each end of every
-finite-volume axis, so that for n cells centres run 0 .. n+1 and faces 0 .. n+1 with face p between centres p and p+1.
+finite-volume. A *padded* field has one ghost entry at each end of every finite-volume axis, so that for n cells centres
+run 0 .. n+1 and faces 0 .. n+1 with face p between centres p and p+1.
 """
 
 from __future__ import annotations
