@@ -12,7 +12,7 @@ from rich.markdown import Markdown
 
 from closures.compare import report
 from closures.compare.jobs import Ended, Job, execute_all, plan
-from closures.compare.metrics import BASELINE, compare_members
+from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.tuning import Tuned, tune
@@ -43,7 +43,7 @@ def compare(
     Parameters
     ----------
     paths : one case, with `closures`; or run folders.
-    closures : ``name`` or ``name:option=value``; "none" is added if missing.
+    closures : ``name`` or ``name:option=value``; the first is the baseline, and a single one is held against "none".
     seeds : runs of each closure, from different initial fields.
     quick : halve the times of the case.
     reference : the name of the case's own, ``filtered-dns[:RUN]``, or a run folder.
@@ -102,7 +102,7 @@ def _campaign(
 ) -> tuple[list[Run], dict[str, Any], dict[Path, str]]:
     """Runs of every closure and seed, what the report says of their making, and words for their labels."""
     overrides = (*sets, *_quick(source, sets)) if quick else tuple(sets)
-    specs = list(dict.fromkeys(closures if BASELINE in closures else [BASELINE, *closures]))
+    specs = list(dict.fromkeys(closures if len(closures) > 1 else ["none", *closures]))
     searched: list[Tuned] = tune(source, specs, overrides, reference, console) if tuned else []
     jobs = [job for spec in specs for job in repeats(source, spec, overrides, seeds)]
     jobs += [job for t in searched for job in repeats(source, t.spec, overrides, seeds, "tuned")]

@@ -17,8 +17,6 @@ from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
 from solver.errors import CaseError
 
-BASELINE = "none"
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -56,7 +54,7 @@ class Comparison:
 
 
 def compare_members(members: Sequence[Member], target: Target | None) -> Comparison:
-    """Judge members against a reference; the baseline is the one without a model, else the first that is sound.
+    """Judge members against a reference; the baseline is the first one that is sound.
 
     Raises
     ------
@@ -66,8 +64,7 @@ def compare_members(members: Sequence[Member], target: Target | None) -> Compari
     kind = _kind(first, target)
     judged_by = kind(first, target) if target is not None and any(m.sound for m in members) else None
     quantities = judged_by.quantities if judged_by else []
-    baseline = next((m for m in members if m.label == BASELINE and m.sound), None)
-    baseline = baseline or next((m for m in members if m.sound and not m.broken), members[0])
+    baseline = next((m for m in members if m.sound and not m.broken), members[0])
     unit, name = _unit(judged_by)
     durations = affordable(list(members))
     judged = [

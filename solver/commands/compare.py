@@ -15,7 +15,7 @@ def compare(
     paths: Annotated[
         list[Path], typer.Argument(metavar="CASE | RUN RUN ...", help="a case with --closures, or finished runs")
     ],
-    closures: Annotated[str, typer.Option(help="names, comma-separated: none,wale,smagorinsky:c_s=0.1")] = "",
+    closures: Annotated[str, typer.Option(help="names, the baseline first: none,wale,smagorinsky:c_s=0.1")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="runs of each closure, from different initial fields")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="halve the times of the case")] = False,
     reference: Annotated[str | None, typer.Option(help="the case's own by name, filtered-dns[:RUN], or a run")] = None,

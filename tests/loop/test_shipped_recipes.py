@@ -15,13 +15,14 @@ from closures.training.recipe import SHIPPED, Recipe, read
 
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",
+    "differential_corrector": "correctors/differential_channel180_coarse",
     "ifactformer_m": "lesnets/ifactformer_m_more_noise",
     "ifactformer_m_corrector": "correctors/ifactformer_m_channel180_coarse_turns",
     "hit_decay_hybrid": "lesnets/hit_decay_hybrid",
     "hit_decay_labels": "lesnets/hit_decay_labels",
     "hit_decay_learned": "lesnets/hit_decay_learned",
     "hit_decay_lesnets": "lesnets/hit_decay_label_free",
-    "mixing_layer_lesnets": "lesnets/mixing_layer",
+    "mixing_layer_lesnets": "lesnets/mixing_layer_noise",
     "tbnn": "subgrid/tbnn",
 }
 
