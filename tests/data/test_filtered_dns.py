@@ -77,9 +77,9 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_windows_reads_the_file(channel, box):
     recipe = load_flow_recipe(write_recipe(channel.parent))
-    for path, grid, step in ((channel, recipe.coarse_grid, 0.25), (box, None, 0.1)):
+    for path, grid, start, step in ((channel, recipe.coarse_grid, 0.5, 0.25), (box, None, 0.0, 0.1)):
         source = TrajectoryFile(path)
-        assert source.step == pytest.approx(step)
+        assert (source.start, source.step) == pytest.approx((start, step))
         assert len(Windows(source, [0, 1], steps=2)) == 2 * (source.shape[1] - 2)
         assert min(scaling(source, [0], 1, "increment").change) > 0
         if grid is not None:

@@ -63,7 +63,7 @@ def test_fields_are_flows_of_our_own_les(tmp_path):
     """Each trajectory is what its simulation does after the spin-up; different seeds, different flows; drawn once."""
     found = own_fields(tmp_path, "channel")
     assert found.shape == (3, 4, 8, 8, 8, 3)
-    assert found.step == INTERVAL["channel"]
+    assert (found.start, found.step) == (0.2, INTERVAL["channel"])
     simulation = teacher(recipe(tmp_path, "channel"), 1)
     for _ in range(5 + 2):  # the spin-up lasts five steps
         simulation.step()

@@ -83,7 +83,7 @@ def test_learns_travelling_waves(tmp_path, file):
     assert card.metrics["frozen_fluctuation_error"] > 0.2
     assert card.metrics["fluctuation_error"] < 0.05
     assert (card.architecture, card.inputs) == ("fno", "velocity")
-    assert card.step == pytest.approx(0.1)
+    assert (card.start, card.step) == pytest.approx((0.3, 0.1))
 
 
 def test_continues_to_the_bit_after_a_kill(tmp_path, file):

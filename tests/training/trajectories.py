@@ -19,6 +19,7 @@ from solver.case import load_case
 from tests.runs import write_case
 
 NX, NY, NZ, STEP = 8, 6, 6, 0.1
+START = 0.3  # of the first frame
 LX, LZ = 2 * np.pi, np.pi
 FACES = stretched_faces(NY, 0.0, 2.0, 1.6)
 
@@ -51,7 +52,7 @@ def write_file(path, velocity=None, **changes):
     velocity = travelling() if velocity is None else velocity
     y = 0.5 * (FACES[1:] + FACES[:-1])
     data = {
-        "dimensions/time": STEP * np.arange(velocity.shape[1]),
+        "dimensions/time": START + STEP * np.arange(velocity.shape[1]),
         "dimensions/x": np.arange(NX) * LX / NX,
         "dimensions/y": y,
         "dimensions/z": np.arange(NZ) * LZ / NZ,
