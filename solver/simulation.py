@@ -13,7 +13,7 @@ from solver.fusion import fused
 from solver.momentum import Momentum
 from solver.operators import Components, Operators
 from solver.projection import BoxProjection, Projection
-from solver.stepping import RK3, LowStorageScheme, StepControl
+from solver.stepping import RK3, LowStorageScheme, StepControl, equal_share
 from solver.strain import Strain
 from solver.velocity import Velocity
 
@@ -70,10 +70,10 @@ class Simulation:
         self.residual_trust = math.nan
         if self.surrogate and self.leap(self.surrogate, longest):
             return
-        if companion := self.surrogate or self.corrector:
-            longest = min(longest, companion.wait(self.t))
+        companion = self.surrogate or self.corrector
+        wait = companion.wait(self.t) if companion else math.inf
         term = self.subgrid_term(self.t)
-        self.dt = min(self.control(self.velocity, term, self.nu), longest)
+        self.dt = min(longest, equal_share(wait, self.control(self.velocity, term, self.nu)))
         previous: Components | None = None
         elapsed = 0.0
         for stage, span in enumerate(self.scheme.spans):

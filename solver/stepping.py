@@ -54,6 +54,13 @@ RK3 = LowStorageScheme(
 )
 
 
+def equal_share(span: float, longest: float) -> float:
+    """The longest step, at most `longest`, of which a whole number makes up `span`; `longest` if that has no end."""
+    if math.isinf(span):
+        return longest
+    return span / max(1, math.ceil(span / longest * (1.0 - 1e-9)))  # round-off is not worth a step
+
+
 class StepControl:
     """Chooses dt from the advective and diffusive limits of the present flow.
 
