@@ -48,7 +48,7 @@ class Card(BaseModel):
     inputs : what it reads.
     scaling : units of a state operator; None for stress models, which carry their own.
     step : time between its input and its output; 0 for stress models, and for correctors, which stay where they are.
-    interval : time between the corrections that a corrector was trained for; 0 if it has none, and for other networks.
+    interval : time from one answer to the next that it was trained for in turns with the solver; 0 if there is none.
     start : time in its flow from which on it acts unless it is told otherwise: where its data begin.
     largest_answer : greatest norm of an answer on the training data, the measure of `closures.loop.guard`.
     filter : how the training data were filtered.

@@ -72,10 +72,13 @@ class CorrectorTable(CompanionTable):
 
 
 class SurrogateTable(CompanionTable):
-    """A surrogate: `macro` steps in a row, then the solver for a time `between` (0: never its turn)."""
+    """A surrogate: `macro` steps in a row, then the solver for a time `between` (0: never its turn).
+
+    By default `between` is what it was trained for.
+    """
 
     macro: int = Field(default=1, ge=1)
-    between: float = Field(default=0.0, ge=0)
+    between: float | None = Field(default=None, ge=0)
     divergence_free: bool = True
 
 
@@ -147,7 +150,10 @@ def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, o
     if start > 0 and table.start is None:
         log.info("'%s' acts from t = %g on, where its data begin: [closure] start changes that", name, start)
     if isinstance(table, SurrogateTable):
-        macro, between = table.macro, table.between
+        macro, trained = table.macro, max(card.interval - card.step, 0.0)
+        between = trained if table.between is None else table.between
+        if card.interval and (macro > 1 or abs(between - trained) > 0.01 * card.interval):
+            log.warning("%s: trained for single steps in turns with the solver's %g: this case differs", folder, trained)
         return StateSurrogate(name, field, base, span=card.step, macro=macro, between=between, start=start, facts=facts)
     assert isinstance(table, CorrectorTable)
     if table.every is not None and table.interval is not None:

@@ -1,4 +1,4 @@
-"""What a corrector learns from: where the solver arrives from a stored frame, and the frame that follows it."""
+"""What a network beside the solver learns from: where the solver arrives from a stored frame, and a later frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from solver.velocity import Velocity
 
 
 class CorrectTable(Table):
-    """``[correct]``: the network corrects what the solver makes of a frame over the interval to the next one.
+    """``[correct]``: the network corrects what the solver makes of a frame, over the interval to the next one.
 
     Parameters
     ----------
@@ -31,24 +31,28 @@ class CorrectTable(Table):
         steps.
     steps : of the solver between two frames, best as many as the run will take: corrections make up for the error of
         the time step as well, and with a shorter one fluctuations grow too strong.
+    ahead : frames of the data that are left of the interval when the solver stops. The network goes on over them: it
+        is a surrogate then, in turns with the solver, and corrects that as well.
     """
 
     case: str
     overrides: tuple[str, ...] = Field(default=(), strict=False)
     steps: int = Field(default=1, ge=1, le=1000)
+    ahead: int = Field(default=0, ge=0)
 
 
 def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: int, trajectories: range) -> InMemory:
-    """Pairs (pairs, 2, nx, ny, nz, 3) of these trajectories: the solver's frame and the stored one at the same time.
+    """Pairs (pairs, 2, nx, ny, nz, 3) of these trajectories: what the network is given, and what it should answer.
 
-    The solver begins in frames `apart` from each other, and goes on for `stride` of them.
+    The solver begins in frames `apart` from each other and stops `table.ahead` before the one, `stride` further on,
+    that is the answer.
 
     Raises
     ------
     CaseError : the case has other points than the data, or cannot be unrolled.
     Diverged : the solver's velocity is not finite: more steps are needed.
     """
-    simulation = flow(table, source.step * stride)
+    simulation = flow(table, source.step, stride)
     grid = network_grid(simulation.operators.grid)
     if not same(source.domain.describe(), Domain.of(grid).describe()):
         points = " x ".join(map(str, grid.shape))
@@ -65,9 +69,9 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: i
     return InMemory(np.stack(found), source.domain, source.step * stride)
 
 
-def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
-    """The simulation whose steps, `table.steps` in an interval, are corrected."""
-    fixed = (f"time.dt={interval / table.steps!r}", f"run.device='{device}'")
+def flow(table: CorrectTable, step: float, stride: int, device: str = "cpu") -> Simulation:
+    """The simulation that goes on by ``stride - table.ahead`` frames, `step` apart, in `table.steps` steps."""
+    fixed = (f"time.dt={step * (stride - table.ahead) / table.steps!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     return assembly.build(assembly.Source(case, folder, folder.name))
 

@@ -128,8 +128,8 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     if recipe.correct is not None and recipe.rolls_out_corrections:
-        corrected = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
-        turns = Head(predictor, corrected, half_precision, recipe.correct.steps)
+        partner = flow(recipe.correct, source.step, recipe.data.stride, recipe.loop.device)
+        turns = Head(predictor, partner, half_precision, recipe.correct.steps)
         return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
@@ -150,14 +150,15 @@ def _write_artefact(
     pairs: InMemory | None,
 ) -> None:
     interval = source.step * recipe.data.stride
+    step = interval if recipe.correct is None else source.step * recipe.correct.ahead
     artefact.save(
         out,
         predictor.network,
         recipe.operator.name,
         recipe.operator.arguments,
         scaling=predictor.scaling,
-        step=0.0 if pairs else interval,
-        start=0.0 if pairs else source.start,
+        step=step,
+        start=source.start if step else 0.0,
         interval=interval if pairs else 0.0,
         largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),

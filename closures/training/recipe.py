@@ -56,7 +56,7 @@ class LossTable(Table):
 
     ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
     divergence-free, of the same mass flux. A network without a view of the whole field cannot learn the pressure.
-    With ``[correct]`` the solver makes each step and the network corrects it, `steps` times in turns.
+    With ``[correct]`` the solver and the network take turns, `steps` times.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
@@ -186,6 +186,8 @@ class Recipe(Table):
             raise ValueError("[correct] needs labels: use [loss] target = 'increment' and no equations")
         if self.loss.steps > 1 and not self.rolls_out_corrections:
             raise ValueError("[correct] teaches one correction: use [loss] steps = 1, or kind = 'projected_l2'")
+        if self.correct.ahead >= self.data.stride:
+            raise ValueError(f"[correct] ahead = {self.correct.ahead}: [data] stride holds the solver's frames as well")
         return self
 
 

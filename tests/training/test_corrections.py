@@ -70,6 +70,16 @@ def test_a_stride_spans_several_frames(made, apart, count):
     assert np.abs(pairs.velocity[0, 0] - pairs.velocity[0, 1]).max() < 1e-5
 
 
+def test_what_is_ahead_is_left_to_the_network(made):
+    """The solver stops a frame before the answer: there the same model finds the stored one."""
+    source = TrajectoryFile(made[1])
+    pairs = corrections(table(made[0], 0.3, ahead=1), source, 2, 1, range(1)).velocity
+    assert len(pairs) == 5
+    between, answers = source.read(0, slice(1, 6)), source.read(0, slice(2, 7))
+    np.testing.assert_array_equal(pairs[:, 1], answers)
+    assert np.abs(pairs[:, 0] - between).max() < 1e-5 < 1e-2 * np.abs(answers - between).max()
+
+
 def distance_after_three_steps(made, closure):
     """From a trajectory that no network was trained on, of a run that begins where it does; and the run."""
     case, folder = load_case(made[0], (f"closure={{{closure}}}", FIXED, "initial.seed=7"))
@@ -111,10 +121,38 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     torch.nn.init.zeros_(nothing.project.bias)  # its weights are zero to begin with
     window, found = torch.from_numpy(source.read(1, slice(0, 4))).movedim(-1, 1), []
     for c_s in (0.3, 0.05):
-        head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
+        head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP, 1), steps=2)
         with torch.no_grad():
             found.append(float(PathLoss(head, None, 0.0, 1.0).loss(window[0], window)))
     assert found[0] < 1e-5 < 1e-2 * found[1]
+
+
+def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_path):
+    """The solver for a frame, the network for the next one: so the card says, and so a run does it."""
+    source = TrajectoryFile(made[1])
+    taught = recipe(
+        made,
+        data={"file": str(made[1]), "stride": 2},
+        operator={"name": "differential", "width": 6, "layers": 2, "lengths": (0.4, 0.1, 0.3), "gate": "tanh"}
+        | {"periodic": source.domain.periodic},
+        correct=table(made[0], 0.05, ahead=1).model_dump(),
+        loss={"kind": "projected_l2"},
+        loop=LOOP,
+    )
+    card = train(taught, tmp_path).card
+    assert (card.role, card.start) == ("surrogate", source.start)
+    assert (card.step, card.interval) == (pytest.approx(STEP), pytest.approx(2 * STEP))
+    assert card.metrics["fluctuation_error"] < 0.5 * card.metrics["frozen_fluctuation_error"]
+    options = "base_options={c_s=0.05, damping='none'}, base='smagorinsky'"
+    acts = f"closure={{name='surrogate', artefact='{tmp_path}', start=0, {options}}}"
+    case, folder = load_case(made[0], (acts, FIXED, "initial.seed=7"))
+    with torch.no_grad():
+        simulation, times = assembly.build(assembly.Source(case, folder, "case")), []
+        for _ in range(6):
+            simulation.step()
+            times.append(simulation.t)
+    assert times == pytest.approx([n * STEP for n in (1, 1.5, 2, 3, 3.5, 4)])
+    assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +164,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
             TURNS | {"equations": {"case": "CASE", "interval": STEP}},
             "a correction is projected in the flow of [correct]",
         ),
+        ({"correct": {"case": "CASE", "ahead": 1}}, "[correct] ahead = 1: [data] stride holds the solver's frames as well"),
         (
             {"correct": {"case": "CASE", "overrides": ["grid.x.n=10"]}},
             "its points are 10 x 9 x 8, the data have others",
