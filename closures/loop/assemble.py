@@ -153,7 +153,7 @@ def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, o
         macro, trained = table.macro, max(card.interval - card.step, 0.0)
         between = trained if table.between is None else table.between
         if card.interval and (macro > 1 or abs(between - trained) > 0.01 * card.interval):
-            log.warning("%s: trained for single steps in turns with the solver's %g: this case differs", folder, trained)
+            log.warning("%s: trained for one step after each %g of the solver: this case differs", folder, trained)
         return StateSurrogate(name, field, base, span=card.step, macro=macro, between=between, start=start, facts=facts)
     assert isinstance(table, CorrectorTable)
     if table.every is not None and table.interval is not None:

@@ -164,7 +164,10 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
             TURNS | {"equations": {"case": "CASE", "interval": STEP}},
             "a correction is projected in the flow of [correct]",
         ),
-        ({"correct": {"case": "CASE", "ahead": 1}}, "[correct] ahead = 1: [data] stride holds the solver's frames as well"),
+        (
+            {"correct": {"case": "CASE", "ahead": 1}},
+            "[correct] ahead = 1: [data] stride holds the solver's frames as well",
+        ),
         (
             {"correct": {"case": "CASE", "overrides": ["grid.x.n=10"]}},
             "its points are 10 x 9 x 8, the data have others",
