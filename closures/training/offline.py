@@ -15,6 +15,7 @@ from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, split
 from closures.losses.les_residual import LesResidual
+from closures.losses.relative_l2 import plane_error, relative_l2
 from closures.losses.teacher import describe
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
@@ -127,10 +128,11 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
 def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
+    error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
     if recipe.correct is not None and recipe.rolls_out_corrections:
         partner = flow(recipe.correct, source.step, recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, partner, half_precision, recipe.correct.steps)
-        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through)
+        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
     simulation = teacher(recipe)
@@ -138,7 +140,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return PathLoss(head, residual, equations, data, loss.noise, loss.through)
+    return PathLoss(head, residual, equations, data, loss.noise, loss.through, error)
 
 
 def _write_artefact(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
+from closures.operators.domain import Domain
 from closures.training.head import Head
 from closures.training.objective import perturbed
 
@@ -27,6 +28,7 @@ class PathLoss(nn.Module):
     residual : of the equations on them, on the grid of `head`; None where they are not what is taught.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
     noise : of the first frame, in deviations of each component.
+    error : of frames against others on a domain, one number each, of `closures.losses.relative_l2`.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
     """
 
@@ -38,11 +40,12 @@ class PathLoss(nn.Module):
         data: float = 0.0,
         noise: float = 0.0,
         through: bool = True,
+        error: Callable[[Tensor, Tensor, Domain], Tensor] = relative_l2,
     ) -> None:
         super().__init__()
         self.network: nn.Module = head.predictor.network
         self.head, self.residual, self.through = head, residual, through
-        self.equations, self.data, self.noise = equations, data, noise
+        self.equations, self.data, self.noise, self.error = equations, data, noise, error
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
@@ -58,7 +61,7 @@ class PathLoss(nn.Module):
             total = total + self.equations * self.residual.relative(frames)
         if self.data > 0:
             answers, targets = self.head.values(frames[1:]), window[1:].to(self.head.operators.dtype)
-            total = total + self.data * relative_l2(answers, targets, self.head.domain).mean()
+            total = total + self.data * self.error(answers, targets, self.head.domain).mean()
         return total
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from closures.losses.relative_l2 import fluctuation, fluctuation_error, norm, relative_l2
+from closures.losses.relative_l2 import fluctuation, fluctuation_error, norm, plane_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators import Domain
 from solver.axis import FourierAxis
@@ -58,6 +58,20 @@ def test_fluctuation_error_does_not_see_the_mean_profile():
     assert float(fluctuation_error(target * 1.1, target, domain)) == pytest.approx(0.1, rel=1e-10)
 
 
+def test_plane_error_sees_every_plane_and_component_alike():
+    """An error of a quarter of the fluctuation: everywhere 0.25, in one plane of one component 0.25 / sqrt(3 ny)."""
+    domain = channel_domain(8, 6, 8)
+    target = channel_flow(domain, 0.3)
+    wrong = 0.25 * fluctuation(target, domain)
+    assert float(plane_error(target + wrong, target, domain)) == pytest.approx(0.25, rel=1e-4)
+    for plane in (0, 3):
+        one = torch.zeros_like(wrong)
+        one[:, 1, :, plane] = wrong[:, 1, :, plane]
+        assert float(plane_error(target + one, target, domain)) == pytest.approx(0.25 / 18**0.5, rel=1e-4)
+    target[:, 2] = 0.0  # a component at rest
+    assert float(plane_error(target * 1.0, target, domain)) == 0.0
+
+
 def test_samples_are_judged_one_by_one():
     domain = channel_domain(8, 6, 8)
     target = torch.cat([channel_flow(domain, p) for p in (0.1, 0.7)])
@@ -84,7 +98,7 @@ def test_gradients():
     domain = channel_domain(4, 4, 5)
     target = smooth(domain, 1)
     prediction = smooth(domain, 2).requires_grad_()
-    for error in (relative_l2, fluctuation_error, lambda *a: sobolev_error(*a, 0.5)):
+    for error in (relative_l2, fluctuation_error, plane_error, lambda *a: sobolev_error(*a, 0.5)):
         assert torch.autograd.gradcheck(lambda u, e=error: e(u, target, domain), (prediction,), fast_mode=True)
         perfect = target.clone().requires_grad_()
         error(perfect, target, domain).sum().backward()
