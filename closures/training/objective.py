@@ -13,6 +13,7 @@ from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.recipe import LossTable
+from solver.errors import CaseError
 
 
 class Objective(Protocol):
@@ -36,6 +37,38 @@ def perturbed(u: Tensor, seeds: Sequence[int], noise: float, scaling: Scaling) -
     drawn = [torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     std = torch.tensor(scaling.std).reshape(3, 1, 1, 1)
     return u + (noise * std * torch.stack(drawn)).to(u)
+
+
+def directions(mirrors: Sequence[str], domain: Domain) -> list[int]:
+    """Those along which windows are to be reflected; raises CaseError where points would not fall on points."""
+    found = ["xyz".index(name) for name in mirrors]
+    for d in found:
+        line = domain.lines[d]
+        if not line.is_spectral and not torch.allclose(line.unit + line.unit.flip(0), torch.ones_like(line.unit)):
+            raise CaseError(f"[loss] mirrors = '{'xyz'[d]}': the points along it are not symmetric: leave it out")
+    return found
+
+
+def mirrored(windows: Tensor, seeds: Sequence[int], directions: Sequence[int], domain: Domain) -> Tensor:
+    """`windows` (batch, frames, 3, nx, ny, nz), each reflected or not along each of `directions`, as its seed falls."""
+    found = []
+    for window, seed in zip(windows, seeds, strict=True):
+        toss = torch.randint(2, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+        for d in directions:
+            window = reflected(window, d, domain) if toss[d] else window
+        found.append(window)
+    return torch.stack(found)
+
+
+def reflected(field: Tensor, d: int, domain: Domain) -> Tensor:
+    """The mirror image along direction `d` of velocities (..., 3, nx, ny, nz).
+
+    The first point of a spectral direction stays where it is; cells between walls change places.
+    """
+    image = field.flip(d - 3)
+    image = image.roll(1, d - 3) if domain.lines[d].is_spectral else image
+    signs = field.new_tensor([-1.0 if k == d else 1.0 for k in range(3)])
+    return image * signs.reshape(3, 1, 1, 1)
 
 
 class Rollout(nn.Module):

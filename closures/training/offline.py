@@ -23,7 +23,7 @@ from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import corrections, flow, largest_change
 from closures.training.fit import Fit
 from closures.training.head import Head
-from closures.training.objective import Objective, Rollout
+from closures.training.objective import Objective, Rollout, directions
 from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
@@ -129,10 +129,11 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
+    mirrors = directions(loss.mirrors, source.domain)
     if recipe.correct is not None and recipe.rolls_out_corrections:
         partner = flow(recipe.correct, source.step, recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, partner, half_precision, recipe.correct.steps)
-        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error)
+        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error, mirrors)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
     simulation = teacher(recipe)
@@ -140,7 +141,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return PathLoss(head, residual, equations, data, loss.noise, loss.through, error)
+    return PathLoss(head, residual, equations, data, loss.noise, loss.through, error, mirrors)
 
 
 def _write_artefact(

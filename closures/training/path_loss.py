@@ -11,7 +11,7 @@ from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.operators.domain import Domain
 from closures.training.head import Head
-from closures.training.objective import perturbed
+from closures.training.objective import mirrored, perturbed
 
 
 class PathLoss(nn.Module):
@@ -29,6 +29,7 @@ class PathLoss(nn.Module):
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
     noise : of the first frame, in deviations of each component.
     error : of frames against others on a domain, one number each, of `closures.losses.relative_l2`.
+    mirrors : directions along which half of the windows are reflected.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
     """
 
@@ -41,14 +42,17 @@ class PathLoss(nn.Module):
         noise: float = 0.0,
         through: bool = True,
         error: Callable[[Tensor, Tensor, Domain], Tensor] = relative_l2,
+        mirrors: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.network: nn.Module = head.predictor.network
         self.head, self.residual, self.through = head, residual, through
         self.equations, self.data, self.noise, self.error = equations, data, noise, error
+        self.mirrors = mirrors
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
+        batch = mirrored(batch, seeds, self.mirrors, self.head.domain)
         first = perturbed(batch[:, 0], seeds, self.noise, self.head.predictor.scaling)
         return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)]).mean()
 

@@ -57,7 +57,9 @@ class LossTable(Table):
     ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
     divergence-free, of the same mass flux. A network without a view of the whole field cannot learn the pressure.
     With ``[correct]`` the solver and the network take turns, `steps` times. `norm` says whether errors are relative to
-    the velocity of the whole volume, or plane by plane to the fluctuation there (`plane_error`).
+    the velocity of the whole volume, or plane by plane to the fluctuation there (`plane_error`). `mirrors` are
+    directions along which every other window is reflected, symmetries of the flow: y and z in a channel, whose two
+    walls then teach the same.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
@@ -70,6 +72,7 @@ class LossTable(Table):
     through: bool = True
     data: float = Field(default=1.0, gt=0)
     norm: Literal["volume", "plane"] = "volume"
+    mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
 
     @property
     def needs_case(self) -> bool:

@@ -16,10 +16,14 @@ from closures.operators import Domain, build
 from closures.operators.predictor import Predictor, Scaling
 from closures.operators.spectral import along
 from closures.training.head import Head, unaveraging
+from closures.training.objective import directions, mirrored, reflected
 from closures.training.path_loss import PathLoss
 from closures.training.refine import last_spectral_layer, refine
+from closures.training.unrolled import Unrolled
+from solver.axis import FourierAxis
 from solver.errors import CaseError
 from solver.forcing import bulk_velocity
+from solver.grid import Grid
 from solver.parallel import Decomposition
 from tests.grids import distance, uneven, walls
 from tests.losses.flows import flow, residual_of, trajectory
@@ -176,6 +180,41 @@ def test_noise_on_the_first_frame_comes_from_the_seeds(scale, equations, data):
     assert len(set(found)) == 3
     if data > 0:  # the labels stay; the equations hold beside them as well
         assert min(found[1], found[3]) > found[0] + 1e-3
+
+
+@pytest.mark.parametrize(("kind", "d"), [("box", 0), ("box", 1), ("box", 2), ("channel", 1), ("channel", 2)])
+def test_the_solver_takes_a_mirror_image_to_a_mirror_image(kind, d):
+    """So what is learned from one is learned about the other; two steps, to round-off."""
+    simulation = flow(kind, STEP)
+    own, steps = head(simulation, kind), Unrolled(simulation)
+    with torch.no_grad():
+        u = own.centred(simulation.velocity.coefficients)
+        image = reflected(u, d, own.domain)
+        assert (image - u).abs().max() > 0.1
+        assert torch.equal(reflected(image, d, own.domain), u)
+        after, after_image = (own.centred(steps(own.start(values), 2)) for values in (u, image))
+    torch.testing.assert_close(after_image, reflected(after, d, own.domain), rtol=0, atol=1e-12)
+
+
+def test_whole_windows_are_reflected_as_their_seeds_fall():
+    simulation = flow("channel", STEP)
+    own = head(simulation, "channel")
+    window = own.values(trajectory(simulation, 2))
+    windows, seeds = torch.stack([window] * 16), range(16)
+    once = mirrored(windows, seeds, (1, 2), own.domain)
+    images = [window, *(reflected(window, d, own.domain) for d in (1, 2))]
+    images.append(reflected(images[1], 2, own.domain))
+    which = [[bool((w == image).all()) for image in images].index(True) for w in once]
+    assert set(which) == {0, 1, 2, 3}
+    assert torch.equal(mirrored(once, seeds, (1, 2), own.domain), windows)
+    assert torch.equal(mirrored(windows, seeds, (), own.domain), windows)
+
+
+def test_points_that_are_not_symmetric_have_no_mirror():
+    domain = Domain.of(Grid(FourierAxis(8, 6.0), uneven(8, 2.0), FourierAxis(8, 3.0)))
+    with pytest.raises(CaseError, match=r"\[loss\] mirrors = 'y'"):
+        directions(("z", "y"), domain)
+    assert directions(("z", "x"), domain) == [2, 0]
 
 
 def test_labels_do_not_enter_the_loss():
