@@ -24,7 +24,7 @@ from solver.hooks.regrid import velocity_of
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation
-from solver.stepping import StepControl
+from solver.stepping import StepControl, equal_share
 from solver.velocity import Velocity
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
@@ -37,10 +37,7 @@ class PunctualControl(StepControl):
 
     def __call__(self, velocity: Velocity, term: object, nu: float) -> float:
         """The step to take."""
-        limit = super().__call__(velocity, term, nu)
-        if not math.isfinite(self.remaining):
-            return limit
-        return self.remaining / max(math.ceil(self.remaining / limit * (1 - 1e-12)), 1)
+        return equal_share(self.remaining, super().__call__(velocity, term, nu))
 
 
 class Trajectory:

@@ -31,14 +31,14 @@ class CorrectTable(Table):
         steps.
     steps : of the solver between two frames, best as many as the run will take: corrections make up for the error of
         the time step as well, and with a shorter one fluctuations grow too strong.
-    ahead : frames of the data that are left of the interval when the solver stops. The network goes on over them: it
-        is a surrogate then, in turns with the solver, and corrects that as well.
+    ahead : time that is left of the interval when the solver stops. The network goes on over it: it is a surrogate
+        then, in turns with the solver, and corrects that as well.
     """
 
     case: str
     overrides: tuple[str, ...] = Field(default=(), strict=False)
     steps: int = Field(default=1, ge=1, le=1000)
-    ahead: int = Field(default=0, ge=0)
+    ahead: float = Field(default=0.0, ge=0)
 
 
 def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: int, trajectories: range) -> InMemory:
@@ -49,10 +49,10 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: i
 
     Raises
     ------
-    CaseError : the case has other points than the data, or cannot be unrolled.
+    CaseError : the case has other points than the data, or cannot be unrolled; nothing is left for the solver.
     Diverged : the solver's velocity is not finite: more steps are needed.
     """
-    simulation = flow(table, source.step, stride)
+    simulation = flow(table, source.step * stride)
     grid = network_grid(simulation.operators.grid)
     if not same(source.domain.describe(), Domain.of(grid).describe()):
         points = " x ".join(map(str, grid.shape))
@@ -69,9 +69,14 @@ def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: i
     return InMemory(np.stack(found), source.domain, source.step * stride)
 
 
-def flow(table: CorrectTable, step: float, stride: int, device: str = "cpu") -> Simulation:
-    """The simulation that goes on by ``stride - table.ahead`` frames, `step` apart, in `table.steps` steps."""
-    fixed = (f"time.dt={step * (stride - table.ahead) / table.steps!r}", f"run.device='{device}'")
+def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
+    """The simulation whose `table.steps` steps go on over an interval, but for the time `table.ahead` at its end."""
+    span = interval - table.ahead
+    if span < 1e-6 * interval:
+        raise CaseError(
+            f"[correct] ahead = {table.ahead:g}: frames are {interval:g} apart, the solver has no part in it"
+        )
+    fixed = (f"time.dt={span / table.steps!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     return assembly.build(assembly.Source(case, folder, folder.name))
 

@@ -131,7 +131,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
     mirrors = directions(loss.mirrors, source.domain)
     if recipe.correct is not None and recipe.rolls_out_corrections:
-        partner = flow(recipe.correct, source.step, recipe.data.stride, recipe.loop.device)
+        partner = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, partner, half_precision, recipe.correct.steps)
         return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error, mirrors)
     if table is None:
@@ -153,7 +153,7 @@ def _write_artefact(
     pairs: InMemory | None,
 ) -> None:
     interval = source.step * recipe.data.stride
-    step = interval if recipe.correct is None else source.step * recipe.correct.ahead
+    step = interval if recipe.correct is None else recipe.correct.ahead
     artefact.save(
         out,
         predictor.network,

@@ -191,8 +191,6 @@ class Recipe(Table):
             raise ValueError("[correct] needs labels: use [loss] target = 'increment' and no equations")
         if self.loss.steps > 1 and not self.rolls_out_corrections:
             raise ValueError("[correct] teaches one correction: use [loss] steps = 1, or kind = 'projected_l2'")
-        if self.correct.ahead >= self.data.stride:
-            raise ValueError(f"[correct] ahead = {self.correct.ahead}: [data] stride holds the solver's frames as well")
         return self
 
 

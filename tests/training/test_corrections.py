@@ -73,7 +73,7 @@ def test_a_stride_spans_several_frames(made, apart, count):
 def test_what_is_ahead_is_left_to_the_network(made):
     """The solver stops a frame before the answer: there the same model finds the stored one."""
     source = TrajectoryFile(made[1])
-    pairs = corrections(table(made[0], 0.3, ahead=1), source, 2, 1, range(1)).velocity
+    pairs = corrections(table(made[0], 0.3, ahead=STEP), source, 2, 1, range(1)).velocity
     assert len(pairs) == 5
     between, answers = source.read(0, slice(1, 6)), source.read(0, slice(2, 7))
     np.testing.assert_array_equal(pairs[:, 1], answers)
@@ -121,7 +121,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     torch.nn.init.zeros_(nothing.project.bias)  # its weights are zero to begin with
     window, found = torch.from_numpy(source.read(1, slice(0, 4))).movedim(-1, 1), []
     for c_s in (0.3, 0.05):
-        head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP, 1), steps=2)
+        head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
         with torch.no_grad():
             found.append(float(PathLoss(head, None, 0.0, 1.0).loss(window[0], window)))
     assert found[0] < 1e-5 < 1e-2 * found[1]
@@ -135,7 +135,7 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
         data={"file": str(made[1]), "stride": 2},
         operator={"name": "differential", "width": 6, "layers": 2, "lengths": (0.4, 0.1, 0.3), "gate": "tanh"}
         | {"periodic": source.domain.periodic},
-        correct=table(made[0], 0.05, ahead=1).model_dump(),
+        correct=table(made[0], 0.05, ahead=STEP).model_dump(),
         loss={"kind": "projected_l2"},
         loop=LOOP,
     )
@@ -165,8 +165,8 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
             "a correction is projected in the flow of [correct]",
         ),
         (
-            {"correct": {"case": "CASE", "ahead": 1}},
-            "[correct] ahead = 1: [data] stride holds the solver's frames as well",
+            {"correct": {"case": "CASE", "ahead": STEP}},
+            "[correct] ahead = 0.05: frames are 0.05 apart, the solver has no part",
         ),
         (
             {"correct": {"case": "CASE", "overrides": ["grid.x.n=10"]}},
