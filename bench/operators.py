@@ -115,7 +115,7 @@ def measure(name: str, data: Path, seed: int, budget: float, count: int | None) 
         return {"operator": name, "seed": seed, "failure": str(error)}
     seconds = time.process_time() - started
     found = artefact.load(folder, source.domain)
-    head = Head(found.predictor(), teacher(made))
+    head = Head(found.predictor(), teacher(made.equations, made.loop.device))
     surrogate = StateOperator(made.operator, str(folder), {"base": "none"})
     flow = LongRun(surrogate.closure, source, CASE, OVERRIDES, every_steps=1)
     record = {"operator": name, "seed": seed, "epochs": made.loop.epochs, "seconds": seconds, "budget": budget}

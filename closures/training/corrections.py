@@ -12,6 +12,7 @@ from closures.data.windows import InMemory, Trajectories
 from closures.loop.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
 from closures.operators.predictor import Predictor
+from closures.training.fields_table import LabelsTable
 from closures.training.head import Start
 from closures.training.unrolled import Unrolled
 from solver import assembly
@@ -33,12 +34,14 @@ class CorrectTable(Table):
         the time step as well, and with a shorter one fluctuations grow too strong.
     ahead : time that is left of the interval when the solver stops. The network goes on over it: it is a surrogate
         then, in turns with the solver, and corrects that as well.
+    fields : labels of runs of the case, in place of a file.
     """
 
     case: str
     overrides: tuple[str, ...] = Field(default=(), strict=False)
     steps: int = Field(default=1, ge=1, le=1000)
     ahead: float = Field(default=0.0, ge=0)
+    fields: LabelsTable | None = None
 
 
 def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: int, trajectories: range) -> InMemory:

@@ -60,7 +60,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     file = data if data is not None or recipe.data.file is None else Path(recipe.data.file)
     stored = None if file is None else TrajectoryFile(file)
     with torch.enable_grad(), team(recipe.loop.device) as processes:
-        source = draw(recipe, out, processes) if stored is None else stored
+        source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
         fit, predictor, pairs = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
@@ -136,7 +136,7 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
         return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error, mirrors)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision)
-    simulation = teacher(recipe)
+    simulation = teacher(table, recipe.loop.device)
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
     head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)

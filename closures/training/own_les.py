@@ -1,4 +1,4 @@
-"""First frames without labels: flows of our own LES, drawn once and kept beside the training."""
+"""Frames of our own LES, drawn once and kept beside the training."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from closures.data.windows import InMemory, Trajectories
 from closures.loop.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
+from closures.training.fields_table import FieldsTable
 from closures.training.processes import Team
-from closures.training.recipe import EquationsTable, FieldsTable, Recipe
+from closures.training.recipe import EquationsTable
 from solver import assembly
 from solver.case import Case, load_case
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -46,12 +47,11 @@ class OwnLes(InMemory):
         self.sha256 = hashlib.sha256(np.ascontiguousarray(velocity).tobytes()).hexdigest()
 
 
-def teacher(recipe: Recipe, number: int = 0) -> Simulation:
-    """The simulation whose equations teach; `number` moves the seed of its initial field."""
-    assert recipe.equations is not None
-    case, folder = _case(recipe.equations, recipe.loop.device)
-    table = case.initial.model_copy(update={"seed": case.initial.seed + number})
-    return assembly.build(assembly.Source(case.model_copy(update={"initial": table}), folder, folder.name))
+def teacher(table: EquationsTable, device: str, number: int = 0) -> Simulation:
+    """The simulation whose equations, or frames, teach; `number` moves the seed of its initial field."""
+    case, folder = _case(table, device)
+    initial = case.initial.model_copy(update={"seed": case.initial.seed + number})
+    return assembly.build(assembly.Source(case.model_copy(update={"initial": initial}), folder, folder.name))
 
 
 def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:
@@ -59,8 +59,8 @@ def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:
     return load_case(Path(table.case), (*table.overrides, *steps))
 
 
-def draw(recipe: Recipe, out: Path, processes: Team) -> OwnLes:
-    """Trajectories as ``[equations.fields]`` says: those in `out`, or new ones, which are then kept there (collective).
+def draw(table: EquationsTable, device: str, out: Path, processes: Team) -> OwnLes:
+    """Trajectories as `table.fields` says: those in `out`, or new ones, which are then kept there (collective).
 
     Raises
     ------
@@ -68,15 +68,13 @@ def draw(recipe: Recipe, out: Path, processes: Team) -> OwnLes:
     RunFolderError : `out` holds the fields of other equations, or damaged ones.
     Diverged : the flow blew up: the step is too long for it.
     """
-    table = recipe.equations
-    assert table is not None
     assert table.fields is not None
-    case, _ = _case(table, recipe.loop.device)
+    case, _ = _case(table, device)
     described = case.model_dump(mode="json", exclude={"run": {"device"}}), table.model_dump(include={"fields"})
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     path = out / FILE
     if processes.is_root and not path.exists():
-        velocity = torch.from_numpy(_trajectories(recipe, table.fields, table))
+        velocity = torch.from_numpy(_trajectories(table, table.fields, device))
         header = {"identity": identity}
         write_atomically(path, lambda target: save_file({"velocity": velocity}, target, metadata=header))
     processes.wait()
@@ -86,11 +84,11 @@ def draw(recipe: Recipe, out: Path, processes: Team) -> OwnLes:
 
 
 @torch.no_grad()
-def _trajectories(recipe: Recipe, fields: FieldsTable, table: EquationsTable) -> np.ndarray:
+def _trajectories(table: EquationsTable, fields: FieldsTable, device: str) -> np.ndarray:
     """(trajectories, frames, nx, ny, nz, 3), single precision."""
     found = []
     for number in range(fields.trajectories):
-        simulation = teacher(recipe, number)
+        simulation = teacher(table, device, number)
         resampler = Resampler(simulation.operators, network_grid(simulation.operators.grid))
         _advance(simulation, round(fields.spin_up / table.interval * table.steps))
         frames = []
@@ -99,7 +97,7 @@ def _trajectories(recipe: Recipe, fields: FieldsTable, table: EquationsTable) ->
             u = resampler.centred(Velocity(simulation.strain, simulation.velocity.coefficients))
             frames.append(u.movedim(0, -1).to("cpu", torch.float32).numpy())
         if not np.isfinite(frames[-1]).all():
-            raise Diverged(f"[equations.fields] trajectory {number} blew up: raise [equations] steps")
+            raise Diverged(f"trajectory {number} of the fields blew up: raise the steps between frames")
         found.append(np.ascontiguousarray(frames))
     return np.ascontiguousarray(found)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from closures.losses.les_residual import Norm
 from closures.losses.time_residual import TimeScheme
 from closures.training.corrections import CorrectTable
+from closures.training.fields_table import FieldsTable
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.table import Table
@@ -78,17 +79,6 @@ class LossTable(Table):
     def needs_case(self) -> bool:
         """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
         return self.kind in ("projected_l2", "les_residual", "hybrid")
-
-
-class FieldsTable(Table):
-    """``[equations.fields]``: first frames without labels, from our own LES of the case with seeds of its own.
-
-    Each trajectory starts in the initial field of the case, drawn anew, and is stored after `spin_up`, `frames` of it.
-    """
-
-    trajectories: int = Field(ge=2)
-    frames: int = Field(ge=2)
-    spin_up: float = Field(default=0.0, ge=0)
 
 
 class EquationsTable(Table):
@@ -170,13 +160,22 @@ class Recipe(Table):
             raise ValueError(
                 f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
             )
-        drawn = table is not None and table.fields is not None
-        if drawn and kind != "les_residual":
+        if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
+        drawn = self.drawn is not None
         if drawn == (self.data.file is not None):
+            fields = "[correct.fields]" if self.correct else "(without labels) [equations.fields]"
             remedy = "remove one" if drawn else "give one"
-            raise ValueError(f"first frames come from [data] file or (without labels) [equations.fields]: {remedy}")
+            raise ValueError(f"first frames come from [data] file or {fields}: {remedy}")
         return self
+
+    @property
+    def drawn(self) -> EquationsTable | None:
+        """The flow that frames are drawn from, with its `fields`; None where they come from a file."""
+        if self.correct is not None and (labels := self.correct.fields) is not None:
+            about = labels.model_dump(include={"overrides", "interval", "steps"})
+            return EquationsTable(case=self.correct.case, fields=labels, **about)
+        return self.equations if self.equations is not None and self.equations.fields is not None else None
 
     @property
     def rolls_out_corrections(self) -> bool:

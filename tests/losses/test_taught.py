@@ -39,7 +39,7 @@ def own_fields(folder, kind, **fields):
     drawn = {"trajectories": 3, "frames": 4, "spin_up": 0.2} | fields
     made = recipe(folder, kind)
     table = made.equations.model_copy(update={"fields": type(made.equations.fields)(**drawn)})
-    return draw(made.model_copy(update={"equations": table}), folder / "drawn", ALONE)
+    return draw(table, "cpu", folder / "drawn", ALONE)
 
 
 def write_labels(path, source, **attributes):
@@ -64,7 +64,7 @@ def test_fields_are_flows_of_our_own_les(tmp_path):
     found = own_fields(tmp_path, "channel")
     assert found.shape == (3, 4, 8, 8, 8, 3)
     assert (found.start, found.step) == (0.2, INTERVAL["channel"])
-    simulation = teacher(recipe(tmp_path, "channel"), 1)
+    simulation = teacher(recipe(tmp_path, "channel").equations, "cpu", 1)
     for _ in range(5 + 2):  # the spin-up lasts five steps
         simulation.step()
     grid_points = simulation.velocity.stacked()[:, :, :, 0]  # x = z = 0 is a point of both grids
@@ -92,7 +92,7 @@ def test_loss_falls_without_labels(tmp_path, kind, scheme, least):
     assert found.card.step == INTERVAL[kind]
     assert found.card.role == "surrogate"
     trained = json.loads((tmp_path / "out" / EQUATIONS).read_text())
-    check_same(LesResidual(teacher(made), made.equations.interval).describe(), trained)
+    check_same(LesResidual(teacher(made.equations, "cpu"), made.equations.interval).describe(), trained)
 
 
 def test_continues_to_the_bit_after_a_kill(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from closures.data.windows import TrajectoryFile
 from closures.loop.resample import Resampler, network_grid
@@ -13,7 +14,9 @@ from closures.operators.predictor import Predictor, Scaling
 from closures.training.corrections import CorrectTable, corrections, flow
 from closures.training.head import Head
 from closures.training.offline import train
+from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
+from closures.training.processes import Team
 from closures.training.recipe import Recipe
 from solver import assembly
 from solver.case import load_case
@@ -153,6 +156,21 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
             times.append(simulation.t)
     assert times == pytest.approx([n * STEP for n in (1, 1.5, 2, 3, 3.5, 4)])
     assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
+
+
+def test_labels_may_be_runs_of_the_solver(made, tmp_path):
+    """Those that made the file, from the same seeds: the same frames, and the same training."""
+    case, file = made
+    runs = ["closure={name='smagorinsky', c_s=0.3, damping='none'}", "initial.seed=1"]
+    fields = {"overrides": runs, "trajectories": 7, "frames": 7, "interval": STEP, "steps": 2}
+    short = {"epochs": 2, "batch": 3, "device": "cpu"}
+    drawing = recipe(made, data={}, correct=table(case, 0.05, fields=fields).model_dump(), loop=short)
+    drawn = draw(drawing.drawn, "cpu", tmp_path / "drawn", Team(0, 1, torch.device("cpu")))
+    np.testing.assert_array_equal(drawn.velocity, TrajectoryFile(file).read(slice(None), slice(None)))
+    own, filed = train(drawing, tmp_path / "own").card, train(recipe(made, loop=short), tmp_path / "file").card
+    assert own.weights_sha256 == filed.weights_sha256
+    with pytest.raises(ValidationError, match=r"\[data\] file or \[correct.fields\]: remove one"):
+        recipe(made, correct=table(case, 0.05, fields=fields).model_dump())
 
 
 @pytest.mark.parametrize(
