@@ -92,9 +92,9 @@ def test_before_their_data_begin_the_solver_leads():
     assert distance(simulation, alone) == 0
 
 
-@pytest.mark.parametrize("corrector", ["ifactformer_m_corrector", "differential_corrector"])
-def test_a_corrector_bends_the_flow_and_no_more(turbulent, corrector):
-    """Some corrections: felt, a small part of what the flow does by itself; divergence and mass flux as without."""
+@pytest.mark.parametrize("corrector", ["ifactformer_m_corrector", "differential_corrector", "differential_surrogate"])
+def test_what_corrects_bends_the_flow_and_no_more(turbulent, corrector):
+    """Some answers: felt, a small part of what the flow does by itself; divergence and mass flux as without."""
     ends = []
     for closure in ("dynamic_smagorinsky", corrector):
         simulation = begun(closure, "time.dt=0.1", flow="channel180_coarse")

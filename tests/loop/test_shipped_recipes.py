@@ -16,6 +16,7 @@ from closures.training.recipe import SHIPPED, Recipe, read
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",
     "differential_corrector": "correctors/differential_channel180_coarse",
+    "differential_surrogate": "surrogates/differential_channel180_coarse",
     "ifactformer_m": "lesnets/ifactformer_m_more_noise",
     "ifactformer_m_corrector": "correctors/ifactformer_m_channel180_coarse_turns",
     "hit_decay_hybrid": "lesnets/hit_decay_hybrid",
@@ -33,8 +34,8 @@ def test_each_has_one():
 
 def begins(recipe):
     """When the flows of the data begin: those drawn from the LES, or those of the recipe that made the file."""
-    if recipe.equations.fields is not None:
-        return recipe.equations.fields.spin_up
+    if recipe.drawn is not None:
+        return recipe.drawn.fields.spin_up
     return load_flow_recipe(Path(Path(recipe.data.file).stem)).sampling.spin_up
 
 
@@ -47,4 +48,7 @@ def test_card_and_recipe_agree(name, recipe):
     assert validated(card.architecture, card.arguments) == recipes
     assert card.trained_on == made_by.card.trained_on
     if card.role == "surrogate":
-        assert (card.step, card.start) == (made_by.equations.interval, begins(made_by))
+        turns = (
+            (made_by.correct.ahead, made_by.drawn.interval) if made_by.correct else (made_by.equations.interval, 0.0)
+        )
+        assert (card.step, card.interval, card.start) == (*turns, begins(made_by))
