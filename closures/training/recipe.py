@@ -160,6 +160,8 @@ class Recipe(Table):
             raise ValueError(
                 f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
             )
+        if not self.loss.needs_case and (self.loss.norm != "volume" or self.loss.mirrors):
+            raise ValueError(f"[loss] kind = '{kind}' takes no norm and no mirrors: use kind = 'projected_l2'")
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None
