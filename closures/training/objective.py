@@ -49,12 +49,12 @@ def directions(mirrors: Sequence[str], domain: Domain) -> list[int]:
     return found
 
 
-def mirrored(windows: Tensor, seeds: Sequence[int], directions: Sequence[int], domain: Domain) -> Tensor:
-    """`windows` (batch, frames, 3, nx, ny, nz), each reflected or not along each of `directions`, as its seed falls."""
+def mirrored(windows: Tensor, seeds: Sequence[int], along: Sequence[int], domain: Domain) -> Tensor:
+    """`windows` (batch, frames, 3, nx, ny, nz), each reflected or not in the directions `along`, as its seed falls."""
     found = []
     for window, seed in zip(windows, seeds, strict=True):
         toss = torch.randint(2, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
-        for d in directions:
+        for d in along:
             window = reflected(window, d, domain) if toss[d] else window
         found.append(window)
     return torch.stack(found)
