@@ -21,8 +21,9 @@ from solver.errors import CaseError
 from solver.operators import Components
 from solver.simulation import Simulation
 
-Norm = Literal["l2", "h_minus_1"]
+Norm = Literal["l2", "h_minus_1", "plane"]
 NEAR = 1e-9
+FLOOR = 1e-6
 
 
 class LesResidual:
@@ -47,7 +48,9 @@ class LesResidual:
         neither used nor changed.
     interval : time between frames; for ``runge_kutta`` a multiple of the fixed step of `simulation`.
     scheme : of the time derivative.
-    norm : ``l2``, or ``h_minus_1``, see `NegativeNorm`, which asks less of the smallest scales.
+    norm : ``l2``, or ``h_minus_1``, see `NegativeNorm`, which asks less of the smallest scales. With ``plane`` the
+        relative residual is that of each plane between walls and each component, all of which count the same: a mean
+        over the volume hardly sees the thin cells at a wall.
     alpha : 1/length^2, of that norm.
 
     Raises
@@ -66,6 +69,7 @@ class LesResidual:
         check_teacher(simulation)
         self.simulation, self.interval, self.scheme = simulation, interval, scheme
         self.operators = simulation.operators
+        self.by_plane = norm == "plane"
         self.negative_norm = NegativeNorm(self.operators, alpha) if norm == "h_minus_1" else None
         self.steps = self._steps() if scheme == "runge_kutta" else 0
         self.unrolled = Unrolled(simulation, self.steps) if self.steps else None
@@ -126,6 +130,16 @@ class LesResidual:
         parts = [self.operators.inner_product(f, f, i) for i, f in enumerate(field)]
         return parts[0] + parts[1] + parts[2]
 
+    def sizes(self, field: Components) -> Tensor:
+        """Squared norms of the parts that count the same in `relative`: one, or by component and plane."""
+        if not self.by_plane:
+            return self.square(field).reshape(1, 1)
+        weight, modes = (
+            self.operators.mode_weight,
+            [0, *(1 + d for d in range(3) if d not in self.operators.volume_axes)],
+        )
+        return torch.stack([(f * f * weight).sum(dim=modes).flatten() for f in field])
+
     def each(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
         """The norm of every residual, one an equation, velocity/time (times a length for ``h_minus_1``)."""
         return safe_sqrt(torch.stack([self.square(r) for r in self(frames, t)]))
@@ -135,10 +149,12 @@ class LesResidual:
         return safe_sqrt(torch.stack([self.square(r) for r in self(frames, t)]).mean())
 
     def relative(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
-        """`dimensional` over the norm of du/dt at the first frame, which no network moves; 1 for a frozen field."""
+        """Root mean square over those of du/dt at the first frame, which no network moves; 1 for a frozen field."""
         with torch.no_grad():
-            scale = safe_sqrt(self.square(self.rate(frames[0], t)))
-        return self.dimensional(frames, t) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+            scale = self.sizes(self.rate(frames[0], t))
+            at_rest = FLOOR * scale.amax(dim=1, keepdim=True)  # on a wall round-off is no error
+            scale = torch.maximum(scale, at_rest).clamp_min(torch.finfo(scale.dtype).tiny)
+        return safe_sqrt(torch.stack([self.sizes(r) / scale for r in self(frames, t)]).mean())
 
     # -- what it is the residual of --------------------------------------------------------------------------------
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from closures import artefact
 from closures.artefact import Card
 from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, split
+from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import plane_error, relative_l2
 from closures.losses.teacher import describe
 from closures.operators import build
+from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import corrections, flow, largest_change
@@ -27,7 +31,7 @@ from closures.training.objective import Objective, Rollout, directions
 from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
-from closures.training.recipe import Recipe, load_recipe
+from closures.training.recipe import LossTable, Recipe, load_recipe
 from closures.training.state import Progress
 from solver.errors import CaseError
 from solver.rundir import commit, to_toml, write_json, write_text
@@ -128,7 +132,7 @@ def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Object
 def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
-    error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
+    error = _error(loss)
     mirrors = directions(loss.mirrors, source.domain)
     if recipe.correct is not None and recipe.rolls_out_corrections:
         partner = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
@@ -142,6 +146,16 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
     return PathLoss(head, residual, equations, data, loss.noise, loss.through, error, mirrors)
+
+
+def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
+    """Of frames against labels, as the recipe says."""
+    error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
+    if loss.energy == 0:
+        return error
+    return lambda answers, labels, domain: (
+        error(answers, labels, domain) + loss.energy * energy_error(answers, labels, domain)
+    )
 
 
 def _write_artefact(

@@ -60,7 +60,7 @@ class LossTable(Table):
     With ``[correct]`` the solver and the network take turns, `steps` times. `norm` says whether errors are relative to
     the velocity of the whole volume, or plane by plane to the fluctuation there (`plane_error`). `mirrors` are
     directions along which every other window is reflected, symmetries of the flow: y and z in a channel, whose two
-    walls then teach the same.
+    walls then teach the same. `energy` is the weight of `energy_error` beside that error.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
     """
@@ -73,6 +73,7 @@ class LossTable(Table):
     through: bool = True
     data: float = Field(default=1.0, gt=0)
     norm: Literal["volume", "plane"] = "volume"
+    energy: float = Field(default=0.0, ge=0)
     mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
 
     @property
@@ -160,8 +161,8 @@ class Recipe(Table):
             raise ValueError(
                 f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
             )
-        if not self.loss.needs_case and (self.loss.norm != "volume" or self.loss.mirrors):
-            raise ValueError(f"[loss] kind = '{kind}' takes no norm and no mirrors: use kind = 'projected_l2'")
+        if not self.loss.needs_case and (self.loss.norm != "volume" or self.loss.mirrors or self.loss.energy):
+            raise ValueError(f"[loss] kind = '{kind}' takes no norm, mirrors or energy: use kind = 'projected_l2'")
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None

@@ -190,6 +190,24 @@ def test_norm_is_a_volume_mean():
     assert float(residual_of(simulation).dimensional(wrong)) == pytest.approx(expected, rel=1e-10)
 
 
+def test_by_plane_a_thin_cell_counts_as_much_as_any_other():
+    """A quarter of du/dt too much in one plane of u: 0.25 / sqrt(3 ny) wherever it is, in the volume not alike."""
+    simulation = flow("channel", STEP)
+    frames = trajectory(simulation, 2)
+    by_plane, by_volume = residual_of(simulation, norm="plane"), residual_of(simulation)
+    rate, planes = by_plane.rate(frames[0]), simulation.operators.grid.y.points
+    found = []
+    for plane in (0, planes // 2):
+        wrong = torch.zeros_like(rate[0])
+        wrong[:, :, plane] = 0.25 * STEP * rate[0][:, :, plane]
+        path = [frames[0], (frames[1][0] + wrong, *frames[1][1:])]
+        assert float(by_plane.relative(path)) == pytest.approx(0.25 / (3 * planes) ** 0.5, rel=1e-6)
+        found.append(float(by_volume.relative(path)))
+    assert max(found) > 1.5 * min(found)
+    assert float(by_plane.relative(frames)) < 1e-10
+    assert float(by_plane.relative([frames[0], frames[0]])) == pytest.approx(1.0, abs=0.1)
+
+
 def test_refuses_by_name():
     simulation = flow("channel", STEP)
     frames = trajectory(simulation, 3)

@@ -178,8 +178,9 @@ def test_labels_may_be_runs_of_the_solver(made, tmp_path):
     [
         ({"loss": {"steps": 2}}, "[correct] teaches one correction"),
         ({"loss": {"target": "state"}}, "[correct] needs labels"),
-        ({"loss": {"norm": "plane"}}, "[loss] kind = 'relative_l2' takes no norm and no mirrors"),
-        ({"loss": {"mirrors": ["z"]}}, "[loss] kind = 'relative_l2' takes no norm and no mirrors"),
+        ({"loss": {"norm": "plane"}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
+        ({"loss": {"energy": 0.1}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
+        ({"loss": {"mirrors": ["z"]}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
         (
             TURNS | {"equations": {"case": "CASE", "interval": STEP}},
             "a correction is projected in the flow of [correct]",

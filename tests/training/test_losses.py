@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from closures.losses.energy import energies, energy_error
 from closures.losses.relative_l2 import fluctuation, fluctuation_error, norm, plane_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators import Domain
@@ -72,6 +73,42 @@ def test_plane_error_sees_every_plane_and_component_alike():
     assert float(plane_error(target * 1.0, target, domain)) == 0.0
 
 
+def test_energies_of_waves_scale_by_scale():
+    """A quarter of an amplitude's square, by wavenumber; the mean over planes of theirs is that of the volume."""
+    domain = channel_domain(8, 6, 8)
+    target = channel_flow(domain, 0.3)
+    along_x, planes, along_z = energies(target, domain)
+    wall = domain.y.points * (2 - domain.y.points)
+    square = (wall**2 * domain.y.weights).sum()
+    for found, component, k, amplitude in ((along_x, 0, 1, 0.1), (along_x, 1, 2, 0.2), (along_z, 2, 2, 0.05)):
+        half = amplitude**2 / 4 * square  # k, of a pair k and -k
+        torch.testing.assert_close(found[0, component], torch.eye(4, dtype=half.dtype)[k] * half)
+    torch.testing.assert_close((planes * domain.y.weights).sum(-1)[0, 1], 0.02 * square)
+
+
+def test_energy_error_sees_amplitudes_and_no_phases():
+    domain = channel_domain(8, 6, 8)
+    target = channel_flow(domain, 0.3)
+    mean = target - fluctuation(target, domain)
+    weaker = mean + 0.9 * fluctuation(target, domain)
+    assert float(energy_error(channel_flow(domain, 0.8)[:, :2], target[:, :2], domain)) < 1e-12
+    assert float(energy_error(target * 1.0, target, domain)) == 0.0
+    both = energy_error(torch.cat([weaker, target]), torch.cat([target, target]), domain)
+    assert float(both[1]) == 0.0
+    seen = torch.cat([e.flatten() > 1e-12 * e.max() for e in energies(target, domain)]).double().mean()
+    assert float(both[0]) == pytest.approx(0.19 * float(seen) ** 0.5, rel=1e-4)
+
+
+def test_the_best_answer_in_the_mean_square_lacks_energy():
+    """The mean of two followers alike in energy has less, by the square of its error."""
+    domain = channel_domain(8, 6, 8)
+    followers = [channel_flow(domain, 0.3 + turn) for turn in (-0.2, 0.2)]
+    mean = sum(followers) / 2
+    energy, less = (float((e * domain.y.weights).sum()) for e in (energies(f, domain)[1] for f in (followers[0], mean)))
+    error = float(fluctuation_error(mean, followers[0], domain))
+    assert less / energy == pytest.approx(1 - error**2, rel=1e-10)
+
+
 def test_samples_are_judged_one_by_one():
     domain = channel_domain(8, 6, 8)
     target = torch.cat([channel_flow(domain, p) for p in (0.1, 0.7)])
@@ -97,8 +134,8 @@ def test_sobolev_error_of_waves(length):
 def test_gradients():
     domain = channel_domain(4, 4, 5)
     target = smooth(domain, 1)
-    prediction = smooth(domain, 2).requires_grad_()
-    for error in (relative_l2, fluctuation_error, plane_error, lambda *a: sobolev_error(*a, 0.5)):
+    prediction = (1.2 * smooth(domain, 2)).requires_grad_()  # of other energies, too
+    for error in (relative_l2, fluctuation_error, plane_error, energy_error, lambda *a: sobolev_error(*a, 0.5)):
         assert torch.autograd.gradcheck(lambda u, e=error: e(u, target, domain), (prediction,), fast_mode=True)
         perfect = target.clone().requires_grad_()
         error(perfect, target, domain).sum().backward()
