@@ -48,7 +48,7 @@ class WholeField:
     guard : what it may do.
     largest : greatest change in the training data, rms in units of the card; None if unknown.
     divergence_free : project the result with the solver's own projection.
-    mass_flux : keep the bulk velocity along x where that is periodic; in a box, the mean of every component.
+    mass_flux : keep the bulk velocity along every periodic direction.
     """
 
     def __init__(
@@ -165,10 +165,13 @@ def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
 
 
 def with_flux_of(operators: Operators, velocity: Components, old: Components) -> Components:
-    """`velocity` with the bulk velocity of `old` along x if that is periodic; in a box along y and z as well."""
+    """`velocity` with the bulk velocities of `old` along periodic directions, which only forcing and walls may change.
+
+    Along z no forcing would bring back what a network adds, answer by answer.
+    """
     result = list(velocity)
-    for d in range(3 if operators.grid.is_box else 1):
-        if operators.grid.axes[d].periodic:
+    for d, line in enumerate(operators.grid.axes):
+        if line.periodic:
             deficit = bulk_velocity(operators, old[d]) - bulk_velocity(operators, result[d])
             uniform = torch.zeros_like(result[d])
             operators.mean_mode(uniform).add_(deficit)
