@@ -48,7 +48,7 @@ class WholeField:
     guard : what it may do.
     largest : greatest change in the training data, rms in units of the card; None if unknown.
     divergence_free : project the result with the solver's own projection.
-    mass_flux : keep the bulk velocity along every periodic direction.
+    mass_flux : keep the bulk velocity along x, and the mean velocity along other periods.
     """
 
     def __init__(
@@ -165,15 +165,21 @@ def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
 
 
 def with_flux_of(operators: Operators, velocity: Components, old: Components) -> Components:
-    """`velocity` with the bulk velocities of `old` along periodic directions, which only forcing and walls may change.
+    """`velocity` with the bulk velocity of `old` along x, if that is a period, and its mean velocity along others.
 
-    Along z no forcing would bring back what a network adds, answer by answer.
+    That of a flow which looks the same in a mirror is zero; nothing but friction would bring back what a network adds
+    to it, answer by answer.
     """
-    result = list(velocity)
-    for d, line in enumerate(operators.grid.axes):
-        if line.periodic:
-            deficit = bulk_velocity(operators, old[d]) - bulk_velocity(operators, result[d])
-            uniform = torch.zeros_like(result[d])
-            operators.mean_mode(uniform).add_(deficit)
-            result[d] = result[d] + uniform
-    return result[0], result[1], result[2]
+    u, *others = velocity
+    x, *lines = operators.grid.axes
+    if x.periodic:
+        deficit = bulk_velocity(operators, old[0]) - bulk_velocity(operators, u)
+        uniform = torch.zeros_like(u)
+        operators.mean_mode(uniform).add_(deficit)
+        u = u + uniform
+    for i, line in enumerate(lines):
+        if line.is_fourier:
+            change = torch.zeros_like(others[i])
+            operators.mean_mode(change).add_(operators.mean_mode(old[i + 1]) - operators.mean_mode(others[i]))
+            others[i] = others[i] + change
+    return u, others[0], others[1]
