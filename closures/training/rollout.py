@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -25,8 +26,8 @@ def judge(head: Head, flow: LongRun, trajectory: int, steps: int, settled: int) 
 
     Returns
     -------
-    ``errors`` in percent, of one and of five steps and of `ERRORS` (None where the flow was lost); ``stays``, the steps
-    before it was; ``milliseconds`` of processor time a step, with the projection.
+    ``errors`` in percent, of one and of five steps and of `ERRORS` (None where the flow was lost, or friction
+    is negative); ``stays``, the steps before it was; ``milliseconds`` of processor time a step, with the projection.
     """
     span, source = flow.source.step, flow.source
     values = torch.from_numpy(np.moveaxis(source.read(trajectory, slice(None)), -1, 1)).float()
@@ -41,5 +42,5 @@ def judge(head: Head, flow: LongRun, trajectory: int, steps: int, settled: int) 
     reached = flow(flow.first(trajectory), settled * span, average)
     errors: dict[str, float | None] = {"one step": 100 * float(np.mean(one)), "five steps": 100 * float(np.mean(five))}
     profiles = dict.fromkeys(ERRORS) if reached is None else flow.errors(reached.means)
-    errors |= {name: None if value is None else 100 * value for name, value in profiles.items()}
+    errors |= {name: 100 * v if v is not None and math.isfinite(v) else None for name, v in profiles.items()}
     return {"errors": errors, "stays": round(flow.simulation.t / span), "milliseconds": milliseconds}
