@@ -1,9 +1,9 @@
 """The table of state operators: same trajectories, same processor time to train in, one step and long rollouts.
 
-    solver generate channel180_coarse --samples 6 --out data/channel180_coarse.h5
-    python bench/operators.py --data data/channel180_coarse.h5            what is missing: an hour on one core
-    python bench/operators.py --data data/channel180_coarse.h5 --only fno --seeds 1
-    python bench/operators.py --render                                    the page from the numbers
+    solver generate channel180_coarse_dense --samples 4
+    python bench/operators.py --data data/channel180_coarse_dense.h5          what is missing: an hour on one core
+    python bench/operators.py --data data/channel180_coarse_dense.h5 --only fno --seeds 1
+    python bench/operators.py --render                                        the page from the numbers
 
 Trainings are kept in runs/operators; bench/operators.json has the numbers, bench/operators.md is written from them.
 """
@@ -46,16 +46,16 @@ OPERATORS: dict[str, dict[str, Any]] = {
 }
 RATES = {"fno": 1e-3, "ifno": 1e-3, "ifactformer_o": 1e-3, "ifactformer_m": 1e-3, "differential": 5e-3}
 CASE, OVERRIDES = "cases/channel180_coarse", ("closure.name = none", "run.dtype = float32")
-BATCH, APART, HELD = 4, 2, 0.17  # windows; every other frame begins one; the last of six trajectories tests
-MACRO, SETTLED = 400, 50  # steps of a rollout, and those before its statistics
+BATCH, APART, HELD = 4, 6, 0.25  # windows; every sixth frame begins one; the last of four trajectories tests
+MACRO, SETTLED = 1000, 250  # steps of a rollout, and those before its statistics
 COLUMNS = {"one step": "one step", "five steps": "five steps"} | dict(
     zip(ERRORS, ("U", "u'", "v'", "w'", "-uv", "C_f"), strict=True)
 )
 WORDS = """\
 # State operators side by side
 
-Made by `bench/operators.py` on the filtered channel of `solver generate channel180_coarse` (32 x 32 x 16 points,
-frames 1.0 h/U_c apart): five trajectories of 100 frames to train on, a sixth to test. Each operator has the same
+Made by `bench/operators.py` on the filtered channel of `solver generate channel180_coarse_dense` (32 x 32 x 16 points,
+frames 0.2 h/U_c apart): three trajectories of 301 frames to train on, a fourth to test. Each operator has the same
 windows, the same loss (relative L2 of one step behind the projection, of increments), the same batch, AdamW with one
 cycle, and {budget:.0f} processor seconds of one core, the validation after each epoch not counted; sizes are such that
 this is several epochs for all of them. The published networks are larger and were trained on graphics cards for longer.
@@ -67,7 +67,7 @@ answer, which does not say that the flow is a right one. Median and range over s
 """
 
 
-def recipe(name: str, data: Path, epochs: int, seed: int) -> Recipe:
+def recipe(name: str, data: Path, interval: float, epochs: int, seed: int) -> Recipe:
     """How one operator is trained."""
     return Recipe.model_validate(
         {
@@ -78,7 +78,7 @@ def recipe(name: str, data: Path, epochs: int, seed: int) -> Recipe:
             "equations": {
                 "case": CASE,
                 "overrides": OVERRIDES,
-                "interval": 1.0,
+                "interval": interval,
                 "scheme": "midpoint",
             },
             "optimiser": {"rate": RATES[name], "schedule": "one_cycle", "clip": 0.1},
@@ -107,7 +107,7 @@ def measure(name: str, data: Path, seed: int, budget: float, count: int | None) 
     folder = TRAININGS / f"{name}-{seed}"
     begun = folder / "recipe.toml"  # one that was interrupted goes on, whatever the machine is doing now
     count = load_recipe(begun).loop.epochs if begun.exists() else count or epochs(name, source, budget)
-    made = recipe(name, data, count, seed)
+    made = recipe(name, data, source.step, count, seed)
     started = time.process_time()
     try:
         training = train(made, folder)
@@ -147,8 +147,10 @@ def _spread(values: list[float | None]) -> str:
     found = [v for v in values if v is not None]
     if not found:
         return "-"
-    middle = f"{statistics.median(found):.3g}"
-    return middle if len(found) == 1 else f"{middle} ({min(found):.3g} .. {max(found):.3g})"
+    middle, least, most = (
+        f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in (statistics.median(found), min(found), max(found))
+    )
+    return middle if len(found) == 1 else f"{middle} ({least} .. {most})"
 
 
 def main() -> None:
@@ -157,11 +159,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", default=list(OPERATORS), choices=list(OPERATORS))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--budget", type=float, default=300.0, help="processor seconds of a training")
+    parser.add_argument("--budget", type=float, default=240.0, help="processor seconds of a training")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     if not (options.data or options.render):
-        parser.error("--data: give the file that `solver generate channel180_coarse` makes")
+        parser.error("--data: give the file that `solver generate channel180_coarse_dense` makes")
     torch.set_num_threads(1)
     records = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else []
     known = {(r["operator"], r["seed"]) for r in records}
