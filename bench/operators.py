@@ -147,9 +147,8 @@ def _spread(values: list[float | None]) -> str:
     found = [v for v in values if v is not None]
     if not found:
         return "-"
-    middle, least, most = (
-        f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in (statistics.median(found), min(found), max(found))
-    )
+    shown = (statistics.median(found), min(found), max(found))
+    middle, least, most = (f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in shown)
     return middle if len(found) == 1 else f"{middle} ({least} .. {most})"
 
 

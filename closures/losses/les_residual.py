@@ -134,11 +134,8 @@ class LesResidual:
         """Squared norms of the parts that count the same in `relative`: one, or by component and plane."""
         if not self.by_plane:
             return self.square(field).reshape(1, 1)
-        weight, modes = (
-            self.operators.mode_weight,
-            [0, *(1 + d for d in range(3) if d not in self.operators.volume_axes)],
-        )
-        return torch.stack([(f * f * weight).sum(dim=modes).flatten() for f in field])
+        modes = [0, *(1 + d for d in range(3) if d not in self.operators.volume_axes)]
+        return torch.stack([(f * f * self.operators.mode_weight).sum(dim=modes).flatten() for f in field])
 
     def each(self, frames: Sequence[Components], t: float = 0.0) -> Tensor:
         """The norm of every residual, one an equation, velocity/time (times a length for ``h_minus_1``)."""
