@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class WholeField:
     guard : what it may do.
     largest : greatest change in the training data, rms in units of the card; None if unknown.
     divergence_free : project the result with the solver's own projection.
-    mass_flux : keep the bulk velocity along x, and the mean velocity along other periods.
+    mass_flux : keep the bulk velocity along x, and the mean velocity along other Fourier axes.
     """
 
     def __init__(
@@ -165,21 +166,16 @@ def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
 
 
 def with_flux_of(operators: Operators, velocity: Components, old: Components) -> Components:
-    """`velocity` with the bulk velocity of `old` along x, if that is a period, and its mean velocity along others.
+    """`velocity` with the bulk velocity of `old` along x, if that is a period, and its mean along other Fourier axes.
 
     That of a flow which looks the same in a mirror is zero; nothing but friction would bring back what a network adds
     to it, answer by answer.
     """
-    u, *others = velocity
-    x, *lines = operators.grid.axes
-    if x.periodic:
-        deficit = bulk_velocity(operators, old[0]) - bulk_velocity(operators, u)
-        uniform = torch.zeros_like(u)
-        operators.mean_mode(uniform).add_(deficit)
-        u = u + uniform
-    for i, line in enumerate(lines):
-        if line.is_fourier:
-            change = torch.zeros_like(others[i])
-            operators.mean_mode(change).add_(operators.mean_mode(old[i + 1]) - operators.mean_mode(others[i]))
-            others[i] = others[i] + change
-    return u, others[0], others[1]
+    result = list(velocity)
+    for d, line in enumerate(operators.grid.axes):
+        if line.is_fourier or (d == 0 and line.periodic):
+            kept = operators.mean_mode if d else partial(bulk_velocity, operators)
+            change = torch.zeros_like(result[d])
+            operators.mean_mode(change).add_(kept(old[d]) - kept(result[d]))
+            result[d] = result[d] + change
+    return result[0], result[1], result[2]

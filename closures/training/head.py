@@ -53,8 +53,8 @@ class Head:
     A surrogate starts from ``u = u_n``, a corrector from where the solver's steps have led.
 
     Hard-encoded: the first frame; the component through a wall, zero; the others at walls, by the ghosts of the scheme;
-    the divergence, by the projection; the bulk velocity along x, unless a pressure gradient may change it, and the mean
-    velocity along other periods (`with_flux_of`). What lies beyond the modes of the network's points stays as it was.
+    the divergence, by the projection; what `with_flux_of` keeps, unless a pressure gradient drives the flow. What lies
+    beyond the modes of the network's points stays as it was.
 
     Parameters
     ----------

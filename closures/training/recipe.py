@@ -163,6 +163,8 @@ class Recipe(Table):
             )
         if not self.loss.needs_case and (self.loss.norm != "volume" or self.loss.mirrors or self.loss.energy):
             raise ValueError(f"[loss] kind = '{kind}' takes no norm, mirrors or energy: use kind = 'projected_l2'")
+        if kind == "les_residual" and (self.loss.norm != "volume" or self.loss.energy):
+            raise ValueError("[loss] kind = 'les_residual' has no labels: norm and energy go with them")
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None

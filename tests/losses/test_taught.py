@@ -152,6 +152,8 @@ def test_mistakes_are_named(tmp_path):
 
     refused("'les_residual' and 'hybrid' go with a table", ValidationError, loss={"kind": "relative_l2"})
     refused("has no labels: remove it", ValidationError, loss={"kind": "hybrid"})
+    for labelled in ({"norm": "plane"}, {"energy": 0.1}):
+        refused("has no labels: norm and energy", ValidationError, loss={"kind": "les_residual"} | labelled)
     refused("give one", ValidationError, equations={"fields": None})
     refused("remove one", ValidationError, data={"file": "x.h5"})
     refused("no such case file", equations={"case": str(tmp_path / "nothing")})
