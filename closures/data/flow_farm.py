@@ -85,7 +85,8 @@ def generate_flow(
             digests[result[0]] = result[1]
             progress.end(result[0], already=result[2])
 
-        farm(range(recipe.trajectories), work, done, recipe.farm.ranks)
+        longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
+        farm(longest_first, work, done, recipe.farm.ranks)
     sha = _finish(store, digests) if parallel.is_root() else ""
     made, seconds = progress.made, time.monotonic() - start
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}

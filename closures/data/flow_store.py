@@ -151,17 +151,27 @@ class FlowStore:
 
     def kept(self, trajectory: int) -> Saved | None:
         """The last state of a trajectory; None where there is none, or the snapshots are not those it counts."""
-        if not self._state(trajectory).exists():
-            return None
-        try:
-            saved = checkpoint.read(self._state(trajectory))
-        except RunFolderError:  # begun anew
+        saved = self._last(trajectory)
+        if saved is None:
             return None
         digest = BEGIN
         with h5py.File(self.part, "r") as file:
             for frame in range(int(saved.attributes["count"])):
                 digest = chained(digest, read_rows(file, trajectory, frame))
         return saved if digest.hex() == saved.attributes["digest"] else None
+
+    def snapshots_of(self, trajectory: int) -> int:
+        """How many its last state counts; that they are those is not looked at."""
+        saved = self._last(trajectory)
+        return 0 if saved is None else int(saved.attributes["count"])
+
+    def _last(self, trajectory: int) -> Saved | None:
+        if not self._state(trajectory).exists():
+            return None
+        try:
+            return checkpoint.read(self._state(trajectory))
+        except RunFolderError:  # begun anew
+            return None
 
     def finish(self, digests: np.ndarray, pooled: Rows) -> str:
         """Write checksums and pooled statistics, give the file its name, drop the states (root only)."""

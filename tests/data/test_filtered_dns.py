@@ -19,7 +19,7 @@ import torch
 
 from closures.compare.references import table_of
 from closures.compare.uncertainty import Sample
-from closures.data import flow_store, trajectory
+from closures.data import flow_farm, flow_store, trajectory
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
 from closures.data.flow_farm import generate_flow
@@ -249,6 +249,21 @@ def test_a_subset_is_what_the_recipe_makes_of_that_size(channel, tmp_path):
             write_subset(channel, tmp_path / "more.h5", trajectories, snapshots)
     with pytest.raises(RunFolderError, match="no such data file"):
         write_subset(tmp_path / "none.h5", tmp_path / "more.h5", 1)
+
+
+def test_what_has_most_left_is_handed_out_first(channel, tmp_path, monkeypatch):
+    """Else the ranks that take over what is complete wait for the root, which has begun a trajectory meanwhile."""
+    handed: list[int] = []
+
+    def in_order(tasks, work, done, ranks):
+        handed.extend(tasks)
+        for task in handed:
+            done(work(task, None))
+
+    monkeypatch.setattr(flow_farm, "farm", in_order)
+    write_subset(channel, tmp_path / "grown.h5", 2)
+    assert generate_flow(write_recipe(tmp_path), tmp_path / "grown.h5", quiet=True)["made"] == 1
+    assert handed == [2, 0, 1]
 
 
 def test_what_an_unfinished_set_has_can_be_used(channel, tmp_path, monkeypatch):
