@@ -62,13 +62,16 @@ def compare(
     extra: dict[str, Any] = {"failures": [], "tuning": []}
     labels: dict[Path, str] = {}
     if closures:
-        runs, extra, labels = _campaign(_only(paths), closures, seeds, quick, reference, tuned, sets, console)
+        source = _only(paths)
+        runs, extra, labels = _campaign(source, closures, seeds, quick, reference, tuned, sets, console)
+        files = load_case(source, tuple(sets))[1]  # a run from before may have taken others along
     else:
         _refuse_for_runs(paths, seeds, quick, tuned, sets)
         runs = [read(path) for path in paths]
+        files = None
     if not different_cases:
         require_one_difference(runs)
-    comparison = compare_members(group(runs, labels), resolve(reference, runs))
+    comparison = compare_members(group(runs, labels), resolve(reference, runs, files))
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
     record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra)
     report.write(comparison, record, out)

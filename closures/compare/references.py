@@ -88,15 +88,17 @@ def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
     return RunReference({name: np.concatenate([[0.0], row]) for name, row in rows.items()}, channel.bulk(m) / u_tau)
 
 
-def resolve(wanted: str | None, runs: list[Run]) -> Target | None:
+def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> Target | None:
     """The reference that `--reference` asks for; by default the case's own, None where it has none.
+
+    `folder` has the files that the case names; by default the first run, which took them along when it began.
 
     Raises
     ------
     CaseError : no such reference, or one of another flow.
     """
-    case, folder = runs[0].case, runs[0].folder
-    table = case.reference
+    folder = folder or runs[0].folder
+    case, table = runs[0].case, runs[0].case.reference
     if wanted is None or (table is not None and wanted.lower() == table.name.lower()):
         if table is None:
             return None

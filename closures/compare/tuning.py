@@ -17,6 +17,7 @@ from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import Member, Run
 from closures.registry import create
+from solver.case import load_case
 from solver.errors import CaseError
 
 CONSTANTS = {"smagorinsky": "c_s", "wale": "c_w", "vreman": "c", "sigma": "c_sigma"}
@@ -112,14 +113,15 @@ def _error(job: Job, reference: str | None) -> float:
     ended = execute(job)
     if ended.run is None:
         raise CaseError(f"--tune: {job.label}: {ended.failure}")
-    return leading_error(ended.run, reference)
+    return leading_error(ended.run, reference, load_case(job.source)[1])
 
 
-def leading_error(run: Run, reference: str | None) -> float:
-    """The error that tuning makes small: the first quantity of the comparison."""
+def leading_error(run: Run, reference: str | None, folder: Path | None = None) -> float:
+    """The error that tuning makes small: the first quantity of the comparison; `folder` is that of `resolve`."""
     if run.broken:
         return BROKEN_ERROR
-    found = compare_members([Member(run.case.closure.name, (run,))], resolve(reference, [run])).members[0].errors
+    target = resolve(reference, [run], folder)
+    found = compare_members([Member(run.case.closure.name, (run,))], target).members[0].errors
     if found is None:
         raise CaseError("--tune: there is no reference to tune on: give one with --reference")
     return float(found.value[0])

@@ -82,6 +82,10 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("it ran again"))
     again = json.loads((compare([case], closures[:1], console=Console(quiet=True)) / "report.json").read_text())
     assert [row["errors"] for row in again["rows"]] == [row["errors"] for row in record["rows"]]
+    table = (case / "table.csv").read_text()
+    (case / "table.csv").write_text(table.replace(",0.1", ",0.2"))  # the case's judges, not what the runs took along
+    other = json.loads((compare([case], closures[:1], console=Console(quiet=True)) / "report.json").read_text())
+    assert other["rows"][0]["errors"] != record["rows"][0]["errors"]
 
     job = jobs.plan(case, closures[0], ())
     assert job.folder == folders[1]
