@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from closures.data.flow_inspect import describe_flow
 from closures.data.flow_layout import layout_of
+from closures.data.flow_profiles import channel_facts
 from closures.data.flow_recipe import FlowRecipe, load_flow_recipe
 from closures.data.flow_store import FlowStore
 from closures.data.trajectory import Trajectory
@@ -50,7 +51,7 @@ def generate_flow(
     Returns
     -------
     ``path``, ``sha256``, ``samples`` (trajectories), ``snapshots`` (of each), ``method``, and of this call ``made``,
-    ``seconds``, ``samples_per_second``.
+    ``seconds``, ``samples_per_second``; of a channel `channel_facts`.
 
     Raises
     ------
@@ -87,11 +88,11 @@ def generate_flow(
 
         longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
         farm(longest_first, work, done, recipe.farm.ranks)
-    sha = _finish(store, digests) if parallel.is_root() else ""
+    sha, facts = ("", {}) if not parallel.is_root() else (_finish(store, digests), channel_facts(target))
     made, seconds = progress.made, time.monotonic() - start
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
     found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
-    return found | counts | {"samples_per_second": made / seconds}
+    return found | counts | {"samples_per_second": made / seconds} | facts
 
 
 def _begin(store: FlowStore, recipe: FlowRecipe) -> None:

@@ -35,6 +35,17 @@ class FilteredChannel(ChannelProfiles):
         """``sqrt(wall_stress)``, whatever the means."""
         return float(np.sqrt(self.wall_stress))
 
+    def imbalance(self, means: Array) -> float:
+        """Root mean square over the height of ``(nu dU/dy - uv - tau_xy) / u_tau^2 - (1 - y/h)``.
+
+        A stationary flow has none, but for the slopes of the coarse cells at the wall (half a per cent on the grid of
+        channel180_coarse).
+        """
+        m = self.fold(means)
+        stress = self.nu * self._centred_slope(m["u"]) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"]
+        missing = stress / self.wall_stress - (1 - self.distance / self.half_height)
+        return float(np.sqrt((missing**2 * self.weights).sum() / self.half_height))
+
 
 def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Array]:
     """The evaluator of a data set's means, and the means: (n_traj, batches, len(NAMES), ny, 1).
@@ -63,6 +74,16 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
         if name in INDEX:
             found[:, :, INDEX[name], :, 0] = means[:, :, i]
     return FilteredChannel(y, nu, stress), found
+
+
+def channel_facts(path: Path) -> dict[str, float]:
+    """``re_tau`` and ``imbalance`` of a channel's data, to see whether it was stationary; else nothing."""
+    with opened(path, (KIND, STATISTICS)) as file:
+        if "statistics/wall_stress" not in file:
+            return {}
+    channel, means = filtered_channel(path)
+    re_tau = channel.friction_velocity({}) * channel.half_height / channel.nu
+    return {"re_tau": re_tau, "imbalance": channel.imbalance(means.mean(axis=(0, 1)))}
 
 
 def write_statistics(source: Path, target: Path, batches: int = 5) -> None:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from closures.data.flow_inspect import describe_flow, is_flow_file, plain, verify_flow
+from closures.data.flow_profiles import channel_facts
 from closures.data.linear_store import FORMAT, ROWS, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
 from solver.errors import RunFolderError
@@ -25,7 +26,7 @@ def describe(path: Path) -> dict[str, Any]:
     RunFolderError : missing, not such a file, or of another version.
     """
     if is_flow_file(path):
-        return describe_flow(path)
+        return describe_flow(path) | channel_facts(path)
     with _opened(path) as file:
         found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
         found["datasets"] = {

@@ -11,6 +11,7 @@ from rich.table import Table
 from solver.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Look into a data file.")
+STATIONARY = 0.01  # of the wall stress that the means of a developed channel may miss
 DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made by `solver generate`")]
 
 
@@ -31,6 +32,10 @@ def generate(
             f"{done['samples_per_second']:.3g} a second; sha256 {done['sha256'][:16]}",
             highlight=False,
         )
+        if (missing := done.get("imbalance", 0.0)) > STATIONARY:
+            console().print(
+                f"{_balance(missing)}: few snapshots, or a flow that still develops; see [sampling]", highlight=False
+            )
 
 
 @app.command()
@@ -56,10 +61,18 @@ def statistics(
     batches: Annotated[int, typer.Option(min=1, help="parts of each trajectory, for intervals")] = 5,
 ) -> None:
     """Keep the statistics of a channel without its fields: what judges an LES, small enough to lie beside a case."""
-    from closures.data.flow_profiles import write_statistics
+    from closures.data.flow_profiles import channel_facts, write_statistics
 
     write_statistics(file, out, batches)
-    console().print(f"{out}: {out.stat().st_size / 1024:.0f} KiB", highlight=False)
+    facts = channel_facts(out)
+    console().print(
+        f"{out}: {out.stat().st_size / 1024:.0f} KiB; Re_tau {facts['re_tau']:.1f}; {_balance(facts['imbalance'])}",
+        highlight=False,
+    )
+
+
+def _balance(missing: float) -> str:
+    return f"the means miss the balance of momentum by {missing:.1%} of the wall stress"
 
 
 def _print(title: str, found: dict[str, Any]) -> None:
