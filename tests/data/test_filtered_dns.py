@@ -274,8 +274,9 @@ def test_what_has_most_left_is_handed_out_first(channel, tmp_path, monkeypatch):
 
 def test_what_an_unfinished_set_has_can_be_used(channel, tmp_path, monkeypatch):
     recipe, out = write_recipe(tmp_path), tmp_path / "whole.h5"
-    monkeypatch.setattr(flow_store.FlowStore, "finish", lambda *_: "")
-    generate_flow(recipe, out, quiet=True)
+    monkeypatch.setattr(flow_store.FlowStore, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        generate_flow(recipe, out, quiet=True)
     (tmp_path / ".whole.h5.states" / "00002.h5").unlink()
     monkeypatch.undo()
     assert write_subset(out, tmp_path / "two.h5", 2) == write_subset(channel, tmp_path / "of_whole.h5", 2)
