@@ -88,7 +88,8 @@ def generate_flow(
 
         longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
         farm(longest_first, work, done, recipe.farm.ranks)
-    sha, facts = ("", {}) if not parallel.is_root() else (_finish(store, digests), channel_facts(target))
+    sha = _finish(store, digests) if parallel.is_root() else ""
+    facts = channel_facts(target) if parallel.is_root() else {}
     made, seconds = progress.made, time.monotonic() - start
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
     found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}

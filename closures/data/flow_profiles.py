@@ -18,6 +18,7 @@ from solver.hooks.statistics import INDEX, NAMES
 from solver.rundir import write_hdf5
 
 STATISTICS = "statistics of trajectories"
+STATIONARY = 0.01  # of the wall stress: what the means of a developed channel may miss of the balance of momentum
 
 
 @dataclass(frozen=True)

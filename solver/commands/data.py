@@ -11,7 +11,6 @@ from rich.table import Table
 from solver.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Look into a data file.")
-STATIONARY = 0.01  # of the wall stress that the means of a developed channel may miss
 DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made by `solver generate`")]
 
 
@@ -24,6 +23,7 @@ def generate(
 ) -> None:
     """Make a data set; the same command goes on where it was interrupted. Put mpirun before it."""
     from closures.data.farm import generate as generate_data
+    from closures.data.flow_profiles import STATIONARY
 
     done = generate_data(recipe, out, samples, method, quiet)
     if not quiet:
