@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
-from closures.losses.relative_l2 import fluctuation
+from closures.losses.relative_l2 import AT_REST, fluctuation
 from closures.operators.domain import Domain
 
 
@@ -18,7 +18,7 @@ def energy_error(prediction: Tensor, target: Tensor, domain: Domain) -> Tensor:
     """
     errors = []
     for own, true in zip(energies(prediction, domain), energies(target, domain), strict=True):
-        floor = 1e-6 * true.amax(dim=(1, 2), keepdim=True)  # of a scale at rest round-off is no error
+        floor = AT_REST * true.amax(dim=(1, 2), keepdim=True)
         errors.append((own - true) / (true + floor))
     return safe_sqrt(torch.cat(errors, dim=-1).square().mean(dim=(1, 2)))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
 from closures.losses.negative_norm import NegativeNorm
+from closures.losses.relative_l2 import AT_REST
 from closures.losses.teacher import check_frames, check_teacher, describe
 from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
 from closures.training.unrolled import Unrolled
@@ -23,7 +24,6 @@ from solver.simulation import Simulation
 
 Norm = Literal["l2", "h_minus_1", "plane"]
 NEAR = 1e-9
-FLOOR = 1e-6
 
 
 class LesResidual:
@@ -149,7 +149,7 @@ class LesResidual:
         """Root mean square over those of du/dt at the first frame, which no network moves; 1 for a frozen field."""
         with torch.no_grad():
             scale = self.sizes(self.rate(frames[0], t))
-            at_rest = FLOOR * scale.amax(dim=1, keepdim=True)  # on a wall round-off is no error
+            at_rest = AT_REST * scale.amax(dim=1, keepdim=True)
             scale = torch.maximum(scale, at_rest).clamp_min(torch.finfo(scale.dtype).tiny)
         return safe_sqrt(torch.stack([self.sizes(r) / scale for r in self(frames, t)]).mean())
 

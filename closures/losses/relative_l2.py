@@ -7,6 +7,8 @@ from torch import Tensor
 from closures.algebraic.invariants import safe_sqrt
 from closures.operators.domain import Domain
 
+AT_REST = 1e-6  # share of the largest square below which one counts as zero: what is left there is round-off
+
 
 def norm(field: Tensor, domain: Domain) -> Tensor:
     """``sqrt(mean over the volume of f_i f_i)``, (batch,): the cells count by their volume."""
@@ -52,5 +54,5 @@ def plane_error(prediction: Tensor, target: Tensor, domain: Domain) -> Tensor:
     at a wall, with fluctuations a tenth of those beside them.
     """
     errors, sizes = (periodic_mean(f**2, domain) for f in (prediction - target, fluctuation(target, domain)))
-    floor = 1e-6 * sizes.amax(dim=(1, 2, 3, 4), keepdim=True)  # of a component at rest round-off is no error
+    floor = AT_REST * sizes.amax(dim=(1, 2, 3, 4), keepdim=True)
     return safe_sqrt((errors / (sizes + floor)).mean(dim=(1, 2, 3, 4)))

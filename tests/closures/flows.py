@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from mpi4py import MPI
 
@@ -86,3 +87,29 @@ def exchange(fields, a, b):
     swapped = [f.swapaxes(a, b) for f in fields]
     swapped[a], swapped[b] = swapped[b], swapped[a]
     return swapped
+
+
+def uniform(kind):
+    """A velocity that the walls of this kind of grid allow everywhere."""
+    allowed = {"box": (1.3, -0.7, 0.4), "channel": (1.3, 0.0, 0.4), "duct": (1.3, 0.0, 0.0)}
+    return allowed.get(kind, (0.0, 0.0, 0.0))
+
+
+def moved(fields, velocity):
+    """The fields as an observer sees them who moves against `velocity`."""
+    return [f + u for f, u in zip(fields, velocity, strict=True)]
+
+
+def assert_same(a, b, tolerance=1e-10):
+    """Two arrays agree to a share of the greatest value, which is not zero."""
+    assert np.abs(a).max() > 0
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(a).max())
+
+
+def assert_slope(functional, rel):
+    """What autograd says of a function of one number, at zero, is what central differences say."""
+    with torch.enable_grad():
+        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(functional(step), step)
+    h = 1e-6
+    assert float(slope) == pytest.approx(float(functional(h) - functional(-h)) / (2 * h), rel=rel)

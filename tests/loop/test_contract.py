@@ -16,13 +16,17 @@ from solver.momentum import STRESS_INDEX
 from solver.velocity import Velocity
 from tests.closures.flows import (
     NU,
+    assert_same,
+    assert_slope,
     exchange,
     make_grid,
     make_operators,
     make_velocity,
+    moved,
     random_fields,
     reflect,
     reflect_scalar,
+    uniform,
 )
 from tests.loop.flows import small
 
@@ -62,20 +66,6 @@ def answer(closure, velocity):
 def answer_to(name, form, kind, fields, wall_velocity=(0.0, 0.0, 0.0), nu=NU):
     grid = make_grid(kind, wall_velocity)
     return answer(build(name, form, grid, nu), make_velocity(make_operators(grid), fields))
-
-
-def uniform(kind):
-    allowed = {"box": (1.3, -0.7, 0.4), "channel": (1.3, 0.0, 0.4), "duct": (1.3, 0.0, 0.0)}
-    return allowed.get(kind, (0.0, 0.0, 0.0))
-
-
-def moved(fields, velocity):
-    return [f + u for f, u in zip(fields, velocity, strict=True)]
-
-
-def assert_same(a, b, tolerance=1e-10):
-    assert np.abs(a).max() > 0
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(a).max())
 
 
 def tensor_of(fields, rule):
@@ -252,11 +242,7 @@ def test_gradient_matches_differences(name, form, kind):
         fields = [term.nu_t] if form == "eddy_viscosity" else term.tau
         return sum(((n + 1) * f * weight).sum() for n, f in enumerate(fields))
 
-    with torch.enable_grad():
-        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(functional(step), step)
-    h = 1e-6
-    assert float(slope) == pytest.approx(float(functional(h) - functional(-h)) / (2 * h), rel=1e-4)
+    assert_slope(functional, 1e-4)
 
 
 @every_case
