@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import typing
 from collections.abc import Iterable
 from importlib import import_module
@@ -26,7 +25,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from closures import operators
+from closures.shipped import shipped, with_artefact
 from solver.closure import Closure, ClosureFactory
 from solver.errors import CaseError, SolverError
 from solver.grid import Grid
@@ -40,33 +39,12 @@ BUILT_IN = {
     "vreman": "closures.algebraic.vreman:Vreman",
     "sigma": "closures.algebraic.sigma:Sigma",
 }
-PRETRAINED = Path(__file__).parent / "pretrained"
-ROLES = ("subgrid_model", "corrector", "surrogate")
 ARTEFACT = "artefact"
 
 
 def names() -> list[str]:
     """Every name that `create` knows by itself, "none" first, then this package's, then other packages'."""
     return [NONE, *BUILT_IN, *shipped(), *sorted(_foreign())]
-
-
-def shipped() -> dict[str, Path]:
-    """The trained closures of this package, by name; networks for the pressure equation are none."""
-    cards = sorted(PRETRAINED.glob("*/card.json"))
-    return {card.parent.name: card.parent for card in cards if not _reads_residuals(card)}
-
-
-def _reads_residuals(card: Path) -> bool:
-    """Without building anything; a damaged card is refused when it is used, not when it is listed."""
-    try:
-        return json.loads(card.read_text(encoding="utf-8")).get("inputs") == "residual"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def with_artefact() -> list[str]:
-    """The names that need ``artefact = "FOLDER"``."""
-    return [name for name in (*ROLES, *operators.names()) if name not in shipped()]
 
 
 def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
@@ -123,7 +101,7 @@ def _learned(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> Closu
     if not isinstance(folder, str | Path):
         raise CaseError(f"[closure] artefact = {folder!r}: should be the folder of a trained network")
     own = {key: value for key, value in options.items() if key != ARTEFACT}
-    return assemble(name, Path(folder), grid, nu, own)
+    return assemble(name, Path(folder), grid, nu, own, create)
 
 
 def _foreign() -> dict[str, EntryPoint]:

@@ -31,10 +31,11 @@ from solver.errors import (
     SolverError,
 )
 from solver.hooks import Hook
-from solver.hooks.checkpoint import Checkpoint, latest, restore
+from solver.hooks.checkpoint import Checkpoint, restore
 from solver.hooks.forces import Forces
 from solver.hooks.health import Health
 from solver.hooks.progress import ProgressBar
+from solver.hooks.saved import latest
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra

@@ -13,8 +13,8 @@ from solver import initial, parallel, rundir
 from solver.case import Case, HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.errors import CaseError
 from solver.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.hooks.checkpoint import Saved, latest
 from solver.hooks.regrid import velocity_of
+from solver.hooks.saved import Saved, latest
 from solver.obstructed import ObstructedMomentum, flow_around
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition

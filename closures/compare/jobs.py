@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from closures import artefact, registry
 from closures.compare.runs import Run, read
+from closures.shipped import shipped
 from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.rundir import run_folder
@@ -71,7 +72,7 @@ def plan(source: Path, spec: str, overrides: Sequence[str], word: str = "") -> J
 def _folder(case: Case, name: str) -> Path:
     """Where the run of a case belongs; a network that is trained again has runs of its own."""
     folder, table = run_folder(case, name, None), case.closure
-    network = registry.shipped().get(table.name) or table.options.get(registry.ARTEFACT)
+    network = shipped().get(table.name) or table.options.get(registry.ARTEFACT)
     if network is None:
         return folder
     try:

@@ -16,7 +16,7 @@ from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
 from solver.hooks.batch_means import Array, whole_batches
-from solver.hooks.checkpoint import latest
+from solver.hooks.saved import latest
 
 BROKEN = ("diverged", "laminar")  # a result as well: it is shown, and judged as worse than any number
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated

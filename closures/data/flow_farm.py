@@ -26,7 +26,7 @@ from closures.data.trajectory import Trajectory
 from solver import __version__, fusion, parallel
 from solver.errors import RunFolderError
 from solver.farm import farm
-from solver.hooks.checkpoint import latest
+from solver.hooks.saved import latest
 from solver.machine import choose_fusion
 from solver.rundir import commit
 

@@ -23,8 +23,7 @@ from closures.data.flow_layout import Layout, lay_out
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.linear_store import DIGEST, HEADER_SPACE
 from solver.errors import RunFolderError
-from solver.hooks import checkpoint
-from solver.hooks.checkpoint import Saved
+from solver.hooks import saved as states
 from solver.rundir import write_hdf5, writing
 
 FORMAT = 1
@@ -136,20 +135,13 @@ class FlowStore:
         """Flush the snapshots written so far, then note the state that follows them: a checkpoint."""
         with writing(self.part), self.part.open("rb") as file:
             os.fsync(file.fileno())
-        found = {**attributes, "format": checkpoint.FORMAT}
-
-        def fill(file: h5py.File) -> None:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array)
-            file.attrs.update(found)
-            file.attrs["sha256"] = checkpoint.checksum(arrays, found)
-
-        write_hdf5(self._state(trajectory), fill)
+        found = {**attributes, "format": states.FORMAT}
+        write_hdf5(self._state(trajectory), lambda file: states.fill(file, arrays, found))
 
     def _state(self, trajectory: int) -> Path:
         return self.states / f"{trajectory:05d}.h5"
 
-    def kept(self, trajectory: int) -> Saved | None:
+    def kept(self, trajectory: int) -> states.Saved | None:
         """The last state of a trajectory; None where there is none, or the snapshots are not those it counts."""
         saved = self._last(trajectory)
         if saved is None:
@@ -165,11 +157,11 @@ class FlowStore:
         saved = self._last(trajectory)
         return 0 if saved is None else int(saved.attributes["count"])
 
-    def _last(self, trajectory: int) -> Saved | None:
+    def _last(self, trajectory: int) -> states.Saved | None:
         if not self._state(trajectory).exists():
             return None
         try:
-            return checkpoint.read(self._state(trajectory))
+            return states.read(self._state(trajectory))
         except RunFolderError:  # begun anew
             return None
 

@@ -18,9 +18,9 @@ from closures.data.flow_store import BEGIN, FlowStore, Rows, chained
 from solver import assembly, parallel
 from solver.case import Case
 from solver.errors import Diverged
-from solver.hooks.checkpoint import Saved, latest
 from solver.hooks.health import Health
 from solver.hooks.regrid import velocity_of
+from solver.hooks.saved import Saved, latest
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation

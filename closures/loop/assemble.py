@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, ValidationError
 
-from closures import artefact, registry
+from closures import artefact
 from closures.artefact import Artefact, ArtefactError, Card
 from closures.loop.border import Precision, Wanted
 from closures.loop.companion import Companion
@@ -21,6 +21,7 @@ from closures.loop.subgrid_model import SubgridModel
 from closures.loop.surrogate import StateSurrogate
 from closures.loop.whole_field import WholeField
 from closures.operators.domain import Domain
+from closures.shipped import shipped, with_artefact
 from solver.closure import Closure
 from solver.errors import CaseError
 from solver.explain import explain
@@ -89,7 +90,15 @@ TABLES: dict[str, type[NetworkTable]] = {
 }
 
 
-def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:
+class Create(Protocol):
+    """How closures by name are made, `closures.registry.create`: where a network does not act, another one does."""
+
+    def __call__(self, name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
+        """The closure called `name`, or None for "none"."""
+        ...
+
+
+def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, Any], create: Create) -> Closure:
     """The closure that `name` and the network in `folder` make on a grid.
 
     Raises
@@ -103,11 +112,11 @@ def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, 
     if not card.nu[0] * (1 - SAME_LENGTH) <= nu <= card.nu[1] * (1 + SAME_LENGTH):
         log.warning("%s: trained for nu = %g to %g, this case has %g: watch its errors", folder, *card.nu, nu)
     make = _subgrid_model if card.role == "subgrid_model" else companion
-    return make(name, folder, found, grid, nu, options)
+    return make(name, folder, found, grid, nu, options, create)
 
 
 def _subgrid_model(
-    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any]
+    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any], create: Create
 ) -> GuardedModel:
     table = _options(name, found.card, options)
     artefact.check_domain(found, Domain.of(grid), folder)
@@ -121,12 +130,14 @@ def _subgrid_model(
         precision=table.precision,
         facts=_facts(folder, found.card),
     )
-    reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu)
+    reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu, create)
     calls = STAGES if table.each == "step" else 1
     return GuardedModel(model, reserve, table.guard, found.card.largest_answer, calls)
 
 
-def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any]) -> Companion:
+def companion(
+    name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any], create: Create
+) -> Companion:
     """A corrector or surrogate, as its card says, from the network `found` in `folder`; raises as `assemble` does."""
     card = found.card
     table = _options(name, card, options)
@@ -134,7 +145,7 @@ def companion(name: str, folder: Path, found: Artefact, grid: Grid, nu: float, o
         raise CaseError(f"[closure] '{name}' acts on closed or periodic flows: use a subgrid model where fluid enters")
     seen = network_grid(grid, _points(card, grid))
     artefact.check_domain(found, Domain.of(seen), folder)
-    base = _other("base", table.base, table.base_options, grid, nu)
+    base = _other("base", table.base, table.base_options, grid, nu, create)
     instead = "the solver" if isinstance(table, SurrogateTable) else "no correction"
     field = WholeField(
         found.predictor(),
@@ -178,20 +189,18 @@ def _options(name: str, card: Card, options: dict[str, Any]) -> Any:
 
 def _check_name(name: str, card: Card, folder: Path) -> None:
     """A role or architecture given as the name should be that of the network."""
-    if registry.shipped().get(name) == folder or name in (card.role, card.architecture):
+    if shipped().get(name) == folder or name in (card.role, card.architecture):
         return
     what = f"a {card.role} of the architecture '{card.architecture}'"
     raise CaseError(f"[closure] name = '{name}', but {folder} holds {what}: use one of these as the name")
 
 
-def _other(key: str, name: str, options: dict[str, Any], grid: Grid, nu: float) -> Closure | None:
+def _other(key: str, name: str, options: dict[str, Any], grid: Grid, nu: float, create: Create) -> Closure | None:
     """The closure that acts where the network does not: any that is not a network under guard itself."""
-    if name in (*registry.shipped(), *registry.with_artefact()):
-        raise CaseError(
-            f"[closure] {key} = '{name}' is a network: use one of {', '.join(registry.BUILT_IN)}, or 'none'"
-        )
+    if name in (*shipped(), *with_artefact()):
+        raise CaseError(f"[closure] {key} = '{name}' is a network: use an algebraic model, such as 'wale', or 'none'")
     try:
-        return registry.create(name, grid=grid, nu=nu, options=options)
+        return create(name, grid=grid, nu=nu, options=options)
     except ArtefactError:
         raise
     except CaseError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from closures import artefact, registry
+from closures import artefact, shipped
 from closures.artefact import CARD, ArtefactError
 from closures.preconditioners.directions import ConjugateDirections, Direction, NetworkDirection
 from closures.preconditioners.learned_multigrid_file import SMOOTHING, read_smoothing
@@ -40,7 +40,7 @@ class Homogeneous:
 
 def folders() -> dict[str, Path]:
     """What is shipped for the pressure, by name."""
-    cards, tables = (sorted(registry.PRETRAINED.glob(f"*/{file}")) for file in (CARD, SMOOTHING))
+    cards, tables = (sorted(shipped.PRETRAINED.glob(f"*/{file}")) for file in (CARD, SMOOTHING))
     return {file.parent.name: file.parent for file in (*filter(_is_ours, cards), *tables)}
 
 
@@ -92,12 +92,12 @@ def _multigrid(name: str, folder: Path, poisson: Poisson) -> Learned:
 
 
 def _folder(name: str, beside: Path) -> Path:
-    shipped = folders()
-    folder = shipped.get(name, beside / name)
+    known = folders()
+    folder = known.get(name, beside / name)
     if (folder / CARD).is_file() or (folder / SMOOTHING).is_file():
         return folder
-    near = difflib.get_close_matches(name, shipped, 1)
-    remedy = f"did you mean '{near[0]}'?" if near else f"shipped are {', '.join(shipped) or 'none'}"
+    near = difflib.get_close_matches(name, known, 1)
+    remedy = f"did you mean '{near[0]}'?" if near else f"shipped are {', '.join(known) or 'none'}"
     raise CaseError(f"[pressure] artefact = '{name}': no such folder with {CARD} beside the case; {remedy}")
 
 

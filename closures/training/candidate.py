@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from closures import artefact
+from closures import artefact, registry
 from closures.artefact import Artefact
 from closures.data.windows import TrajectoryFile
 from closures.loop.assemble import companion
@@ -73,7 +73,7 @@ class StateOperator:
     def closure(self, grid: Grid, nu: float) -> Closure:
         """See `Candidate`."""
         found = Artefact(self.begun, self.network.eval())
-        return companion(self.begun.role, self.folder, found, grid, nu, self.options)
+        return companion(self.begun.role, self.folder, found, grid, nu, self.options, registry.create)
 
     def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
         """See `Candidate`."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from solver.axis import FiniteVolumeAxis, FreeSlip, Inflow, Outflow
 from solver.errors import RunFolderError
+from solver.hooks.saved import Saved
 from solver.operators import Components, Operators
-
-if TYPE_CHECKING:
-    from solver.hooks.checkpoint import Saved
 
 Array = np.ndarray
 

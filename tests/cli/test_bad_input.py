@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from solver import app as application
-from solver.hooks import checkpoint
+from solver.errors import RunFolderError
+from solver.hooks.saved import fill, read
 from tests import runs
 
 STEPS = ("--steps", 2, "--quiet")
@@ -183,10 +184,10 @@ def flip(path: Path) -> None:
 
 def poison(path: Path) -> None:
     """A checkpoint that is whole, of a field that is not finite."""
-    saved = checkpoint.read(path)
+    saved = read(path)
     fields = {name: a * float("nan") if name.startswith("velocity") else a for name, a in saved.arrays.items()}
     with h5py.File(path, "w") as file:
-        checkpoint._fill(file, fields, saved.attributes)
+        fill(file, fields, saved.attributes)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip])
@@ -212,15 +213,15 @@ def test_damaged_checkpoint(finished, run, damage):
 def test_any_flipped_byte_is_harmless_or_named(finished, tmp_path):
     """Nothing but the good values or a named error comes out of a file with a flipped byte."""
     good = runs.checkpoints(finished / "run")[-1]
-    expected, data = checkpoint.read(good), good.read_bytes()
+    expected, data = read(good), good.read_bytes()
     refusals = 0
     for place in range(41, len(data), len(data) // 150):
         bad = tmp_path / "bad.h5"
         bad.write_bytes(data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :])
         found, problem = None, ""
         try:
-            found = checkpoint.read(bad)
-        except checkpoint.RunFolderError as error:
+            found = read(bad)
+        except RunFolderError as error:
             problem = str(error)
         if found is None:
             refusals += 1

@@ -10,6 +10,7 @@ import pytest
 
 from closures import registry
 from closures.artefact import CARD, read_card
+from closures.shipped import shipped
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
 from solver.grid import Grid
@@ -41,7 +42,7 @@ def foreign(monkeypatch, tmp_path: Path):
 
 def home(name, grid):
     """A grid on which a closure may act: that of its training for operators of boxes, `grid` for all others."""
-    folder = registry.shipped().get(name)
+    folder = shipped().get(name)
     lines = read_card(folder / CARD).grid if folder else None
     if lines is None or not all(line["periodic"] for line in lines.values()):
         return grid

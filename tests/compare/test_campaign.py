@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from closures import artefact, registry
+from closures import artefact
 from closures.compare import campaign, compare, jobs, tuning
 from closures.compare.runs import differences, read
+from closures.shipped import shipped
 from solver.errors import CaseError
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
@@ -100,7 +101,7 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
 
 def test_a_network_that_was_trained_again_is_run_again(case):
     network = Path("network")
-    shutil.copytree(registry.shipped()["hit_decay_lesnets"], network)
+    shutil.copytree(shipped()["hit_decay_lesnets"], network)
     job = jobs.plan(case, f"surrogate:artefact={network}", ())
     assert jobs.again(job).folder == job.folder == jobs.plan(case, job.closure, job.overrides).folder
     card = json.loads((network / artefact.CARD).read_text())

@@ -40,7 +40,7 @@ def pretrained(monkeypatch, tmp_path):
     write(folder / "tiny_model", "tensor_basis")
     write(folder / "broken", "cnn")
     (folder / "broken" / CARD).write_text("{")
-    monkeypatch.setattr(registry, "PRETRAINED", folder)
+    monkeypatch.setattr("closures.shipped.PRETRAINED", folder)
     return folder
 
 
@@ -95,7 +95,7 @@ def test_mistakes_in_names(name, options, message):
             {"fallback": "wall"},
             "[closure] fallback = 'wall': unknown name 'wall'; did you mean 'wale'?",
         ),
-        ("subgrid_model", {"fallback": "cnn"}, "[closure] fallback = 'cnn' is a network: use one of smagorinsky"),
+        ("subgrid_model", {"fallback": "cnn"}, "[closure] fallback = 'cnn' is a network: use an algebraic model"),
         ("subgrid_model", {"fallback_options": {"cs": 1.0}}, "[closure] fallback = 'smagorinsky': unknown option 'cs'"),
         ("subgrid_model", {"form": "viscosity"}, "[closure] form = 'viscosity'"),
         ("subgrid_model", {"guard": {"paitence": 3}}, "[guard] unknown key 'paitence'; did you mean 'patience'?"),

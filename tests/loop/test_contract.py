@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from closures import artefact, registry
+from closures import artefact
 from closures.artefact import CARD, read_card
 from closures.loop import GuardedModel, GuardTable, SubgridModel
 from closures.loop.meter import Meter
+from closures.shipped import shipped
 from solver import fusion
 from solver.closure import EddyViscosity
 from solver.momentum import STRESS_INDEX
@@ -41,7 +42,7 @@ CASES = [
     )
     for kind in kinds
 ]
-SHIPPED = [name for name, folder in registry.shipped().items() if read_card(folder / CARD).role == "subgrid_model"]
+SHIPPED = [name for name, folder in shipped().items() if read_card(folder / CARD).role == "subgrid_model"]
 CASES += [pytest.param(name, "stress", kind, id=f"{name}-{kind}") for name in SHIPPED for kind in ("channel", "box")]
 every_case = pytest.mark.parametrize(("name", "form", "kind"), CASES)
 
@@ -53,7 +54,7 @@ def plain_run():
 
 
 def build(name, form, grid, nu=NU):
-    network = artefact.load(registry.shipped()[name]).network if name in SHIPPED else small(name, scale=0.4)
+    network = artefact.load(shipped()[name]).network if name in SHIPPED else small(name, scale=0.4)
     return SubgridModel(network, grid=grid, nu=nu, name=name, form=form, precision="float64")
 
 

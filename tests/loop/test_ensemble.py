@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from closures import artefact, registry
+from closures import artefact
 from closures.data.windows import TrajectoryFile
 from closures.operators import build
 from closures.operators.predictor import Scaling
@@ -244,7 +244,7 @@ def test_recipes_that_do_not_fit_are_refused(made, begun, tmp_path, table, messa
 
 def test_the_shipped_network_is_that_of_its_recipe():
     shipped = read(EnsembleRecipe, find(Path("subgrid/tbnn"), "ensemble"))
-    card = artefact.read_card(registry.shipped()["tbnn"] / artefact.CARD)
+    card = artefact.read_card(shipped()["tbnn"] / artefact.CARD)
     assert card.architecture == shipped.operator.name
     assert card.arguments == artefact.validated(card.architecture, shipped.operator.arguments)
     assert card.trained_on == shipped.card.trained_on == Path(shipped.ensemble.case).name

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures import registry
 from closures.loop.guard import COUNTS
+from closures.shipped import shipped
 from solver import assembly
 from solver.case import load_case
 from solver.forcing import bulk_velocity
@@ -16,7 +16,7 @@ from solver.velocity import Velocity
 
 CASES = Path(__file__).parents[2] / "cases"
 END = 0.2  # ten applications
-OPERATORS = [name for name in registry.shipped() if name.startswith("hit_decay")]
+OPERATORS = [name for name in shipped() if name.startswith("hit_decay")]
 CHANNEL = ["channel180_coarse_lesnets", "ifactformer_m"]
 
 
@@ -111,4 +111,4 @@ def test_what_corrects_bends_the_flow_and_no_more(turbulent, corrector):
 
 def test_they_are_shipped():
     assert len(OPERATORS) >= 4
-    assert set(CHANNEL) <= set(registry.shipped())
+    assert set(CHANNEL) <= set(shipped())

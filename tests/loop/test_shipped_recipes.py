@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from closures import registry
 from closures.artefact import CARD, read_card
 from closures.data.flow_recipe import load_flow_recipe
 from closures.operators import validated
+from closures.shipped import shipped
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.recipe import SHIPPED, Recipe, read
 
@@ -29,7 +29,7 @@ RECIPES = {
 
 
 def test_each_has_one():
-    assert set(RECIPES) == set(registry.shipped())
+    assert set(RECIPES) == set(shipped())
 
 
 def begins(recipe):
@@ -41,7 +41,7 @@ def begins(recipe):
 
 @pytest.mark.parametrize(("name", "recipe"), RECIPES.items())
 def test_card_and_recipe_agree(name, recipe):
-    card = read_card(registry.shipped()[name] / CARD)
+    card = read_card(shipped()[name] / CARD)
     made_by = read(EnsembleRecipe if card.role == "subgrid_model" else Recipe, SHIPPED / f"{recipe}.toml")
     assert card.architecture == made_by.operator.name
     recipes = validated(card.architecture, made_by.operator.arguments)  # what a card leaves out is the default

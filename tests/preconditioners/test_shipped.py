@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures import artefact, registry
+from closures import artefact
 from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
+from closures.shipped import PRETRAINED
 from solver.bench_linear import true_residual
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.solids import Box, Sphere
@@ -27,7 +28,7 @@ def production_mode(gradient_mode: None):
 
 @pytest.mark.parametrize(("name", "n", "most"), [("dcdm_32", 32, 20), ("npsdo_32", 32, 20), ("npsdo_32", 64, 24)])
 def test_a_shipped_network_needs_few_directions_and_no_help(name, n, most):
-    network = artefact.load(registry.PRETRAINED / name).network
+    network = artefact.load(PRETRAINED / name).network
     poisson = Problem(cube(n), BODIES).poisson()
     rhs = noise(poisson)
     phi, expected = torch.zeros_like(rhs), torch.zeros_like(rhs)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from closures import artefact, registry
+from closures import artefact
 from closures.artefact import CARD, ArtefactError
 from closures.preconditioners.assemble import Homogeneous, assemble, folders
 from closures.preconditioners.directions import NetworkDirection
@@ -121,7 +121,7 @@ def test_a_shipped_artefact_goes_before_a_folder_and_is_listed(folder, monkeypat
     shipped = folder / "pretrained"
     for name in ("net", "table", "subgrid"):
         shutil.copytree(folder / name, shipped / name)
-    monkeypatch.setattr(registry, "PRETRAINED", shipped)
+    monkeypatch.setattr("closures.shipped.PRETRAINED", shipped)
     assert folders() == {"net": shipped / "net", "table": shipped / "table"}
     shutil.rmtree(folder / "net")
     assert assemble("net", folder, ball().poisson()).name == "net"

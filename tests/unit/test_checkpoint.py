@@ -9,8 +9,8 @@ import pytest
 
 from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
 from solver.grid import Grid
-from solver.hooks.checkpoint import Saved, checksum
 from solver.hooks.regrid import same_grid, velocity_of
+from solver.hooks.saved import Saved, checksum
 from solver.operators import Operators
 from tests.grids import distance, operators, random_velocity, sample, uneven, walls
 
