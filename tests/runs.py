@@ -24,7 +24,7 @@ import torch
 from solver.cli import main
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 300  # seconds; the machine may be busy with other things
+PATIENCE = 600  # seconds; the machine may be busy with other things
 CASE = """\
 title = "Tiny channel"
 [grid.x]
@@ -144,6 +144,18 @@ def ended(process: subprocess.Popen[str]) -> Ended:
         process.kill()
         raise
     return Ended(process.returncode, out, err)
+
+
+def on_ranks(counts: Sequence[int], module: str, folder: Path) -> dict[int, dict[str, np.ndarray]]:
+    """The arrays that `module` writes into the file it is given, ``ranks`` among them, by how many ranks it ran on."""
+    found = {}
+    for ranks in counts:
+        path = folder / f"{ranks}.npz"
+        done = ended(mpirun(ranks, "-m", module, path))
+        assert done.code == 0, done.out + done.err
+        found[ranks] = dict(np.load(path))
+        assert int(found[ranks]["ranks"]) == ranks  # not so many programs on one rank each
+    return found
 
 
 def summary(run: Path) -> dict[str, Any]:

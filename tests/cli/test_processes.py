@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests import runs
 
-pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+pytestmark = runs.needs_mpirun
 
 FAILS_ON_RANK_ONE = """
 import sys, time

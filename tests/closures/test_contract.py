@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ from closures.algebraic.cutoff import coarse_points
 from solver import fusion
 from solver.errors import CaseError
 from solver.velocity import Velocity
+from tests import runs
 from tests.closures.flows import (
     KINDS,
     NU,
@@ -191,18 +188,12 @@ def test_gradient_is_finite_where_the_model_vanishes(name, options, kind, flow):
     assert all(bool(torch.isfinite(slope).all()) for slope in slopes)
 
 
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
+@runs.needs_mpirun
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_same_on_any_number_of_ranks(ranks):
-    allow = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
-    allow |= {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
-    script = Path(__file__).with_name("check_ranks.py")
-    done = subprocess.run(
-        ["mpirun", "--oversubscribe", "-n", str(ranks), sys.executable, str(script)],
-        env=os.environ | allow, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"ranks {ranks} compared {len(CASES)}" in done.stdout
+    done = runs.ended(runs.mpirun(ranks, Path(__file__).with_name("check_ranks.py")))
+    assert done.code == 0, done.out + done.err
+    assert f"ranks {ranks} compared {len(CASES)}" in done.out
 
 
 @pytest.mark.slow

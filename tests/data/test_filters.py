@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import numpy as np
@@ -221,7 +220,7 @@ def _filtered_everywhere() -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+@runs.needs_mpirun
 def test_same_on_three_ranks(tmp_path):
     """The whole coarse field on every rank; three do not divide the planes evenly."""
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import numpy as np
@@ -142,7 +141,7 @@ def test_missing_package_is_named():
 
 
 @needs_petsc
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+@runs.needs_mpirun
 def test_one_rank_may_be_alone_with_petsc():
     """A farm with one batch wakes PETSc on one rank: it must not wait for the others, which never come."""
     code = "from solver import parallel; from solver.linear.petsc import petsc;"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from closures.operators import build
+from tests import runs
 from tests.loop.flows import SMALL, box, channel, write
-from tests.runs import ended, mpirun
 
 STEPS = 20
 
@@ -30,17 +29,17 @@ def networks(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
+@runs.needs_mpirun
 def test_ranks_agree_to_single_precision(networks, tmp_path):
     """Also where the network is overruled and switched off, and across a change of resolution."""
-    script, runs = Path(__file__).with_name("run_ranks.py"), {}
+    script, found = Path(__file__).with_name("run_ranks.py"), {}
     for ranks in (1, 2):
-        done = ended(mpirun(ranks, script, networks, STEPS, tmp_path / f"{ranks}.npz"))
+        done = runs.ended(runs.mpirun(ranks, script, networks, STEPS, tmp_path / f"{ranks}.npz"))
         assert done.code == 0, done.out + done.err
-        runs[ranks] = np.load(tmp_path / f"{ranks}.npz")
-    assert len(runs[1].files) == 7 * 4
-    for name in runs[1].files:
-        one, two = runs[1][name], runs[2][name]
+        found[ranks] = np.load(tmp_path / f"{ranks}.npz")
+    assert len(found[1].files) == 7 * 4
+    for name in found[1].files:
+        one, two = found[1][name], found[2][name]
         if name.endswith("counts"):
             assert one.tolist() == two.tolist() == ([3, 3, 1] if name.startswith("overruled") else [0, 0, 0]), name
         else:

@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests import runs
 from tests.grids import operators, random_velocity
 from tests.parallel.run_grids import FLOWS, SEED
 
-ROOT = Path(__file__).parents[2]
-ONE_RANK_A_CORE = {
-    "OMP_NUM_THREADS": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_hwloc_base_binding_policy": "none",
-    "OMPI_MCA_mpi_yield_when_idle": "1",  # ranks may outnumber cores
-}
 RANKS = (1, 2, 3)
 
-pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+pytestmark = runs.needs_mpirun
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
     """One launch per number of ranks, all grids in each."""
-    folder, found = tmp_path_factory.mktemp("ranks"), {}
-    for ranks in RANKS:
-        path = folder / f"{ranks}.npz"
-        command = [
-            "mpirun",
-            "--oversubscribe",
-            "-n",
-            str(ranks),
-            sys.executable,
-            "-m",
-            "tests.parallel.run_grids",
-            str(path),
-        ]
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | ONE_RANK_A_CORE, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        found[ranks] = dict(np.load(path))
-    return found
-
-
-def test_every_rank_took_part(results):
-    assert [int(results[ranks]["ranks"]) for ranks in RANKS] == list(RANKS)
+    return runs.on_ranks(RANKS, "tests.parallel.run_grids", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def test_two_legs(whole, tmp_path, cut):
     same(whole / "run", legs)
 
 
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+@runs.needs_mpirun
 def test_legs_on_one_two_and_three_ranks(whole, tmp_path):
     legs = tmp_path / "legs"
     assert runs.solver("run", whole, "--out", legs, *SETS, "--steps", 5, "--quiet").code == 0

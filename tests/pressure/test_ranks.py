@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tests.parallel.test_ranks import ONE_RANK_A_CORE
+from tests import runs
 from tests.pressure.solve_everything import RUNS, SOLVERS
 
-ROOT = Path(__file__).parents[2]
 RANKS = (1, 2, 3)
 
-pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+pytestmark = runs.needs_mpirun
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
     """One launch per number of ranks."""
-    folder, found = tmp_path_factory.mktemp("ranks"), {}
-    for ranks in RANKS:
-        path = folder / f"{ranks}.npz"
-        program = [sys.executable, "-m", "tests.pressure.solve_everything", str(path)]
-        done = subprocess.run(
-            ["mpirun", "--oversubscribe", "-n", str(ranks), *program],
-            cwd=ROOT,
-            env=os.environ | ONE_RANK_A_CORE,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        found[ranks] = dict(np.load(path))
-    return found
+    return runs.on_ranks(RANKS, "tests.pressure.solve_everything", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
 def test_same_solutions(results, ranks):
     serial, parallel = results[1], results[ranks]
-    assert int(parallel["ranks"]) == ranks
     fields = [key for key in serial if key.split("/")[0] in RUNS]
     assert len(fields) == len(RUNS) + len(SOLVERS) - 1
     for key in fields:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -11,20 +9,13 @@ from tests import runs
 from tests.solids.run_flows import FLOWS
 
 RANKS = (1, 2)
-pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+pytestmark = runs.needs_mpirun
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
     """One launch per number of ranks."""
-    folder, found = tmp_path_factory.mktemp("ranks"), {}
-    for ranks in RANKS:
-        path = folder / f"{ranks}.npz"
-        done = runs.ended(runs.mpirun(ranks, "-m", "tests.solids.run_flows", path))
-        assert done.code == 0, done.out + done.err
-        found[ranks] = dict(np.load(path))
-        assert int(found[ranks]["ranks"]) == ranks
-    return found
+    return runs.on_ranks(RANKS, "tests.solids.run_flows", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", FLOWS)
