@@ -49,6 +49,7 @@ class Card(BaseModel):
     scaling : units of a state operator; None for stress models, which carry their own.
     step : time between its input and its output; 0 for stress models, and for correctors, which stay where they are.
     interval : time from one answer to the next that it was trained for in turns with the solver; 0 if there is none.
+    solver_step : length of the solver's steps between its answers in training; 0 if it had none, or it is not known.
     start : time in its flow from which on it acts unless it is told otherwise: where its data begin.
     largest_answer : greatest norm of an answer on the training data, the measure of `closures.loop.guard`.
     filter : how the training data were filtered.
@@ -66,6 +67,7 @@ class Card(BaseModel):
     scaling: Scaling | None
     step: float = Field(ge=0)
     interval: float = Field(default=0.0, ge=0)
+    solver_step: float = Field(default=0.0, ge=0)
     start: float = Field(default=0.0, ge=0)
     largest_answer: float | None = Field(default=None, gt=0)
     filter: str

@@ -165,14 +165,33 @@ def companion(
         between = trained if table.between is None else table.between
         if card.interval and (macro > 1 or abs(between - trained) > 0.01 * card.interval):
             log.warning("%s: trained for one step after each %g of the solver: this case differs", folder, trained)
-        return StateSurrogate(name, field, base, span=card.step, macro=macro, between=between, start=start, facts=facts)
+        return StateSurrogate(
+            name,
+            field,
+            base,
+            span=card.step,
+            macro=macro,
+            between=between,
+            start=start,
+            facts=facts,
+            solver_step=card.solver_step,
+        )
     assert isinstance(table, CorrectorTable)
     if table.every is not None and table.interval is not None:
         raise CaseError("[closure] 'every' and 'interval' exclude each other: remove one")
     interval = table.interval or (0.0 if table.every else card.interval)
     if card.interval and interval and abs(interval / card.interval - 1) > 0.01:
         log.warning("%s: trained to correct every %g, this case has %g", folder, card.interval, interval)
-    return StateCorrector(name, field, base, every=table.every, interval=interval, start=start, facts=facts)
+    return StateCorrector(
+        name,
+        field,
+        base,
+        every=table.every,
+        interval=interval,
+        start=start,
+        facts=facts,
+        solver_step=card.solver_step,
+    )
 
 
 def _options(name: str, card: Card, options: dict[str, Any]) -> Any:

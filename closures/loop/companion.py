@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any, Literal
 
 from closures.loop.guard import COUNTS, Guard, Overruled
@@ -11,17 +13,32 @@ from solver.operators import Components, Operators
 from solver.velocity import Velocity
 
 NEAR = 1e-6  # of an interval: two instants are the same
+OTHER = 10  # steps of another length before it is said: some end where a snapshot is due
+
+log = logging.getLogger("solver")
 
 
 class Companion:
-    """An operator on the whole field beside the closure `base` (or none) of the solver's steps."""
+    """An operator on the whole field beside the closure `base` (or none) of the solver's steps.
+
+    What corrects the solver makes up for the error of its time step too: the log says so, once, where steps are less
+    than 0.7 or more than 1.4 times `solver_step`, which is their length in training (0: not known).
+    """
 
     reach: int | Literal["global"] = "global"
     symmetries: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, field: WholeField, base: Closure | None, facts: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        field: WholeField,
+        base: Closure | None,
+        facts: dict[str, Any] | None = None,
+        solver_step: float = 0.0,
+    ) -> None:
         self.name, self.field, self.base, self.guard = name, field, base, field.guard
         self.facts = facts or {}
+        self.solver_step, self.seen, self.others = solver_step, math.nan, 0
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the base remembers; the weights move to their device."""
@@ -34,6 +51,18 @@ class Companion:
             return None, state
         term, remembered = self.base(velocity, t, {k: v for k, v in state.items() if k != COUNTS})
         return term, remembered | {COUNTS: state[COUNTS]}
+
+    def watch(self, t: float) -> None:
+        """Compare the step that led to `t` with those of the training; the first of all, and macro steps, are none."""
+        step, self.seen = t - self.seen, t
+        if self.solver_step and (step < 0.7 * self.solver_step or step > 1.4 * self.solver_step):
+            self.others += 1
+            if self.others == OTHER:
+                log.warning(
+                    "t = %.6g: '%s' was trained beside solver steps of %.3g, here they are %.3g: set [time] cfl "
+                    "or dt so that they are alike, or watch its errors",
+                    *(t, self.name, self.solver_step, step),
+                )
 
     def attempt(
         self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit | None = None

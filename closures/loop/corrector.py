@@ -18,7 +18,7 @@ class StateCorrector(Companion):
 
     Parameters
     ----------
-    name, field, base, facts : see `Companion`; `base` is the subgrid model of the steps.
+    name, field, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the steps.
     every : steps between corrections; None where they follow `interval`.
     interval : time between corrections, the one the network was trained for; steps then end at its multiples.
     start : time from which on it acts.
@@ -34,8 +34,9 @@ class StateCorrector(Companion):
         interval: float = 0.0,
         start: float = 0.0,
         facts: dict[str, Any] | None = None,
+        solver_step: float = 0.0,
     ) -> None:
-        super().__init__(name, field, base, facts)
+        super().__init__(name, field, base, facts, solver_step)
         self.every = every or (None if interval else 1)
         self.interval, self.start = interval, start
 
@@ -59,6 +60,7 @@ class StateCorrector(Companion):
         self, velocity: Velocity, t: float, step: int, state: State, project: Project
     ) -> tuple[Components | None, State]:
         """See `solver.closure.Corrector`."""
+        self.watch(t)
         if Guard.is_off(state) or not self.is_due(t, step):
             return None, state
         return self.attempt(velocity, t, state, project)

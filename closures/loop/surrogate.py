@@ -22,7 +22,7 @@ class StateSurrogate(Companion):
 
     Parameters
     ----------
-    name, field, base, facts : see `Companion`; `base` is the subgrid model of the solver's steps.
+    name, field, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the solver's steps.
     span : of one macro step.
     macro : macro steps in a row.
     between : time of the solver after them; 0: never its turn.
@@ -40,8 +40,9 @@ class StateSurrogate(Companion):
         between: float = 0.0,
         start: float = 0.0,
         facts: dict[str, Any] | None = None,
+        solver_step: float = 0.0,
     ) -> None:
-        super().__init__(name, field, base, facts)
+        super().__init__(name, field, base, facts, solver_step)
         self.span, self.macro, self.start = span, macro, start
         self.cycle = macro * span + between
 
@@ -70,6 +71,10 @@ class StateSurrogate(Companion):
         self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit
     ) -> tuple[Components | None, State]:
         """See `solver.closure.Surrogate`."""
+        self.watch(t)
         if Guard.is_off(state) or not self.is_due(t):
             return None, state
-        return self.attempt(velocity, t, state, project, misfit)
+        answer, state = self.attempt(velocity, t, state, project, misfit)
+        if answer is not None:
+            self.seen = math.nan
+        return answer, state

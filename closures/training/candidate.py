@@ -77,7 +77,7 @@ class StateOperator:
 
     def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
         """See `Candidate`."""
-        return self.begun.model_dump(include={"scaling", "step", "interval", "start", "largest_answer"})
+        return self.begun.model_dump(include={"scaling", "step", "interval", "solver_step", "start", "largest_answer"})
 
 
 def candidate(operator: OperatorTable, begin: str | None, options: dict[str, Any]) -> Candidate:

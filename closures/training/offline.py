@@ -177,6 +177,7 @@ def _write_artefact(
         step=step,
         start=source.start if step else 0.0,
         interval=interval if pairs else 0.0,
+        solver_step=(interval - step) / recipe.correct.steps if recipe.correct else 0.0,
         largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),
         grid=source.domain.describe(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
 from closures.loop import Guard, GuardTable, StateCorrector, StateSurrogate
+from closures.loop.companion import OTHER
 from closures.loop.guard import COUNTS
 from closures.loop.resample import Resampler, network_grid
 from closures.loop.whole_field import WholeField, fluctuation_energy
@@ -197,6 +200,24 @@ def test_corrections_come_every_n_steps_or_at_multiples_of_an_interval(tmp_path,
         seen += [step] * (field.predictor.network.calls - calls)
     assert seen == expected
     assert simulation.t == pytest.approx(0.1 if "every" in options else 3 * 0.025 + 0.025 / 3)
+
+
+@pytest.mark.parametrize(("times", "times_said"), [(1, 0), (3, 1), (0, 0)])
+@pytest.mark.parametrize("role", ["corrector", "surrogate"])
+def test_solver_steps_unlike_those_of_the_training_are_named_once(caplog, role, times, times_said):
+    """Macro steps are not the solver's: the surrogate's are five times as long."""
+    grid = channel()
+    field, options = rigged(nothing, grid), {"solver_step": times * DT}
+    if role == "corrector":
+        model = StateCorrector("rigged", field, None, every=2, **options)
+    else:
+        model = StateSurrogate("rigged", field, None, span=5 * DT, between=3 * DT, **options)
+    simulation = flow(grid, model)
+    with caplog.at_level(logging.WARNING, logger="solver"):
+        for _ in range(4 * OTHER):
+            simulation.step()
+    assert caplog.text.count("trained beside solver steps of 0.03, here they are 0.01") == times_said
+    assert caplog.text.count("trained beside") == times_said
 
 
 @pytest.mark.parametrize("options", [{"every": 2}, {"interval": 0.025}])

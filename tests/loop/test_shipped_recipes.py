@@ -47,6 +47,8 @@ def test_card_and_recipe_agree(name, recipe):
     recipes = validated(card.architecture, made_by.operator.arguments)  # what a card leaves out is the default
     assert validated(card.architecture, card.arguments) == recipes
     assert card.trained_on == made_by.card.trained_on
+    if card.role != "subgrid_model" and made_by.correct:
+        assert card.solver_step == pytest.approx((card.interval - card.step) / made_by.correct.steps)
     if card.role == "surrogate":
         turns = (
             (made_by.correct.ahead, made_by.drawn.interval) if made_by.correct else (made_by.equations.interval, 0.0)

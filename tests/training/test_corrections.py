@@ -106,6 +106,7 @@ def test_a_corrector_is_trained_and_brings_a_run_closer_to_the_data(made, tmp_pa
         changes = changes | {"data": {"file": str(made[1]), "apart": 3}}
     card = train(recipe(made, **changes), tmp_path / "out").card
     assert (card.role, card.step, card.interval) == ("corrector", 0.0, pytest.approx(STEP))
+    assert card.solver_step == pytest.approx(STEP / 2)
     assert card.largest_answer > 0
     if not changes:
         assert card.metrics["fluctuation_error"] < 0.7 * card.metrics["frozen_fluctuation_error"]
@@ -145,6 +146,7 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
     card = train(taught, tmp_path).card
     assert (card.role, card.start) == ("surrogate", source.start)
     assert (card.step, card.interval) == (pytest.approx(STEP), pytest.approx(2 * STEP))
+    assert card.solver_step == pytest.approx(STEP / 2)
     assert card.metrics["fluctuation_error"] < 0.5 * card.metrics["frozen_fluctuation_error"]
     options = "base_options={c_s=0.05, damping='none'}, base='smagorinsky'"
     acts = f"closure={{name='surrogate', artefact='{tmp_path}', start=0, {options}}}"
