@@ -11,7 +11,7 @@ import torch
 from closures.preconditioners import learned_multigrid_train as multigrid
 from closures.preconditioners.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.preconditioners.learned_multigrid_file import SMOOTHING, read_smoothing
-from closures.registry import PRETRAINED
+from closures.shipped import PRETRAINED
 from closures.training.recipe import find
 from solver.errors import CaseError
 from solver.grid import Grid
