@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,7 @@ from closures.operators import build
 from closures.operators.predictor import Scaling
 from closures.training import ensemble
 from closures.training.ensemble import train
-from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.long_run import LongRun
-from closures.training.recipe import find, read
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -240,14 +237,6 @@ def test_recipes_that_do_not_fit_are_refused(made, begun, tmp_path, table, messa
     with pytest.raises(CaseError) as caught:
         train(recipe(made, tmp_path, **wanted), tmp_path / "out")
     assert message in str(caught.value)
-
-
-def test_the_shipped_network_is_that_of_its_recipe():
-    shipped = read(EnsembleRecipe, find(Path("subgrid/tbnn"), "ensemble"))
-    card = artefact.read_card(shipped()["tbnn"] / artefact.CARD)
-    assert card.architecture == shipped.operator.name
-    assert card.arguments == artefact.validated(card.architecture, shipped.operator.arguments)
-    assert card.trained_on == shipped.card.trained_on == Path(shipped.ensemble.case).name
 
 
 def test_it_needs_trajectories(made, tmp_path):
