@@ -89,11 +89,11 @@ def generate_flow(
         longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
         farm(longest_first, work, done, recipe.farm.ranks)
     sha = _finish(store, digests) if parallel.is_root() else ""
-    facts = channel_facts(target) if parallel.is_root() else {}
     made, seconds = progress.made, time.monotonic() - start
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
     found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
-    return found | counts | {"samples_per_second": made / seconds} | facts
+    found |= channel_facts(target) if parallel.is_root() else {}
+    return found | counts | {"samples_per_second": made / seconds}
 
 
 def _begin(store: FlowStore, recipe: FlowRecipe) -> None:
