@@ -21,7 +21,6 @@ from solver import fusion, rundir
 from solver.assembly import Source, build
 from solver.bench import fft_limit
 from solver.case import Case
-from solver.channel import ERRORS, ChannelReference
 from solver.errors import (
     CaseError,
     Diverged,
@@ -46,6 +45,7 @@ from solver.parallel import Decomposition
 from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
 from solver.projection import ObstructedProjection
+from solver.reference import check_reference
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
@@ -83,7 +83,7 @@ def run(
     simulation = build(source, saved)
     operators = simulation.operators
     slabs = operators.decomposition
-    check_reference(source, simulation)
+    check_reference(case, source.folder, operators.grid)
     if case.run.fuse == "on" and not fusion.compiler_available():
         raise FeatureUnavailable("[run] fuse = 'on', but there is no C++ compiler: use 'auto' or install g++")
     fusion.enable(choose_fusion(case.run.fuse, int(np.prod(operators.local_shape)), steps))
@@ -152,20 +152,6 @@ def destination(source: Source, out: Path | None, restart: Path | None) -> tuple
     if folder.resolve() == source.folder.resolve():
         raise CaseError(f"--out {folder}: is the folder of the case itself, which a run would replace: choose another")
     return folder, True
-
-
-def check_reference(source: Source, simulation: Simulation) -> None:
-    """Read the reference profiles now: a table that cannot be used should not be found out after the run."""
-    reference = source.case.reference
-    if reference is None or reference.profiles is None or not simulation.operators.grid.is_channel:
-        return
-    target = ChannelReference(rundir.read_reference(source.folder / reference.profiles))
-    try:
-        for name in ERRORS[:5]:
-            target.profile(name, np.zeros(1))
-        _ = target.re_tau, target.bulk
-    except (KeyError, ValueError, IndexError) as error:
-        raise CaseError(f"[reference] profiles = '{reference.profiles}': lacks the column {error}") from None
 
 
 def averaging_hooks(case: Case, simulation: Simulation) -> list[Statistics | PlaneSpectra]:

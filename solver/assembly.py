@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from solver import initial, parallel, rundir
+from solver import initial, parallel
 from solver.case import Case, HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.errors import CaseError
 from solver.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
@@ -21,6 +21,7 @@ from solver.parallel import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.projection import ObstructedProjection
+from solver.reference import read_reference
 from solver.simulation import Simulation
 from solver.stepping import StepControl
 
@@ -162,7 +163,7 @@ def _spectrum(source: Source, name: str) -> tuple[np.ndarray, np.ndarray]:
     path = source.folder / name
     if not path.is_file():
         raise CaseError(f"[initial] spectrum = '{name}': no such file beside the case")
-    table = rundir.read_reference(path)
+    table = read_reference(path)
     if not {"k", "E"} <= table.keys():
         raise CaseError(f"[initial] spectrum = '{name}': needs the columns k and E")
     return table["k"], table["E"]

@@ -13,6 +13,7 @@ import numpy as np
 from solver.axis import FiniteVolumeAxis
 from solver.hooks.batch_means import Array, BatchMeans
 from solver.hooks.statistics import INDEX
+from solver.reference import PROFILES, ChannelReference
 
 ODD = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u"}
 PROFILE = ("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus", "tau_sgs", "nu_t_plus")
@@ -152,39 +153,7 @@ class ChannelProfiles:
         return (np.diff(slope) / self.y.width)[: len(f)]
 
 
-@dataclass(frozen=True)
-class ChannelReference:
-    """A reference table ``y_over_h, y_plus, U_plus, uu_plus, vv_plus, ww_plus, uv_plus`` (wall units, half channel)."""
-
-    table: dict[str, Array]
-
-    @property
-    def re_tau(self) -> float:
-        """Friction Reynolds number."""
-        return float(self.table["y_plus"][-1] / self.table["y_over_h"][-1])
-
-    @property
-    def bulk(self) -> float:
-        """Bulk velocity in wall units."""
-        return float(np.trapezoid(self.table["U_plus"], self.table["y_over_h"]) / self.table["y_over_h"][-1])
-
-    @property
-    def c_f(self) -> float:
-        """Friction coefficient ``2 / U_b+^2``."""
-        return 2 / self.bulk**2
-
-    def profile(self, name: str, y_over_h: Array) -> Array:
-        """One of `u_mean, u_rms, v_rms, w_rms, uv` at the given heights."""
-        t = self.table
-        columns = {"u_mean": t["U_plus"], "uv": t["uv_plus"]} | {f"{c}_rms": self._rms(c) for c in "uvw"}
-        return np.interp(y_over_h, t["y_over_h"], columns[name])
-
-    def _rms(self, c: str) -> Array:
-        squared = f"{c}{c}_plus"
-        return np.sqrt(self.table[squared]) if squared in self.table else self.table[f"{c}_rms_plus"]
-
-
-ERRORS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv", "c_f")
+ERRORS = (*PROFILES, "c_f")
 
 
 def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> list[Array]:
@@ -199,7 +168,7 @@ def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Arr
     y_over_h = channel.distance / channel.half_height
     scale, reference_scale = (u_tau / bulk, 1 / reference.bulk) if units == "bulk" else (1.0, 1.0)
     result = []
-    for row, name in zip(profiles, ERRORS[:5], strict=True):
+    for row, name in zip(profiles, PROFILES, strict=True):
         power = 2 if name == "uv" else 1
         truth = reference.profile(name, y_over_h) * reference_scale**power
         norm = (channel.weights * truth**2).sum()

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from solver.axis import FiniteVolumeAxis
+from solver.averages import write_centrelines, write_spectra, write_statistics
 from solver.bench import memory_mib
 from solver.case import Case
-from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, ChannelReference, errors, report
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.forces import Forces
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
-from solver.hooks.statistics import INDEX, NAMES, Statistics
-from solver.rundir import read_reference, write_hdf5, write_json, write_table
+from solver.hooks.statistics import Statistics
+from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
-SCALARS = ("u_tau", "bulk_velocity", "re_tau", "re_bulk", "c_f", "total_stress_residual")
 
 
 @dataclass
@@ -91,10 +87,8 @@ class Outcome:
             self.summary["final"] = series.latest
         for hook in statistics:
             means = hook.gathered()
-            if isinstance(hook, Statistics):
-                self._write_statistics(folder, means)
-            elif means is not None and means.sums is not None:
-                write_table(folder / "spectra.csv", hook.table(means, self._spectra_heights()))
+            if means is not None:
+                self._write_averages(folder, hook, means)
         for hook in others:
             if isinstance(hook, ShellSpectra) and series.is_root:
                 write_table(folder / "spectra.csv", hook.table())
@@ -102,94 +96,21 @@ class Outcome:
                 hook.write(self.simulation)
             if isinstance(hook, Forces):
                 self.summary["forces"] = hook.summary()
-        self._write_centrelines(folder)
+        self.summary |= write_centrelines(folder, self.simulation)
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
 
-    def _spectra_heights(self) -> tuple[float, ...]:
-        if self.case.output.spectra_at:
-            return self.case.output.spectra_at
-        half = 0.5 * self.simulation.operators.grid.y.length
-        return tuple(half * fraction for fraction in (0.03, 0.08, 0.17, 0.56, 1.0))
-
-    def _write_statistics(self, folder: Path, means: BatchMeans | None) -> None:
-        """Root only: raw means always; wall units, budget and errors for channels."""
-        if means is None:
-            return
-        self.summary["averaging_time"] = means.duration
+    def _write_averages(self, folder: Path, hook: Statistics | PlaneSpectra, means: BatchMeans) -> None:
+        """Root only."""
+        if isinstance(hook, Statistics):
+            self.summary["averaging_time"] = means.duration
         if means.sums is None:
             return
-        self._write_raw(folder, means)
-        grid = self.simulation.operators.grid
-        if not grid.is_channel or not isinstance(grid.y, FiniteVolumeAxis) or self.simulation.nu == 0:
-            return
-        channel = ChannelProfiles(grid.y, self.simulation.nu)
-        found = report(channel, means)
-        values, widths = found["scalars"]
-        self.summary |= dict(zip(SCALARS, map(float, values), strict=True))
-        self.summary["ci95"] = dict(zip(SCALARS, map(float, widths), strict=True))
-        y_plus = channel.distance * values[0] / self.simulation.nu
-        table: dict[str, Any] = {"y": channel.distance / channel.half_height, "y_plus": y_plus}
-        for i, name in enumerate(PROFILE):
-            table |= {name: found["profiles"][0][i], f"{name}_ci95": found["profiles"][1][i]}
-        write_table(folder / "profiles.csv", table)
-        budget = {"y_plus": y_plus} | {name: found["budget"][0][i] for i, name in enumerate(BUDGET)}
-        write_table(folder / "budget.csv", budget)
-        self._compare(channel, means)
-
-    def _compare(self, channel: ChannelProfiles, means: BatchMeans) -> None:
-        reference = self.case.reference
-        if reference is None or reference.profiles is None:
-            return
-        target = ChannelReference(read_reference(self.folder / reference.profiles))
-        for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
-            value, width = means.estimate(partial(errors, channel, target, units=units))
-            self.summary[key] = {"reference": reference.name} | dict(zip(ERRORS, map(float, value), strict=True))
-            if units == "bulk":
-                self.summary["ci95"] |= dict(zip(ERRORS, map(float, width), strict=True))
-        self.summary["reference_values"] = {
-            "re_tau": target.re_tau,
-            "c_f": target.c_f,
-            "bulk_plus": target.bulk,
-        }
-
-    def _write_raw(self, folder: Path, means: BatchMeans) -> None:
-        grid = self.simulation.operators.grid
-
-        def fill(file: h5py.File) -> None:
-            for name in NAMES:
-                file[name] = means.mean[INDEX[name]]
-            for name, axis in (("y", grid.y), ("z", grid.z)):
-                file[name] = axis.centres
-            for name, array in means.state().items():
-                file[f"batches/{name}"] = array
-            file.attrs.update(names=list(NAMES), averaging_time=means.duration, nu=self.simulation.nu)
-
-        write_hdf5(folder / "statistics.h5", fill)
-
-    def _write_centrelines(self, folder: Path) -> None:
-        """Centre-line velocities of flows between walls in x and y, for comparison with cavity tables."""
-        op = self.simulation.operators
-        grid = op.grid
-        if grid.x.periodic or grid.is_open:
-            return
-        slabs = op.decomposition
-        u, v, _ = (slabs.gather_planes(f) for f in self.simulation.velocity.centred)
-        if u is None or v is None:
-            return
-        i, j, k = grid.x.points // 2, grid.y.points // 2, grid.z.points // 2
-        on_x, on_y = (u[i, :, k] + u[i - 1, :, k]) / 2, (v[:, j, k] + v[:, j - 1, k]) / 2
-        length = max(len(on_x), len(on_y))
-        pad = [
-            np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan)
-            for a in (grid.y.centres, on_x, grid.x.centres, on_y)
-        ]
-        write_table(folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True)))
-        self.summary["extrema"] = {
-            "u_min": float(on_x.min()),
-            "v_min": float(on_y.min()),
-            "v_max": float(on_y.max()),
-        }
+        if isinstance(hook, Statistics):
+            grid = hook.operators.grid
+            self.summary |= write_statistics(folder, self.case, self.folder, grid, means)
+        else:
+            write_spectra(folder, self.case, hook, means)
 
     def show(self, folder: Path, console: Console) -> None:
         """Print the comparison and where everything is."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from solver import __version__
 from solver.case import Case
-from solver.errors import CaseError, RunFolderError
+from solver.errors import RunFolderError
 
 log = logging.getLogger("solver")
 
@@ -106,23 +106,6 @@ def write_table(path: Path, columns: Mapping[str, Iterable[Any]]) -> None:
             )
 
     write_atomically(path, write)
-
-
-def read_reference(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a table: comment lines start with '#', the next names the columns, empty cells are NaN.
-
-    Raises
-    ------
-    CaseError : it cannot be read, or its rows differ in length.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        table = np.genfromtxt(lines, delimiter=",", names=True, dtype=float)
-    except (OSError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CaseError(f"{path}: no table of comma-separated columns ({reason}): repair the file") from None
-    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
 
 
 def run_folder(case: Case, name: str, out: Path | None) -> Path:

@@ -13,8 +13,9 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
-from solver.channel import ChannelProfiles, ChannelReference, errors
+from solver.channel import ChannelProfiles, errors
 from solver.hooks.batch_means import Array
+from solver.reference import ChannelReference
 
 ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
 COMPONENTS = ("E_uu", "E_vv", "E_ww")

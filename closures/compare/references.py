@@ -14,11 +14,11 @@ from closures.compare.uncertainty import Sample
 from closures.data.flow_profiles import filtered_channel
 from solver.axis import FiniteVolumeAxis
 from solver.case import Case
-from solver.channel import ChannelProfiles, ChannelReference
+from solver.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.figures.results import Results, Table, read_table
 from solver.hooks.batch_means import Array
-from solver.rundir import read_reference
+from solver.reference import ChannelReference, read_reference
 
 FILTERED = "filtered-dns"
 SAME_FLOW = 0.1  # relative difference of bulk Reynolds numbers up to which a comparison means something

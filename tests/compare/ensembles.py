@@ -11,9 +11,9 @@ import numpy as np
 from scipy.signal import lfilter
 
 from solver.case import load_case
-from solver.channel import ChannelReference
 from solver.hooks.statistics import INDEX, NAMES
-from solver.rundir import read_reference, to_toml
+from solver.reference import ChannelReference, read_reference
+from solver.rundir import to_toml
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "cases" / "channel180_coarse"

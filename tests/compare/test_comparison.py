@@ -17,10 +17,9 @@ from closures.compare.references import resolve
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
 from closures.data.flow_profiles import filtered_channel
-from solver.channel import ChannelReference
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.statistics import INDEX
-from solver.rundir import read_reference
+from solver.reference import ChannelReference, read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 
 KEYS = [q.key for q in QUANTITIES]

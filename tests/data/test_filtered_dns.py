@@ -40,12 +40,12 @@ from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators.domain import Domain, same
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.case import load_case
-from solver.channel import ChannelReference
 from solver.closure import SubgridStress
 from solver.errors import CaseError, Diverged, RunFolderError
 from solver.grid import Grid
 from solver.hooks.statistics import INDEX, NAMES
 from solver.operators import Operators
+from solver.reference import ChannelReference
 from solver.simulation import Simulation
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, write_recipe

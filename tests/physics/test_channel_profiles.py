@@ -7,8 +7,9 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from solver.axis import FiniteVolumeAxis, NoSlip, stretched_faces
-from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, ChannelReference, errors
+from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, errors
 from solver.hooks.statistics import INDEX, NAMES
+from solver.reference import ChannelReference
 from tests.physics.shipped import table
 
 DNS, TERMS = table("channel180", "channel_mkm180.csv"), table("channel180", "channel_mkm180_kbudget.csv")

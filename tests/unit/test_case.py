@@ -14,7 +14,8 @@ from closures import registry
 from closures.data.flow_profiles import reference_profiles
 from solver.case import load_case, parse_case
 from solver.errors import CaseError
-from solver.rundir import read_reference, run_folder, to_toml
+from solver.reference import read_reference
+from solver.rundir import run_folder, to_toml
 from tests.runs import CASE
 
 SHIPPED = Path(__file__).parents[2] / "cases"
