@@ -88,10 +88,10 @@ def run(
         raise FeatureUnavailable("[run] fuse = 'on', but there is no C++ compiler: use 'auto' or install g++")
     fusion.enable(choose_fusion(case.run.fuse, int(np.prod(operators.local_shape)), steps))
     statistics = averaging_hooks(case, simulation)
-    series_hooks: list[Snapshots | ShellSpectra] = [Snapshots(folder, case.output.snapshot)]
-    if operators.grid.is_box and case.output.spectra > 0:
-        series_hooks.append(ShellSpectra(operators, case.output.spectra))
-    parts: list[Any] = [*statistics, *series_hooks]
+    snapshots = Snapshots(folder, case.output.snapshot)
+    wanted = operators.grid.is_box and case.output.spectra > 0
+    spectra = [ShellSpectra(operators, case.output.spectra)] if wanted else []
+    parts: list[Any] = [*statistics, *spectra]
     forces = observe_forces(case, simulation)
     parts += forces
     stateful = [*parts, *pressure_memory(simulation)]
@@ -108,7 +108,11 @@ def run(
         more = {name: column for hook in forces for name, column in hook.columns.items()}
         series = TimeSeries(simulation, folder, case.output.every_steps, more)
         health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-        hooks: list[Hook] = [health, *parts, series, checkpoint]
+        hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint]
+        if saved is None:
+            initial: list[Hook] = [snapshots, *spectra]
+            for hook in initial:
+                hook(simulation)
         if slabs.is_root and not quiet:
             hooks.append(context.enter_context(ProgressBar(simulation, case.time.end, steps, console)))
         status = loop(simulation, case.time.end, steps, hooks, stop)
@@ -118,7 +122,7 @@ def run(
     done = simulation.step_count - first_step
     compiling, limit = fusion.compile_seconds() - compiled, fft_limit(operators)
     outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, limit, compiling)
-    outcome.write(folder, statistics, series, [*series_hooks, *forces])
+    outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
     if slabs.is_root and not quiet:
         outcome.show(folder, console)
     return EXIT[status]

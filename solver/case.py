@@ -102,7 +102,7 @@ class TimeTable(Table):
 
 
 class OutputTable(Table):
-    """``[output]``: how often hooks act; times in flow units, `every_steps` in steps, 0 = never."""
+    """``[output]``: at multiples of what hooks act; times in flow units, `every_steps` in steps, 0 = never."""
 
     every_steps: int = Field(default=10, ge=1)
     checkpoint: float = Field(default=0.0, ge=0)
@@ -112,7 +112,7 @@ class OutputTable(Table):
 
 
 class StatisticsTable(Table):
-    """``[statistics]``: averaging starts at `start`; sampled every `every_steps` steps."""
+    """``[statistics]``: averaging starts at `start`; sampled about every `every_steps` steps."""
 
     start: float = Field(ge=0)
     every_steps: int = Field(default=10, ge=1)

@@ -93,7 +93,7 @@ class Outcome:
             if isinstance(hook, ShellSpectra) and series.is_root:
                 write_table(folder / "spectra.csv", hook.table())
             if isinstance(hook, Snapshots) and self.status != "diverged":
-                hook.write(self.simulation)
+                hook.finish(self.simulation)
             if isinstance(hook, Forces):
                 self.summary["forces"] = hook.summary()
         self.summary |= write_centrelines(folder, self.simulation)

@@ -19,6 +19,7 @@ from solver.case import Case
 from solver.errors import RunFolderError
 from solver.hooks.regrid import same_grid
 from solver.hooks.saved import FORMAT, Saved, fill
+from solver.hooks.schedule import TimeSchedule
 from solver.operators import Operators
 from solver.rundir import write_hdf5
 from solver.simulation import Simulation
@@ -27,7 +28,7 @@ log = logging.getLogger("solver")
 
 
 class Checkpoint:
-    """Writes a checkpoint every `interval` time units and every `seconds` of wall clock.
+    """Writes a checkpoint at multiples of `interval` and, besides, every `seconds` of wall clock.
 
     `parts` are the hooks whose ``state()`` belongs in it; `start` is the step the run began or restarted from.
     """
@@ -38,25 +39,22 @@ class Checkpoint:
         self, folder: Path, case: Case, interval: float, parts: Sequence[Any], start: int = 0, seconds: float = 600.0
     ) -> None:
         self.folder, self.case = folder / "checkpoints", case
-        self.interval, self.parts, self.seconds = interval, parts, seconds
+        self.schedule, self.parts, self.seconds = TimeSchedule(interval), parts, seconds
         self.start = start
         self.own: set[Path] = set()
-        self.next: float | None = None
         self.written_at = time.monotonic()
 
     def __call__(self, simulation: Simulation) -> None:
         """Write, if it is time; the ranks agree on the root's clock."""
-        if self.next is None:
-            self.next = simulation.t - simulation.dt + self.interval
         late = simulation.operators.decomposition.agree(time.monotonic() - self.written_at > self.seconds)
-        if late or (self.interval > 0 and simulation.t >= self.next):
+        if late or self.schedule.due(simulation):
             with simulation.timers("output"):
                 self.write(simulation)
 
     def write(self, simulation: Simulation) -> bool:
         """Write the present state (collective); False if it is not finite, and nothing is written."""
         op = simulation.operators
-        self.written_at, self.next = time.monotonic(), simulation.t + self.interval
+        self.written_at = time.monotonic()
         finite = all(bool(torch.isfinite(c).all()) for c in simulation.velocity.coefficients)
         if op.decomposition.agree(not finite):
             log.warning("step %d: the field is not finite, no checkpoint is written", simulation.step_count)

@@ -8,6 +8,7 @@ import math
 import torch
 
 from solver.forcing import MassFlux, bulk_velocity
+from solver.hooks.schedule import StepSchedule
 from solver.hooks.series import kinetic_energy
 from solver.simulation import Simulation
 
@@ -27,7 +28,7 @@ class Health:
     name = "health"
 
     def __init__(self, simulation: Simulation, every_steps: int, expect_turbulence: bool) -> None:
-        self.every_steps, self.expect_turbulence = every_steps, expect_turbulence
+        self.schedule, self.expect_turbulence = StepSchedule(every_steps), expect_turbulence
         self.initial_energy = max(kinetic_energy(simulation), 1.0)
 
     def __call__(self, simulation: Simulation) -> str | None:
@@ -39,7 +40,7 @@ class Health:
                 simulation.control.limit,
             )
             return "diverged"
-        if simulation.step_count % self.every_steps:
+        if not self.schedule.due(simulation):
             return None
         energy = kinetic_energy(simulation)
         if not math.isfinite(energy) or energy > 100 * self.initial_energy:

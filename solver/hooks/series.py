@@ -10,6 +10,7 @@ import torch
 
 from solver.closure import EddyViscosity, SubgridStress
 from solver.forcing import bulk_velocity
+from solver.hooks.schedule import StepSchedule
 from solver.momentum import STRESS_INDEX
 from solver.operators import Operators
 from solver.rundir import write_text, writing
@@ -119,7 +120,7 @@ class TimeSeries:
         every_steps: int,
         more: Mapping[str, Callable[[], float]] | None = None,
     ) -> None:
-        self.every_steps, self.path = every_steps, folder / "timeseries.csv"
+        self.schedule, self.path = StepSchedule(every_steps), folder / "timeseries.csv"
         self.columns = columns(simulation) | dict(more or {})
         self.is_root = simulation.operators.decomposition.is_root
         self.latest: dict[str, float] = {}
@@ -141,7 +142,7 @@ class TimeSeries:
 
     def __call__(self, simulation: Simulation) -> None:
         """Write a row, if it is time."""
-        if simulation.step_count % self.every_steps == 0:
+        if self.schedule.due(simulation):
             with simulation.timers("series"):
                 self.write()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from solver.hooks.schedule import TimeSchedule
 from solver.rundir import write_hdf5, write_text
 from solver.simulation import Simulation
 
@@ -28,23 +29,28 @@ _ATTRIBUTE = """<Attribute Name="{name}" AttributeType="Scalar" Center="Node">
 
 
 class Snapshots:
-    """Writes velocity at cell centres (float32) at the first step at or after each multiple of `interval`."""
+    """Writes velocity at cell centres (float32): the initial field, at multiples of `interval`, and the last field."""
 
     name = "snapshots"
 
     def __init__(self, folder: Path, interval: float) -> None:
-        self.folder, self.interval = folder / "snapshots", interval
-        self.count = 0
+        self.folder, self.schedule = folder / "snapshots", TimeSchedule(interval)
+        self.latest: int | None = None
 
     def __call__(self, simulation: Simulation) -> None:
         """Write, if it is time."""
-        if self.interval > 0 and simulation.t >= self.count * self.interval * (1 - 1e-12):
-            self.count = int(simulation.t / self.interval * (1 + 1e-12)) + 1
+        if self.schedule.due(simulation):
             with simulation.timers("output"):
                 self.write(simulation)
 
+    def finish(self, simulation: Simulation) -> None:
+        """Write the field a run ends with, unless it is written or snapshots are never wanted."""
+        if self.schedule.interval > 0 and self.latest != simulation.step_count:
+            self.write(simulation)
+
     def write(self, simulation: Simulation) -> None:
         """Write the present velocity (collective)."""
+        self.latest = simulation.step_count
         slabs, grid = simulation.operators.decomposition, simulation.operators.grid
         fields = [slabs.gather_planes(f) for f in simulation.velocity.centred]
         if not slabs.is_root:
@@ -66,11 +72,3 @@ class Snapshots:
         attributes = "\n".join(_ATTRIBUTE.format(name=n, i=i, file=path.name, **shape) for i, n in enumerate("uvw"))
         text = _XDMF.format(time=simulation.t, file=path.name, attributes=attributes, **shape)
         write_text(path.with_suffix(".xdmf"), text)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """How many were written."""
-        return {"count": np.array([self.count])}
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from `state`."""
-        self.count = int(state["count"][0])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from solver.hooks.batch_means import Array, BatchMeans
+from solver.hooks.schedule import TimeSchedule
 from solver.hooks.time_average import TimeAverage
 from solver.initial import shell_energies
 from solver.operators import Operators
@@ -57,20 +58,20 @@ class PlaneSpectra(TimeAverage):
 
 
 class ShellSpectra:
-    """Three-dimensional energy spectrum every `interval` time units: ``sum E(k) dk`` is the kinetic energy."""
+    """Three-dimensional energy spectrum at multiples of `interval`: ``sum E(k) dk`` is the kinetic energy."""
 
     name = "shell_spectra"
 
     def __init__(self, operators: Operators, interval: float) -> None:
-        self.operators, self.interval = operators, interval
+        self.operators, self.schedule = operators, TimeSchedule(interval)
         self.base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
         self.shell = torch.round(operators.squared_wavenumber.sqrt() / self.base).long()
         self.times: list[float] = []
         self.spectra: list[Array] = []
 
     def __call__(self, simulation: Simulation) -> None:
-        """Sample at the first step at or after each multiple of the interval."""
-        if simulation.t < len(self.times) * self.interval * (1 - 1e-12):
+        """Sample, if it is time."""
+        if not self.schedule.due(simulation):
             return
         self.times.append(simulation.t)
         self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from solver.hooks.batch_means import Array, BatchMeans
+from solver.hooks.schedule import SamplingSchedule
 from solver.operators import Operators
 from solver.simulation import Simulation
 
 
 class TimeAverage(ABC):
-    """Means of `sample` every `every_steps` steps from `start` on, in batches of `width` time units.
+    """Means of `sample` about every `every_steps` steps from `start` on, in batches of `width` time units.
 
     A sample is (..., local ny, n); it stands for the time since the one before.
     """
@@ -22,7 +23,7 @@ class TimeAverage(ABC):
     name: str
 
     def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
-        self.operators, self.every_steps = operators, every_steps
+        self.operators, self.schedule = operators, SamplingSchedule(every_steps)
         self.means = BatchMeans(start, width)
         self._sampled_at: float | None = None
 
@@ -32,10 +33,10 @@ class TimeAverage(ABC):
 
     def __call__(self, simulation: Simulation) -> None:
         """Sample, if it is time."""
-        if simulation.step_count % self.every_steps or simulation.t < self.means.start:
+        if not self.schedule.due(simulation) or simulation.t < self.means.start:
             return
         with simulation.timers("statistics"):
-            first = simulation.dt * self.every_steps
+            first = simulation.dt * self.schedule.every
             weight = first if self._sampled_at is None else simulation.t - self._sampled_at
             self._sampled_at = simulation.t
             self.means.add(simulation.t, weight, self.sample(simulation).cpu().double().numpy())

@@ -62,7 +62,7 @@ def test_summary_and_folder(case):
     assert found["max_divergence"] < 1e-12
     assert all(type(n) is int for n in found["grid"])
     tables = {"timeseries.csv", "profiles.csv", "spectra.csv", "statistics.h5", "table.csv"}
-    others = {"case.toml", "provenance.json", "log.txt", "checkpoints", "snapshots", "summary.json"}
+    others = {"case.toml", "provenance.json", "log.txt", "checkpoints", "summary.json"}
     assert tables | others <= {path.name for path in run.iterdir()}
     assert "finished" in done.out
     assert "made up" in done.out
