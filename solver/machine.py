@@ -9,7 +9,7 @@ import shutil
 
 import torch
 
-from solver import fusion, parallel
+from solver import fusion, parallel, petsc_library
 from solver.rundir import processor
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -43,9 +43,8 @@ def describe() -> dict[str, str]:
     """What this machine offers, for `solver doctor`."""
     petsc = "not installed: [pressure] solver = 'krylov' needs it (make test installs it)"
     if importlib.util.find_spec("petsc4py"):
-        from petsc4py import PETSc
-
-        petsc = ".".join(map(str, PETSc.Sys.getVersion()))
+        library = petsc_library.petsc("install it again")
+        petsc = ".".join(map(str, library.Sys.getVersion()))
     gpus = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )

@@ -114,7 +114,7 @@ class ConjugateDirections:
         ------
         PressureSolveFailure : multigrid failed as well, or the source is not finite.
         """
-        report = solve_scaled(self.poisson, rhs, out, self._iterate)
+        report = solve_scaled(self.poisson, rhs, out, self._iterate, self.tolerance)
         if report.converged or report.reason == "DIVERGED_NANORINF":
             return checked(self.name, report)
         return self._fall_back(rhs, out, report)

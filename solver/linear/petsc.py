@@ -5,21 +5,17 @@ Everything lives on one rank: a farm gives each rank systems of its own.
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from solver import parallel
-from solver.errors import FeatureUnavailable
+from solver import petsc_library
 from solver.linear.system import Apply, Solution, System, solution
 
 RESTART = 40
 
 
-@cache
 def petsc() -> Any:
     """The module ``petsc4py.PETSc``.
 
@@ -27,15 +23,7 @@ def petsc() -> Any:
     ------
     FeatureUnavailable : it is not installed.
     """
-    try:
-        # signals belong to the run; a rank may be the only one of its farm that needs PETSc, so none waits for others
-        importlib.import_module("petsc4py").init(["-no_signal_handler"], comm=parallel.alone())
-        return importlib.import_module("petsc4py.PETSc")
-    except ImportError:
-        raise FeatureUnavailable(
-            "petsc4py is not installed (make petsc builds it): "
-            "choose a method that does without, such as 'direct', 'cg+fft' or 'skr'"
-        ) from None
+    return petsc_library.petsc("choose a method that does without, such as 'direct', 'cg+fft' or 'skr'")
 
 
 def has_package(name: str) -> bool:

@@ -4,7 +4,6 @@ last word.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,32 +12,17 @@ import torch
 from torch import Tensor
 
 from solver.errors import CaseError, FeatureUnavailable
+from solver.petsc_library import petsc
 from solver.pressure.direct import DirectPressure
 from solver.pressure.multigrid import Multigrid
 from solver.pressure.poisson import Poisson
-from solver.pressure.report import SolveReport, checked
+from solver.pressure.report import DRIFT, DRIFTED, SolveReport, checked
 
 Method = Literal["cg", "fcg", "gmres"]
 Preconditioner = Literal["none", "jacobi", "icc", "gamg", "hypre", "direct", "multigrid", "learned"]
 PREFIX = "pressure_"
 VARYING = ("multigrid", "learned")  # from one application to the next, be it by rounding
 REMEMBERED = 10  # directions that stay conjugate although the preconditioner is not linear
-DRIFT = 10.0  # how far the true residual may lie above the one that PETSc updates
-
-
-def import_petsc() -> Any:
-    """The PETSc module.
-
-    Raises
-    ------
-    FeatureUnavailable : petsc4py is not installed.
-    """
-    try:
-        return importlib.import_module("petsc4py.PETSc")
-    except ImportError:
-        raise FeatureUnavailable(
-            "[pressure] solver = 'krylov' needs petsc4py: 'make petsc' builds it; solver = 'multigrid' works without"
-        ) from None
 
 
 def reason_name(petsc: Any, reason: int) -> str:
@@ -75,7 +59,8 @@ def box_solver(poisson: Poisson) -> Callable[[Tensor], Tensor]:
     direct, layout, fluid = DirectPressure(poisson.operators), poisson.layout, poisson.volume > 0
     inverse = torch.where(fluid, -1.0 / torch.where(fluid, poisson.volume, 1.0), 0.0)
     nx, ny, nz = layout.shape
-    rhs = torch.zeros((1, ny, nx, nz), dtype=poisson.dtype, device=layout.device).transpose(1, 2)
+    dtype = poisson.operators.dtype
+    rhs = torch.zeros((1, ny, nx, nz), dtype=dtype, device=layout.device).transpose(1, 2)
 
     def apply(residual: Tensor) -> Tensor:
         layout.unpack(residual * inverse, rhs)
@@ -114,7 +99,7 @@ class KrylovPressure:
         max_iterations: int = 5000,
         learned: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.petsc = import_petsc()
+        self.petsc = petsc("[pressure] solver = 'multigrid' works without")
         self.poisson, self.tolerance, self.learned = poisson, tolerance, learned
         varies = preconditioner in VARYING
         method = method or ("gmres" if preconditioner == "learned" else "fcg" if varies else "cg")
@@ -244,6 +229,6 @@ class KrylovPressure:
         seconds = time.perf_counter() - start
         reason, converged = reason_name(self.petsc, self.ksp.reason), self.ksp.reason > 0
         if converged and not residual < DRIFT * self.tolerance:
-            reason, converged = f"{reason} of a recursive residual that left the true one", False
+            reason, converged = f"{reason}{DRIFTED}", False
         report = SolveReport(converged, reason, self.ksp.getIterationNumber(), residual, seconds)
         return checked(self.name, report)

@@ -44,7 +44,7 @@ class Dense:
 
     def __init__(self, system: System) -> None:
         self.layout = layout = system.layout
-        coupling = {d: c.double() if isinstance(c, Tensor) else c for d, c in system.coupling.items()}
+        coupling = {d: system.face_coupling(d).double() for d in layout.active}  # unit vectors do not vanish in solids
         stencil = Stencil(layout, coupling, system.diagonal.double())
         x, out = layout.zeros(torch.float64), layout.zeros(torch.float64)
         columns, where = [], layout.cells(torch.arange(layout.size)).reshape(-1).tolist()
@@ -248,7 +248,7 @@ class MultigridPressure:
         ------
         PressureSolveFailure : tolerance not met in `max_iterations`, or the source is not finite.
         """
-        return checked(self.name, solve_scaled(self.poisson, rhs, out, self._iterate))
+        return checked(self.name, solve_scaled(self.poisson, rhs, out, self._iterate, self.tolerance))
 
     def _iterate(self, r: Tensor, x: Tensor) -> tuple[str, int, float]:
         """Flexible conjugate gradients (Notay 2000): the Polak-Ribiere form forgives a cycle in single precision.

@@ -113,7 +113,7 @@ class RecycledPressure:
         ------
         PressureSolveFailure : tolerance not met in `max_iterations`, or the source is not finite.
         """
-        report = solve_scaled(self.poisson, rhs, out, self._iterate)
+        report = solve_scaled(self.poisson, rhs, out, self._iterate, self.tolerance)
         if self.lessons > 0:
             self.space.settle()
             self.lessons -= 1

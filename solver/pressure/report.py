@@ -9,6 +9,9 @@ from torch import Tensor
 
 from solver.errors import PressureSolveError
 
+DRIFT = 10.0  # how far the true residual may lie above the tolerance that the updated one has met
+DRIFTED = " of a recursive residual that left the true one"
+
 
 @dataclass(frozen=True)
 class SolveReport:
@@ -18,7 +21,8 @@ class SolveReport:
     ----------
     converged, reason : whether the tolerance was met, and the name of what ended the iteration.
     iterations : applications of the preconditioner.
-    residual : relative to the source, both multiplied by the cell volumes: ``|b - A phi| / |b|``.
+    residual : of the solution that is returned, relative to the source, both multiplied by the cell volumes:
+        ``|b - A phi| / |b|``.
     seconds : wall clock.
     """
 

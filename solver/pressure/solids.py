@@ -171,7 +171,7 @@ class Solids:
     def __post_init__(self) -> None:
         for name, axis in zip("xyz", self.grid.axes, strict=True):
             if axis.is_fourier and axis.points > 1:
-                raise CaseError(f"[solids] {name} is a Fourier axis: solids need type = 'finite_volume' there")
+                raise CaseError(f"[solids] {name} is a Fourier axis: set [grid.{name}] kind = 'finite_volume'")
         if self.solid.shape != self.grid.shape:
             raise CaseError(f"[solids] mask of shape {self.solid.shape} on a grid of {self.grid.shape} cells")
         if self.solid.all():

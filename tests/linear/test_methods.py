@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from closures.data.linear.poisson import Poisson
+from solver import petsc_library
 from solver.errors import CaseError, FeatureUnavailable
 from solver.linear import petsc
 from solver.linear.methods import Method, method, names
@@ -123,12 +124,12 @@ def test_unfit_methods_are_refused():
 
 def test_missing_petsc_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "petsc4py", None)
-    petsc.petsc.cache_clear()
+    petsc_library._initialised.cache_clear()
     try:
         with pytest.raises(FeatureUnavailable, match="petsc4py is not installed"):
             method("cg+icc").solve(darcy_sequence(24, 4)[0])
     finally:
-        petsc.petsc.cache_clear()
+        petsc_library._initialised.cache_clear()
 
 
 @needs_petsc

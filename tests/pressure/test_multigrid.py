@@ -17,7 +17,18 @@ from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.report import PressureSolveFailure
 from solver.pressure.solids import Box, Sphere
 from tests.grids import uneven, walls
-from tests.pressure.problems import PERIODIC, PROBLEMS, RODS, WALL, Problem, cells, cube, exact_solution, noise
+from tests.pressure.problems import (
+    PERIODIC,
+    PROBLEMS,
+    RODS,
+    WALL,
+    Problem,
+    cells,
+    cube,
+    exact_solution,
+    face_by_face,
+    noise,
+)
 
 SPHERE = Sphere((0.5, 0.5, 0.5), 0.2)
 
@@ -166,11 +177,66 @@ def test_the_size_of_the_source_does_not_matter(scale):
     assert float((scaled / scale - phi).abs().max()) < 1e-6 * float(phi.abs().max())
 
 
-def test_single_precision_fields():
-    poisson = PROBLEMS["ball"].poisson(torch.float32)
-    phi, report = solve(poisson, noise(poisson), 1e-5)
+@pytest.mark.parametrize("name", ["cube", "ball", "stretched", "outlet"])
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-8])
+def test_single_precision_fields_are_solved_for_to_any_tolerance(name, tolerance):
+    poisson = PROBLEMS[name].poisson(torch.float32)
+    rhs = noise(poisson)
+    phi, report = solve(poisson, rhs, tolerance)
     assert phi.dtype == torch.float32
-    assert report.residual <= 1e-5
+    assert report.residual <= tolerance
+    exact = exact_solution(PROBLEMS[name], rhs.double().numpy())
+    assert float(abs(phi.numpy() - exact).max()) < max(30 * tolerance, 3e-6) * abs(exact).max()
+
+
+DENSE = {  # uniform grids small enough for one dense level
+    "block": Problem(cube(6), [Box((0.3, 0.3, 0.3), (0.7, 0.7, 0.7))]),
+    "barrier": Problem(Grid(cells(8), cells(6), cells(6)), [Box((0.4, 0.0, 0.0), (0.6, 0.6, 1.0))]),
+    "seam": Problem(Grid(cells(6, 1.0, PERIODIC), cells(5), cells(6, 1.0, PERIODIC)), [Box((0, 0, 0), (0.4, 0.4, 1))]),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_one_dense_level_around_solids(name):
+    poisson = DENSE[name].poisson()
+    rhs = noise(poisson)
+    phi, report = solve(poisson, rhs, 1e-10)
+    assert report.iterations <= 4
+    assert abs(phi.numpy() - (exact := exact_solution(DENSE[name], rhs.numpy()))).max() < 1e-8 * abs(exact).max()
+
+
+def true_residual(problem, rhs, phi) -> float:
+    """By the matrix assembled face by face."""
+    matrix, volume = face_by_face(problem)
+    parts = problem.poisson().solids.parts.ravel()
+    b = volume * rhs.numpy().ravel()
+    for part in range(1, parts.max() + 1):
+        inside = parts == part
+        b[inside] -= volume[inside] * b[inside].sum() / volume[inside].sum()
+    return float(np.linalg.norm(b - matrix @ phi.numpy().ravel()) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("name", ["ball", "stretched", "seam", "parts"])
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-8, 1e-13])
+def test_the_residual_reported_is_that_of_the_solution(name, tolerance):
+    problem = PROBLEMS[name]
+    poisson = problem.poisson()
+    rhs = noise(poisson)
+    phi, report = solve(poisson, rhs, tolerance)
+    assert report.residual == pytest.approx(true_residual(problem, rhs, phi), rel=1e-6, abs=1e-15)
+
+
+def test_a_residual_that_left_the_true_one_is_no_convergence():
+    """A preconditioner that writes into solids: the iteration believes what the fluid does not feel."""
+    poisson = PROBLEMS["ball"].poisson()
+    solid = poisson.layout.pack(torch.from_numpy(poisson.solids.solid), poisson.dtype)
+
+    def careless(residual):
+        return residual + solid * (residual.roll(1) + residual.roll(-1))
+
+    with pytest.raises(PressureSolveFailure) as caught:
+        solve(poisson, noise(poisson), 1e-6, preconditioner=careless, max_iterations=400)
+    assert caught.value.report.residual > 1e-5
 
 
 def test_failures_have_names():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -87,7 +89,7 @@ def test_second_order_on_a_smooth_function():
 def test_refusals_by_name():
     with pytest.raises(CaseError, match="x is a Fourier axis"):
         Poisson(operators(Grid(FourierAxis(8, 1.0), walls(8), walls(8))))
-    with pytest.raises(CaseError, match="z is periodic: it has no outlet"):
+    with pytest.raises(CaseError, match=r"\[grid.z\] is periodic: it has no outlet"):
         Problem(PROBLEMS["varied"].grid, outlets=[(2, "lower")]).poisson()
     op, beta = operators(cube(6)), [np.ones((7, 6, 6)), np.ones((6, 7, 6)), np.ones((6, 6, 7))]
     beta[1][2, 3, 4] = 0.0
@@ -95,3 +97,14 @@ def test_refusals_by_name():
         Poisson(op, beta=beta)
     with pytest.raises(CaseError, match=r"faces of shape \(7, 6, 6\)"):
         Poisson(op, beta=[np.ones((6, 6, 6))] * 3)
+
+
+def test_rows_are_numbered_exactly_below_a_rank_of_many_unknowns():
+    """2^24 + 1 is not a number of single precision."""
+    poisson = PROBLEMS["ball"].poisson()
+    _, alone, values = poisson.rows()
+    before = 2**24 + 1
+    poisson.slabs = SimpleNamespace(size=2, rank=1, sum=lambda counts: counts + torch.tensor([before, 0]))
+    _, columns, others = poisson.rows()
+    np.testing.assert_array_equal(columns - before, alone)
+    np.testing.assert_array_equal(others, values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from solver.forcing import Forcing, NoForcing
@@ -62,10 +63,10 @@ OPEN: dict[str, tuple[Grid, Sequence[Shape]]] = {
 
 
 def around(
-    grid: Grid, shapes: Sequence[Shape], nu: float, table: PressureTable = EXACT
+    grid: Grid, shapes: Sequence[Shape], nu: float, table: PressureTable = EXACT, dtype: torch.dtype = torch.float64
 ) -> tuple[ObstructedMomentum, ObstructedProjection]:
     """Momentum and projection of a flow around bodies."""
-    return flow_around(operators(grid), nu, Solids.from_shapes(grid, shapes), table)
+    return flow_around(operators(grid, dtype), nu, Solids.from_shapes(grid, shapes), table)
 
 
 def random_flow(projection: ObstructedProjection, seed: int = SEED) -> Components:

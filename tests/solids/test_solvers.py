@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+import torch
 
 from solver.errors import CaseError, PressureSolveError
 from solver.forcing import NoForcing, PressureGradient
@@ -52,6 +53,25 @@ def test_same_flow(by_multigrid, name, keys):
     assert distance(velocity, wanted) < 1e-9
     assert max(abs(a - b) for a, b in zip(impulse, taken, strict=True)) < 1e-9
     assert max(abs(a) for a in taken) > 1e-4
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("solver", ["multigrid", "box"])
+@pytest.mark.parametrize("dt", [1e-9, 4e-3])
+def test_single_precision_at_the_default_tolerance(name, solver, dt):
+    """The same flow as in double precision, to that of the fields."""
+    ends = []
+    for dtype in (torch.float64, torch.float32):
+        momentum, projection = around(*FLOWS[name], 0.02, PressureTable(solver=solver), dtype)
+        op = momentum.operators
+        start = tuple(0.3 * f for f in random_flow(projection))
+        forcing = NoForcing() if op.grid.is_open else PressureGradient(op, 1.0)
+        flow = simulation(momentum, projection, start, dt, forcing)
+        for _ in range(3):
+            flow.step()
+        assert projection.tally.worst_residual <= 1e-8
+        ends.append([f.double() for f in flow.velocity.coefficients])
+    assert distance(*ends) < 2e-5
 
 
 @pytest.mark.parametrize(("name", "solids", "chosen"), [
