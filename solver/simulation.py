@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from solver.closure import Closure, Corrector, State, SubgridTerm, Surrogate
+from solver.closure import Closure, Corrector, EddyViscosity, State, SubgridStress, SubgridTerm, Surrogate
 from solver.forcing import Forcing
 from solver.fusion import fused
 from solver.momentum import Momentum
@@ -58,6 +58,7 @@ class Simulation:
         self.residual_trust = math.nan  # `misfit` of the last step, if the surrogate made it
         self.timers = operators.timers
         self.potential: Tensor
+        self.stepped = False  # whether the potential is that of a stage
         # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
         velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
         self.velocity = Velocity(self.strain, velocity)
@@ -88,6 +89,7 @@ class Simulation:
             elapsed += span * self.dt
         self.t += self.dt
         self.step_count += 1
+        self.stepped = True
         if self.corrector:
             self.correct(self.corrector)
 
@@ -127,6 +129,7 @@ class Simulation:
         self.step_count += 1
         # for observers: the pressure that the present tendency calls for, in the units of a last stage
         self.potential = self.projection(self.tendency(self.present_term()), 0.0)[1] * (self.scheme.spans[-1] * self.dt)
+        self.stepped = True
         return True
 
     def subgrid_term(self, t: float) -> SubgridTerm | None:
@@ -219,6 +222,21 @@ class Simulation:
         with self.timers("pressure"):
             velocity, self.potential = self.projection(velocity, span)
             return velocity
+
+    def pressure(self, term: SubgridTerm | None) -> Tensor:
+        """Kinematic pressure at cell centres, (nx, local ny, nz), for observers; `term` is of the present velocity.
+
+        That of the last stage, without the diagonal flux that momentum left to it. Before the first step of this
+        process: what the present tendency calls for (collective).
+        """
+        called_for = self.pressure_coefficients if self.stepped else self.projection(self.tendency(term), 0.0)[1]
+        p, k = self.operators.to_physical(called_for), self.momentum.trace
+        if k is None:
+            return p
+        p = p - self.velocity.centred[k] ** 2
+        if isinstance(term, EddyViscosity):
+            return p + 2.0 * term.nu_t * self.velocity.gradient[k][k]
+        return p - term.tau[k] if isinstance(term, SubgridStress) else p
 
     @property
     def pressure_coefficients(self) -> Tensor:

@@ -36,11 +36,9 @@ class Moments:
     def sample(self, simulation: Simulation, term: SubgridTerm | None) -> Tensor:
         """One sample, (len(NAMES), local ny, nz or 1)."""
         velocity = simulation.velocity
-        p = self.operators.to_physical(simulation.pressure_coefficients)
+        p = simulation.pressure(term)
         gradient = velocity.gradient
         u, v, w = velocity.centred
-        if simulation.momentum.trace == 2:
-            p = p - w * w
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         tau = list(term.tau) if isinstance(term, SubgridStress) else None
         means = self._means((u, v, w), p, gradient, nu_t, tau)

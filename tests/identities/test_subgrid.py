@@ -28,6 +28,7 @@ from tests.grids import (
     random_velocity,
     sample,
     shearless,
+    simulation,
     tendency,
     uniform,
     values,
@@ -137,6 +138,53 @@ def test_isotropic_stress_is_pressure(name):
     zero = torch.zeros_like(q)
     pushed, still = (tendency(op, u, term=term) for term in (SubgridStress((q, q, q, zero, zero, zero)), None))
     assert norm(op, project(op, minus(pushed, still))) < 1e-12 * norm(op, still)
+
+
+class Given:
+    """A closure that always answers with the same term."""
+
+    name, reach = "given", 0
+
+    def __init__(self, term: SubgridStress | EddyViscosity | None) -> None:
+        self.term = term
+
+    def init(self, operators):
+        return {}
+
+    def __call__(self, velocity, t, state):
+        return self.term, state
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("name", ["box", "channel", "duct", "cavity"])
+def test_isotropic_stress_lowers_the_pressure(name, steps):
+    """Observers see ``p - q`` for ``tau_ij = q delta_ij``, whichever diagonal flux momentum leaves to the potential."""
+    op = operators(name)
+    u, q = random_velocity(op, SEED), op.to_physical(random_scalar(op, SEED + 1))
+    zero = torch.zeros_like(q)
+    found = []
+    for term in (None, SubgridStress((q, q, q, zero, zero, zero))):
+        flow = simulation(op, u, NU, 1e-3, closure=Given(term))
+        for _ in range(steps):
+            flow.step()
+        found.append(flow.pressure(term))
+    constant_apart = found[1] + q - found[0]
+    assert float(q.std()) > 0.1
+    assert float(constant_apart.std()) < 1e-11 * float(found[0].abs().max())
+
+
+@pytest.mark.parametrize("name", ["box", "channel", "duct"])
+def test_pressure_before_the_first_step(name):
+    """It is what the equations call for: that of a step too short to change anything."""
+    op = operators(name)
+    u, nu_t = random_velocity(op, SEED), torch.full(op.local_shape, 0.3, dtype=op.dtype)
+    before = simulation(op, u, NU, 1e-6, closure=Given(EddyViscosity(nu_t)))
+    after = simulation(op, u, NU, 1e-6, closure=Given(EddyViscosity(nu_t)))
+    after.step()
+    p, q = before.pressure(before.present_term()), after.pressure(after.present_term())
+    scale = float(p.abs().max())
+    assert float((p - q).abs().max()) < 1e-3 * scale
+    assert scale > 0.1
 
 
 @pytest.mark.parametrize("name", FLOWING_GRIDS)
