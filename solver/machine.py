@@ -16,7 +16,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def prepare_process() -> None:
-    """One thread a rank, no gradients, and an allocator that keeps freed pages.
+    """One thread a rank, no gradients, float32 that is float32, and an allocator that keeps freed pages.
+
+    cuDNN multiplies float32 with ten bits of mantissa unless told not to: networks would answer otherwise than on CPU.
 
     glibc returns arrays above 32 MB to the system at every free and faults them in again: several times the cost
     of the arithmetic at 128^3.
@@ -24,6 +26,7 @@ def prepare_process() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number per nesting level
     torch.set_num_threads(max(int(threads), 1) if threads.isdigit() else 1)
     torch.set_grad_enabled(False)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -52,7 +52,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            mode = temporary.stat().st_mode
             write(temporary)
+            temporary.chmod(mode)  # safetensors makes its files private, results are for the group too
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +20,28 @@ from solver.stepping import RK3, LowStorageScheme, StepControl, equal_share
 from solver.strain import Strain
 from solver.velocity import Velocity
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _recorded_if_asked(
+    method: Callable[Concatenate[Simulation, P], R],
+) -> Callable[Concatenate[Simulation, P], R]:
+    """No graph of what happens in a step, unless the simulation is `differentiable`: a run would keep it for ever."""
+
+    @functools.wraps(method)
+    def guarded(self: Simulation, *arguments: P.args, **named: P.kwargs) -> R:
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+            return method(self, *arguments, **named)
+
+    return guarded
+
 
 class Simulation:
     """A flow in motion.
+
+    Steps record gradients only where `differentiable` is True: if the initial velocity requires them, or once it is
+    set. `closures.training.unrolled.Unrolled` sets it for as long as its steps take.
 
     Parameters
     ----------
@@ -47,6 +69,7 @@ class Simulation:
     ) -> None:
         self.operators, self.nu, self.scheme = operators, nu, scheme
         self.closure, self.forcing, self.control = closure, forcing, control
+        self.differentiable = any(c.requires_grad for c in velocity)
         self.exact_diffusion = not operators.volume_axes
         self.momentum = momentum or Momentum(Strain(operators), 0.0 if self.exact_diffusion else nu)
         self.strain = self.momentum.strain
@@ -63,6 +86,7 @@ class Simulation:
         velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
         self.velocity = Velocity(self.strain, velocity)
 
+    @_recorded_if_asked
     def step(self, longest: float = math.inf) -> None:
         """Advance by the step the control chooses, but by no more than `longest`.
 
@@ -140,6 +164,7 @@ class Simulation:
             term, self.closure_state = self.closure(self.velocity, t, self.closure_state)
         return term
 
+    @_recorded_if_asked
     def present_term(self) -> SubgridTerm | None:
         """The closure's term for the present velocity, for observers: the state stays where it is."""
         return None if self.closure is None else self.closure(self.velocity, self.t, self.closure_state)[0]

@@ -111,7 +111,7 @@ class DynamicSmagorinsky:
         else:
             numerator, denominator = self.homogeneous_averages(resolved, operators)
             coefficient = self.coefficient(numerator, denominator, squared_delta)
-            c_s2 = self._everywhere(coefficient.detach() / squared_delta, operators)
+            c_s2 = self._everywhere(coefficient / squared_delta, operators)
         next_state = {"c_s2": c_s2, "calls": torch.tensor(calls + 1)}
         return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), next_state
 

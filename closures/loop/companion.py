@@ -6,12 +6,15 @@ import logging
 import math
 from typing import Any, Literal
 
-from closures.loop.guard import COUNTS, Guard, Overruled
+import torch
+
+from closures.loop.guard import COUNTS, SAID, Guard, Overruled, parted
 from closures.loop.whole_field import Misfit, Project, WholeField
 from solver.closure import Closure, State, SubgridTerm
 from solver.operators import Components, Operators
 from solver.velocity import Velocity
 
+CLOCK = "clock"  # this entry of a state: when a step last ended, and how many were of another length
 NEAR = 1e-6  # of an interval: two instants are the same
 OTHER = 10  # steps of another length before it is said: some end where a snapshot is due
 
@@ -38,31 +41,35 @@ class Companion:
     ) -> None:
         self.name, self.field, self.base, self.guard = name, field, base, field.guard
         self.facts = facts or {}
-        self.solver_step, self.seen, self.others = solver_step, math.nan, 0
+        self.solver_step = solver_step
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the base remembers; the weights move to their device."""
         self.field.place(operators)
-        return Guard.start() | (self.base.init(operators) if self.base else {})
+        clock = {CLOCK: torch.tensor([math.nan, 0.0], dtype=torch.float64)}
+        return Guard.start() | clock | (self.base.init(operators) if self.base else {})
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The term of the base."""
         if self.base is None:
             return None, state
-        term, remembered = self.base(velocity, t, {k: v for k, v in state.items() if k != COUNTS})
-        return term, remembered | {COUNTS: state[COUNTS]}
+        own, inner = parted(state, (COUNTS, SAID, CLOCK))
+        term, remembered = self.base(velocity, t, inner)
+        return term, remembered | own
 
-    def watch(self, t: float) -> None:
+    def watch(self, t: float, state: State) -> State:
         """Compare the step that led to `t` with those of the training; the first of all, and macro steps, are none."""
-        step, self.seen = t - self.seen, t
+        seen, others = state[CLOCK].tolist()
+        step = t - seen
         if self.solver_step and (step < 0.7 * self.solver_step or step > 1.4 * self.solver_step):
-            self.others += 1
-            if self.others == OTHER:
+            others += 1
+            if others == OTHER:
                 log.warning(
                     "t = %.6g: '%s' was trained beside solver steps of %.3g, here they are %.3g: set [time] cfl "
                     "or dt so that they are alike, or watch its errors",
                     *(t, self.name, self.solver_step, step),
                 )
+        return state | {CLOCK: torch.tensor([t, others], dtype=torch.float64)}
 
     def attempt(
         self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit | None = None

@@ -60,7 +60,7 @@ class StateCorrector(Companion):
         self, velocity: Velocity, t: float, step: int, state: State, project: Project
     ) -> tuple[Components | None, State]:
         """See `solver.closure.Corrector`."""
-        self.watch(t)
+        state = self.watch(t, state)
         if Guard.is_off(state) or not self.is_due(t, step):
             return None, state
         return self.attempt(velocity, t, state, project)

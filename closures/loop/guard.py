@@ -14,7 +14,22 @@ from solver.table import Table
 
 log = logging.getLogger("solver")
 COUNTS = "guard"  # this entry of a state: interventions, those in a row, whether the network is switched off
+SAID = "guard_said"  # and this one: which kinds of `KINDS` the log has, bit by bit
+KINDS = (
+    "it failed",
+    "its answer is not finite",
+    "its answer is too large",
+    "its answer has the wrong shape",
+    "its answer came late",
+    "it feeds energy to the flow",
+    "it departs from the equations",
+)
 MARGIN = 3.0  # over the largest answer of the training data
+
+
+def parted(state: State, own: tuple[str, ...] = (COUNTS, SAID)) -> tuple[State, State]:
+    """What of a state is one's own, and what belongs to the closure inside."""
+    return {k: v for k, v in state.items() if k in own}, {k: v for k, v in state.items() if k not in own}
 
 
 class NetworkRefused(Diverged):
@@ -64,12 +79,11 @@ class Guard:
 
     def __init__(self, settings: GuardTable, name: str, instead: str) -> None:
         self.settings, self.name, self.instead = settings, name, instead
-        self._said: set[str] = set()
 
     @staticmethod
     def start() -> State:
         """Nothing has happened yet."""
-        return {COUNTS: torch.zeros(3, dtype=torch.int64)}
+        return {COUNTS: torch.zeros(3, dtype=torch.int64), SAID: torch.zeros((), dtype=torch.int64)}
 
     @staticmethod
     def is_off(state: State) -> bool:
@@ -90,9 +104,9 @@ class Guard:
         """
         total, row, _ = (int(n) for n in state[COUNTS])
         total, row = total + 1, row + 1
-        kind = reason.split(":")[0]
-        if kind not in self._said:
-            self._said.add(kind)
+        word, said = reason.split(":")[0], int(state[SAID])
+        kind = 1 << (KINDS.index(word) if word in KINDS else len(KINDS))
+        if not said & kind:
             log.warning("t = %.6g: '%s' was overruled, %s; %s acts instead", t, self.name, reason, self.instead)
         off = row >= self.settings.patience
         if off and self.settings.then == "stop":
@@ -102,7 +116,7 @@ class Guard:
             )
         if off:
             log.warning("t = %.6g: '%s' is switched off after %d refusals in a row", t, self.name, row)
-        return state | {COUNTS: torch.tensor([total, row, int(off)])}
+        return state | {COUNTS: torch.tensor([total, row, int(off)]), SAID: torch.tensor(said | kind)}
 
     def check_residual(self, value: float) -> None:
         """Raise Overruled for an answer too far from the solver's equations."""

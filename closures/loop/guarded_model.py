@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from closures.loop.guard import COUNTS, MARGIN, Guard, GuardTable, Overruled
+from closures.loop.guard import MARGIN, Guard, GuardTable, Overruled, parted
 from closures.loop.hold import Hold
 from closures.loop.meter import Meter
 from solver.closure import Closure, State, SubgridTerm
@@ -112,5 +112,6 @@ class GuardedModel:
     def _instead(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         if self.reserve is None:
             return None, state
-        term, remembered = self.reserve(velocity, t, {k: v for k, v in state.items() if k != COUNTS})
-        return term, remembered | {COUNTS: state[COUNTS]}
+        own, inner = parted(state)
+        term, remembered = self.reserve(velocity, t, inner)
+        return term, remembered | own

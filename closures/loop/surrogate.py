@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from closures.loop.companion import NEAR, Companion
+from closures.loop.companion import CLOCK, NEAR, Companion
 from closures.loop.guard import Guard
 from closures.loop.whole_field import Misfit, Project, WholeField
 from solver.closure import Closure, State
@@ -71,10 +71,10 @@ class StateSurrogate(Companion):
         self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit
     ) -> tuple[Components | None, State]:
         """See `solver.closure.Surrogate`."""
-        self.watch(t)
+        state = self.watch(t, state)
         if Guard.is_off(state) or not self.is_due(t):
             return None, state
         answer, state = self.attempt(velocity, t, state, project, misfit)
         if answer is not None:
-            self.seen = math.nan
+            state = state | {CLOCK: state[CLOCK] * state[CLOCK].new_tensor([math.nan, 1.0])}
         return answer, state

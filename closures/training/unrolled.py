@@ -70,7 +70,7 @@ class Unrolled:
 
         arguments = (*velocity, *state.values())
         if torch.is_grad_enabled():
-            result = checkpoint(advance, *arguments, use_reentrant=False, preserve_rng_state=False)
+            result = checkpoint(advance, *arguments, use_reentrant=False)  # draws again what a dropout drew
         else:
             result = advance(*arguments)
         u, v, w, *values = result
@@ -82,6 +82,7 @@ class Unrolled:
         with _kept(simulation):
             simulation.velocity = Velocity(simulation.strain, velocity)
             simulation.closure_state, simulation.t = state, t
+            simulation.differentiable = True
             for _ in range(steps):
                 simulation.step()
             return simulation.velocity.coefficients, simulation.closure_state
@@ -90,7 +91,7 @@ class Unrolled:
 @contextmanager
 def _kept(simulation: Simulation) -> Iterator[None]:
     """What a simulation is doing comes back at the end."""
-    names = ("velocity", "closure_state", "t", "step_count", "dt", "potential")
+    names = ("velocity", "closure_state", "t", "step_count", "dt", "potential", "differentiable")
     held = {name: getattr(simulation, name) for name in names}
     try:
         yield

@@ -17,7 +17,7 @@ from solver.errors import CaseError
 from solver.forcing import HeldShells
 from solver.velocity import Velocity
 from tests.closures.flows import make_operators
-from tests.loop.flows import NU, box, channel, flow, noise, small
+from tests.loop.flows import NU, box, channel, flow, noise, smagorinsky_like, small
 from tests.operators.fields import channel_domain, smooth
 
 pytestmark = pytest.mark.gradients
@@ -95,6 +95,50 @@ def test_memory_of_the_model_is_carried_from_segment_to_segment():
     assert max(float((a - b).detach().abs().max()) for a, b in zip(expected, found, strict=True)) < 1e-13
     sum((c * c).sum() for c in found).backward()
     assert all(bool(torch.isfinite(c.grad).all()) and float(c.grad.abs().max()) > 0 for c in u)
+
+
+def along(unrolled, weights, steps, seed=0):
+    """Slopes of a functional of the velocity after some steps, by the gradient and by differences."""
+    operators, start = unrolled.simulation.operators, unrolled.simulation.velocity.coefficients
+    aim = noise(operators, seed=9)
+
+    def functional(u):
+        torch.manual_seed(seed)
+        return sum((a * b).sum() for a, b in zip(unrolled(u, steps), aim, strict=True))
+
+    generator = torch.Generator().manual_seed(4)
+    directions = [torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in weights]
+    return slope(functional, weights, start, [*directions, *(c.detach() for c in noise(operators, seed=11))])
+
+
+def test_a_coefficient_that_is_used_again_is_differentiated_too():
+    """Two steps, six calls, three evaluations: half of the stages act with the coefficient of an earlier velocity."""
+    grid = GRIDS["channel"]()
+    with torch.no_grad():
+        model = registry.create("dynamic_smagorinsky", grid=grid, nu=NU, options={"every": 2, "c_s_max": 10.0})
+        simulation = flow(grid, model, dt=0.1)
+    exact, by_differences = along(Unrolled(simulation), [], 2)
+    assert exact == pytest.approx(by_differences, rel=1e-6)
+
+
+class Dropping(torch.nn.Module):
+    """An eddy viscosity with a weight, absent at points drawn anew at each call."""
+
+    kind, reach, grid_free, symmetries = "stress", 0, True, frozenset()
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, gradient, cells):
+        return torch.nn.functional.dropout(self.weight * smagorinsky_like(4.0)(gradient, cells), 0.5)
+
+
+def test_a_network_that_draws_is_computed_again_with_the_same_numbers():
+    network = Dropping()
+    simulation = learned(GRIDS["channel"](), network, dt=0.1)
+    exact, by_differences = along(Unrolled(simulation), [network.weight], 2)
+    assert exact == pytest.approx(by_differences, rel=1e-6)
 
 
 def test_gradients_stay_finite_over_fifty_steps():

@@ -220,6 +220,16 @@ def test_solver_steps_unlike_those_of_the_training_are_named_once(caplog, role, 
     assert caplog.text.count("trained beside") == times_said
 
 
+def test_one_corrector_in_many_runs_knows_nothing_of_the_runs_before(caplog):
+    """A closure is a value: the way back from the end of one run to the start of the next is no step."""
+    grid = channel()
+    model = StateCorrector("rigged", rigged(nothing, grid), None, every=2, solver_step=DT)
+    with caplog.at_level(logging.WARNING, logger="solver"):
+        for _ in range(2 * OTHER):
+            flow(grid, model).step()
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("options", [{"every": 2}, {"interval": 0.025}])
 def test_a_restarted_run_is_corrected_at_the_same_instants(tmp_path, options):
     grid = channel()

@@ -77,6 +77,18 @@ def test_bad_networks_are_replaced_by_the_algebraic_closure_and_counted(kind, ca
     assert "'smagorinsky' acts instead" in said[0]
 
 
+def test_every_run_says_what_was_refused(caplog):
+    """One model in two runs: the log of the second does not rely on that of the first."""
+    grid = channel()
+    model = guarded(stress(float("nan")), grid, patience=1000)
+    with caplog.at_level(logging.WARNING, logger="solver"):
+        for _ in range(2):
+            simulation = flow(grid, model)
+            simulation.step()
+            simulation.step()
+    assert caplog.text.count("was overruled, its answer is not finite") == 2
+
+
 ANTI = 4.0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import stat
 import struct
 
 import pytest
@@ -85,6 +87,16 @@ def test_a_loaded_network_predicts_what_the_saved_one_does(tmp_path):
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1, 1) for v in (SCALING.mean, SCALING.std))
     expected = u + change * network((u - mean) / std, domain)
     torch.testing.assert_close(artefact.load(tmp_path, domain).predictor()(u, domain), expected, rtol=0, atol=0)
+
+
+def test_colleagues_may_read_what_the_group_may_read(tmp_path):
+    """Whoever writes weights makes them private, whatever the umask; the card beside them is not."""
+    mask = os.umask(0o027)
+    try:
+        write(tmp_path)
+    finally:
+        os.umask(mask)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (CARD, WEIGHTS)] == [0o640, 0o640]
 
 
 def test_a_stress_model_steps_nothing(tmp_path):

@@ -52,7 +52,9 @@ def end(grid, forcing, amount, closure=None):
     op = operators(grid)
     base, other = random_velocity(op, SEED), random_velocity(op, SEED + 1)
     start = tuple(a + (amount - 1.0) * b for a, b in zip(base, other, strict=True))
-    return op, run(simulation(op, start, NU, DT, forcing and forcing(op, base), closure), STEPS)
+    flow = simulation(op, start, NU, DT, forcing and forcing(op, base), closure)
+    flow.differentiable = True
+    return op, run(flow, STEPS)
 
 
 def loss(op, velocity) -> torch.Tensor:
@@ -97,3 +99,20 @@ def test_recording_gradients_changes_no_number(grid, forcing):
     assert all(f.requires_grad for f in recorded)
     assert not any(f.requires_grad for f in plain)
     assert distance([f.detach() for f in recorded], plain) < 1e-14
+
+
+@pytest.mark.gradients
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_step_records_only_what_was_asked_for(asked):
+    """Whoever writes a loop in Python with a network in it would otherwise keep every step for ever."""
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    op = operators(BOX)
+    flow = simulation(op, random_velocity(op, SEED), NU, DT, closure=Learned("viscosity", weight))
+    flow.differentiable = asked
+    run(flow, 2)
+    term = flow.present_term()
+    assert torch.is_grad_enabled()
+    assert flow.velocity.coefficients[0].requires_grad == asked
+    assert term.nu_t.requires_grad == asked
+    flow = simulation(op, tuple(weight * c for c in random_velocity(op, SEED)), NU, DT)
+    assert run(flow, 1)[0].requires_grad  # a field that records asks for it
