@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import shutil
 import signal
 import sys
@@ -19,12 +20,10 @@ from rich.console import Console
 
 from solver import fusion, rundir
 from solver.assembly import Source, build
-from solver.bench import fft_limit
 from solver.case import Case
 from solver.errors import (
     CaseError,
     Diverged,
-    FeatureUnavailable,
     PressureSolveError,
     RunFolderError,
     SolverError,
@@ -77,16 +76,13 @@ def run(
     source: Source, out: Path | None, steps: int | None, restart: Path | None, quiet: bool, console: Console
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
-    case = source.case
+    started, compiled, case = time.perf_counter(), fusion.compile_seconds(), source.case
     folder, fresh = destination(source, out, restart)
     saved = latest(restart) if restart else None
     simulation = build(source, saved)
     operators = simulation.operators
     slabs = operators.decomposition
     check_reference(case, source.folder, operators.grid)
-    if case.run.fuse == "on" and not fusion.compiler_available():
-        raise FeatureUnavailable("[run] fuse = 'on', but there is no C++ compiler: use 'auto' or install g++")
-    fusion.enable(choose_fusion(case.run.fuse, int(np.prod(operators.local_shape)), steps))
     statistics = averaging_hooks(case, simulation)
     snapshots = Snapshots(folder, case.output.snapshot)
     wanted = operators.grid.is_box and case.output.spectra > 0
@@ -97,9 +93,11 @@ def run(
     stateful = [*parts, *pressure_memory(simulation)]
     if saved:
         restore(saved, simulation, stateful)
+    points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
+    fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
     _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, stateful, simulation.step_count)
-    started, first_step, compiled = time.perf_counter(), simulation.step_count, fusion.compile_seconds()
+    first_step = simulation.step_count
     with ExitStack() as context:
         context.enter_context(log_file(folder, slabs))
         stop = context.enter_context(StopSignal())
@@ -115,13 +113,13 @@ def run(
                 hook(simulation)
         if slabs.is_root and not quiet:
             hooks.append(context.enter_context(ProgressBar(simulation, case.time.end, steps, console)))
+        simulation.timers.reset()  # of what setting up has taken
         status = loop(simulation, case.time.end, steps, hooks, stop)
         if status in ("finished", "stopped") and not checkpoint.write(simulation):
             status = "diverged"
-    wall = time.perf_counter() - started
+    wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
     done = simulation.step_count - first_step
-    compiling, limit = fusion.compile_seconds() - compiled, fft_limit(operators)
-    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, limit, compiling)
+    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
     outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
     if slabs.is_root and not quiet:
         outcome.show(folder, console)
@@ -134,7 +132,8 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
     while simulation.t < end * (1 - 1e-12) and (last is None or simulation.step_count < last):
         try:
             simulation.step(longest=end - simulation.t)
-            word = next((said for hook in hooks if (said := hook(simulation))), None)
+            with simulation.timers("hooks"):
+                word = next((said for hook in hooks if (said := hook(simulation))), None)
         except (Diverged, PressureSolveError) as problem:
             log.error("diverged after step %d, t = %.4g: %s", simulation.step_count, simulation.t, problem)
             return "diverged"
@@ -143,6 +142,15 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
         if simulation.operators.decomposition.agree(stop.received):
             return "stopped"
     return "finished"
+
+
+def steps_left(simulation: Simulation, end: float, steps: int | None) -> float | None:
+    """About how many steps there will be, at the present limit on dt; None if nothing limits it yet."""
+    dt = simulation.control(simulation.velocity, None, simulation.nu)
+    if not math.isfinite(dt):
+        return steps
+    left = max(end - simulation.t, 0.0) / dt
+    return left if steps is None else min(steps, left)
 
 
 def destination(source: Source, out: Path | None, restart: Path | None) -> tuple[Path, bool]:

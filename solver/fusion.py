@@ -8,6 +8,7 @@ round-off.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import shutil
 import time
 import types
@@ -21,8 +22,10 @@ _state = {"enabled": False}
 _spent = {"seconds": 0.0}
 
 
-def compiler_available() -> bool:
-    """Whether torch.compile can produce CPU code here."""
+def compiler_available(device: str = "cpu") -> bool:
+    """Whether torch.compile can produce code for a ``cpu`` (by a C++ compiler) or for ``cuda`` (by Triton) here."""
+    if device != "cpu":
+        return importlib.util.find_spec("triton") is not None
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
@@ -68,11 +71,11 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         compiled = known.get(key)
         if compiled is not None:
             return compiled(*args)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), _spent["seconds"]
         unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
         result = known[key](*args)
-        _spent["seconds"] += time.perf_counter() - start
+        _spent["seconds"] = before + time.perf_counter() - start  # what was compiled inside is part of it
         return result
 
     return call

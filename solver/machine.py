@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import os
 import shutil
 
 import torch
 
 from solver import fusion, parallel, petsc_library
+from solver.errors import FeatureUnavailable
 from solver.rundir import processor
 
+log = logging.getLogger("solver")
+COMPILE_SECONDS = 40.0  # for the kernels of a flow with a closure, when none is in torch's cache on disk
+SAVED = {"cpu": 6e-7, "cuda": 2e-9}  # seconds a step and point that compiled kernels save, roughly
+SMALLEST = 4096  # points; below, calls cost more than arithmetic
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -36,10 +42,34 @@ def prepare_process() -> None:
         pass
 
 
-def choose_fusion(wanted: str, points: int, steps: int | None) -> bool:
-    """Whether to compile kernels: ``on``, ``off``, or ``auto`` where there is a compiler and the run is long enough."""
-    worth_it = fusion.compiler_available() and points > 4096 and (steps is None or steps >= 100)
-    return wanted == "on" or (wanted == "auto" and worth_it)
+def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
+    """Whether to compile kernels, said in a line where it takes time or cannot be.
+
+    Parameters
+    ----------
+    wanted : ``on``, ``off``, or ``auto``: where there is a compiler, and `steps` on so many `points` of a rank win back
+        the time it takes.
+    steps : how many there will be; None for many.
+
+    Raises
+    ------
+    FeatureUnavailable : ``on``, but nothing here can compile for the device.
+    """
+    missing, remedy = ("C++ compiler", "g++") if device == "cpu" else ("Triton for this GPU", "triton")
+    if wanted == "off":
+        return False
+    if not fusion.compiler_available(device):
+        if wanted == "on":
+            raise FeatureUnavailable(f"[run] fuse = 'on', but there is no {missing}: use 'auto' or install {remedy}")
+        log.info(
+            "[run] fuse = 'auto': there is no %s, so kernels are plain torch, and slower: install %s", missing, remedy
+        )
+        return False
+    long_enough = steps is None or points * steps * SAVED[device] > COMPILE_SECONDS
+    if wanted == "auto" and not (points > SMALLEST and long_enough):
+        return False
+    log.info("compiling kernels, about %.0f s, once; the next run of this kind finds them done", COMPILE_SECONDS)
+    return True
 
 
 def describe() -> dict[str, str]:

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from solver.averages import write_centrelines, write_spectra, write_statistics
-from solver.bench import memory_mib
 from solver.case import Case
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.forces import Forces
@@ -21,6 +20,7 @@ from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
+from solver.performance import in_words, performance
 from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
 
@@ -38,24 +38,17 @@ class Outcome:
     status: str
     wall_seconds: float
     steps: int
-    fft_limit: float
     compile_seconds: float
 
     def __post_init__(self) -> None:
-        self.summary = self._performance()
+        self.summary = self._facts()
 
-    def _performance(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         sim, op = self.simulation, self.simulation.operators
-        seconds = dict(sim.timers.seconds)
-        observing = sum(seconds.get(part, 0.0) for part in ("statistics", "series", "output"))
-        per_step = max(self.wall_seconds - observing - self.compile_seconds, 0.0) / max(self.steps, 1)
-        stage = per_step / sim.scheme.stages
-        solver_seconds = sum(seconds.values()) - observing
-        closure_seconds = sum(v for part, v in seconds.items() if part.startswith("closure"))
         projection = sim.projection.summary(self.steps)
         overruled = int(sim.closure_state.get("guard", (0,))[0])
         gave_up = projection.get("pressure", {}).get("guard_interventions", 0)
-        return {
+        facts = {
             "status": self.status,
             "case": self.name,
             "closure": self.case.closure.name,
@@ -68,15 +61,10 @@ class Outcome:
             "time": sim.t,
             "wall_seconds": self.wall_seconds,
             "compile_seconds": self.compile_seconds,
-            "memory_mib": memory_mib(),
-            "seconds_per_step": per_step,
-            "ns_per_point_per_stage": stage / int(np.prod(op.grid.shape)) * 1e9,
-            "fft_limit_ratio": stage / self.fft_limit,
-            "closure_fraction": closure_seconds / solver_seconds if solver_seconds else 0.0,
-            "milliseconds_per_step": {k: 1e3 * v / max(self.steps, 1) for k, v in sorted(seconds.items())},
             "guard_interventions": overruled + gave_up,
             "closure_facts": getattr(sim.closure, "facts", {}),
-        } | projection
+        }
+        return facts | performance(sim, self.steps) | projection
 
     def write(
         self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]
@@ -115,13 +103,7 @@ class Outcome:
     def show(self, folder: Path, console: Console) -> None:
         """Print the comparison and where everything is."""
         s = self.summary
-        limit = f", {s['fft_limit_ratio']:.2f} x the FFT limit" if np.isfinite(s["fft_limit_ratio"]) else ""
-        console.print(
-            f"{s['status']}: {s['steps']} steps to t = {s['time']:.5g} in {s['wall_seconds']:.1f} s; "
-            f"{1e3 * s['seconds_per_step']:.2f} ms a step, "
-            f"{s['ns_per_point_per_stage']:.0f} ns a point and stage{limit}",
-            highlight=False,
-        )
+        console.print(in_words(s), highlight=False)
         if "errors" in s:
             console.print(comparison_table(s))
         if s.get("forces"):

@@ -92,6 +92,10 @@ class Simulation:
 
         A surrogate may take the place of the step, a corrector acts at its end.
         """
+        with self.timers("other"):
+            self._step(longest)
+
+    def _step(self, longest: float) -> None:
         self.residual_trust = math.nan
         if self.surrogate and self.leap(self.surrogate, longest):
             return

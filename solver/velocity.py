@@ -39,7 +39,7 @@ class Velocity:
     @cached_property
     def staggered(self) -> Components:
         """u, v, w in physical space where they live, with ghosts along finite-volume axes."""
-        u, v, w = (self.operators.to_physical(c) for c in self.padded_coefficients)
+        u, v, w = (self.operators.with_derivatives(c, ())[0] for c in self.padded_coefficients)
         return u, v, w
 
     @cached_property

@@ -74,7 +74,8 @@ def generate_flow(
         store.adopt()
     parallel.barrier()
     points = int(np.prod(recipe.case(0).build_grid().shape)) // recipe.farm.ranks
-    fusion.enable(choose_fusion(recipe.run.fuse, points, None))
+    device = parallel.choose_device(recipe.run.device).type
+    fusion.enable(choose_fusion(recipe.run.fuse, points, None, device))
     digests: dict[int, str] = {}
     with FlowProgress(recipe, quiet or not parallel.is_root()) as progress, torch.no_grad():
 

@@ -41,7 +41,11 @@ class Stencil:
         self.layout, self.coupling, self.diagonal, self.damping = layout, dict(coupling), diagonal, damping
         self.fluid = diagonal > 0
         self.inverse = torch.where(self.fluid, 1.0 / torch.where(self.fluid, diagonal, 1.0), 0.0)
-        self.pieces = self._cut(layout.margin, layout.size - layout.margin)
+
+    @property
+    def pieces(self) -> list[slice]:
+        """What a sweep takes one after the other."""
+        return self._cut(self.layout.margin, self.layout.size - self.layout.margin)
 
     def _cut(self, first: int, last: int) -> list[slice]:
         """Ranges of the entries that have neighbours, swept one after the other."""
@@ -104,10 +108,10 @@ class Stencil:
 
 
 class FusedStencil(Stencil):
-    """The same, each sweep one compiled kernel; worth the compiler's time for large layouts."""
+    """The same, each sweep one compiled kernel wherever fusion is enabled; worth it for large layouts."""
 
     def _cut(self, first: int, last: int) -> list[slice]:
-        return [slice(first, last)]
+        return [slice(first, last)] if fusion.is_enabled() else super()._cut(first, last)
 
     apply = fused(Stencil.apply)
     residual = fused(Stencil.residual)
@@ -119,6 +123,6 @@ class FusedStencil(Stencil):
 def make_stencil(
     layout: Layout, coupling: Mapping[int, Tensor | float], diagonal: Tensor, damping: Tensor | None = None
 ) -> Stencil:
-    """A stencil; fused if fusion is enabled now and it is large."""
-    large = fusion.is_enabled() and layout.size > WORTH_COMPILING
-    return (FusedStencil if large else Stencil)(layout, coupling, diagonal, damping)
+    """A stencil; a large one is fused as soon as fusion is enabled, which a run decides once it knows its length."""
+    kind = FusedStencil if layout.size > WORTH_COMPILING else Stencil
+    return kind(layout, coupling, diagonal, damping)

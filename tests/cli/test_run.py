@@ -17,6 +17,7 @@ from solver import app as application
 from solver.case import load_case
 from solver.hooks import progress
 from solver.simulation import Simulation
+from solver.timers import OBSERVERS
 from tests import runs
 
 KEYS = {
@@ -66,6 +67,11 @@ def test_summary_and_folder(case):
     assert tables | others <= {path.name for path in run.iterdir()}
     assert "finished" in done.out
     assert "made up" in done.out
+    parts = found["milliseconds_per_step"]
+    assert {"closure", "momentum", "pressure", "transforms", *OBSERVERS} - {"output"} <= parts.keys()
+    steps = sum(spent for part, spent in parts.items() if part not in OBSERVERS)
+    assert 1e3 * found["seconds_per_step"] == pytest.approx(steps)
+    assert 0 < found["closure_fraction"] == pytest.approx(parts["closure"] / steps)
     assert load_case(run)[0] == load_case(case)[0]
 
 

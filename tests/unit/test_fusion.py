@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from closures.registry import create
-from solver import fusion
+from solver import fusion, machine
 from solver.axis import FourierAxis
 from solver.closure import EddyViscosity
+from solver.errors import FeatureUnavailable
 from solver.grid import Grid
+from solver.pressure import stencil
+from solver.pressure.multigrid import MultigridPressure
+from solver.pressure.poisson import Poisson
 from solver.strain import Strain
 from solver.velocity import Velocity
 from tests.grids import minus, norm, operators, random_velocity, run, simulation, tendency, walls
@@ -91,3 +95,41 @@ def test_signatures_tell_apart_what_compiled_code_relies_on():
     strain = Strain(op)
     assert fusion.signature(strain, {}) == fusion.signature(strain.planes(1, 3), {})
     assert fusion.signature(strain, {}) != fusion.signature(Strain(op), {})
+
+
+def test_sweeps_are_compiled_where_fusion_is_decided_after_the_solver_was_built(monkeypatch):
+    """As in a run, which knows its number of steps only then; small levels stay as they are."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compiled.append(function.__name__) or function)
+    monkeypatch.setattr(stencil, "WORTH_COMPILING", 400)
+    op = operators(Grid(walls(8, 1.0), walls(12), walls(6, 1.5)))
+    solver, rhs = MultigridPressure(Poisson(op), 1e-8), op.divergence(random_velocity(op, SEED))
+    plain = torch.zeros_like(rhs)
+    assert solver.solve(rhs, plain).converged
+    assert not compiled
+    monkeypatch.setattr(fusion, "_state", {"enabled": True})
+    fused = torch.zeros_like(rhs)
+    assert solver.solve(rhs, fused).converged
+    assert {"apply", "relax", "relax_on"} <= set(compiled)
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-6 * float(plain.abs().max()))
+
+
+def test_kernels_are_compiled_where_it_pays(monkeypatch, caplog):
+    """By the steps that are to come, and never where nothing can compile for the device."""
+    caplog.set_level("INFO", "solver")
+    monkeypatch.setattr(fusion.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fusion.importlib.util, "find_spec", lambda name: None)
+    points = 36 * 32 * 24
+    assert machine.choose_fusion("auto", points, 30_000)
+    assert machine.choose_fusion("auto", points, None)
+    assert machine.choose_fusion("on", points, 2)
+    assert all("compiling kernels, about 40 s, once" in line for line in caplog.messages)
+    caplog.clear()
+    assert not machine.choose_fusion("auto", points, 191)
+    assert not machine.choose_fusion("auto", 512, None)
+    assert not machine.choose_fusion("off", points, None)
+    assert not caplog.messages
+    assert not machine.choose_fusion("auto", points, None, "cuda")
+    assert "no Triton for this GPU" in caplog.text
+    with pytest.raises(FeatureUnavailable, match=r"\[run\] fuse = 'on', but there is no Triton"):
+        machine.choose_fusion("on", points, None, "cuda")

@@ -1,0 +1,127 @@
+"""What a part of a step is charged with, by a clock that moves when it is told to."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from closures.registry import create
+from solver import fusion
+from solver.performance import in_words
+from solver.timers import Timers, closure_fraction, step_seconds
+from tests.grids import operators, random_velocity, simulation
+
+NU = 1e-3
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    ticking = Clock()
+    monkeypatch.setattr(time, "perf_counter", ticking)
+    return ticking
+
+
+def test_a_closure_and_an_observer_pay_for_what_they_call(clock):
+    timers = Timers(torch.device("cpu"))
+    with timers("other"):
+        with timers("closure"):
+            clock.work(1.0)
+            with timers("transforms"):
+                clock.work(2.0)
+            with timers("transforms", needed=0.25):  # a quarter of it would have come later anyway
+                clock.work(4.0)
+            with timers("closure network"):
+                clock.work(8.0)
+        with timers("momentum"), timers("transforms"):
+            clock.work(16.0)
+    with timers("hooks"):
+        clock.work(32.0)
+        with timers("statistics"), timers("closure network"):
+            clock.work(64.0)
+        with timers("transforms"):
+            clock.work(128.0)
+    spent = {part: seconds for part, seconds in timers.seconds.items() if seconds}
+    assert spent == {"closure": 6.0, "closure network": 8.0, "transforms": 17.0, "hooks": 160.0, "statistics": 64.0}
+    assert step_seconds(spent) == 31.0
+    assert closure_fraction(spent) == 14.0 / 31.0
+
+
+def test_compiling_belongs_to_no_part_and_is_counted_once(clock, monkeypatch):
+    """Also where a compiled method calls another, and where it is an observer that comes first."""
+
+    class Kernels:
+        @fusion.fused
+        def outer(self):
+            clock.work(5.0)
+            return self.inner()
+
+        @fusion.fused
+        def inner(self):
+            clock.work(3.0)
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(fusion, "_state", {"enabled": True})
+    timers, before, kernels = Timers(torch.device("cpu")), fusion.compile_seconds(), Kernels()
+    for _ in range(2):
+        with timers("statistics"):
+            clock.work(1.0)
+            kernels.outer()
+    assert fusion.compile_seconds() - before == 8.0
+    assert timers.seconds == {"statistics": 10.0}  # not the 8 seconds of the first call
+
+
+@pytest.mark.parametrize("kind", ["channel", "box"])
+def test_an_eddy_viscosity_pays_for_its_gradients_and_for_nothing_else(clock, monkeypatch, kind):
+    """A transform takes as many seconds as it has passes; the model's share is what its absence would save."""
+    op = operators(kind)
+    whole, shared = op.transform.to_physical, op.transform.with_derivatives
+    dims = len(op.grid.fourier_axes)
+
+    def to_physical(coefficients):
+        inside, found = clock.now, whole(coefficients)
+        clock.now = inside + dims
+        return found
+
+    def with_derivatives(coefficients, along):
+        inside, found = clock.now, shared(coefficients, along)
+        clock.now = inside + dims + sum(2 if d == 0 else 1 for d in along)
+        return found
+
+    def spent(closure: str) -> dict[str, float]:
+        model = create(closure, grid=op.grid, nu=NU, options={})
+        flow = simulation(op, random_velocity(op, 5), NU, 1e-3, closure=model)
+        op.timers.reset()
+        for _ in range(3):
+            flow.step()
+        return dict(op.timers.seconds)
+
+    monkeypatch.setattr(op.transform, "to_physical", to_physical)
+    monkeypatch.setattr(op.transform, "with_derivatives", with_derivatives)
+    none, wale = spent("none"), spent("wale")
+    saved = step_seconds(wale) - step_seconds(none)
+    assert saved > 0
+    assert closure_fraction(none) == 0.0
+    assert closure_fraction(wale) == pytest.approx(saved / step_seconds(wale), rel=1e-9)
+
+
+def test_the_line_names_what_compiling_took_and_nothing_that_is_unknown():
+    summary = {"status": "finished", "steps": 191, "time": 1.0, "wall_seconds": 39.4, "compile_seconds": 31.25}
+    timed = {"seconds_per_step": 0.0139, "ns_per_point_per_stage": 167.0, "fft_limit_ratio": 5.4}
+    line = in_words(summary | timed)
+    assert "in 39.4 s (31.2 s of it compiling kernels, once); 13.9 ms a step" in line
+    assert line.endswith("5.40 x the FFT limit")
+    unknown = in_words(summary | {"compile_seconds": 0.0} | dict.fromkeys(timed, float("nan")))
+    assert unknown == "finished: 191 steps to t = 1 in 39.4 s"
