@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from solver import fusion, rundir
+from solver import fusion, leg, lock, rundir
 from solver.assembly import Source, build
 from solver.case import Case
 from solver.errors import (
@@ -33,11 +33,11 @@ from solver.hooks.checkpoint import Checkpoint, restore
 from solver.hooks.forces import Forces
 from solver.hooks.health import Health
 from solver.hooks.progress import ProgressBar
-from solver.hooks.saved import latest
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
+from solver.hooks.time_average import TimeAverage
 from solver.machine import choose_fusion
 from solver.outcome import Outcome
 from solver.parallel import Decomposition
@@ -73,12 +73,30 @@ class StopSignal:
 
 
 def run(
-    source: Source, out: Path | None, steps: int | None, restart: Path | None, quiet: bool, console: Console
+    source: Source,
+    out: Path | None,
+    steps: int | None,
+    restart: Path | None,
+    quiet: bool,
+    console: Console,
+    overwrite: bool = False,
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
-    started, compiled, case = time.perf_counter(), fusion.compile_seconds(), source.case
-    folder, fresh = destination(source, out, restart)
-    saved = latest(restart) if restart else None
+    folder = leg.folder_of(source.case, source.folder, source.name, out, restart)
+    with lock.held(folder) as claim:
+        this = leg.plan(source.case, folder, restart, overwrite)
+        if this.done:
+            log.info("%s: %s: nothing to do", folder, leg.reached(folder))
+            return EXIT[this.done]
+        return run_leg(source, this, steps, quiet, console, [claim] if claim else [])
+
+
+def run_leg(
+    source: Source, this: leg.Leg, steps: int | None, quiet: bool, console: Console, claim: Sequence[Hook]
+) -> int:
+    """What `run` does once it knows where to begin and has its folder for itself. Collective."""
+    started, compiled = time.perf_counter(), fusion.compile_seconds()
+    case, folder, saved = source.case, this.folder, this.saved
     simulation = build(source, saved)
     operators = simulation.operators
     slabs = operators.decomposition
@@ -90,12 +108,14 @@ def run(
     parts: list[Any] = [*statistics, *spectra]
     forces = observe_forces(case, simulation)
     parts += forces
-    stateful = [*parts, *pressure_memory(simulation)]
+    memory = pressure_memory(simulation)
+    stateful = [*parts, *memory]
     if saved:
-        restore(saved, simulation, stateful)
+        kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
+        restore(saved, simulation, [*kept, *memory], this.same_closure)
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
-    _on_root(slabs, lambda: _open(folder, source, simulation, fresh))
+    _on_root(slabs, lambda: _open(folder, source, simulation, this.fresh))
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, stateful, simulation.step_count)
     first_step = simulation.step_count
     with ExitStack() as context:
@@ -103,11 +123,13 @@ def run(
         stop = context.enter_context(StopSignal())
         if saved:
             log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
+        if changed := list(this.physics or this.averages):
+            log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
         more = {name: column for hook in forces for name, column in hook.columns.items()}
         series = TimeSeries(simulation, folder, case.output.every_steps, more)
         health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-        hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint]
-        if saved is None:
+        hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint, *claim]
+        if saved is None or this.physics:
             initial: list[Hook] = [snapshots, *spectra]
             for hook in initial:
                 hook(simulation)
@@ -123,7 +145,7 @@ def run(
     outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
     if slabs.is_root and not quiet:
         outcome.show(folder, console)
-    return EXIT[status]
+    return 0 if status == "stopped" and not stop.received else EXIT[status]
 
 
 def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[Hook], stop: StopSignal) -> str:
@@ -141,7 +163,7 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
             return word
         if simulation.operators.decomposition.agree(stop.received):
             return "stopped"
-    return "finished"
+    return "finished" if simulation.t >= end * (1 - 1e-12) else "stopped"
 
 
 def steps_left(simulation: Simulation, end: float, steps: int | None) -> float | None:
@@ -151,19 +173,6 @@ def steps_left(simulation: Simulation, end: float, steps: int | None) -> float |
         return steps
     left = max(end - simulation.t, 0.0) / dt
     return left if steps is None else min(steps, left)
-
-
-def destination(source: Source, out: Path | None, restart: Path | None) -> tuple[Path, bool]:
-    """The run folder, and whether it is to be made anew: a restart goes on in the folder it comes from."""
-    origin = restart
-    if restart is not None and restart.is_file():
-        origin = restart.parent.parent if (restart.parent.parent / "provenance.json").is_file() else None
-    if origin is not None and (out is None or out.resolve() == origin.resolve()):
-        return origin, False
-    folder = rundir.run_folder(source.case, source.name, out)
-    if folder.resolve() == source.folder.resolve():
-        raise CaseError(f"--out {folder}: is the folder of the case itself, which a run would replace: choose another")
-    return folder, True
 
 
 def averaging_hooks(case: Case, simulation: Simulation) -> list[Statistics | PlaneSpectra]:
@@ -198,7 +207,8 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     """Make the run folder and say in it what runs (root only)."""
     if fresh:
         rundir.prepare(folder)
-    (folder / "summary.json").unlink(missing_ok=True)
+    leg.forget(folder)
+    rundir.remove_unfinished(folder)
     op = simulation.operators
     threads, command = torch.get_num_threads(), " ".join(sys.argv)
     facts = rundir.provenance(source.case, op.decomposition.size, threads, str(op.device), command)

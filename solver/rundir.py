@@ -27,6 +27,11 @@ from solver.case import Case
 from solver.errors import RunFolderError
 
 log = logging.getLogger("solver")
+LOCK = "run.lock"  # see `solver.lock`
+PRODUCTS = (  # of a run, the file that makes a folder a run's last
+    *("summary.json", "case.toml", "log.txt", "timeseries.csv", "statistics.h5"),
+    *("profiles.csv", "budget.csv", "spectra.csv", "checkpoints", "snapshots", "figures", "provenance.json"),
+)
 
 
 @contextlib.contextmanager
@@ -118,23 +123,34 @@ def run_folder(case: Case, name: str, out: Path | None) -> Path:
 
 
 def prepare(folder: Path) -> None:
-    """Make an empty run folder; one that exists is replaced, any other folder is left alone.
+    """Make a folder ready for a new run: what an older run wrote there goes, what others put there stays.
 
     Raises
     ------
-    RunFolderError : it cannot be written, or holds something that is no run.
+    RunFolderError : it cannot be written, or holds something and no run.
     """
     try:
-        if folder.exists():
-            if any(folder.iterdir()) and not (folder / "provenance.json").exists():
-                raise RunFolderError(f"{folder}: exists and is not a run folder: choose another with --out")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        found = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
+        if found and "provenance.json" not in found:
+            raise RunFolderError(f"{folder}: exists and is not a run folder: choose another with --out")
+        for path in (folder / name for name in PRODUCTS):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or error
         raise RunFolderError(f"{folder}: cannot be written ({reason}): choose another folder with --out") from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left behind: see `write_atomically`."""
+    for place in (folder, folder / "checkpoints", folder / "snapshots"):
+        for path in place.glob(".*.part"):
+            path.unlink(missing_ok=True)
 
 
 def provenance(case: Case, ranks: int, threads: int, device: str, command: str) -> dict[str, Any]:

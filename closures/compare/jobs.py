@@ -17,11 +17,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from closures import artefact, registry
 from closures.compare.runs import Run, read
 from closures.shipped import shipped
+from solver import leg
 from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.rundir import run_folder
 
-ENDED = ("finished", "diverged", "laminar")  # running them again would give the same
 REFRESH_SECONDS = 0.5
 
 
@@ -90,27 +90,19 @@ def again(job: Job, *overrides: str) -> Job:
 
 
 def existing(job: Job) -> Run | None:
-    """The run of exactly this case, if it has ended before."""
+    """The run of exactly this case, if it has come to its end before; a trial of a few steps has not."""
     try:
         run = read(job.folder)
     except (RunFolderError, CaseError):
         return None
-    return run if run.case == job.case and run.status in ENDED else None
+    return run if run.case == job.case and leg.has_ended(run.summary, run.case) else None
 
 
 def words(job: Job) -> list[str]:
     """The command that makes, or goes on with, the run of a job; as one would type it."""
     given = [word for setting in job.overrides for word in ("--set", setting)]
-    command = ["run", str(job.source), "--closure", job.closure, *given, "--out", str(job.folder), "--quiet"]
-    return [*command, "--restart", str(job.folder)] if _resumable(job) else command
-
-
-def _resumable(job: Job) -> bool:
-    try:
-        case, _ = load_case(job.folder)
-    except CaseError:
-        return False
-    return case == job.case and any((job.folder / "checkpoints").glob("step_*.h5"))
+    where = ["--out", str(job.folder), "--restart", str(leg.AUTO), "--quiet"]
+    return ["run", str(job.source), "--closure", job.closure, *given, *where]
 
 
 def execute(job: Job) -> Ended:
@@ -121,11 +113,9 @@ def execute(job: Job) -> Ended:
     child = subprocess.run(
         [sys.executable, "-m", "solver", *words(job)], env=environment, capture_output=True, text=True, check=False
     )
-    try:
-        run = read(job.folder)
-    except (RunFolderError, CaseError):
+    if (run := existing(job)) is None:
         return Ended(job, None, _reason(child.stderr, child.returncode))
-    return Ended(job, run) if run.case == job.case else Ended(job, None, _reason(child.stderr, child.returncode))
+    return Ended(job, run)
 
 
 def _reason(stderr: str, code: int) -> str:

@@ -17,8 +17,8 @@ from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
 from solver.hooks.batch_means import Array, whole_batches
 from solver.hooks.saved import latest
+from solver.leg import BROKEN, differences
 
-BROKEN = ("diverged", "laminar")  # a result as well: it is shown, and judged as worse than any number
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
 SHOWN = 12  # differing keys that a refusal lists
 
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def broken(self) -> bool:
-        """Whether its numbers mean nothing because the flow blew up or died."""
+        """Whether its numbers mean nothing because the flow blew up or died: a result, judged as worse than any number."""
         return self.status in BROKEN
 
     def table(self, name: str) -> Table | None:
@@ -178,19 +178,6 @@ def _check_seeds(runs: Sequence[Run]) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def differences(one: Case, other: Case) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ, ``table.key -> (one, other)``; a key that is missing counts as None."""
-    a, b = (_flat(case.model_dump(exclude_none=True)) for case in (one, other))
-    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def allowed(key: str) -> bool:

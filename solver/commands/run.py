@@ -36,7 +36,10 @@ def run(
     out: Annotated[Path | None, typer.Option(help="run folder")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     sets: Sets = None,
-    restart: Annotated[Path | None, typer.Option(help="continue a run folder or checkpoint")] = None,
+    restart: Annotated[
+        Path | None, typer.Option(help="continue a run folder or checkpoint; auto: the run that is in --out, if any")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run that is in the folder")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no tables")] = False,
 ) -> None:
     """Run a case and compare it with its reference."""
@@ -44,7 +47,8 @@ def run(
 
     if quiet:
         log_to_terminal(logging.ERROR)
-    raise typer.Exit(application.run(load(case, closure, device, sets), out, steps, restart, quiet, console()))
+    source = load(case, closure, device, sets)
+    raise typer.Exit(application.run(source, out, steps, restart, quiet, console(), overwrite))
 
 
 def check(case: CasePath, closure: Closure = None, device: str | None = None, sets: Sets = None) -> None:

@@ -98,8 +98,8 @@ def _gather_state(op: Operators, value: Tensor) -> np.ndarray | None:
     return None if whole is None else whole.numpy()
 
 
-def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any]) -> None:
-    """Continue time, step, closure state and hooks from a checkpoint of the same grid.
+def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_closure: bool = True) -> None:
+    """Continue time, step, closure state (that of the `same_closure`) and hooks from a checkpoint of the same grid.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any]) -> None:
         )
     simulation.t, simulation.step_count = float(saved.attributes["t"]), int(saved.attributes["step"])
     simulation.dt = float(saved.attributes["dt"])
-    for name, array in saved.group("closure").items():
+    for name, array in (saved.group("closure") if same_closure else {}).items():
         like = simulation.closure_state.get(name)
         if like is not None:
             local = array if tuple(like.shape) == array.shape else array[..., planes, :]

@@ -49,12 +49,17 @@ def fill(file: h5py.File, arrays: Mapping[str, np.ndarray], attributes: Mapping[
     file.attrs["sha256"] = checksum(arrays, attributes)
 
 
+class DamagedCheckpoint(RunFolderError):
+    """The file can be read and is not what was written."""
+
+
 def read(path: Path) -> Saved:
-    """Read and verify one checkpoint.
+    """Read and verify one checkpoint; locks are not asked for, because files are only ever replaced as a whole.
 
     Raises
     ------
-    RunFolderError : missing, damaged, or of another format.
+    DamagedCheckpoint : its content is not what was written.
+    RunFolderError : missing, not readable, or of another format.
     """
     arrays: dict[str, np.ndarray] = {}
 
@@ -63,18 +68,32 @@ def read(path: Path) -> Saved:
             arrays[name] = item[()]
 
     try:
-        with h5py.File(path, "r") as file:
+        with path.open("rb") as plain:
+            plain.read(1)
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: checkpoint cannot be read ({error.strerror}): repair that and try again"
+        ) from None
+    try:
+        with h5py.File(path, "r", locking=False) as file:
             file.visititems(keep)
             found = {key: v.item() if isinstance(v, np.generic) else v for key, v in file.attrs.items()}
         intact = found.pop("sha256", None) == checksum(arrays, found)
+    except MemoryError:
+        raise
     except Exception as error:  # HDF5 meets damage with errors of every kind
         reason = str(error).partition("\n")[0]
-        raise RunFolderError(f"{path}: damaged checkpoint ({reason})") from None
+        raise DamagedCheckpoint(f"{path}: damaged checkpoint ({reason})") from None
     if not intact:
-        raise RunFolderError(f"{path}: damaged checkpoint (its checksum does not match)")
+        raise DamagedCheckpoint(f"{path}: damaged checkpoint (its checksum does not match)")
     if found.get("format") != FORMAT:
         raise RunFolderError(f"{path}: checkpoint format {found.get('format')}, this version reads {FORMAT}")
     return Saved(arrays, found)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run folder, the oldest first."""
+    return sorted((run / "checkpoints").glob("step_*.h5"))
 
 
 def latest(run: Path) -> Saved:
@@ -82,15 +101,15 @@ def latest(run: Path) -> Saved:
 
     Raises
     ------
-    RunFolderError : there is none.
+    RunFolderError : there is none, or one that is not damaged cannot be read.
     """
     if run.is_file():
         return read(run)
     if not run.is_dir():
         raise RunFolderError(f"{run}: no such run folder or checkpoint: give one that `solver run` has made")
-    for path in sorted((run / "checkpoints").glob("step_*.h5"), reverse=True):
+    for path in reversed(checkpoints(run)):
         try:
             return read(path)
-        except RunFolderError as error:
+        except DamagedCheckpoint as error:
             log.warning("%s; trying the previous one", error)
     raise RunFolderError(f"{run}: no usable checkpoint in checkpoints/: run the case from its start, without --restart")

@@ -238,11 +238,16 @@ def test_a_new_leg_of_a_finished_run_ends_at_once(case):
 
 
 def test_an_earlier_checkpoint_starts_another_course(case):
-    """From a checkpoint by name the same folder goes on; what came later in it goes, as do its rows."""
+    """From a checkpoint by name, if it is meant: what came later in the folder goes, as do its rows."""
     run = case / "run"
     assert runs.solver("run", case, "--out", run, "--set", "output.checkpoint=1e-6", "--steps", 8, "--quiet").code == 0
     first = runs.checkpoints(run)[0]
-    assert runs.solver("run", case, "--restart", first, "--steps", 4, "--quiet", "--closure", "wale").code == 0
+    back = ("run", case, "--restart", first, "--steps", 4, "--quiet")
+    refused = runs.solver(*back)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "went on to step_00000008.h5" in refused.err
+    assert runs.summary(run)["steps"] == 8
+    assert runs.solver(*back, "--overwrite").code == 0
     assert [path.name for path in runs.checkpoints(run)] == ["step_00000007.h5", "step_00000011.h5"]
     assert list(runs.table(run / "timeseries.csv")[:, 0]) == [0, 3, 6, 9]
     elsewhere = runs.solver("run", case, "--restart", run, "--out", case / "other", "--steps", 1, "--quiet")

@@ -1,0 +1,152 @@
+"""One process writes a run folder: ``run.lock`` says which, on which machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from solver import parallel
+from solver.errors import RunFolderError
+from solver.rundir import LOCK
+
+log = logging.getLogger("solver")
+BEAT_SECONDS = 60.0  # between signs of life
+STALE_SECONDS = 900.0  # without one an owner on another machine is taken for dead
+
+
+class Lock:
+    """The claim of this process on a folder.
+
+    On one machine the kernel knows whether the owner lives, and lets go of the claim with it. Of an owner on another
+    machine the age of the file tells, which a run refreshes while it steps; a batch job that was put back into the
+    queue takes over from its earlier self at once.
+
+    Raises
+    ------
+    RunFolderError : another process is at work there, or the folder cannot be written.
+    """
+
+    name = "lock"
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.beaten_at = folder / LOCK, time.monotonic()
+        self.is_new = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = self._open()
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunFolderError(f"{folder}: cannot be written ({reason}): choose another folder with --out") from None
+        owner = _owner(self.path)
+        if owner and self._lives(owner):
+            os.close(self.file)
+            raise RunFolderError(_busy(folder, owner))
+        if owner:
+            log.info("%s was left by process %s on %s, which is gone", self.path, owner["pid"], owner["host"])
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, json.dumps(_self()).encode(), 0)
+
+    def _open(self) -> int:
+        """The file, locked where the file system can; again if its last owner removes it meanwhile."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.kernel_knows = True
+            except BlockingIOError:
+                os.close(file)
+                raise RunFolderError(_busy(self.path.parent, _owner(self.path))) from None
+            except OSError:  # a file system without locks
+                self.kernel_knows = False
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), self.path.stat()):
+                    return file
+            os.close(file)
+
+    def _lives(self, owner: dict[str, Any]) -> bool:
+        """Whether the owner written in the file is at work, as far as one can tell from here."""
+        me = _self()
+        if owner["host"] == me["host"]:
+            return not self.kernel_knows and _is_process(owner["pid"])
+        queued_again = me["job"] == owner.get("job") and me["restarts"] != owner.get("restarts")
+        return not queued_again and time.time() - self.path.stat().st_mtime < STALE_SECONDS
+
+    def __call__(self, simulation: object) -> None:
+        """A sign of life now and then."""
+        if time.monotonic() - self.beaten_at > BEAT_SECONDS:
+            self.beaten_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Let go; a folder that was made for this and that nothing was written into goes too."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(self.file)
+        if self.is_new:
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()
+
+
+def _self() -> dict[str, Any]:
+    job, restarts = (os.environ.get(f"SLURM_{name}") for name in ("JOB_ID", "RESTART_COUNT"))
+    return {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "restarts": restarts}
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    """What the file says; empty if that is nothing, as of one who has just made it."""
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) and {"host", "pid"} <= found.keys() else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return number != os.getpid()
+
+
+def _busy(folder: Path, owner: dict[str, Any]) -> str:
+    who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+    return (
+        f"{folder}: {who} is writing this folder: wait for it, or choose another with --out "
+        f"(if it is dead, remove {folder / LOCK})"
+    )
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[Lock | None]:
+    """The claim of the root's process for the length of a context, None on other ranks; collective.
+
+    Raises
+    ------
+    RunFolderError : on every rank, see `Lock`.
+    """
+    lock, problem = None, None
+    if parallel.is_root():
+        try:
+            lock = Lock(folder)
+        except RunFolderError as error:
+            problem = str(error)
+    problem = parallel.broadcast(problem)
+    if problem:
+        raise RunFolderError(problem)
+    try:
+        yield lock
+    finally:
+        if lock:
+            lock.release()
