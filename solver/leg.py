@@ -73,7 +73,10 @@ def folder_of(case: Case, source: Path, name: str, out: Path | None, restart: Pa
     Raises
     ------
     CaseError : it is the folder of the case itself, which a run would replace.
+    RunFolderError : there is nothing to restart from.
     """
+    if restart not in (None, AUTO) and not restart.exists():
+        raise RunFolderError(f"{restart}: no such run folder or checkpoint: give one that `solver run` has made")
     origin = _origin(restart)
     if restart == AUTO and out is None and (source / "provenance.json").is_file():
         origin = source

@@ -44,7 +44,7 @@ class Run:
 
     @property
     def broken(self) -> bool:
-        """Whether its numbers mean nothing because the flow blew up or died: a result, judged as worse than any number."""
+        """Whether its numbers mean nothing because the flow blew up or died: it is judged as worse than any number."""
         return self.status in BROKEN
 
     def table(self, name: str) -> Table | None:

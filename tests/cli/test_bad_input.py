@@ -238,10 +238,10 @@ def test_poisoned_checkpoint(finished, run):
 
 
 OTHER_GRIDS = {
-    "finer": ("grid.y.n=10", "another grid than the case", "kind = 'run'"),
-    "other ends": ("grid.y.end=3.0", "another domain", "ends at 3"),
-    "other modes": ("grid.x.dealias=2/3", "another grid than the case", "kind = 'run'"),
-    "other kind": ("grid.z={kind='finite_volume', n=8, end=1.0}", "another kind of grid", "same kinds of axes"),
+    "finer": ("grid.y.n=10", "[grid.y] n was 9 and is 10", "kind = 'run'"),
+    "other ends": ("grid.y.end=3.0", "[grid.y] end was 2.0 and is 3.0", "kind = 'run'"),
+    "other modes": ("grid.x.dealias=2/3", "[grid.x] dealias was '3/2' and is '2/3'", "kind = 'run'"),
+    "other kind": ("grid.z={kind='finite_volume', n=8, end=1.0}", "[grid.z] kind was 'fourier'", "kind = 'run'"),
 }
 
 
