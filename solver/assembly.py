@@ -21,7 +21,7 @@ from solver.parallel import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.projection import ObstructedProjection
-from solver.reference import read_reference
+from solver.reference_files import read_complete
 from solver.simulation import Simulation
 from solver.stepping import StepControl
 
@@ -163,7 +163,8 @@ def _spectrum(source: Source, name: str) -> tuple[np.ndarray, np.ndarray]:
     path = source.folder / name
     if not path.is_file():
         raise CaseError(f"[initial] spectrum = '{name}': no such file beside the case")
-    table = read_reference(path)
-    if not {"k", "E"} <= table.keys():
-        raise CaseError(f"[initial] spectrum = '{name}': needs the columns k and E")
-    return table["k"], table["E"]
+    table = read_complete(path, ("k", "E"))
+    if (table["k"] < 0).any() or (table["E"] < 0).any():
+        raise CaseError(f"[initial] spectrum = '{name}': k and E should not be negative: repair the file")
+    given = (table["k"] > 0) & (table["E"] > 0)  # it is interpolated in logarithms and zero beyond its ends
+    return table["k"][given], table["E"][given]

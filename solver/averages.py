@@ -20,7 +20,7 @@ from solver.grid import Grid
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.spectra import PlaneSpectra
 from solver.hooks.statistics import INDEX, NAMES
-from solver.reference import ChannelReference, read_reference
+from solver.reference import ChannelReference
 from solver.rundir import write_hdf5, write_table
 from solver.simulation import Simulation
 
@@ -54,7 +54,7 @@ def write_statistics(folder: Path, case: Case, origin: Path, grid: Grid, means: 
 
 def compare(channel: ChannelProfiles, means: BatchMeans, reference: ReferenceTable, path: Path) -> dict[str, Any]:
     """Errors against the case's reference table in bulk and in wall units, and what that table says itself."""
-    target = ChannelReference(read_reference(path))
+    target = ChannelReference.read(path)
     found: dict[str, Any] = {}
     for key, units in (("errors", "bulk"), ("errors_plus", "wall")):
         value, width = means.estimate(partial(errors, channel, target, units=units))

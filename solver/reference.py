@@ -1,4 +1,4 @@
-"""Reference tables: how they are read, what a channel is compared with, and the check before a run."""
+"""What a channel is compared with, and the check of a case's reference tables before a run."""
 
 from __future__ import annotations
 
@@ -6,47 +6,63 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.integrate import trapezoid
 
+from solver.axis import Array
 from solver.case import Case
 from solver.errors import CaseError
 from solver.grid import Grid
-from solver.hooks.batch_means import Array
+from solver.reference_files import read_reference
 
 PROFILES = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
-
-
-def read_reference(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a table: comment lines start with '#', the next names the columns, empty cells are NaN.
-
-    Raises
-    ------
-    CaseError : it cannot be read, or its rows differ in length.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        table = np.genfromtxt(lines, delimiter=",", names=True, dtype=float)
-    except (OSError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CaseError(f"{path}: no table of comma-separated columns ({reason}): repair the file") from None
-    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+COVERED = (0.1, 0.5)  # y/h: a profile that begins above the first or ends below the second says nothing of a channel
 
 
 @dataclass(frozen=True)
 class ChannelReference:
-    """A reference table ``y_over_h, y_plus, U_plus, uu_plus, vv_plus, ww_plus, uv_plus`` (wall units, half channel)."""
+    """A reference table ``y_over_h, y_plus, U_plus, uu_plus, vv_plus, ww_plus, uv_plus`` (wall units, half channel).
+
+    In place of ``uu_plus`` it may have ``u_rms_plus``, and so on. Cells that are NaN are left out of their column;
+    everything vanishes at the wall, whether the table says so or not.
+    """
 
     table: dict[str, Array]
+
+    @classmethod
+    def read(cls, path: Path) -> ChannelReference:
+        """The table in a file, checked.
+
+        Raises
+        ------
+        CaseError : as `read_reference`; or a column is missing or nearly empty, or covers too little of the channel.
+        """
+        reference = cls(read_reference(path))
+        try:
+            heights = [reference.table["y_over_h"][np.isfinite(reference._column(name))] for name in PROFILES]
+            wall_units = np.isfinite(reference.table["y_plus"] * reference.table["y_over_h"]).any()
+        except KeyError as error:
+            raise CaseError(f"{path}: lacks the column {error}: add it") from None
+        for name, y in zip(PROFILES, heights, strict=True):
+            if len(y) < 2 or y[0] > COVERED[0] or y[-1] < COVERED[1]:
+                span = f"y/h from {y[0]:.2g} to {y[-1]:.2g}" if len(y) else "nothing"
+                raise CaseError(f"{path}: {name} covers {span}: no overlap with the half channel")
+        if not wall_units or not (reference.re_tau > 0 and reference.bulk > 0):
+            raise CaseError(f"{path}: y_plus and U_plus should be positive over y_over_h: repair the file")
+        return reference
 
     @property
     def re_tau(self) -> float:
         """Friction Reynolds number."""
-        return float(self.table["y_plus"][-1] / self.table["y_over_h"][-1])
+        y_over_h, y_plus = self.table["y_over_h"], self.table["y_plus"]
+        last = np.flatnonzero(np.isfinite(y_over_h * y_plus))[-1]
+        return float(y_plus[last] / y_over_h[last])
 
     @property
     def bulk(self) -> float:
         """Bulk velocity in wall units."""
-        return float(np.trapezoid(self.table["U_plus"], self.table["y_over_h"]) / self.table["y_over_h"][-1])
+        y, u = self._known(self.table["U_plus"])
+        nodes = np.append(y[y < 1], 1.0)
+        return float(trapezoid(np.interp(nodes, y, u), nodes))
 
     @property
     def c_f(self) -> float:
@@ -54,30 +70,33 @@ class ChannelReference:
         return 2 / self.bulk**2
 
     def profile(self, name: str, y_over_h: Array) -> Array:
-        """One of `u_mean, u_rms, v_rms, w_rms, uv` at the given heights."""
-        t = self.table
-        columns = {"u_mean": t["U_plus"], "uv": t["uv_plus"]} | {f"{c}_rms": self._rms(c) for c in "uvw"}
-        return np.interp(y_over_h, t["y_over_h"], columns[name])
+        """One of `PROFILES` at the given heights; beyond the last one of the table it is constant."""
+        return np.interp(y_over_h, *self._known(self._column(name)))
 
-    def _rms(self, c: str) -> Array:
-        squared = f"{c}{c}_plus"
-        return np.sqrt(self.table[squared]) if squared in self.table else self.table[f"{c}_rms_plus"]
+    def _column(self, name: str) -> Array:
+        if name in ("u_mean", "uv"):
+            return self.table["U_plus" if name == "u_mean" else "uv_plus"]
+        squared, rms = f"{name[0]}{name[0]}_plus", f"{name}_plus"
+        return np.sqrt(np.maximum(self.table[squared], 0.0)) if squared in self.table else self.table[rms]
+
+    def _known(self, column: Array) -> tuple[Array, Array]:
+        """Heights and values where there are values, from the wall on."""
+        y = self.table["y_over_h"]
+        known = np.isfinite(y * column) & (y > 0)
+        return np.append(0.0, y[known]), np.append(0.0, column[known])
 
 
 def check_reference(case: Case, folder: Path, grid: Grid) -> None:
-    """Read the reference profiles now: a table that cannot be used should not be found out after the run.
+    """Read every reference table now: one that cannot be used should not be found out after the run.
 
     Raises
     ------
-    CaseError : no such table, or a column is missing.
+    CaseError : see `read_reference` and `ChannelReference.read`.
     """
-    reference = case.reference
-    if reference is None or reference.profiles is None or not grid.is_channel:
+    if case.reference is None:
         return
-    target = ChannelReference(read_reference(folder / reference.profiles))
-    try:
-        for name in PROFILES:
-            target.profile(name, np.zeros(1))
-        _ = target.re_tau, target.bulk
-    except (KeyError, ValueError, IndexError) as error:
-        raise CaseError(f"[reference] profiles = '{reference.profiles}': lacks the column {error}") from None
+    for key, path in case.reference.files(folder).items():
+        if key == "profiles" and grid.is_channel:
+            ChannelReference.read(path)
+        elif key != "filtered":
+            read_reference(path)

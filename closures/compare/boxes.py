@@ -14,8 +14,8 @@ from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, over_repeats
 from solver.errors import CaseError, RunFolderError
-from solver.figures.results import read_table
 from solver.hooks.batch_means import Array
+from solver.reference_files import read_complete
 
 ENERGY = Quantity("energy", "E(t)", "resolved kinetic energy in time, relative L2")
 DECAY = Quantity("dissipation", "-dE/dt", "loss of resolved energy in time, relative L2")
@@ -109,7 +109,7 @@ class BoxJudge:
                 f"reference {self.target.name}: has nothing that a box can be compared with: "
                 "give a run folder with --reference, for example of a direct simulation"
             )
-        table = read_table(path)
+        table = read_complete(path, ("t", "kinetic_energy"))
         return Decay(table["t"], table["kinetic_energy"])
 
     @cached_property

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import fft
+from scipy.integrate import trapezoid
 
 from closures.compare.boxes import BoxJudge
 from closures.compare.fields import coefficients, common_modes, common_times, snapshots, velocity_of
@@ -73,7 +74,7 @@ def momentum_thickness(mean: Array, spacing: float) -> float:
     Rogers & Moser (1994), Phys. Fluids 6, 903; Vreman, Geurts & Kuerten (1997), J. Fluid Mech. 339, 357, at constant
     density.
     """
-    return float(np.trapezoid(0.25 - (mean / DIFFERENCE) ** 2, dx=spacing))
+    return float(trapezoid(0.25 - (mean / DIFFERENCE) ** 2, dx=spacing))
 
 
 def measure(velocity: Array, highest: tuple[int, ...], height: float) -> tuple[Array, Array, Array]:

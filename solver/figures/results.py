@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from solver.reference_files import read_reference, read_text
+
 Table = dict[str, np.ndarray]
 
 
@@ -42,12 +44,13 @@ class Results:
 
     def reference_table(self, role: str) -> Table | None:
         """Return the reference table with this role, or None."""
-        return _read_if_any(self.reference[role]) if role in self.reference else None
+        path = self.reference.get(role)
+        return read_reference(path) if path is not None and path.is_file() else None
 
     def citation(self, role: str) -> str:
         """Return "Authors (year)" from the first comment line of a reference table, or "reference"."""
-        with self.reference[role].open(encoding="utf-8") as file:
-            found = re.match(r"#\s*([^#:;()]{1,60}\(\d{4}\))", file.readline())
+        first = read_text(self.reference[role]).partition("\n")[0]
+        found = re.match(r"#\s*([^#:;()]{1,60}\(\d{4}\))", first)
         return found.group(1) if found else "reference"
 
     @cached_property

@@ -157,15 +157,15 @@ def test_a_run_does_not_replace_the_case_it_reads(run):
     assert len(runs.checkpoints(run)) == 2
 
 
-def test_spectrum_with_a_hole(tmp_path):
+def test_a_spectrum_that_cannot_be(tmp_path):
     axis = "kind = 'fourier'\nn = 8\nlength = '2 pi'\n"
     text = "".join(f"[grid.{name}]\n{axis}" for name in "xyz")
     recipe = "[flow]\nnu = 0.01\n[initial]\nkind = 'isotropic'\nspectrum = 'E.csv'\n[time]\nend = 1.0\n"
     (tmp_path / "case.toml").write_text(f"title = 'box'\n{text}{recipe}")
-    (tmp_path / "E.csv").write_text("k,E\n1,1\n2,nan\n3,0.1\n")
-    refused(runs.solver("run", tmp_path, "--out", tmp_path / "run", *STEPS), "[initial]", "not finite", "spectrum")
-    (tmp_path / "E.csv").write_text("wave,E\n1,1\n")
-    refused(runs.solver("run", tmp_path, "--out", tmp_path / "run", *STEPS), "columns k and E")
+    (tmp_path / "E.csv").write_text("k,E\n1,1\n2,-1\n3,0.1\n")
+    refused(runs.solver("run", tmp_path, "--out", tmp_path / "run", *STEPS), "[initial] spectrum", "negative")
+    (tmp_path / "E.csv").write_text("wave,E\n1,1\n2,1\n")
+    refused(runs.solver("run", tmp_path, "--out", tmp_path / "run", *STEPS), "E.csv", "lacks the column 'k'")
     assert not (tmp_path / "run").exists()
 
 

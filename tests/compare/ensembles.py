@@ -12,7 +12,8 @@ from scipy.signal import lfilter
 
 from solver.case import load_case
 from solver.hooks.statistics import INDEX, NAMES
-from solver.reference import ChannelReference, read_reference
+from solver.reference import ChannelReference
+from solver.reference_files import read_reference
 from solver.rundir import to_toml
 
 ROOT = Path(__file__).parents[2]

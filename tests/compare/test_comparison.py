@@ -19,7 +19,8 @@ from closures.compare.uncertainty import judge
 from closures.data.flow_profiles import filtered_channel
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.statistics import INDEX
-from solver.reference import ChannelReference, read_reference
+from solver.reference import ChannelReference
+from solver.reference_files import read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 
 KEYS = [q.key for q in QUANTITIES]

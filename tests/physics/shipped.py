@@ -10,7 +10,7 @@ from solver.assembly import Source, build
 from solver.case import load_case
 from solver.hooks.spectra import ShellSpectra
 from solver.initial import shell_energies
-from solver.reference import read_reference
+from solver.reference_files import read_reference
 from solver.simulation import Simulation
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -14,7 +14,7 @@ from closures import registry
 from closures.data.flow_profiles import reference_profiles
 from solver.case import load_case, parse_case
 from solver.errors import CaseError
-from solver.reference import read_reference
+from solver.reference_files import read_reference
 from solver.rundir import run_folder, to_toml
 from tests.runs import CASE
 
