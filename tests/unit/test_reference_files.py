@@ -176,7 +176,7 @@ def test_an_initial_spectrum_may_have_holes_and_a_zero(tmp_path):
     for text in ("k,E\n1,1\n3,0.25\n", "k,E\n3,0.25\n0,0\n2,\n1,1\n1,1\n"):
         (tmp_path / "E.csv").write_text(text)
         fields.append(build(Source(case, tmp_path, "box")).velocity.coefficients)
-    for one, other in zip(*fields, strict=True):
+    for one, other in zip(*(map(np.asarray, field) for field in fields), strict=True):
         assert np.abs(other).max() > 0.01
         np.testing.assert_allclose(one, other, atol=1e-14)
 
