@@ -34,6 +34,12 @@ class Source:
     folder: Path
     name: str
 
+    @property
+    def file(self) -> Path:
+        """Where the case was read from."""
+        alone = self.folder / f"{self.name}.toml"
+        return alone if alone.is_file() else self.folder / "case.toml"
+
 
 def build(source: Source, saved: Saved | None = None) -> Simulation:
     """Everything a case describes, on this rank; from its initial recipe or the fields of a checkpoint.
@@ -77,7 +83,7 @@ def obstructed(
         solids = case.build_solids(grid, source.folder)
         return flow_around(operators, case.flow.nu, solids, case.pressure, learned_in(source.folder))
     except CaseError as error:
-        raise CaseError(f"{source.folder}: {error}") from None
+        raise CaseError(f"{source.file}: {error}") from None
 
 
 def learned_in(folder: Path) -> LearnedFactory:

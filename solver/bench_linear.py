@@ -37,7 +37,8 @@ from solver.parallel import Decomposition, is_root
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
-from solver.pressure.solids import Box, Shape, Solids, Sphere
+from solver.pressure.shapes import Box, Shape, Sphere
+from solver.pressure.solids import Solids
 from solver.rundir import processor, write_json
 
 SEED = 141_421

@@ -212,7 +212,11 @@ class Case(Table):
 
     def build_solids(self, grid: Grid, folder: Path) -> Solids | None:
         """The solids on a grid, None without; raises CaseError where they cannot be."""
-        return Solids.from_shapes(grid, [s.shape(folder) for s in self.solids.shapes]) if self.solids else None
+        if self.solids is None:
+            return None
+        if grid.y.periodic and self.solids.stands:
+            raise CaseError("[solids] close = 'ground' fills columns down to a floor: [grid.y] must not be periodic")
+        return Solids.from_shapes(grid, [s.shape(folder) for s in self.solids.shapes])
 
     def build_grid(self) -> Grid:
         """The grid it describes; raises CaseError for impossible ones."""

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from solver.pressure import solids
+from solver.pressure import shapes
 from solver.pressure.krylov import Method, Preconditioner
+from solver.pressure.surface import Surface
 from solver.table import Coordinate, Length, Table
 
 Corner = Annotated[tuple[Coordinate, Coordinate, Coordinate], Field(strict=False)]
@@ -28,9 +29,9 @@ class BoxTable(Table):
             raise ValueError(f"'lower' = {self.lower} should be below 'upper' = {self.upper} in every direction")
         return self
 
-    def shape(self, folder: Path) -> solids.Shape:
+    def shape(self, folder: Path) -> shapes.Shape:
         """The body."""
-        return solids.Box(self.lower, self.upper)
+        return shapes.Box(self.lower, self.upper)
 
 
 class SphereTable(Table):
@@ -40,9 +41,9 @@ class SphereTable(Table):
     centre: Corner
     radius: Length
 
-    def shape(self, folder: Path) -> solids.Shape:
+    def shape(self, folder: Path) -> shapes.Shape:
         """The body."""
-        return solids.Sphere(self.centre, self.radius)
+        return shapes.Sphere(self.centre, self.radius)
 
 
 class CylinderTable(Table):
@@ -61,20 +62,26 @@ class CylinderTable(Table):
             raise ValueError(f"'lower' = {self.lower:g} should be below 'upper' = {self.upper:g}")
         return self
 
-    def shape(self, folder: Path) -> solids.Shape:
+    def shape(self, folder: Path) -> shapes.Shape:
         """The body."""
         lower = -np.inf if self.lower is None else self.lower
         upper = np.inf if self.upper is None else self.upper
-        return solids.Cylinder(self.centre, self.radius, "xyz".index(self.axis), lower, upper)
+        return shapes.Cylinder(self.centre, self.radius, "xyz".index(self.axis), lower, upper)
 
 
 class SurfaceTable(Table):
-    """A closed surface in a file beside the case (STL, or anything that pyvista reads), scaled, then shifted."""
+    """A surface in a file beside the case (anything that pyvista or meshio reads), turned, scaled, then shifted.
+
+    `up` is the axis of the file that points away from the floor. A closed surface encloses the body; with ``close =
+    "ground"`` it fills every column of cells from its highest triangle down to the floor, as terrain does.
+    """
 
     kind: Literal["surface"]
     path: str
     scale: float = Field(default=1.0, gt=0)
     shift: Corner = (0.0, 0.0, 0.0)
+    up: Literal["y", "z"] = "y"
+    close: Literal["ground"] | None = None
 
     @model_validator(mode="after")
     def _beside_the_case(self) -> SurfaceTable:
@@ -82,9 +89,9 @@ class SurfaceTable(Table):
             raise ValueError(f"'path' = '{self.path}' should lie beside the case: copy the file there")
         return self
 
-    def shape(self, folder: Path) -> solids.Shape:
+    def shape(self, folder: Path) -> shapes.Shape:
         """The body."""
-        return solids.Surface(folder / self.path, self.scale, self.shift)
+        return Surface(folder / self.path, self.scale, self.shift, self.up, self.close)
 
 
 ShapeTable = Annotated[BoxTable | SphereTable | CylinderTable | SurfaceTable, Field(discriminator="kind")]
@@ -106,6 +113,11 @@ class SolidsTable(Table):
 
     shapes: tuple[ShapeTable, ...] = Field(min_length=1, strict=False)
     coefficients: CoefficientsTable | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether a surface is closed by the floor."""
+        return any(isinstance(s, SurfaceTable) and s.close is not None for s in self.shapes)
 
     @property
     def paths(self) -> dict[str, str]:

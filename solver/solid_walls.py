@@ -16,7 +16,8 @@ from torch import Tensor
 
 from solver.axis import FiniteVolumeAxis
 from solver.operators import Components, Operators
-from solver.pressure.solids import Mask, Solids
+from solver.pressure.shapes import Mask
+from solver.pressure.solids import Solids
 from solver.staggered import DIM, inner, y_slowest
 from solver.strain import Derivatives, Strain
 

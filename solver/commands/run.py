@@ -55,6 +55,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt."""
     from solver.assembly import build
     from solver.bench import memory_mib, seconds
+    from solver.projection import ObstructedProjection
 
     source = load(case, closure, device, sets)
     simulation = build(source)
@@ -64,6 +65,8 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     steps = int((source.case.time.end - simulation.t) / simulation.dt)
     table = Table(title=str(case), show_header=False)
     table.add_row("grid", " x ".join(map(str, simulation.operators.grid.shape)))
+    if isinstance(simulation.projection, ObstructedProjection):
+        table.add_row("solid", str(simulation.projection.walls.solids))
     table.add_row("max |div u| after projection", f"{divergence:.2e}")
     table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")

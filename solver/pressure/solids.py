@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,139 +14,13 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from solver.errors import CaseError, FeatureUnavailable
+from solver.errors import CaseError
 from solver.grid import Grid
+from solver.pressure.shapes import Mask, Shape, words
+from solver.pressure.surface import Surface
 
-Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-Triple = tuple[float, float, float]
-Mask = NDArray[np.bool_]
-
-
-class Shape(Protocol):
-    """A body: tells which points, given as broadcastable x, y, z, it contains."""
-
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
-        """True inside or on the surface; broadcast shape of the coordinates."""
-        ...
-
-
-@dataclass(frozen=True)
-class Box:
-    """Axis-parallel block between two corners."""
-
-    lower: Triple
-    upper: Triple
-
-    def __post_init__(self) -> None:
-        if not all(a < b for a, b in zip(self.lower, self.upper, strict=True)):
-            raise CaseError(f"[solids] box: lower {self.lower} must be below upper {self.upper} in every direction")
-
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
-        """True between the corners."""
-        (x0, y0, z0), (x1, y1, z1) = self.lower, self.upper
-        return (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1) & (z0 <= z) & (z <= z1)
-
-
-@dataclass(frozen=True)
-class Sphere:
-    """Ball of `radius` about `centre`."""
-
-    centre: Triple
-    radius: float
-
-    def __post_init__(self) -> None:
-        _check_radius("sphere", self.radius)
-
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
-        """True within the radius."""
-        a, b, c = self.centre
-        return (x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2 <= self.radius**2
-
-
-@dataclass(frozen=True)
-class Cylinder:
-    """Circular cylinder along `axis` (0, 1, 2), between `lower` and `upper` there; endless by default."""
-
-    centre: Triple
-    radius: float
-    axis: int = 2
-    lower: float = -np.inf
-    upper: float = np.inf
-
-    def __post_init__(self) -> None:
-        _check_radius("cylinder", self.radius)
-        if self.axis not in (0, 1, 2) or not self.lower < self.upper:
-            raise CaseError(f"[solids] cylinder: axis {self.axis} must be 0, 1 or 2, and lower below upper")
-
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
-        """True within the radius and between the ends."""
-        lines = (x, y, z)
-        squares = [(lines[d] - self.centre[d]) ** 2 for d in range(3) if d != self.axis]
-        along = lines[self.axis]
-        return (squares[0] + squares[1] <= self.radius**2) & (self.lower <= along) & (along <= self.upper)
-
-
-def _check_radius(kind: str, radius: float) -> None:
-    if not radius > 0:
-        raise CaseError(f"[solids] {kind}: radius = {radius} must be positive")
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Body bounded by a closed triangulated surface read from `path` (STL, or anything meshio knows).
-
-    Points of the file are multiplied by `scale` and then moved by `shift`.
-
-    Raises
-    ------
-    CaseError : the file cannot be read, or the surface has open edges.
-    FeatureUnavailable : pyvista is not installed.
-    """
-
-    path: Path
-    scale: float = 1.0
-    shift: Triple = (0.0, 0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        if not Path(self.path).is_file():
-            raise CaseError(f"[solids] surface: there is no file {self.path}")
-
-    @cached_property
-    def mesh(self):  # type: ignore[no-untyped-def]  # pyvista is optional at import time
-        """The surface as a pyvista mesh, scaled and shifted."""
-        try:
-            import pyvista
-        except ImportError:
-            raise FeatureUnavailable("[solids] surface: reading it needs pyvista (pip install pyvista)") from None
-        try:
-            with warnings.catch_warnings(action="ignore"):  # VTK's complaint about the file, pages long
-                mesh = pyvista.read(self.path).extract_surface(algorithm="dataset_surface").triangulate().clean()
-        except Exception as error:  # readers raise anything
-            reason = str(error).partition("\n")[0]
-            raise CaseError(f"[solids] surface {self.path}: cannot be read ({reason})") from None
-        if mesh.n_cells == 0 or mesh.n_open_edges > 0:
-            raise CaseError(
-                f"[solids] surface {self.path}: {mesh.n_cells} triangles with {mesh.n_open_edges} open edges do not "
-                "enclose a body: close the surface"
-            )
-        mesh.points = np.asarray(mesh.points, dtype=np.float64) * self.scale + np.asarray(self.shift)
-        return mesh
-
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
-        """True for points enclosed by the surface; only those in its bounding box are looked at."""
-        import pyvista
-
-        shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
-        x0, x1, y0, y1, z0, z1 = self.mesh.bounds
-        near = np.broadcast_to((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1) & (z0 <= z) & (z <= z1), shape)
-        inside = np.zeros(shape, dtype=bool)
-        if near.any():
-            points = np.stack([np.broadcast_to(line, shape)[near] for line in (x, y, z)], axis=-1)
-            found = pyvista.PolyData(points).select_interior_points(
-                self.mesh, method="cell_locator", check_surface=False
-            )
-            inside[near] = np.asarray(found["selected_points"], dtype=bool)
-        return inside
+ROUGH = 0.1  # of the volume of a body: cells that miss it by more are worth a word
+log = logging.getLogger("solver")
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +53,8 @@ class Solids:
     def from_shapes(cls, grid: Grid, shapes: Sequence[Shape]) -> Solids:
         """Cells whose centre lies in a shape, or in its image beyond a periodic seam.
 
+        Warns of shapes whose cells miss their volume by more than a tenth.
+
         Raises
         ------
         CaseError : a shape contains no cell centre (too small, or outside the box), or no fluid is left.
@@ -191,18 +65,24 @@ class Solids:
         ]
         x, y, z = (axis.centres for axis in grid.axes)
         for shape in shapes:
-            filled = np.zeros_like(solid)
+            times = np.zeros(grid.shape, dtype=np.int64)
             for dx, dy, dz in product(*shifts):
-                filled |= shape.contains((x + dx)[:, None, None], (y + dy)[None, :, None], (z + dz)[None, None, :])
-            if not filled.any():
-                raise CaseError(f"[solids] {shape} contains no cell centre: move it into the box or refine the grid")
-            solid |= filled
+                times += shape.count((x + dx)[:, None, None], (y + dy)[None, :, None], (z + dz)[None, None, :])
+            if not times.any():
+                raise CaseError(f"[solids] {shape} contains no cell centre: {_misplaced(grid, shape)}")
+            _warn_if_rough(grid, shape, times)
+            solid |= times > 0
         return cls(grid, solid)
 
     @classmethod
     def none(cls, grid: Grid) -> Solids:
         """A grid full of fluid."""
         return cls(grid, np.zeros(grid.shape, dtype=bool))
+
+    def __str__(self) -> str:
+        count, parts = int(self.solid.sum()), self.part_count
+        apart = "" if parts == 1 else f"; the fluid is in {parts} parts that no open face connects"
+        return f"{count} of {self.solid.size} cells ({count / self.solid.size:.1%}){apart}"
 
     @property
     def fluid(self) -> Mask:
@@ -239,3 +119,43 @@ class Solids:
     def part_count(self) -> int:
         """Number of fluid parts that no open face connects."""
         return self._parts[1]
+
+
+def _corners(grid: Grid) -> tuple[NDArray, NDArray]:
+    """Lower and upper corner of the box."""
+    low = np.array([float(np.asarray(a.centres)[0] - 0.5 * np.asarray(a.width).flat[0]) for a in grid.axes])
+    return low, low + [axis.length for axis in grid.axes]
+
+
+def _cell(grid: Grid) -> float:
+    """The longest side of the smallest cell."""
+    return max(float(np.min(axis.width)) for axis in grid.axes if axis.points > 1)
+
+
+def _misplaced(grid: Grid, shape: Shape) -> str:
+    """Where a shape is that fills no cell, where the box is, and what may help."""
+    low, high = _corners(grid)
+    ratio = np.subtract(shape.bounds[1], shape.bounds[0]).max() / (high - low).max()
+    touches = (np.less(shape.bounds[0], high) & np.less(low, shape.bounds[1])).all()
+    remedy = "move it into the box, or refine the grid"
+    if isinstance(shape, Surface) and not 0.02 < ratio < 50:
+        remedy = f"is its unit another (scale = {0.001 if ratio > 1 else 1000})?"
+    elif touches and shape.thickness < _cell(grid):
+        remedy = f"it is thinner than a cell of {_cell(grid):.4g}: thicken it or refine the grid"
+    place = f"it reaches from {words(shape.bounds[0])} to {words(shape.bounds[1])}"
+    return f"{place}, the box from {words(low.tolist())} to {words(high.tolist())}; {remedy}"
+
+
+def _warn_if_rough(grid: Grid, shape: Shape, times: NDArray) -> None:
+    """Say so where cells are too coarse for a shape that lies in the box as a whole."""
+    low, high = _corners(grid)
+    whole = (np.subtract(shape.bounds[0], low) > -1e-9).all() and (np.subtract(high, shape.bounds[1]) > -1e-9).all()
+    if not (whole and 0 < shape.volume < np.inf):
+        return
+    filled = float((grid.cell_volume * times).sum())
+    if abs(filled - shape.volume) > ROUGH * shape.volume:
+        thin = ", and it is thinner than a cell: thicken it or refine the grid" * (shape.thickness < _cell(grid))
+        log.warning(
+            "[solids] %s: its %d cells have %.0f %% of its volume%s",
+            *(shape, int((times > 0).sum()), 100 * filled / shape.volume, thin),
+        )

@@ -10,7 +10,7 @@ from closures.preconditioners.directions import ConjugateDirections, NetworkDire
 from closures.shipped import PRETRAINED
 from solver.bench_linear import true_residual
 from solver.pressure.multigrid import MultigridPressure
-from solver.pressure.solids import Box, Sphere
+from solver.pressure.shapes import Box, Sphere
 from tests.pressure.problems import Problem, cube, noise
 
 BODIES = [

@@ -15,7 +15,8 @@ from torch import Tensor
 from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
 from solver.grid import Grid
 from solver.pressure.poisson import Outlet, Poisson
-from solver.pressure.solids import Box, Cylinder, Shape, Solids, Sphere
+from solver.pressure.shapes import Box, Cylinder, Shape, Sphere
+from solver.pressure.solids import Solids
 from tests.grids import operators, uneven, walls
 
 SEED = 662_607

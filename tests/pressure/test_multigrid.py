@@ -15,7 +15,7 @@ from solver.pressure.coarsening import System, coarsen
 from solver.pressure.direct import DirectPressure
 from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.report import PressureSolveFailure
-from solver.pressure.solids import Box, Sphere
+from solver.pressure.shapes import Box, Sphere
 from tests.grids import uneven, walls
 from tests.pressure.problems import (
     PERIODIC,

@@ -12,7 +12,8 @@ from solver.forcing import Forcing, NoForcing
 from solver.grid import Grid
 from solver.obstructed import ObstructedMomentum, ObstructedProjection, flow_around
 from solver.operators import Components
-from solver.pressure.solids import Box, Cylinder, Shape, Solids, Sphere
+from solver.pressure.shapes import Box, Cylinder, Shape, Sphere
+from solver.pressure.solids import Solids
 from solver.simulation import Simulation
 from solver.solid_tables import PressureTable
 from solver.stepping import StepControl

@@ -116,7 +116,7 @@ REFUSED = {
     "closed entrance": (f"solids.shapes=[{DOOR}]", "[solids] block the inflow or the outflow", "leave fluid"),
     "outside": (
         "solids.shapes=[{kind='sphere', centre=[9, 1, 0.5], radius=0.3}]",
-        "[solids] Sphere(centre=(9.0, 1.0, 0.5), radius=0.3) contains no cell centre",
+        "[solids] sphere of radius 0.3 about (9, 1, 0.5) contains no cell centre",
         "move it into the box",
     ),
     "no shapes": ("solids.shapes=[]", "[solids] shapes = []", "at least 1 item"),
@@ -183,3 +183,9 @@ def test_refused(case, name):
     assert not (case / "run").exists()
     if words[0].startswith("[solids]") or name == "open surface":
         refused(runs.solver("run", case, "--out", case / "run", "--set", setting, "--quiet"), str(case))
+
+
+def test_check_says_how_many_cells_are_solid(case):
+    ended = runs.solver("check", case)
+    assert ended.code == 0
+    assert "of 240 cells" in ended.out

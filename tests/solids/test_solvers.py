@@ -103,7 +103,7 @@ def test_the_tally_counts_every_solve():
 
 
 def test_blocked_ways_are_refused():
-    from solver.pressure.solids import Box
+    from solver.pressure.shapes import Box
 
     grid, _ = OPEN["space"]
     for wall in (Box((0.8, -1.0, -1.0), (1.2, 2.0, 2.0)), Box((-1.0, -1.0, -1.0), (0.2, 2.0, 2.0))):

@@ -12,7 +12,8 @@ from solver.axis import FiniteVolumeAxis, NoSlip
 from solver.closure import EddyViscosity, SubgridStress
 from solver.forcing import PressureGradient
 from solver.grid import Grid
-from solver.pressure.solids import Box, Solids
+from solver.pressure.shapes import Box
+from solver.pressure.solids import Solids
 from solver.solid_walls import SolidWalls
 from solver.velocity import Velocity
 from tests.grids import distance, minus, norm, operators, orders, product, random_components, random_values
