@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from solver.hooks import Hook
 from solver.hooks.checkpoint import Checkpoint, restore
 from solver.hooks.forces import Forces
 from solver.hooks.health import Health
-from solver.hooks.progress import ProgressBar
+from solver.hooks.progress import ProgressBar, ProgressLines, Way
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
@@ -45,20 +45,26 @@ from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
 from solver.projection import ObstructedProjection
 from solver.reference import check_reference
+from solver.runlog import RunLog, tell_end, tell_start
 from solver.simulation import Simulation
+from solver.terminal import record
 
 log = logging.getLogger("solver")
 EXIT = {"finished": 0, "stopped": 130, "diverged": 3, "laminar": 3}
 
 
 class StopSignal:
-    """In its context, remembers SIGTERM, SIGUSR1 and SIGINT until the end of the step; a second SIGINT interrupts."""
+    """In its context, remembers a request to stop until the end of the step; a second SIGINT interrupts.
+
+    A hang-up is such a request too, unless it is ignored, as by ``nohup``.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = ""
 
     def __enter__(self) -> StopSignal:
-        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+        hang_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, *hang_up)
         self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
 
@@ -69,7 +75,7 @@ class StopSignal:
     def _remember(self, number: int, frame: object) -> None:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = True
+        self.received = signal.Signals(number).name
 
 
 def run(
@@ -83,16 +89,22 @@ def run(
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
     folder = leg.folder_of(source.case, source.folder, source.name, out, restart)
-    with lock.held(folder) as claim:
+    with RunLog() as journal, lock.held(folder) as claim:
         this = leg.plan(source.case, folder, restart, overwrite)
         if this.done:
             log.info("%s: %s: nothing to do", folder, leg.reached(folder))
             return EXIT[this.done]
-        return run_leg(source, this, steps, quiet, console, [claim] if claim else [])
+        return run_leg(source, this, steps, quiet, console, journal, [claim] if claim else [])
 
 
 def run_leg(
-    source: Source, this: leg.Leg, steps: int | None, quiet: bool, console: Console, claim: Sequence[Hook]
+    source: Source,
+    this: leg.Leg,
+    steps: int | None,
+    quiet: bool,
+    console: Console,
+    journal: RunLog,
+    claim: Sequence[Hook],
 ) -> int:
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
     started, compiled = time.perf_counter(), fusion.compile_seconds()
@@ -116,10 +128,12 @@ def run_leg(
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
     _on_root(slabs, lambda: _open(folder, source, simulation, this.fresh))
+    journal.open(folder)
+    if slabs.is_root:
+        tell_start(source, simulation, folder, saved, expected)
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, stateful, simulation.step_count)
     first_step = simulation.step_count
     with ExitStack() as context:
-        context.enter_context(log_file(folder, slabs))
         stop = context.enter_context(StopSignal())
         if saved:
             log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
@@ -133,8 +147,13 @@ def run_leg(
             initial: list[Hook] = [snapshots, *spectra]
             for hook in initial:
                 hook(simulation)
-        if slabs.is_root and not quiet:
-            hooks.append(context.enter_context(ProgressBar(simulation, case.time.end, steps, console)))
+        if slabs.is_root:
+            way = Way(simulation, case.time.end, steps)
+            hooks.append(ProgressLines(way, record.info))
+            if not quiet and console.is_terminal:
+                hooks.append(context.enter_context(ProgressBar(way, console)))
+            elif not quiet:
+                hooks.append(ProgressLines(way, console.print))
         simulation.timers.reset()  # of what setting up has taken
         status = loop(simulation, case.time.end, steps, hooks, stop)
         if status in ("finished", "stopped") and not checkpoint.write(simulation):
@@ -143,8 +162,11 @@ def run_leg(
     done = simulation.step_count - first_step
     outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
     outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
-    if slabs.is_root and not quiet:
-        outcome.show(folder, console)
+    if slabs.is_root:
+        printed = outcome.lines(folder)
+        tell_end(outcome.summary, printed)
+        for item in () if quiet else printed:
+            console.print(item)
     return 0 if status == "stopped" and not stop.received else EXIT[status]
 
 
@@ -161,7 +183,9 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
             return "diverged"
         if word:
             return word
-        if simulation.operators.decomposition.agree(stop.received):
+        if simulation.operators.decomposition.agree(bool(stop.received)):
+            stop.received = stop.received or "a signal to another rank"
+            record.info("stopped at step %d by %s", simulation.step_count, stop.received)
             return "stopped"
     return "finished" if simulation.t >= end * (1 - 1e-12) else "stopped"
 
@@ -232,20 +256,3 @@ def _on_root(slabs: Decomposition, action: Callable[[], None]) -> None:
     problem = slabs.broadcast(problem)
     if problem:
         raise RunFolderError(problem)
-
-
-@contextmanager
-def log_file(folder: Path, slabs: Decomposition) -> Iterator[None]:
-    """Copy the log of the root into ``log.txt``."""
-    if not slabs.is_root:
-        yield
-        return
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk shows up elsewhere
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()

@@ -6,44 +6,71 @@ Errors are one line with key, file and remedy. Exit codes: 0 finished, 2 bad inp
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 import time
 import traceback
 
-from solver import commands, parallel
 from solver.errors import SolverError
-from solver.machine import prepare_process
-from solver.terminal import log_to_terminal
 
-app = commands.build()
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point: one line for deliberate errors, every rank ends with the same code."""
-    sys.exit(_run_command())
+    try:
+        from solver.terminal import patient_streams
+
+        with patient_streams():
+            code = _run_command()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def _run_command() -> int:
-    log_to_terminal(logging.INFO)
     try:
-        prepare_process()
-        return int(app(standalone_mode=False) or 0)  # the code of typer.Exit is returned, not raised
+        limit_threads()
+        from solver.commands import build  # here, so that an interruption of imports is one like any other
+
+        return int(build()(prog_name="solver", standalone_mode=False) or 0)  # the code of typer.Exit is returned
     except SolverError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
     except Exception as error:
-        if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+        if _is_out_of_memory(error):
             return _fail("out of memory: use a coarser grid, float32, or more ranks on more nodes", 2)
         usage = getattr(error, "format_message", None)  # typer's usage errors have no public base class
         if usage is None:
             return _fail(traceback.format_exc(), 1)
-        return _fail(f"{usage()}; see `solver --help`", 2) if usage() else 2  # without a message it was the help
+        command = getattr(getattr(error, "ctx", None), "command_path", "solver")
+        return _fail(f"{usage()}; see `{command} --help`", 2) if usage() else 2  # without a message it was the help
+
+
+def limit_threads() -> None:
+    """One thread a rank unless the environment says more, also for the BLAS of numpy, which reads it when imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """By the type of the exception; torch has none for the memory of a CPU, but words of its own."""
+    torch = sys.modules.get("torch")
+    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    on_host = type(error) is RuntimeError and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or on_device or on_host
 
 
 def _fail(message: str, code: int) -> int:
     """Say what is wrong once, then end every rank, also those waiting in a collective call."""
+    from solver.terminal import under_mpi
+
+    if not ("solver.parallel" in sys.modules or under_mpi()):
+        print(f"solver: {message}", file=sys.stderr, flush=True)
+        return code
+    from solver import parallel
+
     if not parallel.is_root():
         time.sleep(5.0)  # the root speaks first if it failed too
     print(f"solver: {message}", file=sys.stderr, flush=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from solver.averages import write_centrelines, write_spectra, write_statistics
@@ -100,15 +99,18 @@ class Outcome:
         else:
             write_spectra(folder, self.case, hook, means)
 
-    def show(self, folder: Path, console: Console) -> None:
-        """Print the comparison and where everything is."""
+    def lines(self, folder: Path) -> list[str | Table]:
+        """What to print: the timings, the comparison, where everything is, and how to go on (root only)."""
         s = self.summary
-        console.print(in_words(s), highlight=False)
+        found: list[str | Table] = [in_words(s)]
         if "errors" in s:
-            console.print(comparison_table(s))
+            found.append(comparison_table(s))
         if s.get("forces"):
-            console.print("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()), highlight=False)
-        console.print(f"results: {folder}    figures: solver plot {folder}")
+            found.append("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()))
+        found.append(f"results: {folder}    figures: solver plot {folder}")
+        if self.status == "stopped":
+            found.append(f"go on: solver run {folder} --restart {folder}")
+        return found
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:

@@ -193,6 +193,11 @@ def is_root() -> bool:
     return MPI.COMM_WORLD.rank == 0
 
 
+def world_rank() -> int:
+    """This process among those of the world."""
+    return MPI.COMM_WORLD.rank
+
+
 def world_size() -> int:
     """Number of ranks in the world."""
     return MPI.COMM_WORLD.size

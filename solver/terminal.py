@@ -1,26 +1,111 @@
-"""What the user sees: one console and one log, both on the root alone."""
+"""What the user sees: one console and one log, both on the root alone, on terminals of any kind and on none.
+
+Only a terminal that is ours gets colours, bars and wrapped lines; a pipe, a file, or what a launcher of MPI takes for
+a terminal gets plain lines as long as they are.
+"""
 
 from __future__ import annotations
 
+import codecs
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 
-from solver import parallel
-
 log = logging.getLogger("solver")
+record = logging.getLogger("solver.record")  # for a run's ``log.txt``, not for the screen
+record.setLevel(logging.INFO)
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
+WIDE = 400  # columns where nobody wraps lines
+ASCII = {"\u00b1": "+-", "\u00d7": "x", "\u25b2": "^", "\u25bc": "v", "\u2026": "...", "\u00b7": "."}
+
+
+def under_mpi() -> bool:
+    """Whether a launcher of MPI started this process; it may give the root a terminal of its own."""
+    return any(name in os.environ for name in LAUNCHERS)
 
 
 def console() -> Console:
-    """The root's console; other ranks stay quiet."""
-    return Console(quiet=not parallel.is_root(), soft_wrap=True)
+    """The root's console; other ranks stay quiet. Brackets in messages are the names of tables, not markup."""
+    from solver import parallel
+
+    found = Console(
+        quiet=not parallel.is_root(),
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+        force_terminal=False if under_mpi() else None,
+    )
+    if not found.is_terminal:
+        found.width = WIDE
+    return found
 
 
 def log_to_terminal(level: int) -> None:
     """Log messages from `level` on go to standard error, from the root alone; a run's ``log.txt`` gets them all."""
+    from solver import parallel
+
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(level)
+    terminal.addFilter(lambda said: said.name != record.name)
     terminal.setFormatter(logging.Formatter("solver: %(message)s"))
     log.handlers[:] = [terminal]
     log.setLevel(logging.INFO if parallel.is_root() else logging.CRITICAL)
+
+
+class PatientStream:
+    """A text stream that goes on in silence when its reader has gone: nobody's run ends for want of listeners."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="solver_ascii")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return self._let_go(len(text))
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._let_go(0)
+
+    def _let_go(self, written: int) -> int:
+        """Send what is still to come, also what Python flushes at its end, to nowhere."""
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        return written
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal that knows no more than ASCII shows instead."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(ASCII.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+@contextmanager
+def patient_streams() -> Iterator[None]:
+    """Standard output and error that no reader and no alphabet can break."""
+    codecs.register_error("solver_ascii", _in_ascii)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before

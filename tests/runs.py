@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import h5py
 import numpy as np
@@ -105,16 +105,16 @@ def command_line(*words: object) -> Iterator[None]:
         log.setLevel(level)
 
 
-def solver(*words: object) -> Ended:
-    """``solver words...`` in this process."""
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), command_line(*words):
+def solver(*words: object, out: TextIO | None = None) -> Ended:
+    """``solver words...`` in this process; what it prints goes to `out` if that is given."""
+    page, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out or page), contextlib.redirect_stderr(err), command_line(*words):
         try:
             main()
         except SystemExit as end:
             code = end.code
     assert isinstance(code, int)
-    return Ended(code, out.getvalue(), err.getvalue())
+    return Ended(code, page.getvalue(), err.getvalue())
 
 
 def forked(*words: object) -> multiprocessing.process.BaseProcess:

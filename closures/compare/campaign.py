@@ -75,9 +75,15 @@ def compare(
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
     record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra)
     report.write(comparison, record, out)
-    console.print(Markdown(report.markdown(record)))
+    show(report.markdown(record), console)
     console.print(f"report: {out / 'report.html'}    data: report.json, table.csv", highlight=False)
     return out
+
+
+def show(text: str, console: Console) -> None:
+    """Print a Markdown text, as it is where its tables would not fit or nobody looks at a terminal."""
+    fits = max(map(len, text.splitlines()), default=0) <= console.width
+    console.print(Markdown(text) if console.is_terminal and fits else text, markup=False, highlight=False)
 
 
 def _only(paths: Sequence[Path]) -> Path:

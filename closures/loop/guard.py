@@ -11,6 +11,7 @@ from pydantic import Field
 from solver.closure import State
 from solver.errors import Diverged, SolverError
 from solver.table import Table
+from solver.terminal import record
 
 log = logging.getLogger("solver")
 COUNTS = "guard"  # this entry of a state: interventions, those in a row, whether the network is switched off
@@ -24,6 +25,7 @@ KINDS = (
     "it feeds energy to the flow",
     "it departs from the equations",
 )
+SAID_AT_MOST = 100  # lines in a run's log; the summary has the number
 MARGIN = 3.0  # over the largest answer of the training data
 
 
@@ -108,6 +110,8 @@ class Guard:
         kind = 1 << (KINDS.index(word) if word in KINDS else len(KINDS))
         if not said & kind:
             log.warning("t = %.6g: '%s' was overruled, %s; %s acts instead", t, self.name, reason, self.instead)
+        elif total <= SAID_AT_MOST:
+            record.info("t = %.6g: '%s' was overruled again (%d), %s", t, self.name, total, reason)
         off = row >= self.settings.patience
         if off and self.settings.then == "stop":
             raise NetworkRefused(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from solver import __version__
 from solver.commands import bench, compare, data, figures, machine, run, train
+from solver.commands.prepare import PLAIN, prepared
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     run.run,
@@ -23,9 +26,26 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 
 def build() -> typer.Typer:
     """The command line."""
-    app = typer.Typer(add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts closures.")
+    app = typer.Typer(
+        add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts closures.", **PLAIN
+    )
+    app.callback()(options)
     for command in COMMANDS:
-        app.command()(command)
+        app.command()(prepared(command))
     app.add_typer(bench.app, name="bench")
     app.add_typer(data.app, name="data")
     return app
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"les-solver {__version__}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is")
+    ] = False,
+) -> None:
+    """Large-eddy simulation that hosts closures."""

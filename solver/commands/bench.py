@@ -10,17 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from solver import parallel
-from solver.closure import Closure
+from solver.commands.prepare import PLAIN, prepared
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.rundir import write_text
 from solver.terminal import console
 
-app = typer.Typer(invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True, **PLAIN)
 
 
 @app.callback()
+@prepared
 def step(
     context: typer.Context,
     grid: Annotated[str, typer.Option(help="points, e.g. 64x96x64")] = "64x96x64",
@@ -37,8 +35,9 @@ def step(
         return
     import torch
 
-    from solver import fusion
+    from solver import fusion, parallel
     from solver.bench import flow_simulation, measure
+    from solver.rundir import write_text
 
     try:
         nx, ny, nz = (int(n) for n in grid.split("x"))
@@ -59,7 +58,7 @@ def step(
     out.print(f"largest memory {first['memory_mib']:.0f} MiB a rank, {first['machine']}")
 
 
-def _create(name: str, grid: Grid, nu: float) -> Closure | None:
+def _create(name: str, grid: Any, nu: float) -> Any:
     from closures.registry import create
 
     return create(name, grid=grid, nu=nu, options={})
@@ -96,6 +95,7 @@ def _records(file: Path) -> list[Any]:
 
 
 @app.command()
+@prepared
 def linear(
     problem: Annotated[
         list[str] | None, typer.Option(help="cube, sphere, cube_array; cylinder: 50 systems of that case, in turn")
@@ -112,7 +112,7 @@ def linear(
 ) -> None:
     """Compare pressure solvers: set-up and solve seconds, iterations, true residual."""
     from closures.preconditioners.assemble import folders
-    from solver import fusion
+    from solver import fusion, parallel
     from solver.assembly import learned_in
     from solver.bench_linear import PROBLEMS, run
 

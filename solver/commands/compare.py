@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from solver.commands.prepare import resumable
 from solver.commands.run import Sets
 from solver.terminal import console
 
 
+@resumable
 def compare(
     paths: Annotated[
         list[Path], typer.Argument(metavar="CASE | RUN RUN ...", help="a case with --closures, or finished runs")

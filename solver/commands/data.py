@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from solver.commands.prepare import PLAIN, prepared, resumable
 from solver.terminal import console
 
-app = typer.Typer(no_args_is_help=True, help="Look into a data file.")
+app = typer.Typer(no_args_is_help=True, help="Look into a data file.", **PLAIN)
 DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made by `solver generate`")]
 
 
+@resumable
 def generate(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
     samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories to make")] = None,
@@ -39,6 +41,7 @@ def generate(
 
 
 @app.command()
+@prepared
 def info(file: DataFile) -> None:
     """What a data file holds, and how it was made."""
     from closures.data.inspect import describe
@@ -47,6 +50,7 @@ def info(file: DataFile) -> None:
 
 
 @app.command()
+@prepared
 def verify(file: DataFile) -> None:
     """Recompute the checksums, and a few samples from the seed."""
     from closures.data.inspect import verify as verify_data
@@ -55,6 +59,7 @@ def verify(file: DataFile) -> None:
 
 
 @app.command()
+@prepared
 def statistics(
     file: DataFile,
     out: Annotated[Path, typer.Option(help="file to write, for [reference] filtered of a case")],
@@ -81,4 +86,5 @@ def _print(title: str, found: dict[str, Any]) -> None:
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for name, entry in rows:
             table.add_row(f"{key} {name}".strip(), str(entry))
+    table.columns[1].overflow = "fold"  # a hash is of use only whole
     console().print(table)

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from solver.commands.prepare import resumable
 from solver.terminal import console
 
 
+@resumable
 def train(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
     out: Annotated[Path | None, typer.Option(help="folder for the network and the state of its training")] = None,

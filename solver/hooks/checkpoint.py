@@ -23,6 +23,7 @@ from solver.hooks.schedule import TimeSchedule
 from solver.operators import Operators
 from solver.rundir import write_hdf5
 from solver.simulation import Simulation
+from solver.terminal import record
 
 log = logging.getLogger("solver")
 
@@ -83,6 +84,7 @@ class Checkpoint:
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
         write_hdf5(path, lambda file: fill(file, arrays, attributes))
         self.own.add(path)
+        record.info("checkpoint %s, t = %.6g", path.name, simulation.t)
         files = set(self.folder.glob("step_*.h5"))
         # damaged, or of a course of events that this run has left
         foreign = {f for f in files - self.own if f.stem[5:].isdigit() and int(f.stem[5:]) > self.start}

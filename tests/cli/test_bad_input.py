@@ -65,6 +65,8 @@ SETTINGS = {
     "word for a number": ("flow.nu=small", "[flow] nu = 'small'", "number"),
     "number for a table": ("flow.forcing=3", "[flow] forcing = 3", "table"),
     "not finite": ("flow.nu=nan", "[flow] nu = nan", "finite"),
+    "without end": ("time.end=inf", "[time] end = inf", "finite"),
+    "a drive that is no number": ("flow.forcing.bulk_velocity=nan", "bulk_velocity = nan", "finite"),
     "negative": ("time.end=-1", "[time] end = -1", "greater than 0"),
     "word in a list": ("output.spectra_at=[0.1, 'wall']", "[output] spectra_at = 'wall'", "number"),
     "odd length": ("grid.x.length=4 tau", "[grid.x] length = '4 tau'", "4 pi"),
@@ -125,7 +127,7 @@ def test_files(case, name):
     ("words", "expected"),
     [
         (("--steps", "0"), ("--steps", "greater than or equal to 1")),
-        (("--stepz", "3"), ("No such option", "--steps")),
+        (("--stepz", "3"), ("No such option", "--steps", "see `solver run --help`")),
         (("--closure", 'a"b'), ("[closure] unknown name 'a\"b'",)),
         (("--restart", "nowhere"), ("nowhere: no such run folder",)),
         (("--out", "/proc/nothing/run"), ("/proc/nothing/run: cannot be written", "--out")),
@@ -145,6 +147,16 @@ def test_too_large_for_the_machine(case, monkeypatch, error):
 
     monkeypatch.setattr(application, "build", build)
     refused(runs.solver("run", case, "--out", case / "run", *STEPS), "out of memory", "coarser grid")
+
+
+def test_a_bug_that_speaks_of_memory_keeps_its_traceback(case, monkeypatch):
+    def build(*_):
+        raise RuntimeError("cannot allocate a name: out of memory for them")
+
+    monkeypatch.setattr(application, "build", build)
+    done = runs.solver("run", case, "--out", case / "run", *STEPS)
+    assert done.code == 1
+    assert "Traceback" in done.err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -16,9 +16,9 @@ import torch
 import typer.main
 
 from closures import registry
+from solver import commands as command_line
 from solver.assembly import Source, build
 from solver.case import load_case, parse_case
-from solver.cli import app as command_line
 from solver.closure import EddyViscosity
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def commands() -> dict[str, set[str]]:
         for name, below in inner.items():
             walk(f"{words} {name}".strip(), below)
 
-    walk("", typer.main.get_command(command_line))
+    walk("", typer.main.get_command(command_line.build()))
     return found
 
 

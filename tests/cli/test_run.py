@@ -98,7 +98,7 @@ def test_the_bar_fits_and_is_calm(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80, legacy_windows=False)
     flow = SimpleNamespace(t=0.0, step_count=0, dt=5.2e-2)
-    with progress.ProgressBar(flow, 330.0, None, terminal) as bar:
+    with progress.ProgressBar(progress.Way(flow, 330.0, None), terminal) as bar:
         screen.truncate(screen.seek(0))
         for step in range(1, 1201):
             clock[0] += 0.01
