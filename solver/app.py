@@ -22,7 +22,6 @@ from solver import fusion, leg, lock, rundir
 from solver.assembly import Source, build
 from solver.case import Case
 from solver.errors import (
-    CaseError,
     Diverged,
     PressureSolveError,
     RunFolderError,
@@ -30,6 +29,7 @@ from solver.errors import (
 )
 from solver.hooks import Hook
 from solver.hooks.checkpoint import Checkpoint, restore
+from solver.hooks.field_means import FieldMeans
 from solver.hooks.forces import Forces
 from solver.hooks.health import Health
 from solver.hooks.progress import ProgressBar, ProgressLines, Way
@@ -199,15 +199,17 @@ def steps_left(simulation: Simulation, end: float, steps: int | None) -> float |
     return left if steps is None else min(steps, left)
 
 
-def averaging_hooks(case: Case, simulation: Simulation) -> list[Statistics | PlaneSpectra]:
-    """Time averages, if the case asks for them."""
-    if case.statistics is None or case.solids is not None:
+def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
+    """Time averages, if the case asks for them: over planes where x is homogeneous, else at every cell."""
+    if case.statistics is None:
         return []
-    if not simulation.operators.grid.x.is_fourier:
-        raise CaseError("[statistics] averages along x, which must be a Fourier axis: remove the table")
     table, operators = case.statistics, simulation.operators
+    if not operators.grid.x.is_fourier:
+        around = simulation.projection
+        solids = around.walls.solids if isinstance(around, ObstructedProjection) else None
+        return [FieldMeans(operators, solids, table.start, table.every_steps)]
     width = (case.time.end - table.start) / table.batches
-    hooks: list[Statistics | PlaneSpectra] = [Statistics(operators, table.start, width, table.every_steps)]
+    hooks: list[TimeAverage] = [Statistics(operators, table.start, width, table.every_steps)]
     if operators.grid.is_channel:
         hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
     return hooks

@@ -14,11 +14,13 @@ from rich.table import Table
 from solver.averages import write_centrelines, write_spectra, write_statistics
 from solver.case import Case
 from solver.hooks.batch_means import BatchMeans
+from solver.hooks.field_means import FieldMeans
 from solver.hooks.forces import Forces
 from solver.hooks.series import TimeSeries
 from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
+from solver.hooks.time_average import TimeAverage
 from solver.performance import in_words, performance
 from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
@@ -65,9 +67,7 @@ class Outcome:
         }
         return facts | performance(sim, self.steps) | projection
 
-    def write(
-        self, folder: Path, statistics: list[Statistics | PlaneSpectra], series: TimeSeries, others: list[Any]
-    ) -> None:
+    def write(self, folder: Path, statistics: list[TimeAverage], series: TimeSeries, others: list[Any]) -> None:
         """Write every table and the summary."""
         self.summary["max_divergence"] = series.worst_divergence
         if series.latest:
@@ -87,16 +87,18 @@ class Outcome:
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
 
-    def _write_averages(self, folder: Path, hook: Statistics | PlaneSpectra, means: BatchMeans) -> None:
+    def _write_averages(self, folder: Path, hook: TimeAverage, means: BatchMeans) -> None:
         """Root only."""
-        if isinstance(hook, Statistics):
+        if isinstance(hook, Statistics | FieldMeans):
             self.summary["averaging_time"] = means.duration
         if means.sums is None:
             return
         if isinstance(hook, Statistics):
             grid = hook.operators.grid
             self.summary |= write_statistics(folder, self.case, self.folder, grid, means)
-        else:
+        elif isinstance(hook, FieldMeans):
+            hook.write(folder, means, self.case.flow.nu)
+        elif isinstance(hook, PlaneSpectra):
             write_spectra(folder, self.case, hook, means)
 
     def lines(self, folder: Path) -> list[str | Table]:
