@@ -21,7 +21,7 @@ from solver.hooks.batch_means import BatchMeans
 from solver.hooks.spectra import PlaneSpectra
 from solver.hooks.statistics import INDEX, NAMES
 from solver.reference import ChannelReference
-from solver.rundir import write_hdf5, write_table
+from solver.rundir import label, write_hdf5, write_table
 from solver.simulation import Simulation
 
 SCALARS = ("u_tau", "bulk_velocity", "re_tau", "re_bulk", "c_f", "total_stress_residual")
@@ -66,15 +66,25 @@ def compare(channel: ChannelProfiles, means: BatchMeans, reference: ReferenceTab
 
 
 def write_means(folder: Path, grid: Grid, nu: float, means: BatchMeans) -> None:
-    """``statistics.h5``: the means of `NAMES`, (ny, 1) or (ny, nz), and the batches they are made of."""
+    """``statistics.h5``: means of `NAMES`, (y, z), and the batches they are made of; one z where averaged."""
+    state, planes = means.state(), means.mean.shape[-1]
+    scales: dict[str, Any] = {
+        "y": grid.y.centres,
+        "z": grid.z.centres if planes > 1 else grid.z.centres.mean(keepdims=True),
+        "batch": means.start + means.width * (np.arange(len(means.weights)) + 0.5),
+        "quantity": np.array(NAMES, h5py.string_dtype()),
+        "limits": np.array(["start", "width"], h5py.string_dtype()),
+    }
+    dimensions = {"span": ("limits",), "weights": ("batch",)}
 
     def fill(file: h5py.File) -> None:
+        for name, values in scales.items():
+            file[name] = values
+            file[name].make_scale(name)
         for name in NAMES:
-            file[name] = means.mean[INDEX[name]]
-        for name, axis in (("y", grid.y), ("z", grid.z)):
-            file[name] = axis.centres
-        for name, array in means.state().items():
-            file[f"batches/{name}"] = array
+            label(file, name, means.mean[INDEX[name]], ("y", "z"))
+        for name, array in state.items():
+            label(file, f"batches/{name}", array, dimensions.get(name, ("batch", "quantity", "y", "z")))
         file.attrs.update(names=list(NAMES), averaging_time=means.duration, nu=nu)
 
     write_hdf5(folder / "statistics.h5", fill)

@@ -84,6 +84,14 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], object]) -> None:
     write_atomically(path, lambda target: target.write_bytes(image))
 
 
+def label(file: h5py.File, name: str, array: np.ndarray, dimensions: Iterable[str], **storage: Any) -> h5py.Dataset:
+    """Add an array with the scales of its dimensions, so that xarray knows their names and coordinates."""
+    data = file.create_dataset(name, data=array, **storage)
+    for place, dimension in enumerate(dimensions):
+        data.dims[place].attach_scale(file[dimension])
+    return data
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically; numbers that are not finite become null."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")

@@ -169,10 +169,15 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
-    """Every array of an HDF5 file."""
+    """Every array of numbers of an HDF5 file."""
     found: dict[str, np.ndarray] = {}
+
+    def keep(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind != "O":  # strings
+            found[name] = item[()]
+
     with h5py.File(file) as opened:
-        opened.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        opened.visititems(keep)
     return found
 
 
