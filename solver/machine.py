@@ -32,6 +32,7 @@ def prepare_process() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number per nesting level
     torch.set_num_threads(max(int(threads), 1) if threads.isdigit() else 1)
     torch.set_grad_enabled(False)
+    parallel.local_rank()  # now that all ranks are here: in a farm of tasks they are not
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     try:

@@ -7,7 +7,7 @@ transforms in y, happen on x-mode slabs (y complete). Every method is collective
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -166,18 +166,31 @@ class Decomposition:
         local = field.detach().cpu()
         if self.size == 1:
             return local
-        blocks = self.comm.gather(local.contiguous().numpy(), root=0)
-        return None if blocks is None else torch.from_numpy(np.concatenate(blocks, axis=-2))
+        own = local.contiguous().numpy()
+        shapes = self.comm.gather(own.shape, root=0)
+        if shapes is None:
+            self.comm.Send(own, 0)
+            return None
+        blocks = [own, *(np.empty(shape, own.dtype) for shape in shapes[1:])]
+        for rank, block in enumerate(blocks[1:], start=1):  # as they are: pickled ones would have to fit into 2 GiB
+            self.comm.Recv(block, rank)
+        return torch.from_numpy(np.concatenate(blocks, axis=-2))
 
     def scatter_planes(self, whole: Tensor | None) -> Tensor:
         """This rank's planes (CPU) of a field that the root holds, None elsewhere; the inverse of `gather_planes`."""
         if self.size == 1:
             assert whole is not None
             return whole
-        blocks = None
-        if whole is not None:
-            blocks = [part.cpu().contiguous().numpy() for part in whole.split(self.plane_counts, dim=-2)]
-        return torch.from_numpy(self.comm.scatter(blocks, root=0))
+        if whole is None:
+            shape, kind = self.comm.scatter(None, root=0)
+            own = np.empty(shape, kind)
+            self.comm.Recv(own, 0)
+            return torch.from_numpy(own)
+        blocks = [part.cpu().contiguous().numpy() for part in whole.split(self.plane_counts, dim=-2)]
+        self.comm.scatter([(block.shape, block.dtype) for block in blocks], root=0)
+        for rank, block in enumerate(blocks[1:], start=1):
+            self.comm.Send(block, rank)
+        return torch.from_numpy(blocks[0])
 
     def broadcast(self, value: Any) -> Any:
         """The root's value on every rank."""
@@ -228,12 +241,20 @@ def library_version() -> str:
     return MPI.Get_library_version().splitlines()[0].strip("\0 ,")
 
 
+@cache
 def local_rank() -> int:
-    """Rank among the processes of this node, as the launcher tells it."""
-    for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).rank
+    """Rank among the processes of this node; the first call is collective over the world, later ones are not.
+
+    MPI knows. What the environment says may be about another launcher, so that every rank reads 0 there; only a
+    process that MPI takes to be alone has nothing else to go by.
+    """
+    world = MPI.COMM_WORLD
+    if world.size == 1:
+        return next((int(os.environ[name]) for name in ("LOCAL_RANK", "SLURM_LOCALID") if name in os.environ), 0)
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    rank = node.rank
+    node.Free()
+    return rank
 
 
 def choose_device(wanted: str) -> torch.device:

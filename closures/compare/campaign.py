@@ -15,6 +15,7 @@ from closures.compare.jobs import Ended, Job, execute_all, plan
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import Run, group, read, require_one_difference
+from closures.compare.timing import as_stored, timed_alone
 from closures.compare.tuning import Tuned, tune
 from solver import parallel
 from solver.case import load_case
@@ -71,6 +72,12 @@ def compare(
         files = None
     if not different_cases:
         require_one_difference(runs)
+    if closures:
+        console.print("timing the closures, alone and in turn", highlight=False)
+        runs = timed_alone(runs)
+        extra["timing"] = "each closure timed alone, in turn, after the runs"
+    else:
+        runs = [as_stored(run) for run in runs]
     comparison = compare_members(group(runs, labels), resolve(reference, runs, files))
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
     record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra)

@@ -14,7 +14,7 @@ from closures.compare.runs import Member, Run
 class Cost:
     """Means over the runs of a member; a unit of time is h/u_tau of the reference for channels, else the case's own.
 
-    Observing (statistics, time series, output) is not counted. NaN where a run does not say.
+    Observing (statistics, time series, output) and compiling are not counted. NaN where it was not measured.
     """
 
     seconds_per_step: float
@@ -33,10 +33,16 @@ class Cost:
         return asdict(self)
 
 
+def number(run: Run, key: str) -> float:
+    """An entry of a summary, NaN where that has none."""
+    value = run.summary.get(key)
+    return np.nan if value is None else float(value)
+
+
 def seconds_per_time(run: Run) -> float:
     """Wall clock for one time unit of the case."""
     s = run.summary
-    return s["seconds_per_step"] * s["steps"] / s["time"] if s["time"] else np.nan
+    return number(run, "seconds_per_step") * s["steps"] / s["time"] if s["time"] else np.nan
 
 
 def cost_of(member: Member, unit: float) -> Cost:
@@ -45,11 +51,11 @@ def cost_of(member: Member, unit: float) -> Cost:
     seconds = float(np.mean([seconds_per_time(run) for run in member.runs])) * unit
     cores = max(int(s["ranks"]) * int(s["threads"]) for s in summaries)
     return Cost(
-        seconds_per_step=float(np.mean([s["seconds_per_step"] for s in summaries])),
+        seconds_per_step=float(np.mean([number(run, "seconds_per_step") for run in member.runs])),
         seconds_per_unit=seconds,
         core_seconds_per_unit=seconds * cores,
-        closure_share=float(np.mean([s["closure_fraction"] for s in summaries])),
-        memory_mib=float(np.max([s.get("memory_mib") or np.nan for s in summaries])),
+        closure_share=float(np.mean([number(run, "closure_fraction") for run in member.runs])),
+        memory_mib=float(np.max([number(run, "memory_mib") for run in member.runs])),
         cores=cores,
         device=", ".join(sorted({str(s["device"]) for s in summaries})),
         guard_interventions=sum(int(s.get("guard_interventions") or 0) for s in summaries),
@@ -61,7 +67,7 @@ def cost_of(member: Member, unit: float) -> Cost:
 def affordable(members: list[Member]) -> list[float]:
     """Averaging time that each member has after the wall clock of the cheapest whole run; 0 if still settling."""
     totals = [[seconds_per_time(run) * run.summary["time"] for run in m.runs] for m in members if not m.broken]
-    budget = min((min(t) for t in totals), default=np.nan)
+    budget = min((t for some in totals for t in some if np.isfinite(t)), default=np.nan)
     times = []
     for member in members:
         statistics = member.runs[0].case.statistics

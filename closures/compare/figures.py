@@ -166,7 +166,7 @@ def profiles(comparison: Comparison) -> tuple[Figure, str] | None:
 
 def cost(comparison: Comparison) -> tuple[Figure, str] | None:
     """Core seconds for a unit of time against the leading error."""
-    shown = shown_members(comparison)
+    shown = [(i, j) for i, j in shown_members(comparison) if np.isfinite(j.cost.core_seconds_per_unit)]
     if not shown or not comparison.quantities:
         return None
     leading = comparison.quantities[0]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from closures import artefact, registry
 from closures.compare.runs import Run, read
+from closures.compare.timing import mark_shared
 from closures.shipped import shipped
 from solver import leg
 from solver.case import Case, load_case
@@ -115,6 +116,7 @@ def execute(job: Job) -> Ended:
     )
     if (run := existing(job)) is None:
         return Ended(job, None, _reason(child.stderr, child.returncode))
+    mark_shared(job.folder)
     return Ended(job, run)
 
 

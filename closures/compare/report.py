@@ -46,6 +46,7 @@ def record_of(comparison: Comparison, command: str, extra: Mapping[str, Any] | N
         "pairs": [{"one": p.one, "other": p.other, "word": p.word, **_number(p.difference)} for p in comparison.pairs],
         "differences": _differences(runs),
         "provenance": [{"folder": str(run.folder), "seed": run.seed, **_origin(run)} for run in runs],
+        "timing": "as each run timed itself, which says little where runs shared a machine",
         "settings": to_toml(first.case.model_dump(exclude_none=True, exclude={"closure"})),
     } | dict(extra or {})
 
@@ -139,6 +140,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
+def measured(value: float | None) -> str:
+    """A cost, or that there is none."""
+    return "not measured" if value is None or not math.isfinite(value) else significant(value)
+
+
 def csv_columns(record: Record) -> dict[str, list[Any]]:
     """One row for each member and quantity."""
     names = ("member", "status", "quantity", "unit", "value", "ci95", "difference", "difference_ci95", "word")
@@ -176,7 +182,7 @@ def markdown(record: Record) -> str:
         for q in quantities:
             mark = MARKS.get(row["words"].get(q["key"], ""), "")
             cells.append(f"{percent((row['errors'] or {}).get(q['key']), q)} {mark}".strip())
-        cells.append(significant(row["cost"]["core_seconds_per_unit"]))
+        cells.append(measured(row["cost"]["core_seconds_per_unit"]))
         lines.append(" | ".join(["", *cells, ""]).strip())
     lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals.", ""]
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]
@@ -203,6 +209,6 @@ def _write_bytes(path: Path, data: bytes) -> None:
 def html(record: Record, pictures: Sequence[figures.Picture]) -> str:
     """The report as one page that needs nothing from anywhere else."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "significant": significant}
+    environment.filters |= {"percent": percent, "significant": significant, "measured": measured}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(**record, pictures=pictures, marks=MARKS)

@@ -32,6 +32,26 @@ main()
 """
 
 
+LOCAL_RANKS = """
+import os
+from mpi4py import MPI
+from solver import machine, parallel
+
+os.environ.pop("OMPI_COMM_WORLD_LOCAL_RANK", None)  # as under a launcher that sets no such name
+machine.prepare_process()
+if MPI.COMM_WORLD.rank == 1:  # alone, as in a farm of tasks
+    assert parallel.local_rank() == 1
+print(MPI.COMM_WORLD.gather((MPI.COMM_WORLD.rank, parallel.local_rank())))
+"""
+
+
+def test_each_rank_of_a_node_has_a_number_of_its_own(tmp_path, monkeypatch):
+    """Whatever another launcher has left in the environment; and one rank can ask alone, as in a farm of tasks."""
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    done = runs.ended(runs.mpirun(2, "-c", LOCAL_RANKS))
+    assert "[(0, 0), (1, 1)]" in done.out, done.err
+
+
 def test_bad_input(tmp_path):
     case = runs.write_case(tmp_path)
     done = runs.ended(runs.mpirun(2, "-m", "solver", "run", case, "--out", case / "run", "--set", "flow.viscosity=1"))
