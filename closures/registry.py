@@ -15,22 +15,22 @@ A trained network goes by the name of its folder in ``closures/pretrained``, or 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
 import typing
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from closures.plugins import Plugins
 from closures.shipped import shipped, with_artefact
 from solver.closure import Closure, ClosureFactory
-from solver.errors import CaseError, SolverError
+from solver.errors import CaseError
 from solver.grid import Grid
 
-GROUP = "solver.closures"
 NONE = "none"
 BUILT_IN = {
     "smagorinsky": "closures.algebraic.smagorinsky:Smagorinsky",
@@ -40,23 +40,26 @@ BUILT_IN = {
     "sigma": "closures.algebraic.sigma:Sigma",
 }
 ARTEFACT = "artefact"
+FOREIGN = Plugins("solver.closures", "[closure]", lambda: (NONE, *BUILT_IN, *shipped(), *with_artefact()))
 
 
 def names() -> list[str]:
     """Every name that `create` knows by itself, "none" first, then this package's, then other packages'."""
-    return [NONE, *BUILT_IN, *shipped(), *sorted(_foreign())]
+    return [NONE, *BUILT_IN, *shipped(), *FOREIGN.names()]
 
 
 def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
-    """The closure called `name`, or None for "none".
+    """The closure called `name`, or None for "none"; one of another package under `closures.guests`.
 
     Raises
     ------
-    CaseError : unknown name, unknown option or value of the wrong type, each with the remedy; or a closure of
-        another package that cannot be imported.
+    CaseError : unknown name, unknown option or value of the wrong type, each with the remedy; a name that two packages
+        use; a closure of another package that cannot be imported.
+    ClosureError : a closure of another package cannot be made, or is none.
     ArtefactError : a trained network is missing, damaged, or made for another grid.
     """
     options = options or {}
+    FOREIGN.refuse_clash(name)
     if name == NONE:
         _check_keys(name, options, ())
         return None
@@ -66,27 +69,48 @@ def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None =
         raise CaseError(f"[closure] unknown name '{name}'{remedy}")
     if name in shipped() or name in with_artefact():
         return _learned(name, grid, nu, options)
-    factory = _load(name)
-    return factory(grid=grid, nu=nu, **_validated(name, factory, options))
+    made = factory(name)
+    arguments = _validated(name, made, options)
+    return made(grid=grid, nu=nu, **arguments) if name in BUILT_IN else _guest(name, made, grid, nu, arguments)
 
 
-def describe() -> dict[str, str]:
-    """One line for each name; a closure that cannot be imported says so instead of failing."""
-    lines = {NONE: "no subgrid model"}
-    for name in names()[1:]:
-        try:
-            lines[name] = _line(name)
-        except SolverError as error:
-            lines[name] = f"broken: {error}"
-    return lines
+def factory(name: str) -> ClosureFactory:
+    """What makes the closure called `name`, an algebraic one or one of another package."""
+    if name in BUILT_IN:
+        module, attribute = BUILT_IN[name].split(":")
+        return getattr(import_module(module), attribute)
+    return FOREIGN.load(name)
 
 
-def _line(name: str) -> str:
-    if name in shipped():
-        from closures.artefact import CARD, read_card
+def parameters(made: ClosureFactory) -> dict[str, inspect.Parameter] | None:
+    """The options that a factory takes, None if it takes any."""
+    found = inspect.signature(made).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        return None
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {key: p for key, p in found.items() if p.kind in named and key not in ("grid", "nu")}
 
-        return str(read_card(shipped()[name] / CARD)).splitlines()[0]
-    return (inspect.getdoc(_load(name)) or "no description").splitlines()[0]
+
+def _guest(name: str, made: ClosureFactory, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:
+    """A closure of another package; files among its options are named with their checksums in the provenance."""
+    from closures.guests.checks import Checks
+    from closures.guests.companions import admit
+
+    origin = FOREIGN.origin(name)
+    with Checks(origin).named("its constructor"):
+        closure = made(grid=grid, nu=nu, **options)
+    files = {key: Path(value) for key, value in options.items() if isinstance(value, str | Path) and str(value)}
+    hashes = {f"{key}_sha256": digest for key, path in files.items() if (digest := _digest(path))}
+    return admit(closure, origin, hashes)
+
+
+def _digest(path: Path) -> str | None:
+    """The checksum of a file, None where there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # any other word
+        return None
 
 
 def _learned(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:
@@ -104,33 +128,13 @@ def _learned(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> Closu
     return assemble(name, Path(folder), grid, nu, own, create)
 
 
-def _foreign() -> dict[str, EntryPoint]:
-    """Entry points of other packages; a name of this package cannot be taken over."""
-    own = (NONE, *BUILT_IN, *shipped(), *with_artefact())
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in own}
-
-
-def _load(name: str) -> ClosureFactory:
-    if name in BUILT_IN:
-        module, attribute = BUILT_IN[name].split(":")
-        return getattr(import_module(module), attribute)
-    point = _foreign()[name]
-    try:
-        return point.load()
-    except Exception as error:  # whatever a foreign module does when imported, the message names it
-        raise CaseError(
-            f"[closure] '{name}' ({point.value}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _validated(name: str, factory: ClosureFactory, options: dict[str, Any]) -> dict[str, Any]:
+def _validated(name: str, made: ClosureFactory, options: dict[str, Any]) -> dict[str, Any]:
     """The options with their types checked against the keyword arguments of the factory."""
-    parameters = inspect.signature(factory).parameters
-    known = [key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and key not in ("grid", "nu")]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    known = parameters(made)
+    if known is None:
         return options
     _check_keys(name, options, known)
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+    hints = typing.get_type_hints(made.__init__ if inspect.isclass(made) else made, include_extras=True)
     return {key: _checked(key, value, hints.get(key, Any)) for key, value in options.items()}
 
 

@@ -8,13 +8,14 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
 from solver.axis import NoSlip
 from solver.grid import Grid
 from solver.operators import Components, Operators
-from solver.staggered import DIM, below, inner, mean
+from solver.staggered import DIM, below, inner, join, mean
 from solver.velocity import Velocity
 
 T = TypeVar("T")
@@ -73,6 +74,24 @@ def wall_distance(operators: Operators) -> Tensor:
         distance = axis.faces[-1] - axis.centres if upper else axis.centres - axis.faces[0]
         nearest = np.minimum(nearest, distance.reshape([-1 if k == d else 1 for k in range(3)]))
     return local_part(operators, nearest)
+
+
+def extended(f: Tensor, operators: Operators, planes: int) -> Tensor:
+    """A field (..., nx, local ny, nz) with `planes` more at both ends of y: the neighbours', or at a wall the last one.
+
+    How a closure with ``reach > 0`` sees beyond its slab (collective); what broadcasts along y stays as it is.
+
+    Raises
+    ------
+    CaseError : a neighbour has fewer planes.
+    """
+    if not planes or f.shape[-2] == 1:
+        return f
+    below, above = operators.decomposition.halo(f, planes)
+    copies = torch.Size((*f.shape[:-2], planes, f.shape[-1]))
+    below = f[..., :1, :].expand(copies) if below is None else below
+    above = f[..., -1:, :].expand(copies) if above is None else above
+    return join([below, f, above], 1)
 
 
 def mean_wall_shear(velocity: Velocity) -> Tensor:

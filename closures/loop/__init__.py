@@ -9,6 +9,7 @@ from closures.loop.guard import Guard, GuardTable, NetworkRefused
 from closures.loop.guarded_model import GuardedModel
 from closures.loop.subgrid_model import SubgridModel
 from closures.loop.surrogate import StateSurrogate
+from closures.loop.whole_field import WholeField
 
 __all__ = [
     "Guard",
@@ -18,4 +19,5 @@ __all__ = [
     "StateCorrector",
     "StateSurrogate",
     "SubgridModel",
+    "WholeField",
 ]

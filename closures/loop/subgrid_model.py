@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from closures.algebraic.geometry import PerGrid, filter_width, wall_distance, walls
+from closures.algebraic.geometry import PerGrid, extended, filter_width, wall_distance, walls
 from closures.loop.border import Border, Precision, Wanted
 from closures.loop.guard import Overruled
 from closures.loop.hold import Hold
@@ -17,8 +17,7 @@ from solver.closure import EddyViscosity, State, SubgridStress, SubgridTerm
 from solver.fusion import fused
 from solver.grid import Grid
 from solver.operators import Operators
-from solver.parallel import Decomposition
-from solver.staggered import join, y_slowest
+from solver.staggered import y_slowest
 from solver.velocity import Velocity
 
 
@@ -88,10 +87,11 @@ class SubgridModel:
 
     def features(self, velocity: Velocity) -> Neighbourhood:
         """The velocity gradient with the neighbours' planes (collective)."""
-        slabs, border = velocity.operators.decomposition, self.site(velocity.operators).border
+        operators = velocity.operators
+        border = self.site(operators).border
         with border.timers("closure copy"):
             planes = [torch.stack([f.transpose(0, 1) for f in row]) for row in velocity.gradient]  # y slowest
-            g = self.extended(torch.stack(planes).transpose(-3, -2), slabs)
+            g = extended(torch.stack(planes).transpose(-3, -2), operators, self.planes)
         return Neighbourhood(border.inward(g[None]))
 
     def evaluate(self, features: Neighbourhood, operators: Operators) -> SubgridTerm:
@@ -128,19 +128,9 @@ class SubgridModel:
         """A network that reads one point at a time is one kernel in long runs, as algebraic models are."""
         return self.network(gradient, Cells(delta, self.nu, distance, self.periodic))
 
-    def extended(self, f: Tensor, slabs: Decomposition) -> Tensor:
-        """A field with `reach` more planes at both ends: the neighbours', or copies of the last one at a wall."""
-        if not self.planes or f.shape[-2] == 1:
-            return f
-        below, above = slabs.halo(f, self.planes)
-        copies = torch.Size((*f.shape[:-2], self.planes, f.shape[-1]))
-        below = f[..., :1, :].expand(copies) if below is None else below
-        above = f[..., -1:, :].expand(copies) if above is None else above
-        return join([below, f, above], 1)
-
     def _site(self, operators: Operators) -> Site:
-        border, slabs = Border(operators, self.device, self.precision), operators.decomposition
-        delta, distance = (self.extended(f(operators), slabs) for f in (filter_width, wall_distance))
+        border = Border(operators, self.device, self.precision)
+        delta, distance = (extended(f(operators), operators, self.planes) for f in (filter_width, wall_distance))
         cells = Cells(
             border.inward(delta),
             self.nu,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from solver.commands.prepare import resumable
 from solver.terminal import console
@@ -44,10 +45,15 @@ def train(
 
 
 def closures() -> None:
-    """List the registered closures."""
-    from closures.registry import describe as describe_closures
+    """List the closures: where they come from, what they are, and the options that [closure] takes for them."""
+    from closures.listing import describe
+    from closures.shipped import with_artefact
 
-    table = Table("name", "what it is")
-    for name, summary in describe_closures().items():
-        table.add_row(name, summary)
-    console().print(table)
+    table = Table(Column("name", no_wrap=True), "from", "what it is, and its options")
+    for name, entry in describe().items():
+        options = "\n" + ", ".join(entry.options) if entry.options else ""
+        table.add_row(name, entry.origin, Text(entry.summary + options))
+    out = console()
+    out.print(table)
+    folders = "with artefact = 'FOLDER', a network that `solver train` made: " + ", ".join(with_artefact())
+    out.print(Text(folders))

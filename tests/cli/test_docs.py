@@ -15,7 +15,8 @@ import pytest
 import torch
 import typer.main
 
-from closures import registry
+from closures import plugins, registry
+from closures.listing import describe
 from solver import commands as command_line
 from solver.assembly import Source, build
 from solver.case import load_case, parse_case
@@ -59,9 +60,9 @@ def guide(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     snippets = dict(blocks(ROOT / "docs/add_a_closure.md", "toml"))
     declared = tomllib.loads(snippets["not a case"])
-    points = declared["project"]["entry-points"][registry.GROUP]
-    made = [importlib.metadata.EntryPoint(name, value, registry.GROUP) for name, value in points.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: made if group == registry.GROUP else [])
+    points = declared["project"]["entry-points"][registry.FOREIGN.group]
+    made = [importlib.metadata.EntryPoint(name, value, registry.FOREIGN.group) for name, value in points.items()]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: made if group == registry.FOREIGN.group else [])
     yield code
     for name in [name for name in sys.modules if name.split(".")[0] == "my_closures"]:
         del sys.modules[name]
@@ -79,7 +80,7 @@ def channel(closure: str, steps: int):
 def test_the_closure_of_the_guide_acts(guide):
     """Five steps in a channel: nu_t is positive, scales with its option, and changes the flow by draining it."""
     assert len([line for line in guide.splitlines() if line.strip()]) <= 30
-    assert registry.describe()["invariant_network"].startswith("nu_t = C delta^2 |S|")
+    assert describe()["invariant_network"].summary.startswith("nu_t = C delta^2 |S|")
     plain, modelled = channel("{name='none'}", 5), channel("{name='invariant_network'}", 5)
     term = modelled.present_term()
     assert isinstance(term, EddyViscosity)
@@ -109,7 +110,7 @@ def test_every_toml_block_is_valid(note, body, guide):
     """Whole cases as they stand; parts of one inside channel180; the closure they name exists."""
     data = tomllib.loads(body)
     if note == "not a case":
-        assert registry.GROUP in data["project"]["entry-points"]
+        assert registry.FOREIGN.group in data["project"]["entry-points"]
         return
     if note == "part of a case":
         data = tomllib.loads((ROOT / "cases/channel180/case.toml").read_text()) | data

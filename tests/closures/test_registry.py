@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from closures import registry
+from closures import plugins, registry
 from closures.artefact import CARD, read_card
+from closures.listing import describe
 from closures.shipped import shipped
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
@@ -30,14 +31,18 @@ def foreign(monkeypatch, tmp_path: Path):
         "class Good:\n    '''A foreign closure.\n\n    More.'''\n"
         "    name, reach = 'good', 0\n    def __init__(self, *, grid, nu, strength: float = 1.0):\n"
         "        self.strength = strength\n"
-        "def loose(*, grid, nu, **options):\n    return options\n"
+        "    def init(self, operators):\n        return {}\n"
+        "    def __call__(self, velocity, t, state):\n        return None, state\n"
+        "def loose(*, grid, nu, **options):\n    return Good(grid=grid, nu=nu, strength=options)\n"
     )
     (tmp_path / "foreign_bad.py").write_text("raise RuntimeError('no licence file')\n")
     monkeypatch.syspath_prepend(tmp_path)
     points = {"good": "foreign_good:Good", "loose": "foreign_good:loose", "bad": "foreign_bad:Bad"}
-    points["wale"] = "foreign_bad:Wale"
-    made = [importlib.metadata.EntryPoint(name, value, registry.GROUP) for name, value in points.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: made if group == registry.GROUP else [])
+    points |= {"wale": "foreign_bad:Wale", "tbnn": "foreign_good:Good"}
+    made = [importlib.metadata.EntryPoint(name, value, registry.FOREIGN.group) for name, value in points.items()]
+    made.append(importlib.metadata.EntryPoint("twice", "foreign_bad:Twice", registry.FOREIGN.group))
+    made.append(importlib.metadata.EntryPoint("twice", "foreign_good:Good", registry.FOREIGN.group))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: made if group == registry.FOREIGN.group else [])
 
 
 def home(name, grid):
@@ -51,11 +56,11 @@ def home(name, grid):
 
 def test_every_name_is_described_and_created(grid):
     assert registry.names()[:6] == ["none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma"]
-    assert list(registry.describe()) == registry.names()
+    assert list(describe()) == registry.names()
     for name in registry.names():
         closure = registry.create(name, grid=home(name, grid), nu=1e-3, options={})
         assert closure is None if name == "none" else closure.name == name
-        assert "\n" not in registry.describe()[name]
+        assert "\n" not in describe()[name].summary
 
 
 @pytest.mark.parametrize(
@@ -88,14 +93,23 @@ def test_options_arrive(grid):
 
 def test_foreign_closures(grid, foreign):
     assert registry.names()[-3:] == ["bad", "good", "loose"]
-    lines = registry.describe()
-    assert lines["good"] == "A foreign closure."
-    assert lines["bad"].startswith("broken:")
-    assert "no licence file" in lines["bad"]
-    assert registry.create("good", grid=grid, nu=1.0, options={"strength": 2.0}).strength == 2.0
-    assert registry.create("loose", grid=grid, nu=1.0, options={"anything": 1}) == {"anything": 1}
+    lines = describe()
+    assert lines["good"].summary == "A foreign closure."
+    assert (lines["good"].origin, lines["good"].options) == ("foreign_good", ("strength = 1.0",))
+    assert lines["loose"].options == ("any",)
+    assert lines["bad"].summary.startswith("broken:")
+    assert "no licence file" in lines["bad"].summary
+    assert registry.create("good", grid=grid, nu=1.0, options={"strength": 2.0}).closure.strength == 2.0
+    assert registry.create("loose", grid=grid, nu=1.0, options={"anything": 1}).closure.strength == {"anything": 1}
     with pytest.raises(CaseError, match="did you mean 'strength'"):
         registry.create("good", grid=grid, nu=1.0, options={"strenght": 2.0})
+
+
+def test_the_list_shows_the_options_of_every_closure():
+    lines = describe()
+    assert lines["smagorinsky"].origin == "les-solver"
+    assert "c_s = 0.17" in lines["smagorinsky"].options
+    assert "fallback = 'smagorinsky'" in lines["tbnn"].options
 
 
 def test_broken_foreign_closure_fails_only_when_asked_for(grid, foreign):
@@ -103,5 +117,13 @@ def test_broken_foreign_closure_fails_only_when_asked_for(grid, foreign):
         registry.create("bad", grid=grid, nu=1.0, options={})
 
 
-def test_built_in_names_cannot_be_taken_over(grid, foreign):
-    assert registry.create("wale", grid=grid, nu=1.0, options={}).name == "wale"
+def test_a_name_that_stands_for_two_closures_is_refused(grid, foreign):
+    """Whoever used it could not tell which one acted."""
+    for name, others in (("wale", "les-solver and of foreign_bad"), ("tbnn", "les-solver and of foreign_good")):
+        with pytest.raises(CaseError, match=rf"'{name}' is a name of {others} .*: rename the entry point"):
+            registry.create(name, grid=grid, nu=1.0, options={})
+        assert describe()[name].origin == "refused"
+    with pytest.raises(CaseError, match=r"'twice' is a name of foreign_bad .* and of foreign_good"):
+        registry.create("twice", grid=grid, nu=1.0)
+    assert describe()["twice"].origin == "refused"
+    assert registry.create("vreman", grid=grid, nu=1.0).name == "vreman"

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from closures import registry
 from closures.algebraic.invariants import strain_norm
 from closures.artefact import CARD, WEIGHTS, ArtefactError
+from closures.listing import describe
 from closures.loop import GuardedModel, GuardTable, StateCorrector, StateSurrogate
 from closures.operators import build
 from solver.axis import FourierAxis
@@ -47,9 +48,9 @@ def pretrained(monkeypatch, tmp_path):
 
 def test_shipped_networks_are_listed_from_their_cards_and_created_by_name(pretrained):
     assert registry.names()[6:] == ["broken", "tiny_model"]
-    lines = registry.describe()
-    assert lines["tiny_model"] == "subgrid model (tensor_basis, 100 parameters), trained on a test"
-    assert lines["broken"].startswith(f"broken: {pretrained / 'broken' / CARD}: cannot be read")
+    lines = describe()
+    assert lines["tiny_model"].summary == "subgrid model (tensor_basis, 100 parameters), trained on a test"
+    assert lines["broken"].summary.startswith(f"broken: {pretrained / 'broken' / CARD}: cannot be read")
     made = registry.create("tiny_model", grid=channel(), nu=NU)
     assert isinstance(made, GuardedModel)
     assert (made.name, made.reserve.name) == ("tiny_model", "smagorinsky")

@@ -1,0 +1,135 @@
+"""Closures of other packages: what they read is all there, and what goes wrong in them bears their name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from closures import registry
+from closures.guests.checks import ClosureError
+from tests import runs
+from tests.closures import guest_package
+from tests.loop.flows import NU, channel, flow
+
+
+@pytest.fixture(autouse=True)
+def guests():
+    with torch.no_grad(), guest_package.installed():
+        yield
+
+
+def told(name="told", answer="good", **options):
+    """A channel with a guest in it that answers what it is told to."""
+    grid = channel()
+    return flow(grid, registry.create(name, grid=grid, nu=NU, options={"answer": answer, **options}))
+
+
+@runs.needs_mpirun
+def test_what_a_guest_reads_is_there_on_any_number_of_ranks():
+    """A network that reads the whole field was given a part of it, without a word."""
+    done = runs.ended(runs.mpirun(3, "-m", "tests.closures.run_guests"))
+    assert done.code == 0, done.out + done.err
+    assert "ranks 3 compared 9" in done.out
+
+
+def test_slabs_thinner_than_the_reach_are_refused(monkeypatch):
+    grid = channel()
+    model = registry.create("neighbours", grid=grid, nu=NU)
+    simulation = flow(grid, None)
+    slabs = simulation.operators.decomposition
+    monkeypatch.setattr(slabs, "size", 9)
+    monkeypatch.setattr(slabs, "plane_counts", [1] * 9)
+    with pytest.raises(ClosureError, match=r"'neighbours' .* reads 2 planes of its neighbours, which have 1"):
+        model.init(simulation.operators)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "message"),
+    [
+        ("told", "tensor", "gives an object of type Tensor as its term, expected one of EddyViscosity, SubgridStress"),
+        (
+            "told",
+            "shape",
+            "gives the shape (14, 9, 10) as EddyViscosity.nu_t, expected (15, 9, 10) = (nx, local",
+        ),
+        ("told", "broadcast", "gives the shape (1, 9, 1) as EddyViscosity.nu_t, expected (15, 9, 10)"),
+        ("told", "single", "gives torch.float32 on cpu as EddyViscosity.nu_t, expected torch.float64 on cpu"),
+        ("told", "nan", "gives EddyViscosity.nu_t that is not finite at its first call"),
+        ("told", "five", "gives 5 fields as SubgridStress.tau, expected 6"),
+        ("told", "array", "gives an object of type ndarray as EddyViscosity.nu_t, expected a tensor"),
+        ("told", "edited", "edits the velocity it is handed"),
+        ("told", "edited_behind_the_back", "edits the velocity it is handed"),
+        ("told", "broken", "failed in __call__: RuntimeError: size mismatch"),
+        ("told", "none", "failed in its constructor: KeyError: 'none'"),
+        ("alone", "good", "gives an object of type EddyViscosity as the answer of __call__, expected a pair"),
+        ("number", "good", "gives an object of type dict as the state of init, expected a dictionary of tensors"),
+        ("nameless", "good", "makes an object of type Nameless without a name"),
+        ("half", "good", "has correct() but lacks facts, wait(t): see solver.closure.Corrector"),
+    ],
+)
+def test_a_mistake_of_a_guest_is_one_line_in_its_name(name, answer, message):
+    with pytest.raises(ClosureError) as error:
+        told(name, answer).step()
+    said = str(error.value)
+    assert said.startswith(f"[closure] '{name}' (tests.closures.guest_package:{name.capitalize()}) ")
+    assert message in said
+    assert "\n" not in said
+    assert (f"guest_package.py, line {line_of('torch.ones(3, 4)')})" in said) == (answer == "broken")
+
+
+def line_of(text):
+    """Where the package says so."""
+    lines = Path(guest_package.__file__).read_text(encoding="utf-8").splitlines()
+    return next(n for n, line in enumerate(lines, 1) if text in line)
+
+
+def test_a_later_edit_of_the_velocity_is_refused_too(monkeypatch):
+    simulation = told()
+    simulation.step()
+    monkeypatch.setattr(simulation.closure.closure, "answer", guest_package.ANSWERS["edited_coefficients"])
+    with pytest.raises(ClosureError, match="edits the velocity it is handed"):
+        simulation.step()
+
+
+def test_a_corrector_of_another_package_corrects():
+    plain, grown = told(), told("growing")
+    plain.step()
+    grown.step()
+    for d, factor in ((0, 1.0), (1, 1.1), (2, 1.1)):
+        torch.testing.assert_close(grown.velocity.coefficients[d], factor * plain.velocity.coefficients[d])
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Any file that a guest takes."""
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    return tmp_path / "weights.bin"
+
+
+def test_a_run_says_what_the_guest_was_made_of(tmp_path, weights):
+    """A package, its version and the checksum of the weights: else a run cannot be made again."""
+    case, sets = runs.write_case(tmp_path / "tiny"), ("--set", f"closure.weights='{weights}'")
+    done = runs.solver(
+        *("run", case, "--closure", "told", "--set", "closure.answer='good'", *sets, "--steps", 1),
+        *("--out", tmp_path / "run", "--quiet"),
+    )
+    assert (done.code, done.err) == (0, "")
+    about = json.loads((tmp_path / "run/provenance.json").read_text())["closure"]
+    assert about["entry_point"] == "tests.closures.guest_package:Told"
+    assert about["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert {"package", "package_version"} <= about.keys()
+
+
+def test_the_command_line_shows_no_code_of_ours(tmp_path):
+    case = runs.write_case(tmp_path / "tiny")
+    done = runs.solver(
+        *("run", case, "--closure", "told", "--set", "closure.answer='broken'", "--steps", 1),
+        *("--out", tmp_path / "run", "--quiet"),
+    )
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("solver: [closure] 'told' (tests.closures.guest_package:Told) failed in __call__: ")
