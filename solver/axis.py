@@ -114,7 +114,9 @@ class Inflow:
 
     def __post_init__(self) -> None:
         if not self.velocity[0] > 0:
-            raise CaseError(f"[boundary] inflow velocity = {self.velocity}: its first component should be positive")
+            raise CaseError(
+                f"[grid.x] lower: inflow velocity = {self.velocity}: its first component should be positive"
+            )
 
     def factor(self, faces: Array) -> Array:
         """What u is multiplied by in the cells between the `faces` of y; a parabola is averaged over each cell."""
@@ -149,13 +151,15 @@ class FiniteVolumeAxis:
         if len(self.faces) < 3 or not np.all(np.diff(self.faces) > 0):
             raise CaseError("[grid] a finite-volume axis needs at least two cells and increasing face coordinates")
         if isinstance(self.lower, Periodic) != isinstance(self.upper, Periodic):
-            raise CaseError("[boundary] 'periodic' must be given on both ends of an axis")
-        if isinstance(self.lower, Outflow) or isinstance(self.upper, Inflow):
-            raise CaseError("[boundary] fluid enters at the lower end of an axis and leaves at the upper end")
-        if isinstance(self.lower, Inflow) != isinstance(self.upper, Outflow):
             raise CaseError(
-                "[boundary] 'inflow' at the lower end of an axis needs 'outflow' at its upper end, and back"
+                "[grid] 'periodic' must be both ends of an axis: set lower = upper = 'periodic', or neither"
             )
+        if isinstance(self.lower, Outflow) or isinstance(self.upper, Inflow):
+            raise CaseError(
+                "[grid] fluid enters at the lower end of an axis and leaves at the upper end: exchange the two"
+            )
+        if isinstance(self.lower, Inflow) != isinstance(self.upper, Outflow):
+            raise CaseError("[grid] 'inflow' as lower end of an axis needs 'outflow' as its upper end, and back")
 
     @property
     def periodic(self) -> bool:

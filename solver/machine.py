@@ -43,6 +43,12 @@ def prepare_process() -> None:
         pass
 
 
+def is_fused(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
+    """Whether `choose_fusion` would compile, without a word."""
+    long_enough = points > SMALLEST and (steps is None or points * steps * SAVED[device] > COMPILE_SECONDS)
+    return fusion.compiler_available(device) and (wanted == "on" or (wanted == "auto" and long_enough))
+
+
 def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
     """Whether to compile kernels, said in a line where it takes time or cannot be.
 
@@ -66,8 +72,7 @@ def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "
             "[run] fuse = 'auto': there is no %s, so kernels are plain torch, and slower: install %s", missing, remedy
         )
         return False
-    long_enough = steps is None or points * steps * SAVED[device] > COMPILE_SECONDS
-    if wanted == "auto" and not (points > SMALLEST and long_enough):
+    if not is_fused(wanted, points, steps, device):
         return False
     log.info("compiling kernels, about %.0f s, once; the next run of this kind finds them done", COMPILE_SECONDS)
     return True

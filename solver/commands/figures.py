@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solver.errors import CaseError
-from solver.terminal import console
+from solver.terminal import console, log
 
 
 def references(folder: Path) -> dict[str, Path]:
@@ -21,12 +21,30 @@ def references(folder: Path) -> dict[str, Path]:
     return case.reference.files(folder) if case.reference else {}
 
 
+def missing(folder: Path, drawn: set[str]) -> list[str]:
+    """Figures that the case could have had, and what it wants for them."""
+    from solver.case import load_case
+
+    case, _ = load_case(folder)
+    found = []
+    if "profiles" not in drawn and case.statistics is not None:
+        found.append(f"no profiles.png: nothing is averaged before [statistics] start = {case.statistics.start:g}")
+    elif "profiles" not in drawn and case.build_grid().is_channel:
+        found.append("no profiles.png: the case has no [statistics]")
+    if "vortices" not in drawn and case.output.snapshot == 0:
+        found.append("no vortices.png: set [output] snapshot")
+    return found
+
+
 def plot(folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]) -> None:
     """Draw the figures of a run into RUN/figures."""
     from solver.figures import draw
 
-    for path in draw(folder, references(folder)):
+    drawn = draw(folder, references(folder))
+    for path in drawn:
         console().print(str(path))
+    for line in missing(folder, {path.stem for path in drawn}):
+        log.info(line)
 
 
 def view(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt."""
     from solver.assembly import build
     from solver.bench import memory_mib, seconds
+    from solver.machine import COMPILE_SECONDS, is_fused
     from solver.projection import ObstructedProjection
 
     source = load(case, closure, device, sets)
@@ -72,4 +74,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")
     table.add_row("seconds a step (not fused)", f"{duration:.4f}")
     table.add_row("steps to the end", f"about {steps}, {steps * duration / 60:.0f} min or less")
+    op = simulation.operators
+    compiled = is_fused(source.case.run.fuse, math.prod(op.local_shape), steps, op.device.type)
+    table.add_row("kernels", f"compiled, about {COMPILE_SECONDS:.0f} s, once" if compiled else "plain torch")
     console().print(table)

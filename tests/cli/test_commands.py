@@ -38,6 +38,7 @@ def test_check(case):
     assert found["memory a rank"].endswith("MiB")
     assert float(found["seconds a step (not fused)"]) > 0
     assert "896" in found["steps to the end"]
+    assert found["kernels"] == "plain torch"
     assert [path.name for path in case.iterdir()] == ["case.toml"]
 
 
@@ -94,6 +95,17 @@ def test_plot(case):
     written = [Path(line) for line in done.out.split()]
     assert {"profiles.png", "spectra.png", "timeseries.png"} <= {path.name for path in written}
     assert all(path.parent == run / "figures" and path.read_bytes().startswith(PNG) for path in written)
+
+
+def test_plot_says_what_it_could_not_draw(case, monkeypatch):
+    monkeypatch.setattr("solver.figures.draw", lambda *_: [])
+    run = case / "run"
+    assert runs.solver("run", case, "--out", run, "--steps", 1, "--quiet").code == 0
+    said = runs.solver("plot", run).err.splitlines()
+    assert said == [
+        "solver: no profiles.png: nothing is averaged before [statistics] start = 1",
+        "solver: no vortices.png: set [output] snapshot",
+    ]
 
 
 def test_help_and_nothing():
