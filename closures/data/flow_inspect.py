@@ -30,15 +30,21 @@ def describe_flow(path: Path) -> dict[str, Any]:
     """
     with opened(path) as file:
         found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
-        shapes: dict[str, Any] = {}
-        file.visititems(
-            lambda name, item: (
-                shapes.update({name: (item.shape, str(item.dtype))}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
+        shapes = datasets(file)
         n_traj, n_steps = file["t1_fields/velocity"].shape[:2]
     sizes = {"trajectories": n_traj, "snapshots": n_steps, "bytes": path.stat().st_size}
     return found | sizes | {"path": str(path), "datasets": shapes}
+
+
+def datasets(file: h5py.File) -> dict[str, Any]:
+    """Shape and type of every dataset."""
+    shapes: dict[str, Any] = {}
+    file.visititems(
+        lambda name, item: (
+            shapes.update({name: (item.shape, str(item.dtype))}) if isinstance(item, h5py.Dataset) else None
+        )
+    )
+    return shapes
 
 
 def verify_flow(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.linear_store import DIGEST
+from closures.data.well import at_ends, boundary, dimension, named, words
 from solver.axis import Array, FiniteVolumeAxis, FourierAxis
 from solver.grid import Grid
 
@@ -67,9 +68,10 @@ def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, compressed: boo
         case=recipe.case(0).model_dump_json(exclude_none=True),
         simulation_parameters=["nu"],
     )
-    scales = _dimensions(file, recipe, grid)
+    _dimensions(file, recipe, grid)
     _boundaries(file, grid)
     scalars = file.create_group("scalars")
+    scalars.attrs["field_names"] = ["nu"]
     scalars["nu"] = recipe.flow.nu
     scalars["nu"].attrs.update(sample_varying=False, time_varying=False)
     for group in ("t0_fields", "t1_fields", "t2_fields", "statistics"):
@@ -84,15 +86,12 @@ def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, compressed: boo
             data.attrs["dim_varying"] = np.ones(3, bool)
         if group == "t2_fields":
             data.attrs.update(symmetric=True, antisymmetric=False)
-        for place, scale in enumerate(("trajectory", "time", *_axes_of(name))):
-            data.dims[place].attach_scale(scales[scale])
+        named(file, data, ("trajectory", "time", *_axes_of(name)))
     if "statistics/moments" in layout:
         file["statistics/mean"] = np.zeros(layout["statistics/moments"][0])
-        for place, scale in enumerate(_axes_of("statistics/moments")):
-            file["statistics/mean"].dims[place].attach_scale(scales[scale])
+        named(file, file["statistics/mean"], _axes_of("statistics/moments"))
     file["checksums"] = np.zeros((n_traj, DIGEST), np.uint8)
-    for place, scale in enumerate(("trajectory", "byte")):
-        file["checksums"].dims[place].attach_scale(scales[scale])
+    named(file, file["checksums"], ("trajectory", "byte"))
 
 
 def _in_place(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
@@ -121,16 +120,16 @@ def _axes_of(name: str) -> tuple[str, ...]:
     return own.get(name, ("x", "y", "z", "component"))
 
 
-def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> dict[str, h5py.Dataset]:
+def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> None:
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = ["x", "y", "z"]
     lines: dict[str, Any] = {
         "time": recipe.sampling.times,
         "trajectory": np.arange(recipe.trajectories),
-        "component": np.array([b"x", b"y", b"z"]),
-        "second_component": np.array([b"x", b"y", b"z"]),  # of tensors: no dimension twice in one array
+        "component": words("xyz"),
+        "second_component": words("xyz"),  # of tensors: no dimension twice in one array
         "byte": np.arange(DIGEST),
-        "moment": np.array([name.encode() for name in MOMENTS]),
+        "moment": words(MOMENTS),
     }
     for name, axis in zip("xyz", grid.axes, strict=True):
         if isinstance(axis, FourierAxis):
@@ -145,16 +144,9 @@ def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> dict[str, h5
     if grid.is_box:
         lines["shell"] = shells(grid)
     for name, values in lines.items():
-        group[name] = values
-        group[name].attrs.update(sample_varying=False, time_varying=False)
-        group[name].make_scale(name)
-        file[name] = group[name]  # a second name: readers of labelled arrays look in the groups above a dataset
-    return {name: group[name] for name in lines}
+        dimension(file, name, values)
 
 
 def _boundaries(file: h5py.File, grid: Grid) -> None:
     for name, axis in zip("xyz", grid.axes, strict=True):
-        kind = "PERIODIC" if axis.periodic else "WALL"
-        group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
-        group.attrs.update(bc_type=kind, associated_dims=[name], associated_fields=["velocity"])
-        group.attrs.update(sample_varying=False, time_varying=False)
+        boundary(file, name, "PERIODIC" if axis.periodic else "WALL", [name], at_ends(axis.n, (0, 1)), ["velocity"])

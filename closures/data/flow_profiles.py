@@ -112,7 +112,7 @@ def write_statistics(source: Path, target: Path, batches: int = 5) -> None:
                 parts = rows[:, cut].reshape(len(rows), batches, length, *rows.shape[2:])
                 new[f"statistics/{name}"] = parts.mean(axis=2)
             for name in ("dimensions/y", "dimensions/y_faces", "dimensions/moment"):
-                new[name] = old[name][()]
+                new.create_dataset(name, data=old[name][()], dtype=old[name].dtype)
             new.attrs.update({key: value for key, value in old.attrs.items() if key not in ("case", "kind")})
             new.attrs.update(kind=STATISTICS, snapshots_per_batch=length)
 

@@ -9,9 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.flow_inspect import describe_flow, is_flow_file, plain, verify_flow
+from closures.data.flow_inspect import datasets, describe_flow, is_flow_file, plain, verify_flow
 from closures.data.flow_profiles import channel_facts
-from closures.data.linear_store import FORMAT, ROWS, content_digest, digest, read_rows
+from closures.data.linear_store import FORMAT, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
 from solver.errors import RunFolderError
 
@@ -29,11 +29,7 @@ def describe(path: Path) -> dict[str, Any]:
         return describe_flow(path) | channel_facts(path)
     with _opened(path) as file:
         found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
-        found["datasets"] = {
-            f"{group}/{name}": (data.shape, str(data.dtype))
-            for group in (*ROWS, "boundary_conditions", "dimensions")
-            for name, data in (file[group].items() if group in file else ())
-        }
+        found["datasets"] = datasets(file)
         iterations = file["solver/iterations"][()]
         found["iterations"] = {"mean": float(iterations.mean()), "largest": int(iterations.max())}
         found["largest_residual"] = float(file["solver/residual"][()].max())

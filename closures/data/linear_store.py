@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from closures.data.linear.family import Family, Parameters
+from closures.data.well import at_ends, boundary, dimension, named
 from solver.errors import RunFolderError
 from solver.rundir import writing
 
@@ -193,16 +194,14 @@ def _lay_out(file: h5py.File, family: Family, samples: int, example: Rows, attri
     dimensions = file.create_group("dimensions")
     dimensions.attrs["spatial_dims"] = list(axes)
     for name, n, length in zip(axes, v.shape, v.lengths, strict=True):
-        dimensions[name] = (np.arange(n) + 0.5) * (length / n)
-        dimensions[name].attrs.update(sample_varying=False, time_varying=False)
-    dimensions["time"] = np.zeros(1)
+        dimension(file, name, (np.arange(n) + 0.5) * (length / n))
+    dimension(file, "time", np.zeros(1))
+    dimension(file, "sample", np.arange(samples))
     for group in ("boundary_conditions", "t0_fields", "t1_fields", "t2_fields", "scalars"):
         file.create_group(group).attrs["field_names"] = [
             name.partition("/")[2] for name in example if name.startswith(f"{group}/")
         ]
-    if not v.active.all():
-        file["boundary_conditions/solid"] = ~v.active
-        file["boundary_conditions/solid"].attrs.update(sample_varying=False, time_varying=False)
+    _boundaries(file, family)
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -215,3 +214,17 @@ def _lay_out(file: h5py.File, family: Family, samples: int, example: Rows, attri
         data.attrs.update(sample_varying=True, time_varying=False)
         if group == "t0_fields":
             data.attrs["dim_varying"] = np.ones(v.ndim, bool)
+        if group in ("t0_fields", "scalars", "solver"):
+            named(file, data, ("sample", *axes) if group == "t0_fields" else ("sample",))
+
+
+def _boundaries(file: h5py.File, family: Family) -> None:
+    """Sides with a prescribed value are open, those with a flux and the faces of solids are walls."""
+    v, kinds = family.volumes, {"value": "OPEN", "flux": "WALL"}
+    axes = list("xyz"[: v.ndim])
+    for name, n, sides in zip(axes, v.shape, v.sides, strict=True):
+        for side, kind in kinds.items():
+            if ends := [end for end in (0, 1) if sides[end] == side]:
+                boundary(file, name, kind, [name], at_ends(n, ends), [family.unknown])  # type: ignore[arg-type]
+    if not v.active.all():
+        boundary(file, "solid", "WALL", axes, ~v.active, [family.unknown])

@@ -2,7 +2,8 @@
 
 The layout (Ohana et al. 2024, arXiv 2412.00568), with what a flow between walls needs besides::
 
-    @nu  @filter  @case                      viscosity; how the fields were filtered; what flow they are of
+    @nu  @filter  @case                      viscosity; how the fields were filtered; what flow they are of; none of
+                                             them is needed: files of The Well itself lack all three
     dimensions/time, x, y, z                 (n_steps), (nx), (ny), (nz)
     dimensions/x_faces, ...                  (nx + 1), ... ends and faces of the cells; a walled direction needs them,
                                              a periodic one without them is evenly spaced
@@ -77,7 +78,7 @@ class TrajectoryFile:
                 self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
                 times = _numbers(file, "dimensions/time")
                 self.domain = Domain(*(_line(file, name) for name in "xyz"))
-                self.nu = np.atleast_1d(np.asarray(self.attributes["nu"], dtype=np.float64))
+                self.nu = _viscosity(file)
         except FileNotFoundError:
             raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
         except (OSError, KeyError, ValueError) as error:
@@ -110,6 +111,12 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 def _numbers(file: h5py.File, name: str) -> np.ndarray:
     return np.asarray(_dataset(file, name), dtype=np.float64)
+
+
+def _viscosity(file: h5py.File) -> np.ndarray:
+    """Of every trajectory or of all: the attribute ``nu``, or the scalar; 0 where the file does not say."""
+    found = file.attrs.get("nu", file["scalars/nu"][()] if "scalars/nu" in file else 0.0)
+    return np.atleast_1d(np.asarray(found, dtype=np.float64))
 
 
 def _line(file: h5py.File, name: str) -> Line:

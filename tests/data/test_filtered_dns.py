@@ -233,9 +233,9 @@ def test_xarray_finds_the_coordinates(channel, box):
             assert velocity.shape[2:5] == sides
             assert not [name for node in tree.subtree for name in node.sizes if name.startswith("phony")]
             y = file["dimensions/y"][()]
-            chosen = velocity.sel(trajectory=1, component=b"z").sel(y=y[2], method="nearest").isel(time=3)
+            chosen = velocity.sel(trajectory=1, component="z").sel(y=y[2], method="nearest").isel(time=3)
             np.testing.assert_array_equal(chosen.values, file["t1_fields/velocity"][1, 3, :, 2, :, 2])
-            mean = tree["statistics/moments"].sel(moment=b"u").mean(("trajectory", "time"))
+            mean = tree["statistics/moments"].sel(moment="u").mean(("trajectory", "time"))
             np.testing.assert_allclose(mean.values, file["statistics/mean"][0], rtol=1e-12, atol=1e-15)
 
 
