@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from torch import Tensor
 
 from solver.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
@@ -63,14 +64,16 @@ def shearless(grid: Grid) -> bool:
     return not any(isinstance(end, NoSlip) for end in ends)
 
 
-def operators(grid: Grid | str, dtype: torch.dtype = torch.float64) -> Operators:
-    """The discrete calculus of a grid on this communicator."""
+def operators(
+    grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.Intracomm | None = None
+) -> Operators:
+    """The discrete calculus of a grid on a communicator, the world by default."""
     grid = GRIDS[grid] if isinstance(grid, str) else grid
     half_in_z = grid.z.is_fourier
     modes_x = grid.x.points
     if grid.x.is_fourier:
         modes_x = (2 * grid.x.highest_mode if half_in_z else grid.x.highest_mode) + 1
-    return Operators(grid, Decomposition(grid.y.points, modes_x, grid.y.periodic), CPU, dtype)
+    return Operators(grid, Decomposition(grid.y.points, modes_x, grid.y.periodic, comm), CPU, dtype)
 
 
 def random_values(op: Operators, seed: int, count: int) -> list[Tensor]:

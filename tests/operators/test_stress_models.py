@@ -10,6 +10,7 @@ from torch.func import functional_call
 from closures.operators import build
 from closures.operators.stress import Cells, dissipation, limited, matrix, scalars, six, trace
 from closures.operators.tensor_basis import TENSORS, pope
+from tests.closeness import ROUND_OFF, assert_round_off
 from tests.operators.fields import randomise
 
 SHAPE = (5, 8, 6)
@@ -168,7 +169,7 @@ def test_reach_is_what_is_read():
     changed[..., 0, :] += 0.7
     difference = (network(changed, far) - network(g, far)).abs().amax(dim=(0, 1, 2, 4))
     assert difference[network.reach] > 1e-8
-    assert difference[network.reach + 1 :].max() == 0.0
+    assert difference[network.reach + 1 :].max() < ROUND_OFF[g.dtype]  # kernels may work on tiles of planes
 
 
 @every_model
@@ -182,7 +183,7 @@ def test_shifts_along_periodic_directions(name):
 def test_no_wall_is_an_infinitely_distant_one(name):
     network, g, here = small(name), noise(14), cells()
     far = Cells(here.delta, here.nu, torch.full_like(here.delta, torch.inf))
-    torch.testing.assert_close(network(g, far), network(g, Cells(here.delta, here.nu)), rtol=0, atol=0)
+    assert_round_off(network(g, far), network(g, Cells(here.delta, here.nu)))
     assert (network(g, far) - network(g, here)).abs().max() > 1e-8
 
 

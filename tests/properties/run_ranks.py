@@ -1,0 +1,137 @@
+"""What `test_ranks.py` launches on three ranks: flows drawn at random, each on one, two and all three of them.
+
+``mpirun -n 3 python -m tests.properties.run_ranks FILE 500`` draws 500; the file tells what differed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+
+from closures.registry import create
+from solver.errors import SolverError
+from solver.forcing import MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.grid import Grid
+from solver.obstructed import flow_around
+from solver.pressure.solids import Solids
+from solver.solid_tables import PressureTable
+from tests.grids import operators, random_components, simulation
+from tests.properties.strategies import SEEDS, WALLS, bodies, cell_grids, grids
+from tests.solids.flows import simulation as flow_between
+
+STEPS = 3
+SAME = 1e-8  # of the largest entry: three steps amplify round-off, solvers of pressure stop at 1e-12
+CLOSURES = ["none", "smagorinsky", "wale", "vreman", "sigma", "dynamic_smagorinsky"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow to be moved three steps."""
+
+    grid: Grid
+    solids: Solids | None
+    method: str
+    drive: str
+    closure: str
+    seed: int
+
+    def run(self, comm: MPI.Intracomm) -> dict[str, np.ndarray] | str | None:
+        """The fields afterwards on the root of `comm`; or why the flow is refused."""
+        try:
+            op = operators(self.grid, comm=comm)
+            return self._moved(op)
+        except SolverError as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _moved(self, op) -> dict[str, np.ndarray] | None:
+        scale = float(np.mean([axis.length for axis in self.grid.axes]))
+        nu = 0.01 * scale
+        start = random_components(op, self.seed)
+        model = create(self.closure, grid=self.grid, nu=nu, options={})
+        if self.solids is None:
+            drives = {"none": lambda: NoForcing(), "flux": lambda: MassFlux(op, 1.0)}
+            forcing = drives.get(self.drive, lambda: PressureGradient(op, 1.0 / scale))()
+            flow = simulation(op, start, nu, None, forcing, model)
+        else:
+            table = PressureTable(solver=self.method, tolerance=1e-12)
+            momentum, projection = flow_around(op, nu, self.solids, table)
+            around = MassFluxAroundSolids(op, 1.0, projection) if self.drive == "flux" else NoForcing()
+            flow = flow_between(momentum, projection, start, None, around, model)
+        for _ in range(STEPS):
+            flow.step()
+        gathered = {key: op.gather(f) for key, f in zip("uvw", flow.velocity.coefficients, strict=True)}
+        return gathered if op.decomposition.is_root else None
+
+
+@st.composite
+def flows(draw) -> Flow:
+    """Every kind of grid, with and without bodies, drives and models."""
+    solid = draw(st.integers(0, 2)) == 0
+    grid = draw(cell_grids(WALLS) if solid else grids(WALLS))
+    drives = ["none", "flux", "gradient"] if grid.x.periodic else ["none"]
+    return Flow(
+        grid,
+        draw(bodies(grid)) if solid else None,
+        draw(st.sampled_from(["multigrid", "box"])),
+        draw(st.sampled_from(drives)),
+        draw(st.sampled_from(CLOSURES)),
+        draw(SEEDS),
+    )
+
+
+def difference(serial: Any, parallel: Any) -> str | None:
+    """What differs, in words."""
+    if isinstance(serial, str) or isinstance(parallel, str):
+        allowed = isinstance(parallel, str) and ("ranks" in parallel or parallel == serial)
+        return None if allowed else f"{serial if isinstance(serial, str) else 'runs'} | {parallel}"
+    size = max(float(abs(f).max(initial=0.0)) for f in serial.values())
+    worst = max(float(abs(parallel[key] - f).max(initial=0.0)) for key, f in serial.items())
+    return None if worst <= SAME * size else f"differ by {worst:.2e} of {size:.2e}"
+
+
+def main(path: str, examples: int) -> None:
+    """Draw, run, compare; every rank draws the same."""
+    world, compared, found = MPI.COMM_WORLD, {2: 0, 3: 0}, []
+    pair = world.Split(world.rank // 2, world.rank)
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(flows())
+    def check(flow: Flow) -> None:
+        serial = flow.run(MPI.COMM_SELF) if world.rank == 0 else None
+        for ranks, comm in ((2, pair if world.rank < 2 else None), (3, world)):
+            parallel = flow.run(comm) if comm is not None else None
+            if world.rank == 0:
+                compared[ranks] += not isinstance(parallel, str)
+                if (problem := difference(serial, parallel)) is not None:
+                    found.append(f"{ranks} ranks, {flow}: {problem}")
+
+    try:
+        with torch.no_grad():
+            check()
+    except BaseException:  # the other ranks wait for this one
+        traceback.print_exc()
+        world.Abort(1)
+    if world.rank == 0:
+        Path(path).write_text(json.dumps({"compared": compared, "found": found}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1], int(sys.argv[2]))

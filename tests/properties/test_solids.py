@@ -1,0 +1,69 @@
+"""Bodies made of cells drawn at random: the pressure that is reported is the one that was found, and nothing leaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from solver.errors import CaseError
+from solver.obstructed import flow_around
+from solver.pressure.krylov import box_solver
+from solver.pressure.multigrid import MultigridPressure
+from solver.pressure.poisson import Poisson
+from solver.pressure.solids import Solids
+from solver.solid_tables import PressureTable
+from solver.velocity import Velocity
+from tests.grids import norm, operators, product, random_components
+from tests.pressure.problems import noise
+from tests.properties.strategies import SEEDS, bodies, cell_grids, streams
+
+TOLERANCE = 1e-10
+
+
+CLOSED = cell_grids().flatmap(bodies)
+OPEN = streams().flatmap(bodies)
+
+
+def true_residual(poisson: Poisson, rhs: torch.Tensor, phi: torch.Tensor) -> float:
+    """``|b - A phi| / |b|``, both multiplied by volumes, from the matrix that was assembled row by row."""
+    index = poisson.unknowns
+    b, x = poisson.source(rhs)[index].numpy(), poisson.layout.pack(phi, torch.float64)[index].numpy()
+    return float(np.linalg.norm(b - poisson.to_scipy() @ x) / max(np.linalg.norm(b), 1e-300))
+
+
+@given(CLOSED, SEEDS, st.sampled_from(["multigrid", "box"]))
+def test_the_residual_that_is_reported_is_the_true_one(solids: Solids, seed: int, method: str):
+    poisson = Poisson(operators(solids.grid), solids)
+    assume(len(poisson.unknowns) > 0)
+    rhs = noise(poisson, seed)
+    phi = torch.zeros_like(rhs)
+    chosen = box_solver(poisson) if method == "box" else None
+    report = MultigridPressure(poisson, TOLERANCE, preconditioner=chosen).solve(rhs, phi)
+    found = true_residual(poisson, rhs, phi)
+    assert report.converged
+    assert found <= 2 * TOLERANCE
+    assert abs(found - report.residual) <= 0.1 * report.residual + 1e-14
+
+
+@given(st.one_of(CLOSED, OPEN), SEEDS)
+def test_flow_around_bodies_is_solenoidal_and_keeps_its_energy(solids: Solids, seed: int):
+    """``<u, C(u) u> = 0`` where nothing enters; blocked faces stay at rest."""
+    grid = solids.grid
+    op = operators(grid)
+    try:
+        momentum, projection = flow_around(op, 0.0, solids, PressureTable(tolerance=1e-12))
+    except CaseError:  # bodies that cut the inflow off
+        assume(False)
+    start = random_components(op, seed)
+    velocity = projection(projection(start, 0.0)[0], 0.0)[0]
+    smallest = min(float(np.min(axis.width)) for axis in grid.axes)
+    assert float(op.divergence(velocity).abs().max()) <= 1e-9 * norm(op, start) / smallest
+    for f, free in zip(velocity, projection.walls.free, strict=True):
+        assert float((f * (1 - free)).abs().max()) == 0.0
+    if grid.is_open:
+        return
+    rate = projection.walls.masked(momentum.tendency(Velocity(momentum.strain, velocity), None))
+    size = norm(op, velocity)
+    assert abs(product(op, velocity, rate)) <= 1e-9 * size * (norm(op, rate) + size**2 / smallest)
