@@ -18,5 +18,5 @@ ROUND_OFF = {torch.float64: 1e-13, torch.float32: 3e-6}
 def assert_round_off(found: Tensor, expected: Tensor, operations: float = 1.0) -> None:
     """Two tensors differ by round-off of their precision; `operations` in units of a few hundred."""
     assert found.dtype == expected.dtype
-    tolerance = operations * ROUND_OFF[found.dtype] * float(expected.abs().max())
+    tolerance = operations * ROUND_OFF[found.dtype] * float(expected.detach().abs().max())
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)

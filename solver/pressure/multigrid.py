@@ -20,12 +20,13 @@ from solver.pressure.coarsening import System, Transfer, coarsen
 from solver.pressure.layout import Layout
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import SolveReport, checked
-from solver.pressure.scaled import solve_scaled
+from solver.pressure.scaled import CONVERGED, ROUND_OFF, rounding, solve_scaled
 from solver.pressure.smoothing import Smoothing
 from solver.pressure.stencil import Stencil, make_stencil
 
 CUBES = 2  # degree of the smoother where cells are nearly cubes
 DENSE = 300  # cells solved directly
+NEAR = 1e-9  # relative residuals below which rounding is looked at
 SHARED = 8192  # cells below which ranks solve the same problem instead of parts of it
 
 
@@ -45,7 +46,19 @@ class Dense:
     def __init__(self, system: System) -> None:
         self.layout = layout = system.layout
         coupling = {d: system.face_coupling(d).double() for d in layout.active}  # unit vectors do not vanish in solids
-        stencil = Stencil(layout, coupling, system.diagonal.double())
+        anchor = sum((held.double() for held in system.anchor.values()), layout.zeros(torch.float64))
+        matrix = self._matrix(Stencil(layout, coupling, system.diagonal.double())).fill_diagonal_(0.0)
+        matrix.diagonal().copy_(layout.cells(anchor).reshape(-1) - matrix.sum(0))  # null vectors to double round-off
+        values, vectors = torch.linalg.eigh(matrix)
+        keep = values > 1e-13 * values.max()
+        inverse = torch.where(keep, 1.0 / torch.where(keep, values, 1.0), 0.0)
+        self.inverse = (vectors * inverse) @ vectors.T  # rounded to single, thin cells would make it indefinite
+        self.x = layout.zeros(system.diagonal.dtype)
+
+    @staticmethod
+    def _matrix(stencil: Stencil) -> Tensor:
+        """What the stencil makes of unit vectors, symmetrised."""
+        layout = stencil.layout
         x, out = layout.zeros(torch.float64), layout.zeros(torch.float64)
         columns, where = [], layout.cells(torch.arange(layout.size)).reshape(-1).tolist()
         for i in where:
@@ -53,17 +66,12 @@ class Dense:
             stencil.apply(layout.exchange(x), out)
             columns.append(layout.cells(out).reshape(-1).clone())
         matrix = torch.stack(columns)
-        values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
-        small = 1e-11 if system.diagonal.dtype == torch.float64 else 2e-6  # rounded sums lift null vectors so far
-        keep = values > small * values.max()
-        inverse = torch.where(keep, 1.0 / torch.where(keep, values, 1.0), 0.0)
-        self.inverse = ((vectors * inverse) @ vectors.T).to(system.diagonal.dtype)
-        self.x = layout.zeros(system.diagonal.dtype)
+        return 0.5 * (matrix + matrix.T)
 
     def __call__(self, rhs: Tensor) -> Tensor:
         """The least-squares solution of least norm."""
         cells = self.layout.cells(self.x)
-        cells.copy_((self.inverse @ self.layout.cells(rhs).reshape(-1)).view(cells.shape))
+        cells.copy_((self.inverse @ self.layout.cells(rhs).reshape(-1).double()).view(cells.shape))
         return self.x
 
 
@@ -262,7 +270,11 @@ class MultigridPressure:
             if not residual < torch.inf:
                 return "DIVERGED_NANORINF", iteration, residual
             if residual <= self.tolerance:
-                return "CONVERGED_RTOL", iteration, residual
+                return CONVERGED, iteration, residual
+            if residual < NEAR:
+                if residual <= rounding(self.poisson, x):
+                    return ROUND_OFF, iteration, residual
+                r = self.poisson.compatible(r)  # rounding has left a null vector, which cycles blow up
             if iteration == self.max_iterations:
                 break
             z.copy_(self.precondition(r))
