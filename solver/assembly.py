@@ -151,16 +151,18 @@ def initial_field(source: Source, operators: Operators) -> Components:
 
 
 def _bulk(case: Case, operators: Operators) -> float:
-    """Bulk velocity of the turbulent profile a flow starts from."""
+    """Bulk velocity of the turbulent profile a flow starts from, negative towards -x."""
     forcing, bulk = case.flow.forcing, 0.0
     if isinstance(forcing, MassFluxTable):
         bulk = forcing.bulk_velocity
     elif isinstance(forcing, PressureGradientTable):
-        bulk = 15.0 * float(np.sqrt(max(forcing.gradient, 0.0) * 0.5 * operators.grid.y.length))
-    if bulk <= 0 or case.flow.nu == 0:
+        grid = operators.grid
+        height = grid.reach_of_walls(1) if 1 in grid.walls else 0.5 * grid.y.length
+        bulk = math.copysign(15.0 * math.sqrt(abs(forcing.gradient) * height), forcing.gradient)
+    if bulk == 0 or case.flow.nu == 0:
         raise CaseError(
-            f"[initial] kind = '{case.initial.kind}' needs nu > 0 and a flow driven along +x: "
-            "[flow.forcing] mass_flux or pressure_gradient, larger than zero"
+            f"[initial] kind = '{case.initial.kind}' needs nu > 0 and a flow driven along x: "
+            "[flow.forcing] mass_flux or pressure_gradient, other than zero"
         )
     return bulk
 

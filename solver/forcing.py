@@ -7,13 +7,16 @@ flow received.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from solver.errors import CaseError
 from solver.operators import Components, Operators
 from solver.projection import ObstructedProjection
+from solver.shells import shell_numbers
 from solver.staggered import above
 
 
@@ -31,6 +34,15 @@ class Forcing(Protocol):
     @property
     def mean_acceleration(self) -> float:
         """Volume mean of the driving acceleration along x, at the last stage."""
+        ...
+
+    @property
+    def body_force(self) -> float:
+        """The acceleration along x that acts whatever the flow does."""
+        ...
+
+    def speed(self, elapsed: float) -> float:
+        """Largest rms velocity that the drive gives to fluid at rest within the time `elapsed`, without friction."""
         ...
 
     def accelerate(self, rate: Components) -> Components:
@@ -60,6 +72,15 @@ class NoForcing:
         """Zero."""
         return 0.0
 
+    @property
+    def body_force(self) -> float:
+        """Zero."""
+        return 0.0
+
+    def speed(self, elapsed: float) -> float:
+        """Zero."""
+        return 0.0
+
     def accelerate(self, rate: Components) -> Components:
         """The tendency, unchanged."""
         return rate
@@ -86,6 +107,17 @@ def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
     return operators.decomposition.sum((column * weight).sum())
 
 
+def passes(operators: Operators, response: Components) -> bool:
+    """Whether fluid can go round along x, told by what a unit acceleration makes of fluid at rest.
+
+    The bulk velocity of that flow is the volume mean of its square, because the projection is orthogonal; where nothing
+    passes both are the solver's errors, and not alike.
+    """
+    gain = float(bulk_velocity(operators, response[0]))
+    square = sum(float(operators.inner_product(f, f, i)) for i, f in enumerate(response))
+    return gain > 100 * torch.finfo(operators.dtype).eps and abs(square - gain) < 0.1 * gain
+
+
 class PressureGradient(NoForcing):
     """A constant mean pressure gradient ``-dp/dx`` (kinematic), along x."""
 
@@ -96,6 +128,15 @@ class PressureGradient(NoForcing):
     def mean_acceleration(self) -> float:
         """The gradient."""
         return self.gradient
+
+    @property
+    def body_force(self) -> float:
+        """The gradient."""
+        return self.gradient
+
+    def speed(self, elapsed: float) -> float:
+        """That of free fall."""
+        return abs(self.gradient) * elapsed
 
     def accelerate(self, rate: Components) -> Components:
         """Tendency plus the uniform acceleration."""
@@ -119,6 +160,10 @@ class MassFlux(NoForcing):
     def mean_acceleration(self) -> float:
         """Pressure gradient of the last stage."""
         return float(self._deficit) / self._span
+
+    def speed(self, elapsed: float) -> float:
+        """The bulk velocity."""
+        return abs(self.bulk)
 
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with the bulk velocity restored."""
@@ -144,6 +189,11 @@ class MassFluxAroundSolids(MassFlux):
         super().__init__(operators, bulk)
         self.projection, self.response = projection, projection.response()
         self.gain = bulk_velocity(operators, self.response.velocity[0])
+        if not passes(operators, self.response.velocity):
+            raise CaseError(
+                "[flow.forcing] kind = 'mass_flux': no way leads from one end of x to the other between the solids: "
+                "open one, or use kind = 'pressure_gradient' or 'none'"
+            )
 
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with the bulk velocity restored; pressure and forces know."""
@@ -163,7 +213,7 @@ class MassFluxAroundSolids(MassFlux):
 class HeldShells(NoForcing):
     """Isotropic turbulence kept alive by holding the kinetic energy of the lowest wavenumber shells.
 
-    Shell s holds the modes with ``s - 1/2 <= |k| L / 2 pi < s + 1/2``. Between rescalings it feels an acceleration
+    Shells are those of `solver.shells`, numbered from 1. Between rescalings it feels an acceleration
     along its own velocity, as strong as keeps its energy: of third order in time with the rest of the flow.
     """
 
@@ -171,12 +221,13 @@ class HeldShells(NoForcing):
 
     def __init__(self, operators: Operators, energies: tuple[float, ...]) -> None:
         self.operators, self.energies = operators, energies
-        base = 2 * torch.pi / operators.grid.x.length
-        k = operators.squared_wavenumber.sqrt() / base
-        self.shells = [
-            torch.nonzero((k >= s - 0.5) & (k < s + 0.5), as_tuple=True) for s in range(1, len(energies) + 1)
-        ]
-        self.weights = [operators.mode_weight.expand_as(k)[index] for index in self.shells]
+        shell = shell_numbers(operators)
+        self.shells = [torch.nonzero(shell == s, as_tuple=True) for s in range(1, len(energies) + 1)]
+        self.weights = [operators.mode_weight.expand(shell.shape)[index] for index in self.shells]
+
+    def speed(self, elapsed: float) -> float:
+        """That of the energy of all shells."""
+        return math.sqrt(2.0 * sum(self.energies))
 
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with each held shell rescaled to its energy."""

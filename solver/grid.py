@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from solver.axis import Array, Axis, FiniteVolumeAxis, FourierAxis, NoSlip
+from solver.axis import Array, Axis, FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
 from solver.errors import CaseError
 
 
@@ -68,6 +68,30 @@ class Grid:
         if not isinstance(y, FiniteVolumeAxis) or not (self.x.is_fourier and self.z.is_fourier):
             return False
         return y.lower == NoSlip() and y.upper == NoSlip()
+
+    @cached_property
+    def walls(self) -> dict[int, tuple[NoSlip | None, NoSlip | None]]:
+        """The no-slip walls at the lower and upper end of each direction that has any; None where the end is none."""
+        found: dict[int, tuple[NoSlip | None, NoSlip | None]] = {}
+        for d, axis in self.volume_axes.items():
+            lower, upper = (end if isinstance(end, NoSlip) else None for end in (axis.lower, axis.upper))
+            if lower or upper:
+                found[d] = lower, upper
+        return found
+
+    def reach_of_walls(self, axis: int) -> float:
+        """How far the fluid is from a wall at most: half the distance of two walls, all of it where one end slips."""
+        return self.axes[axis].length * (0.5 if all(self.walls[axis]) else 1.0)
+
+    @cached_property
+    def imposed_velocities(self) -> tuple[tuple[float, float, float], ...]:
+        """Velocities (u, v, w) of walls and inflows, of the latter the fastest."""
+        found = [wall.velocity for pair in self.walls.values() for wall in pair if wall]
+        entrance = self.x.lower if isinstance(self.x, FiniteVolumeAxis) else None
+        if isinstance(entrance, Inflow) and isinstance(self.y, FiniteVolumeAxis):
+            u, v, w = entrance.velocity
+            found.append((u * float(entrance.factor(self.y.faces).max()), v, w))
+        return tuple(found)
 
     @property
     def is_box(self) -> bool:

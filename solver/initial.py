@@ -16,6 +16,7 @@ from torch import Tensor
 from solver.axis import FiniteVolumeAxis
 from solver.errors import CaseError
 from solver.operators import Components, Operators
+from solver.shells import shell_energies, shell_numbers, shell_width
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -42,16 +43,30 @@ def rest(operators: Operators) -> Components:
 
 
 def taylor_green(operators: Operators, amplitude: float) -> Components:
-    """Taylor-Green vortex, ``u = A sin x cos y cos z, v = -A cos x sin y cos z``, in units of the period / 2 pi."""
-    scale = 2 * np.pi / operators.grid.x.length
-    return from_functions(
-        operators,
-        (
-            lambda x, y, z: amplitude * (scale * x).sin() * (scale * y).cos() * (scale * z).cos(),
-            lambda x, y, z: -amplitude * (scale * x).cos() * (scale * y).sin() * (scale * z).cos(),
-            lambda x, y, z: 0.0 * (x + y + z),
-        ),
-    )
+    """Taylor-Green vortex, ``u = A sin x cos y cos z, v = -A cos x sin y cos z``, in units of the x period / 2 pi.
+
+    Along y and z the vortex is as nearly of the same size as whole periods (or half ones between two ends) allow, and
+    `A` of v follows from continuity.
+    """
+    axes = operators.grid.axes
+    basic = [axis.length if axis.periodic else 2.0 * axis.length for axis in axes]
+    counts = [1 if axes[0].periodic else 2]
+    counts += [max(1, round(length * counts[0] / basic[0])) for length in basic[1:]]
+    kx, ky, kz = (2.0 * np.pi * n / length for n, length in zip(counts, basic, strict=True))
+    x0, y0, z0 = (float(axis.faces[0]) if isinstance(axis, FiniteVolumeAxis) else 0.0 for axis in axes)
+
+    def phases(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return kx * (x - x0), ky * (y - y0), kz * (z - z0)
+
+    def u(*place: Tensor) -> Tensor:
+        a, b, c = phases(*place)
+        return amplitude * a.sin() * b.cos() * c.cos()
+
+    def v(*place: Tensor) -> Tensor:
+        a, b, c = phases(*place)
+        return -amplitude * (kx / ky) * a.cos() * b.sin() * c.cos()
+
+    return from_functions(operators, (u, v, lambda x, y, z: 0.0 * (x + y + z)))
 
 
 def stream(operators: Operators, speed: float, amplitude: float, seed: int) -> Components:
@@ -95,19 +110,22 @@ def law_of_the_wall(y_plus: Tensor) -> Tensor:
 
 
 def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: float, seed: int) -> Components:
-    """Mean turbulent profile of a channel or duct plus random vortices and streaks that turn turbulent.
+    """Mean turbulent profile of a channel, half channel or duct plus random vortices and streaks that turn turbulent.
 
-    `amplitude` scales perturbations of rms 0.12 bulk velocities: waves of the lowest 6 x 8 streamwise-spanwise modes
-    times sines between the walls, drawn from `seed`.
+    `bulk` may be negative: the flow is towards -x. `amplitude` scales perturbations of rms 0.12 bulk velocities: waves
+    of the lowest 6 x 8 streamwise-spanwise modes times sines between the ends, drawn from `seed`.
     """
     grid = operators.grid
-    walls = [axis for axis in (1, 2) if axis in operators.volume_axes]
-    if 1 not in walls or grid.y.periodic or not grid.x.is_fourier:
+    walls = [axis for axis in (1, 2) if axis in grid.walls]
+    bounded = [axis for axis in (1, 2) if not grid.axes[axis].periodic]
+    if 1 not in walls or not grid.x.is_fourier:
         raise CaseError(
-            "[initial] kind = 'wall_turbulence' needs walls in y and a Fourier x: use 'isotropic' or 'taylor_green'"
+            "[initial] kind = 'wall_turbulence' needs a no-slip wall in y and a Fourier x: use 'isotropic', "
+            "'taylor_green' or 'rest'"
         )
-    half = 0.5 * grid.y.length
-    u_tau = friction_velocity(bulk, half, nu)
+    half = grid.reach_of_walls(1)
+    u_tau = friction_velocity(abs(bulk), half, nu)
+    in_the_middle = float(law_of_the_wall(torch.tensor(half * u_tau / nu, dtype=torch.float64)))
 
     def between(values: Tensor, axis: int) -> Tensor:
         line = grid.volume_axes[axis]
@@ -117,24 +135,27 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
         shape = 1.0 + 0.0 * x
         for axis, value in ((1, y), (2, z)):
             if axis in walls:
-                xi = between(value, axis)
-                distance = torch.minimum(xi, 1 - xi) * grid.axes[axis].length
-                shape = (
-                    shape * law_of_the_wall(distance * (u_tau / nu)) / law_of_the_wall(torch.tensor(half * u_tau / nu))
-                )
+                shape = shape * law_of_the_wall(distance(value, axis) * (u_tau / nu)) / in_the_middle
         return 1.15 * bulk * shape
+
+    def distance(values: Tensor, axis: int) -> Tensor:
+        """To the nearest wall."""
+        xi = between(values, axis)
+        lower, upper = grid.walls[axis]
+        ways = [way for way, wall in ((xi, lower), (1 - xi, upper)) if wall]
+        return torch.minimum(ways[0], ways[-1]) * grid.axes[axis].length
 
     rng = np.random.default_rng(seed)
 
     def perturbation() -> Function:
         modes = [(mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)]
-        scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(walls) / len(modes)) / np.sqrt(2)
+        scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(bounded) / len(modes)) / np.sqrt(2)
 
         def evaluate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
             total = 0.0 * (x + y + z)
             for mx, mz, a, b, my in modes:
                 phase_x = 2 * np.pi * mx / grid.x.length * x
-                if 2 in walls:
+                if 2 in bounded:
                     spanwise = torch.sin(np.pi * (mz // 2 + 1) * between(z, 2))
                     wave = (a * phase_x.cos() + b * phase_x.sin()) * spanwise
                 else:
@@ -200,9 +221,8 @@ def isotropic(
     )
     safe = torch.where(k_squared > 0, k_squared, 1.0)
     fields = [f - k * longitudinal / safe for k, f in zip(operators.wavenumber.values(), fields, strict=True)]
-    base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
-    shell = torch.round(k_squared.sqrt() / base).long()
-    held = shell_energies(operators, (fields[0], fields[1], fields[2]), shell)
+    base, shell = shell_width(operators.grid), shell_numbers(operators)
+    held = shell_energies(operators, (fields[0], fields[1], fields[2]))
     k = base * np.arange(len(held))
     if table is None:
         target = k**4 * np.exp(-2 * (k / peak_wavenumber) ** 2)
@@ -222,15 +242,6 @@ def isotropic(
         )
     scale = operators.tensor(np.sqrt(np.divide(target, held, out=np.zeros_like(target), where=held > 0)))
     return fields[0] * scale[shell], fields[1] * scale[shell], fields[2] * scale[shell]
-
-
-def shell_energies(operators: Operators, velocity: Components, shell: Tensor) -> np.ndarray:
-    """Kinetic energy in each integer wavenumber shell, over all ranks."""
-    density = 0.5 * sum(((c**2).sum(0) for c in velocity), start=operators.tensor(0.0)) * operators.mode_weight
-    count = int(operators.decomposition.max(shell.max().double())) + 1
-    energies = torch.zeros(count, dtype=operators.dtype, device=operators.device)
-    energies.index_add_(0, shell.reshape(-1), density.expand(shell.shape).reshape(-1))
-    return operators.decomposition.sum(energies).cpu().double().numpy()
 
 
 def _shellwise_noise(operators: Operators, seed: int) -> Components:

@@ -207,6 +207,32 @@ class Momentum:
                 total = total + difference(self._slope(line, component, axis), axis) / metric.width
         return total
 
+    def squared_gradient(self, velocity: Components) -> Tensor:
+        """Volume mean of ``grad u : grad u`` of padded coefficients, over all ranks.
+
+        Times nu, and with the work of moving walls, it is what `laplacian` takes from the kinetic energy, to round-off:
+        each face counts with its slope times its difference, half of it where it is an end (there the other half lies
+        beyond).
+        """
+        op, one = self.operators, self.operators.tensor(1.0)
+        total = self.operators.tensor(0.0)
+        for i, f in enumerate(velocity):
+            core = f
+            for axis in self.volume_axes:
+                core = inner(core, axis)
+            total = total + op.inner_product(op.squared_wavenumber * core, core, i)
+            for axis in self.volume_axes:
+                line, metric = f, op.metric[axis]
+                for other in self.volume_axes:
+                    line = line if other == axis else inner(line, other)
+                if axis == i:
+                    slope = below(difference(line, axis), axis) / metric.width
+                    total = total + op.inner_product(slope, slope)
+                else:
+                    work = self._slope(line, i, axis) * difference(line, axis)
+                    total = total + op.inner_product(mean(work, axis) / metric.width, one, i)
+        return total
+
     def _slope(self, line: Tensor, component: int, axis: int) -> Tensor:
         """``d u_i / d x_axis`` across the faces 0 .. n of a component padded along `axis` alone, axis != i."""
         return difference(line, axis) / self.operators.metric[axis].spacing

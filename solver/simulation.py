@@ -102,7 +102,8 @@ class Simulation:
         companion = self.surrogate or self.corrector
         wait = companion.wait(self.t) if companion else math.inf
         term = self.subgrid_term(self.t)
-        self.dt = min(longest, equal_share(wait, self.control(self.velocity, term, self.nu)))
+        allowed = self.control(self.velocity, term, self.nu, self.forcing.body_force)
+        self.dt = min(longest, equal_share(wait, allowed))
         previous: Components | None = None
         elapsed = 0.0
         for stage, span in enumerate(self.scheme.spans):

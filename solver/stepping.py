@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import FiniteVolumeAxis
+from solver.axis import Axis, FiniteVolumeAxis
 from solver.closure import EddyViscosity
 from solver.errors import Diverged
 from solver.fusion import fused
@@ -65,7 +65,9 @@ class StepControl:
     """Chooses dt from the advective and diffusive limits of the present flow.
 
     ``cfl = dt max(sum_d |u_d| kappa_d)`` with ``kappa`` the largest wavenumber the discretisation sees: the highest
-    retained mode along Fourier axes, 1/spacing along finite-volume axes. RK3 is stable up to 1.73.
+    retained mode along Fourier axes, 1/spacing along finite-volume axes. RK3 is stable up to 1.73. What walls and
+    inflows impose counts before the fluid has moved (with the mean spacing), and so does the velocity that a body force
+    adds within the step.
 
     Parameters
     ----------
@@ -88,6 +90,9 @@ class StepControl:
         self.kappa = tuple(self._kappa(axis) for axis in range(3))
         self.limit = ""
         self.advection_rate = 0.0
+        mean = [self._mean_kappa(line) for line in operators.grid.axes]
+        rates = [sum(abs(u) * k for u, k in zip(v, mean, strict=True)) for v in operators.grid.imposed_velocities]
+        self.imposed_rate, self.along_force = max(rates, default=0.0), mean[0]
 
     def _kappa(self, axis: int) -> Tensor:
         op, line = self.operators, self.operators.grid.axes[axis]
@@ -95,21 +100,29 @@ class StepControl:
             return op.along(op.local(1.0 / line.width, axis), axis)
         return op.along(np.array([2 * np.pi * line.highest_mode / line.length]), axis)
 
-    def __call__(self, velocity: Velocity, term: object, nu: float) -> float:
-        """The step to take; the same on every rank."""
+    @staticmethod
+    def _mean_kappa(line: Axis) -> float:
+        if isinstance(line, FiniteVolumeAxis):
+            return line.n / line.length
+        return 2 * math.pi * line.highest_mode / line.length
+
+    def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
+        """The step to take; the same on every rank. `body_force` is the acceleration along x that acts regardless."""
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
             staggered = velocity.staggered
             fastest = self._rates(staggered, nu_t, self.operators.tensor(nu))
             advection, diffusion = self.operators.decomposition.max(fastest).tolist()
-        self.advection_rate = advection
         if not math.isfinite(advection):
             raise Diverged("the velocity is not finite; try a smaller [time] cfl or dt, or a finer grid")
+        self.advection_rate = advection = max(advection, self.imposed_rate)
         if self.fixed is not None:
             self.limit = "fixed"
             return self.fixed
+        # (advection + body_force kappa dt) dt = cfl
+        fastest_rate = 0.5 * (advection + math.sqrt(advection**2 + 4 * abs(body_force) * self.along_force * self.cfl))
         limits = {
-            "advection": self.cfl / advection if advection > 0 else math.inf,
+            "advection": self.cfl / fastest_rate if fastest_rate > 0 else math.inf,
             "diffusion": self.diffusion / diffusion if diffusion > 0 else math.inf,
             "dt_max": self.dt_max,
         }

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from closures.data.commutator import Commutator
 from closures.data.filters import on_points
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.flow_store import Rows
-from solver import initial
 from solver.operators import Operators
+from solver.shells import shell_energies
 from solver.simulation import Simulation
 
 TOLERANCE = 1e-9  # of the interval: how exactly a snapshot is in time
@@ -36,10 +35,6 @@ class FilteredFlow:
         self, commutator: Commutator, recipe: FlowRecipe, sink: Callable[[int, Rows], object], count: int = 0
     ) -> None:
         self.commutator, self.recipe, self.sink, self.count = commutator, recipe, sink, count
-        op = commutator.filter.coarse
-        if op.grid.is_box:
-            base = 2 * np.pi / max(axis.length for axis in op.grid.axes)
-            self.shell = torch.round(op.squared_wavenumber.sqrt() / base).long()
 
     @property
     def due(self) -> float:
@@ -82,7 +77,7 @@ class FilteredFlow:
         if op.grid.is_channel:
             rows["statistics/wall_stress"] = np.array(wall_stress(simulation))
         if op.grid.is_box:
-            rows["statistics/spectrum"] = initial.shell_energies(op, filtered.coefficients, self.shell)
+            rows["statistics/spectrum"] = shell_energies(op, filtered.coefficients)
         return rows
 
 

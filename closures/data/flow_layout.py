@@ -17,8 +17,9 @@ import numpy as np
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.linear_store import DIGEST
 from closures.data.well import at_ends, boundary, dimension, named, words
-from solver.axis import Array, FiniteVolumeAxis, FourierAxis
+from solver.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid import Grid
+from solver.shells import shell_wavenumbers
 
 Layout = Mapping[str, tuple[tuple[int, ...], Any]]  # shape and type of one snapshot's row, by dataset
 MOMENTS = (
@@ -42,15 +43,8 @@ def layout_of(recipe: FlowRecipe) -> Layout:
     if grid.is_channel:
         found["statistics/wall_stress"] = ((), np.float64)
     if grid.is_box:
-        found["statistics/spectrum"] = ((len(shells(grid)),), np.float64)
+        found["statistics/spectrum"] = ((len(shell_wavenumbers(grid)),), np.float64)
     return found
-
-
-def shells(grid: Grid) -> Array:
-    """Wavenumbers of the spherical shells of a box, as wide as the lowest wavenumber."""
-    base = 2 * np.pi / max(axis.length for axis in grid.axes)
-    corner = np.sqrt(sum(k.max() ** 2 for k in grid.wavenumbers.values()))
-    return np.asarray(base * np.arange(int(np.round(corner / base)) + 1))
 
 
 def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, compressed: bool = False) -> None:
@@ -142,7 +136,7 @@ def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> None:
     else:
         lines["y_upper"] = lines["y"]
     if grid.is_box:
-        lines["shell"] = shells(grid)
+        lines["shell"] = shell_wavenumbers(grid)
     for name, values in lines.items():
         dimension(file, name, values)
 

@@ -12,11 +12,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from closures.data.filters import Kernel, check
 from closures.data.recipe import SHIPPED
-from solver.case import Case, FlowTable, InitialTable, RunTable, TimeTable
+from solver.case import Case, FlowTable, RunTable, TimeTable
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
 from solver.grid_tables import GridTable
+from solver.initial_table import InitialTable
 from solver.table import Table
 
 

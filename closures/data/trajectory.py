@@ -35,9 +35,9 @@ class PunctualControl(StepControl):
 
     remaining = math.inf
 
-    def __call__(self, velocity: Velocity, term: object, nu: float) -> float:
+    def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
         """The step to take."""
-        return equal_share(self.remaining, super().__call__(velocity, term, nu))
+        return equal_share(self.remaining, super().__call__(velocity, term, nu, body_force))
 
 
 class Trajectory:

@@ -24,13 +24,8 @@ def kinetic_energy(simulation: Simulation) -> float:
 
 
 def viscous_dissipation(simulation: Simulation) -> float:
-    """Volume mean of ``-nu u.lap u``: the rate at which viscosity drains kinetic energy between resting walls."""
-    velocity, op = simulation.velocity, simulation.operators
-    rates = (
-        op.inner_product(velocity.coefficients[i], simulation.momentum.laplacian(velocity.padded_coefficients[i], i), i)
-        for i in range(3)
-    )
-    return -simulation.nu * sum(float(r) for r in rates)
+    """Volume mean of ``nu grad u : grad u``, what viscosity turns into heat."""
+    return simulation.nu * float(simulation.momentum.squared_gradient(simulation.velocity.padded_coefficients))
 
 
 def subgrid_dissipation(simulation: Simulation) -> float:
@@ -61,17 +56,17 @@ def volume_mean(operators: Operators, f: torch.Tensor) -> float:
 
 
 def wall_friction_velocity(simulation: Simulation) -> float:
-    """``sqrt(nu |dU/dy|)`` averaged over the two y walls, from the first cells."""
+    """``sqrt(nu |d(U, W)/dy|)``, the slope averaged over the no-slip walls in y, from the first cells."""
     op = simulation.operators
-    column = op.mean_mode(simulation.velocity.coefficients[0])[..., 0, 0, :, :].mean(-1).flatten()
-    planes = op.decomposition.planes
-    y = op.grid.y
-    ends = torch.zeros(2, dtype=torch.float64)
-    if planes.start == 0:
-        ends[0] = float(column[0]) / (0.5 * y.width[0])
-    if planes.stop == y.points:
-        ends[1] = float(column[-1]) / (0.5 * y.width[-1])
-    slope = op.decomposition.sum(ends).abs().mean()
+    planes, y = op.decomposition.planes, op.grid.y
+    u, _, w = (op.mean_mode(c)[..., 0, 0, :, :].mean(-1).flatten() for c in simulation.velocity.coefficients)
+    slopes = torch.zeros(2, 2, dtype=torch.float64)
+    walls = op.grid.walls[1]
+    for end, (wall, here) in enumerate(zip(walls, (planes.start == 0, planes.stop == y.points), strict=True)):
+        if wall and here:
+            jump = float(u[-end]) - wall.velocity[0], float(w[-end]) - wall.velocity[2]
+            slopes[end] = torch.tensor(jump, dtype=torch.float64) / (0.5 * y.width[-end])
+    slope = op.decomposition.sum(slopes).norm(dim=1).sum() / sum(wall is not None for wall in walls)
     return float((simulation.nu * slope).sqrt())
 
 
@@ -97,8 +92,8 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
         found["residual_trust"] = lambda: simulation.residual_trust
     if grid.x.periodic and not grid.y.is_fourier:
         found["forcing"] = lambda: simulation.forcing.mean_acceleration
-    if grid.is_channel:
-        half = 0.5 * grid.y.length
+    if 1 in grid.walls and grid.x.is_fourier and grid.z.is_fourier:
+        half = grid.reach_of_walls(1)
         found["u_tau"] = lambda: wall_friction_velocity(simulation)
         if simulation.nu > 0:
             found["re_tau"] = lambda: wall_friction_velocity(simulation) * half / simulation.nu

@@ -9,8 +9,8 @@ from torch import Tensor
 from solver.hooks.batch_means import Array, BatchMeans
 from solver.hooks.schedule import TimeSchedule
 from solver.hooks.time_average import TimeAverage
-from solver.initial import shell_energies
 from solver.operators import Operators
+from solver.shells import shell_energies, shell_width
 from solver.simulation import Simulation
 
 
@@ -64,8 +64,7 @@ class ShellSpectra:
 
     def __init__(self, operators: Operators, interval: float) -> None:
         self.operators, self.schedule = operators, TimeSchedule(interval)
-        self.base = 2 * np.pi / max(axis.length for axis in operators.grid.axes)
-        self.shell = torch.round(operators.squared_wavenumber.sqrt() / self.base).long()
+        self.base = shell_width(operators.grid)
         self.times: list[float] = []
         self.spectra: list[Array] = []
 
@@ -74,7 +73,7 @@ class ShellSpectra:
         if not self.schedule.due(simulation):
             return
         self.times.append(simulation.t)
-        self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients, self.shell) / self.base)
+        self.spectra.append(shell_energies(self.operators, simulation.velocity.coefficients) / self.base)
 
     def state(self) -> dict[str, Array]:
         """Samples so far."""

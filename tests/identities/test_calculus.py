@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.axis import FreeSlip, NoSlip
+from solver.axis import FourierAxis, FreeSlip, NoSlip
+from solver.grid import Grid
+from solver.momentum import Momentum
 from solver.staggered import inner
 from solver.strain import Strain
 from solver.velocity import Velocity
@@ -22,6 +24,7 @@ from tests.grids import (
     random_velocity,
     scalar_product,
     tendency,
+    walls,
 )
 
 SEED = 918_273
@@ -77,6 +80,28 @@ def test_dissipation_is_the_squared_gradient_in_a_box(name):
     squared = sum(float((d**2).mean()) for row in g for d in row)
     drained = -product(op, u, minus(tendency(op, u, nu), tendency(op, u)))
     assert drained == pytest.approx(nu * squared, rel=1e-12)
+
+
+@on_every_grid
+def test_dissipation_is_the_squared_gradient_where_the_scheme_has_it(name):
+    """``-<u, lap u> = <grad u : grad u>`` between ends at rest, on any stretching."""
+    op = operators(name)
+    u = random_components(op, SEED)
+    squared = Momentum(Strain(op), 1.0).squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
+    assert float(squared) == pytest.approx(drained, rel=1e-12)
+
+
+def test_moving_walls_and_inflows_give_what_is_dissipated_beyond_the_loss_of_energy():
+    """``<grad u : grad u> + <u, lap u>`` is the work of the walls, ``U (U - u) / (dy / 2)`` a unit area."""
+    speed, n = 0.7, 8
+    op = operators(Grid(FourierAxis(6, 1.0), walls(n, 2.0, upper=NoSlip((speed, 0.0, 0.0))), FourierAxis(6, 1.0)))
+    u = random_components(op, SEED)
+    squared = Momentum(Strain(op), 1.0).squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
+    near = float(op.mean_mode(u[0])[0, 0, -1, 0])
+    work = speed * (speed - near) / (0.5 * op.grid.y.width[-1]) / op.grid.y.length
+    assert float(squared) - drained == pytest.approx(work, rel=1e-11)
 
 
 @on_every_grid

@@ -8,9 +8,8 @@ import numpy as np
 
 from solver.assembly import Source, build
 from solver.case import load_case
-from solver.hooks.spectra import ShellSpectra
-from solver.initial import shell_energies
 from solver.reference_files import read_reference
+from solver.shells import shell_energies
 from solver.simulation import Simulation
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -42,5 +41,4 @@ def table(case: str, file: str) -> dict[str, np.ndarray]:
 
 def shells(simulation: Simulation) -> np.ndarray:
     """Kinetic energy by integer wavenumber shell."""
-    hook = ShellSpectra(simulation.operators, 1.0)
-    return shell_energies(simulation.operators, simulation.velocity.coefficients, hook.shell)
+    return shell_energies(simulation.operators, simulation.velocity.coefficients)

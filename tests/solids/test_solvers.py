@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
 
 from solver.errors import CaseError, PressureSolveError
-from solver.forcing import NoForcing, PressureGradient
-from solver.obstructed import pressure_solver
+from solver.forcing import MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.grid import Grid
+from solver.obstructed import flow_around, pressure_solver
+from solver.pressure.shapes import Box
 from solver.pressure.solids import Solids
 from solver.solid_tables import PressureTable
 from tests.grids import distance, operators
-from tests.solids.flows import CLOSED, OPEN, around, random_flow, simulation
+from tests.solids.flows import CLOSED, OPEN, around, cells, random_flow, simulation
 
 TIGHT = 1e-12
 FLOWS = {"channel": CLOSED["channel"], "plane": OPEN["plane"], "space": OPEN["space"]}
@@ -102,9 +105,35 @@ def test_the_tally_counts_every_solve():
     assert 0.0 < found["worst_residual"] <= 1e-12
 
 
-def test_blocked_ways_are_refused():
-    from solver.pressure.shapes import Box
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_mass_flux_that_cannot_pass_is_refused(dtype):
+    """Also where the barrier is no plane; a hole of one cell is a way."""
+    line = cells(8)
+    grid = Grid(line, cells(8), cells(8))
+    step = [Box((0.25, -1.0, -1.0), (0.375, 0.5, 2.0)), Box((0.25, 0.375, -1.0), (0.75, 0.5, 2.0))]
+    barrier = [*step, Box((0.625, 0.375, -1.0), (0.75, 2.0, 2.0))]
+    op = operators(grid, dtype)
+    for shapes in ([Box((0.5, -1.0, -1.0), (0.6, 2.0, 2.0))], [*barrier, Box((0.0, 0.0, 0.0), (1.0, 0.13, 1.0))]):
+        _, projection = flow_around(op, 0.02, Solids.from_shapes(grid, shapes), PressureTable())
+        with pytest.raises(CaseError, match=r"\[flow.forcing\].*no way leads"):
+            MassFluxAroundSolids(op, 1.0, projection)
+    plate = np.zeros(grid.shape, dtype=bool)
+    plate[4] = True
+    plate[4, 3, 5] = False
+    _, projection = flow_around(op, 0.02, Solids(grid, plate), PressureTable())
+    assert 0.0 < float(MassFluxAroundSolids(op, 1.0, projection).gain) < 0.1
 
+
+def test_a_step_of_no_length_leaves_a_finite_pressure():
+    momentum, projection = around(*FLOWS["channel"], 0.02)
+    flow = simulation(momentum, projection, random_flow(projection), None)
+    flow.step(longest=1e-13)
+    assert flow.dt == 1e-13
+    assert bool(torch.isfinite(flow.pressure_coefficients).all())
+    assert flow.max_divergence < 1e-9
+
+
+def test_blocked_ways_are_refused():
     grid, _ = OPEN["space"]
     for wall in (Box((0.8, -1.0, -1.0), (1.2, 2.0, 2.0)), Box((-1.0, -1.0, -1.0), (0.2, 2.0, 2.0))):
         with pytest.raises(CaseError, match=r"\[solids\].*inflow.*(open a way|leave fluid)"):

@@ -9,6 +9,10 @@ import torch
 from solver.axis import FiniteVolumeAxis, FourierAxis
 from solver.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
 from solver.grid import Grid
+from solver.hooks.spectra import ShellSpectra
+from solver.initial import isotropic, taylor_green
+from solver.shells import shell_energies as shell_spectrum
+from solver.shells import shell_wavenumbers
 from tests.grids import (
     GRIDS,
     distance,
@@ -83,6 +87,34 @@ def test_held_shells_keep_their_energy_and_the_divergence():
     assert shell_energies(op, run(flow, 5), 2) == pytest.approx(held, rel=1e-12)
     assert shell_energies(op, run(free, 5), 2) != pytest.approx(held, rel=1e-2)
     assert flow.max_divergence < 1e-12
+
+
+def test_shells_of_a_box_longest_in_y():
+    """Spectra, initial fields and held shells count alike: shells are as wide as the smallest wavenumber there is."""
+    op = operators(Grid(FourierAxis(10, 2 * np.pi), FourierAxis(13, 4 * np.pi), FourierAxis(11, 3 * np.pi)))
+    drawn = isotropic(op, 1.5, 2.0, None, SEED)
+    k = shell_wavenumbers(op.grid)
+    expected = k**4 * np.exp(-2 * (k / 2.0) ** 2)
+    np.testing.assert_allclose(shell_spectrum(op, drawn), 1.5 * expected / expected.sum(), atol=1e-14)
+    held = (0.03, 0.1, 0.2)
+    flow = simulation(op, drawn, 0.02, 2e-3, HeldShells(op, held))
+    run(flow, 3)
+    hook = ShellSpectra(op, 1e-9)
+    hook(flow)
+    np.testing.assert_allclose(hook.spectra[0][1:4] * hook.base, held, rtol=1e-12)
+    assert hook.base == pytest.approx(0.5)
+
+
+def test_a_taylor_green_vortex_fits_a_box_of_unequal_sides():
+    """Smooth across every period: it is one mode a direction, and free of divergence."""
+    op = operators(Grid(FourierAxis(8, 6.0), FourierAxis(9, 5.0), FourierAxis(10, 13.0)))
+    u, v, _ = taylor_green(op, 1.0)
+    assert float(op.divergence((u, v, torch.zeros_like(u))).abs().max()) < 1e-14
+    energy = float(op.inner_product(u, u))
+    assert energy == pytest.approx(1 / 8)
+    number = [op.wavenumber[d] * length / (2 * np.pi) for d, length in enumerate((6.0, 5.0, 13.0))]
+    only = (number[0].abs() - 1).abs() + (number[1].abs() - 1).abs() + (number[2] - 2).abs() < 1e-9
+    assert float(op.inner_product(u * only, u)) == pytest.approx(energy)
 
 
 @pytest.mark.parametrize("name", ["box", "channel", "duct"])
