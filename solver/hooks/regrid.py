@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from solver.axis import FiniteVolumeAxis, FreeSlip, Inflow, Outflow
+from solver.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
 from solver.errors import RunFolderError
+from solver.grid import Grid
 from solver.hooks.saved import Saved
 from solver.operators import Components, Operators
 
@@ -38,11 +39,12 @@ def kinds(saved: Saved) -> list[bool]:
 def velocity_of(saved: Saved, operators: Operators) -> Components:
     """This rank's velocity coefficients, interpolated if the checkpoint is of another grid.
 
-    Fourier directions keep the modes both grids have; finite-volume directions are interpolated linearly.
+    Fourier directions keep the modes both grids have; finite-volume directions are interpolated linearly, between
+    what the new boundaries impose.
 
     Raises
     ------
-    RunFolderError : a direction is Fourier in one and finite-volume in the other, or its ends differ.
+    RunFolderError : a direction is Fourier in one and finite-volume in the other, or its ends or period differ.
     """
     if kinds(saved) != [axis.is_fourier for axis in operators.grid.axes]:
         raise RunFolderError(
@@ -58,15 +60,27 @@ def velocity_of(saved: Saved, operators: Operators) -> Components:
 def _regrid(saved: Saved, operators: Operators, component: int, field: Array) -> Array:
     grid = operators.grid
     half = 2 if grid.z.is_fourier and grid.x.is_fourier else 0
-    for axis, line in enumerate(grid.axes):
-        wanted = grid.coefficient_shape[axis]
+    for axis in (2, 1, 0):  # an inflow has a profile along y
+        line, wanted = grid.axes[axis], grid.coefficient_shape[axis]
+        old = saved.arrays[f"grid/{'xyz'[axis]}"]
         if isinstance(line, FiniteVolumeAxis):
-            old = saved.arrays[f"grid/{'xyz'[axis]}"]
             if not _same_line(old, line):
-                field = _interpolate(field, axis + 1, old, line, staggered=axis == component)
-        elif wanted != field.shape[axis + 1]:
+                field = _interpolate(field, grid, axis, old, component)
+            continue
+        _check_period(old, line, "xyz"[axis])
+        if wanted != field.shape[axis + 1]:
             field = _resize_modes(field, axis + 1, wanted, full=axis != half)
     return field
+
+
+def _check_period(points: Array, line: FourierAxis, name: str) -> None:
+    """One point has no period: what is uniform fits any."""
+    period = len(points) * float(points[1] - points[0]) if len(points) > 1 else line.length
+    if abs(period - line.length) > 1e-9 * line.length:
+        raise RunFolderError(
+            f"the checkpoint is of another domain: its period along {name} is {period:g}, here it is {line.length:g}; "
+            f"set [grid.{name}] length = {period:g}"
+        )
 
 
 def _resize_modes(field: Array, axis: int, wanted: int, full: bool) -> Array:
@@ -83,28 +97,40 @@ def _resize_modes(field: Array, axis: int, wanted: int, full: bool) -> Array:
     return np.moveaxis(resized, -1, axis)
 
 
-def _interpolate(field: Array, axis: int, centres: Array, line: FiniteVolumeAxis, staggered: bool) -> Array:
-    """Linear interpolation along a finite-volume axis; `staggered` values live on the upper faces."""
+def _interpolate(field: Array, grid: Grid, axis: int, centres: Array, component: int) -> Array:
+    """Linear interpolation along a finite-volume axis; a staggered component lives on the upper faces."""
+    line, staggered = grid.volume_axes[axis], axis == component
     faces = _faces(centres, line)
-    field = np.moveaxis(field, axis, -1)
     source = faces[1:] if staggered else centres
+    first, last = (np.take(field, [i], axis + 1) for i in (0, -1))
     if line.periodic:
         source = np.concatenate([[source[-1] - line.length], source, [source[0] + line.length]])
-        field = np.concatenate([field[..., -1:], field, field[..., :1]], -1)
-    elif staggered:  # no flow through walls
-        first = field[..., :1] if isinstance(line.lower, Inflow) else 0 * field[..., :1]
-        source, field = faces, np.concatenate([first, field], -1)
+        parts = [last, field, first]
+    elif staggered:
+        source, parts = faces, [_at_end(grid, axis, 0, component, first), field]
     else:
-        ends = [
-            f if isinstance(b, FreeSlip | Inflow | Outflow) else 0 * f
-            for b, f in ((line.lower, field[..., :1]), (line.upper, field[..., -1:]))
-        ]
         source = np.concatenate([faces[:1], source, faces[-1:]])
-        field = np.concatenate([ends[0], field, ends[1]], -1)
+        parts = [_at_end(grid, axis, 0, component, first), field, _at_end(grid, axis, 1, component, last)]
+    field = np.moveaxis(np.concatenate(parts, axis + 1), axis + 1, -1)
     target = line.faces[1:] if staggered else line.centres
     place = np.clip(np.searchsorted(source, target) - 1, 0, len(source) - 2)
     share = (target - source[place]) / (source[place + 1] - source[place])
-    return np.moveaxis((1 - share) * field[..., place] + share * field[..., place + 1], -1, axis)
+    return np.moveaxis((1 - share) * field[..., place] + share * field[..., place + 1], -1, axis + 1)
+
+
+def _at_end(grid: Grid, axis: int, end: int, component: int, near: Array) -> Array:
+    """A component on the lower (0) or upper (1) end face of an axis, given its values next to it."""
+    line = grid.volume_axes[axis]
+    boundary = (line.lower, line.upper)[end]
+    if isinstance(boundary, NoSlip | Inflow):
+        given: Array | float = boundary.velocity[component]
+        if isinstance(boundary, Inflow) and component == 0:
+            given = given * boundary.factor(grid.volume_axes[1].faces)[:, None]
+        value = np.zeros_like(near)
+        mean = [slice(0, 1) if d in grid.fourier_axes else slice(None) for d in range(3)]
+        value[0, mean[0], mean[1], mean[2]] = given
+        return value
+    return 0 * near if axis == component else near  # nothing passes through a slip wall
 
 
 def _faces(centres: Array, line: FiniteVolumeAxis) -> Array:

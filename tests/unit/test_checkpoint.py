@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
+from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
+from solver.errors import RunFolderError
 from solver.grid import Grid
 from solver.hooks.regrid import same_grid, velocity_of
 from solver.hooks.saved import Saved, checksum
@@ -83,6 +84,40 @@ def test_periodic_ends_meet():
     old, new = operators(channel(4, line, 4)), operators(channel(4, uneven(11, 2.0), 4))
     one = (lambda x, y, z: 1.0 + 0 * (x + y + z),) * 3
     assert distance(velocity_of(saved(old, sample(old, one)), new), sample(new, one)) < 1e-15
+
+
+def test_couette_flow_survives_with_the_velocity_of_its_walls():
+    """Linear between walls that move in x and z: exact on any cells."""
+    lower, upper = NoSlip((0.5, 0.0, 0.0)), NoSlip((1.0, 0.0, -2.0))
+    old, new = (operators(channel(4, walls(n, 1.0, lower, upper), 4)) for n in (4, 16))
+    zero = lambda x, y, z: 0 * (x + y + z)  # noqa: E731
+    linear = (lambda x, y, z: 0.5 + 0.5 * y + 0 * (x + z), zero, lambda x, y, z: -2.0 * y + 0 * (x + z))
+    assert distance(velocity_of(saved(old, sample(old, linear)), new), sample(new, linear)) < 1e-14
+
+
+def test_what_enters_is_what_the_new_inflow_says():
+    """From a stream of 1 with a parabola to one of 2: at the first faces halfway from the inflow to what was there."""
+    entering = [Inflow((speed, 0.1, 0.0), "parabolic") for speed in (1.0, 2.0)]
+    grids = [
+        Grid(FiniteVolumeAxis(np.linspace(0.0, 2.0, n + 1), end, Outflow()), walls(6, 1.0), FourierAxis(1, 1.0))
+        for n, end in zip((4, 8), entering, strict=True)
+    ]
+    old, new = (operators(grid) for grid in grids)
+    one = (lambda x, y, z: 1.0 + 0 * (x + y + z), lambda x, y, z: 0 * (x + y + z), lambda x, y, z: 0 * (x + y + z))
+    u, v, _ = velocity_of(saved(old, sample(old, one)), new)
+    profile = entering[1].factor(grids[1].y.faces)
+    np.testing.assert_allclose(u[0, 0, :, 0], 0.5 * (2.0 * profile + 1.0), rtol=1e-14)
+    np.testing.assert_allclose(u[0, 1, :, 0], 1.0, rtol=1e-14)
+    np.testing.assert_allclose(v[0, 0, :-1, 0], 0.05, rtol=1e-14)  # halfway from 0.1 on the end to 0 in the cell
+
+
+def test_another_period_is_refused():
+    """Modes have no length: they would be squeezed into the new box."""
+    wide = Grid(*(FourierAxis(8, length) for length in (60.0, 2.0, 3.0)))
+    narrow = Grid(*(FourierAxis(12, length) for length in (6.0, 2.0, 3.0)))
+    old, new = operators(wide), operators(narrow)
+    with pytest.raises(RunFolderError, match=r"period along x is 60, here it is 6; set \[grid.x\] length = 60"):
+        velocity_of(saved(old, random_velocity(old, SEED)), new)
 
 
 def test_checksum_sees_names_shapes_values_and_attributes():
