@@ -104,7 +104,7 @@ class Decomposition:
         return self.from_below(top), self.from_above(field[..., :reach, :])
 
     def _shift(self, plane: Tensor, dest: int | None, source: int | None) -> Tensor | None:
-        send = plane.detach().cpu().contiguous().numpy()
+        send = _to_host(plane)
         receive = np.empty_like(send)
         null = MPI.PROC_NULL
         self.comm.Sendrecv(send, null if dest is None else dest, 0, receive, null if source is None else source, 0)
@@ -139,7 +139,7 @@ class Decomposition:
         return torch.cat(blocks, dim=-2).movedim(0, -2)
 
     def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
-        staged = send.detach().cpu().contiguous().numpy()
+        staged = _to_host(send)
         received = np.empty(sum(receive_counts), staged.dtype)
         self.comm.Alltoallv((staged, send_counts), (received, receive_counts))
         return torch.from_numpy(received).to(send.device)
@@ -150,13 +150,13 @@ class Decomposition:
 
     def max(self, value: Tensor) -> Tensor:
         """Element-wise maximum over ranks; NaN on any rank wins."""
-        worst = self._reduce(torch.nan_to_num(value, nan=torch.inf), MPI.MAX)
+        worst = self._reduce(torch.nan_to_num(value, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), MPI.MAX)
         return torch.where(self._reduce(value.isnan().double(), MPI.SUM) > 0, torch.nan, worst)
 
     def _reduce(self, value: Tensor, operation: MPI.Op) -> Tensor:
         if self.size == 1:
             return value
-        send = value.detach().cpu().contiguous().numpy()
+        send = _to_host(value)
         receive = np.empty_like(send)
         self.comm.Allreduce(send, receive, op=operation)
         return torch.from_numpy(receive).to(value.device)
@@ -199,6 +199,20 @@ class Decomposition:
     def agree(self, flag: bool) -> bool:
         """True on every rank if any rank says so."""
         return bool(self.comm.allreduce(bool(flag), op=MPI.LOR))
+
+
+def _to_host(f: Tensor) -> np.ndarray:
+    """What is sent to other ranks.
+
+    Raises
+    ------
+    CaseError : a gradient is recorded, and would end here without a word.
+    """
+    if torch.is_grad_enabled() and f.requires_grad:
+        raise CaseError(
+            "gradients do not pass between ranks: differentiate on one rank (without mpirun), or use torch.no_grad()"
+        )
+    return f.detach().cpu().contiguous().numpy()
 
 
 def is_root() -> bool:
