@@ -16,6 +16,7 @@ from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
 from solver.grid_tables import FourierTable, GridTable
+from solver.initial_table import InitialTable
 from solver.pressure.solids import Solids
 from solver.solid_tables import PressureTable, SolidsTable
 from solver.table import Table
@@ -58,26 +59,6 @@ class FlowTable(Table):
 
     nu: float = Field(ge=0)
     forcing: ForcingTable = NoForcingTable()
-
-
-class InitialTable(Table):
-    """``[initial]``: a named recipe of `solver.initial` and its numbers."""
-
-    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "stream", "run"]
-    seed: int = Field(default=20261, ge=0)
-    amplitude: float = Field(default=1.0, ge=0)
-    peak_wavenumber: float = Field(default=4.0, gt=0)
-    spectrum: str | None = None
-    thickness: float = Field(default=1.0, gt=0)
-    run: str | None = None
-
-    @model_validator(mode="after")
-    def _knows_where_to_start(self) -> InitialTable:
-        if (self.kind == "run") != (self.run is not None):
-            raise ValueError("kind = 'run' and the key 'run' (a run folder or checkpoint) belong together")
-        if self.spectrum is not None and ".." in Path(self.spectrum).parts:
-            raise ValueError(f"'spectrum' = '{self.spectrum}' should lie beside the case: copy it there")
-        return self
 
 
 class ClosureTable(BaseModel):
@@ -240,14 +221,23 @@ def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None =
         given = data.get("closure")
         same = isinstance(given, dict) and given.get("name") == closure
         data["closure"] = given if same else {"name": closure}
-    for override in overrides:
+    for override in sorted(overrides, key=lambda o: not o.startswith("initial.kind")):  # other keys build on the kind
         _apply_override(data, override)
-    case = parse_case(data, str(file))
+    case = _with_origin(parse_case(data, str(file)), file.parent)
     for key, needed in case.files(file.parent).items():
         if not needed.is_file():
             problem = f"{key} = '{needed.name}': no such file beside the case"
             raise CaseError(f"{file}: {problem}; remove the key or add the file")
     return case, file.parent
+
+
+def _with_origin(case: Case, folder: Path) -> Case:
+    """The case with the run it starts from as an absolute path: the file in its run folder is to be run as well."""
+    if case.initial.run is None:
+        return case
+    beside = folder / case.initial.run
+    origin = str((beside if beside.exists() else Path(case.initial.run)).resolve())
+    return case.model_copy(update={"initial": case.initial.model_copy(update={"run": origin})})
 
 
 def parse_case(data: dict[str, Any], source: str) -> Case:
@@ -285,4 +275,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
             raise CaseError(f"--set {override}: '{parent}' is a value, not a table: nothing can follow it")
+    if key.strip() == "initial.kind" and data.get("kind") != value:  # another recipe starts from its own defaults
+        for name in data.keys() - {"seed"}:
+            del data[name]
     data[last] = value

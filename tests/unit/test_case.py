@@ -104,6 +104,39 @@ def test_closure_by_name_and_its_options(tmp_path):
     assert chosen("wale", "closure.c_w=0.3") == ("wale", {"c_w": 0.3})
 
 
+def test_another_recipe_starts_from_its_own_defaults(tmp_path):
+    """Keys that a recipe does not read are refused; those of the case's own recipe go with it, the seed stays."""
+    case = CASE.replace('kind = "wall_turbulence"', 'kind = "isotropic"\namplitude = 1.5\npeak_wavenumber = 3.0')
+    (tmp_path / "case.toml").write_text(case)
+
+    def start(*sets: str) -> dict:
+        return load_case(tmp_path, sets)[0].initial.model_dump(exclude_defaults=True)
+
+    assert start("initial.kind=rest") == {"kind": "rest", "seed": 73311}
+    assert start("initial.amplitude=2.0", "initial.kind=stream") == {"kind": "stream", "seed": 73311, "amplitude": 2.0}
+    assert start("initial.kind=isotropic")["peak_wavenumber"] == 3.0
+    with pytest.raises(CaseError, match=r"\[initial\] kind = 'rest' does not read 'thickness': remove it"):
+        start("initial.kind=rest", "initial.thickness=0.5")
+    with pytest.raises(CaseError, match="kind = 'isotropic' with a 'spectrum' does not read 'amplitude'"):
+        start("initial.spectrum=E.csv")
+
+
+def test_the_run_to_start_from_lies_beside_the_case_or_here(tmp_path, monkeypatch):
+    """Beside the case first, as every other file; what the run folder keeps of it holds anywhere."""
+    folder, here = tmp_path / "case", tmp_path / "here"
+    for place in (folder / "both", here / "both", here / "only"):
+        place.mkdir(parents=True)
+    (folder / "case.toml").write_text(CASE)
+    monkeypatch.chdir(here)
+    for name, place in (("both", folder), ("only", here)):
+        case, _ = load_case(folder, (f"initial={{kind='run', run='{name}'}}",))
+        assert case.initial.run == str(place / name)
+        (tmp_path / "case.toml").write_text(to_toml(case.model_dump(exclude_none=True)))
+        monkeypatch.chdir(tmp_path)
+        assert load_case(tmp_path)[0] == case
+        monkeypatch.chdir(here)
+
+
 def test_the_nearest_case_is_offered(tmp_path, monkeypatch):
     monkeypatch.chdir(SHIPPED.parent)
     with pytest.raises(CaseError, match=r"did you mean 'cases/channel180'\?"):
