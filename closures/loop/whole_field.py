@@ -17,7 +17,7 @@ from closures.loop.resample import Resampler
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
 from solver.errors import SolverError
-from solver.forcing import bulk_velocity
+from solver.forcing import bulk_velocity, passes
 from solver.grid import Grid
 from solver.operators import Components, Operators
 from solver.velocity import Velocity
@@ -94,7 +94,7 @@ class WholeField:
         if self.divergence_free:
             result = project(result)
         if self.mass_flux:
-            result = with_flux_of(operators, result, velocity.coefficients)
+            result = with_flux_of(operators, result, velocity.coefficients, project)
         self._check_energy(operators, velocity.coefficients, result)
         return result
 
@@ -165,17 +165,26 @@ def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
     return total
 
 
-def with_flux_of(operators: Operators, velocity: Components, old: Components) -> Components:
+def with_flux_of(operators: Operators, velocity: Components, old: Components, project: Project) -> Components:
     """`velocity` with the bulk velocity of `old` along x, if that is a period, and its mean along other Fourier axes.
 
     That of a flow which looks the same in a mirror is zero; nothing but friction would bring back what a network adds
-    to it, answer by answer.
+    to it, answer by answer. Along cells of x, between which solids may stand, what is added is a multiple of the flow
+    that `project` makes of a uniform one: it stays out of the solids.
     """
     result = list(velocity)
     for d, line in enumerate(operators.grid.axes):
-        if line.is_fourier or (d == 0 and line.periodic):
+        if line.is_fourier:
             kept = operators.mean_mode if d else partial(bulk_velocity, operators)
             change = torch.zeros_like(result[d])
             operators.mean_mode(change).add_(kept(old[d]) - kept(result[d]))
             result[d] = result[d] + change
+        elif d == 0 and line.periodic:
+            uniform = [torch.zeros_like(f) for f in velocity]
+            operators.mean_mode(uniform[0]).add_(1.0)
+            flow = project((uniform[0], uniform[1], uniform[2]))
+            if passes(operators, flow):
+                missing = bulk_velocity(operators, old[0]) - bulk_velocity(operators, result[0])
+                share = missing / bulk_velocity(operators, flow[0])
+                result = [f + share * g for f, g in zip(result, flow, strict=True)]
     return result[0], result[1], result[2]

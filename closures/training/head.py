@@ -14,7 +14,6 @@ from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
 from closures.training.unrolled import Unrolled
 from solver.axis import Array, FiniteVolumeAxis
-from solver.forcing import PressureGradient
 from solver.grid import Grid
 from solver.operators import Components
 from solver.simulation import Simulation
@@ -53,8 +52,8 @@ class Head:
     A surrogate starts from ``u = u_n``, a corrector from where the solver's steps have led.
 
     Hard-encoded: the first frame; the component through a wall, zero; the others at walls, by the ghosts of the scheme;
-    the divergence, by the projection; what `with_flux_of` keeps, unless a pressure gradient drives the flow. What lies
-    beyond the modes of the network's points stays as it was.
+    the divergence, by the projection; what `with_flux_of` keeps, whatever drives the flow: momentum is the solver's
+    affair, in training as in a run. What lies beyond the modes of the network's points stays as it was.
 
     Parameters
     ----------
@@ -72,7 +71,6 @@ class Head:
         self.operators = simulation.operators
         grid = network_grid(self.operators.grid)
         self.resampler, self.domain = Resampler(self.operators, grid), Domain.of(grid)
-        self.keeps_flux = not isinstance(simulation.forcing, PressureGradient)
         self.start = Start(simulation, self.resampler, grid)
 
     def path(self, start: Components, steps: int, through: bool = True) -> list[Components]:
@@ -93,7 +91,7 @@ class Head:
             answer = self.predictor(inside, self.domain)
         change = (answer - inside)[0].to(self.operators.dtype)
         result = self.simulation.project(self.resampler.changed(velocity, change))
-        return with_flux_of(self.operators, result, velocity) if self.keeps_flux else result
+        return with_flux_of(self.operators, result, velocity, self.simulation.project)
 
     def centred(self, velocity: Components) -> Tensor:
         """A frame at cell centres, (3, nx, ny, nz)."""

@@ -22,7 +22,7 @@ from closures.training.refine import last_spectral_layer, refine
 from closures.training.unrolled import Unrolled
 from solver.axis import FourierAxis
 from solver.errors import CaseError
-from solver.forcing import bulk_velocity
+from solver.forcing import PressureGradient, bulk_velocity
 from solver.grid import Grid
 from solver.parallel import Decomposition
 from tests.grids import distance, uneven, walls
@@ -93,6 +93,21 @@ def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
     with torch.no_grad():
         inside = field(simulation.velocity, simulation.project)
         assert distance(own.after(simulation.velocity.coefficients), inside) < 1e-12
+
+
+def test_training_and_run_keep_the_flux_whatever_drives_the_flow(monkeypatch):
+    """Also with a pressure gradient: momentum is the solver's affair."""
+    monkeypatch.setattr(Decomposition, "scatter_planes", lambda self, whole: whole, raising=False)
+    simulation = flow("channel", STEP, driven="pressure_gradient")
+    assert isinstance(simulation.forcing, PressureGradient)
+    own = head(simulation, "channel")
+    grid, start = network_grid(simulation.operators.grid), simulation.velocity.coefficients
+    field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
+    with torch.no_grad():
+        after = own.after(start)
+        assert distance(after, field(simulation.velocity, simulation.project)) < 1e-12
+    before, now = (float(bulk_velocity(simulation.operators, u[0])) for u in (start, after))
+    assert now == pytest.approx(before, abs=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["box", "channel"])
