@@ -16,8 +16,7 @@ from closures.compare.channels import ChannelJudge
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.runs import Run, differences
 from closures.compare.uncertainty import Estimate, Word
-from solver.figures.style import write_whole
-from solver.rundir import to_toml, write_json, write_table, write_text
+from solver.rundir import to_toml, write_atomically, write_json, write_table, write_text
 
 TEMPLATE = Path(__file__).parent / "report.html"
 MARKS: dict[str, str] = {"better": "▲", "worse": "▼", "not distinguishable": "=", "not judged": "?"}
@@ -194,7 +193,7 @@ def write(comparison: Comparison, record: Record, out: Path) -> list[figures.Pic
     """Write the whole report into the folder `out`; every file appears whole."""
     pictures = figures.draw(comparison)
     for picture in pictures:
-        write_whole(out / "figures" / f"{picture.name}.png", partial(_write_bytes, data=picture.png))
+        write_atomically(out / "figures" / f"{picture.name}.png", partial(_write_bytes, data=picture.png))
     write_json(out / "report.json", record)
     write_table(out / "table.csv", csv_columns(record))
     write_text(out / "summary.md", markdown(record))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import string
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from solver.rundir import write_atomically
 
 DPI = 180
 WIDTH = 7.0  # inches: two columns of a journal page
@@ -112,19 +112,5 @@ def wide_enough(limits: Iterable[float], least: float) -> tuple[float, float]:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write `figure` to the PNG file `path` and return `path`."""
-    return write_whole(path, lambda partial: figure.savefig(partial, format="png"))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Call `write` with a temporary name beside `path`, then rename: `path` is whole or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        write(partial)
-        partial.chmod(0o644)  # mkstemp makes the file private; results are for colleagues too
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, lambda partial: figure.savefig(partial, format="png"))
     return path

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from solver.errors import FeatureUnavailable
+from solver.errors import FeatureUnavailable, RunFolderError
 from solver.figures import (
     channel,
     draw,
@@ -22,11 +22,11 @@ from solver.figures import (
     results,
     series,
     shell_spectra,
-    style,
     view,
     vortices,
 )
 from solver.figures.qcriterion import derivative, q_criterion
+from solver.rundir import write_atomically
 
 RE_TAU = 178.12
 SEED = 20261121
@@ -312,8 +312,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path):
         partial.write_bytes(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        style.write_whole(target, fail)
+    with pytest.raises(RunFolderError, match=r"profiles.png: cannot be written \(disk full\)"):
+        write_atomically(target, fail)
     assert [path.name for path in tmp_path.iterdir()] == ["profiles.png"]
     assert target.read_bytes() == b"old"
 
