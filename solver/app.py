@@ -117,11 +117,8 @@ def run_leg(
     snapshots = Snapshots(folder, case.output.snapshot)
     wanted = operators.grid.is_box and case.output.spectra > 0
     spectra = [ShellSpectra(operators, case.output.spectra)] if wanted else []
-    parts: list[Any] = [*statistics, *spectra]
-    forces = observe_forces(case, simulation)
-    parts += forces
-    memory = pressure_memory(simulation)
-    stateful = [*parts, *memory]
+    forces, memory = observe_forces(case, simulation), pressure_memory(simulation)
+    parts: list[Any] = [*statistics, *spectra, *forces]
     if saved:
         kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
         restore(saved, simulation, [*kept, *memory], this.same_closure)
@@ -131,43 +128,45 @@ def run_leg(
     journal.open(folder)
     if slabs.is_root:
         tell_start(source, simulation, folder, saved, expected)
-    checkpoint = Checkpoint(folder, case, case.output.checkpoint, stateful, simulation.step_count)
+    checkpoint = Checkpoint(folder, case, case.output.checkpoint, [*parts, *memory], simulation.step_count)
     first_step = simulation.step_count
-    with ExitStack() as context:
-        stop = context.enter_context(StopSignal())
-        if saved:
-            log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
-        if changed := list(this.physics or this.averages):
-            log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
-        more = {name: column for hook in forces for name, column in hook.columns.items()}
-        series = TimeSeries(simulation, folder, case.output.every_steps, more)
-        health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-        hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint, *claim]
-        if saved is None or this.physics:
-            initial: list[Hook] = [snapshots, *spectra]
-            for hook in initial:
-                hook(simulation)
+    with StopSignal() as stop:
+        with ExitStack() as context:
+            if saved:
+                log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
+            if changed := list(this.physics or this.averages):
+                log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
+            more = {name: column for hook in forces for name, column in hook.columns.items()}
+            series = TimeSeries(simulation, folder, case.output.every_steps, more)
+            health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
+            hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint, *claim]
+            if saved is None or this.physics:
+                initial: list[Hook] = [snapshots, *spectra]
+                for hook in initial:
+                    hook(simulation)
+            hooks += progress(Way(simulation, case.time.end, steps), quiet, console, context) if slabs.is_root else []
+            simulation.timers.reset()  # of what setting up has taken
+            status = loop(simulation, case.time.end, steps, hooks, stop)
+            if status in ("finished", "stopped") and not checkpoint.write(simulation):
+                status = "diverged"
+        wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
+        done = simulation.step_count - first_step
+        outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
+        outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
         if slabs.is_root:
-            way = Way(simulation, case.time.end, steps)
-            hooks.append(ProgressLines(way, record.info))
-            if not quiet and console.is_terminal:
-                hooks.append(context.enter_context(ProgressBar(way, console)))
-            elif not quiet:
-                hooks.append(ProgressLines(way, console.print))
-        simulation.timers.reset()  # of what setting up has taken
-        status = loop(simulation, case.time.end, steps, hooks, stop)
-        if status in ("finished", "stopped") and not checkpoint.write(simulation):
-            status = "diverged"
-    wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
-    done = simulation.step_count - first_step
-    outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
-    outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
-    if slabs.is_root:
-        printed = outcome.lines(folder)
-        tell_end(outcome.summary, printed)
-        for item in () if quiet else printed:
-            console.print(item)
+            tell_end(outcome.summary, printed := outcome.lines(folder))
+            for item in () if quiet else printed:
+                console.print(item)
     return 0 if status == "stopped" and not stop.received else EXIT[status]
+
+
+def progress(way: Way, quiet: bool, console: Console, context: ExitStack) -> list[Hook]:
+    """Who says how far the run is (root only): the log, and a bar or lines for who waits."""
+    if quiet:
+        return [ProgressLines(way, record.info)]
+    if console.is_terminal:
+        return [ProgressLines(way, record.info), context.enter_context(ProgressBar(way, console))]
+    return [ProgressLines(way, record.info), ProgressLines(way, console.print)]
 
 
 def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[Hook], stop: StopSignal) -> str:

@@ -37,7 +37,8 @@ def _run_command() -> int:
     except SolverError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
+        where = f"{error.filename}: {error.strerror}" if error.filename else ""
+        return _fail(where or str(error) or "input or output failed", 2)
     except Exception as error:
         if _is_out_of_memory(error):
             return _fail("out of memory: use a coarser grid, float32, or more ranks on more nodes", 2)

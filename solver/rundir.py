@@ -187,7 +187,7 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
 
 def commit() -> tuple[str | None, bool | None]:
     """The git commit of this code and whether the tree differs from it; (None, None) outside git."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)

@@ -8,6 +8,7 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,7 +63,8 @@ class RunLog:
             self._tell(self.path, problem)
         for handler in filter(None, (self.early, self.file)):
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # a full disk again
+                handler.close()
 
     def _tell(self, path: Path, problem: BaseException) -> None:
         """How the run failed: one line for what was foreseen, else the traceback."""

@@ -82,6 +82,8 @@ def test_an_exception_on_one_rank_ends_all(tmp_path):
     assert done.code == 1
     assert done.err.count("ZeroDivisionError: on one rank") == 1
     assert not (case / "run/summary.json").exists()
+    log = (case / "run/log.txt").read_text()
+    assert log.count("ended on rank 1 by an error: on one rank") == log.count("Traceback") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
