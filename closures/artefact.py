@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from closures.operators import Domain, build, validated
+from closures.operators import Domain, build, names, package, validated
 from closures.operators.domain import same
 from closures.operators.predictor import Predictor, Scaling
 from solver.errors import SolverError
@@ -45,6 +45,7 @@ class Card(BaseModel):
     Parameters
     ----------
     architecture, arguments : for `closures.operators.build`.
+    package : name and version of the package that the architecture comes from, if it is another one.
     inputs : what it reads.
     scaling : units of a state operator; None for stress models, which carry their own.
     step : time between its input and its output; 0 for stress models, and for correctors, which stay where they are.
@@ -62,6 +63,7 @@ class Card(BaseModel):
     format: int = FORMAT
     architecture: str
     arguments: dict[str, Any]
+    package: str | None = None
     parameters: int = Field(ge=0)
     inputs: Literal["velocity", "velocity_gradient", "residual"]
     scaling: Scaling | None
@@ -121,6 +123,7 @@ def save(folder: Path, network: nn.Module, architecture: str, arguments: dict[st
     fields = {
         "architecture": architecture,
         "arguments": validated(architecture, arguments),
+        "package": package(architecture),
         "parameters": sum(w.numel() for w in weights.values()),
         "inputs": INPUTS[str(network.kind)],
         "weights_sha256": _digest(folder / WEIGHTS),
@@ -144,6 +147,10 @@ def load(folder: Path, domain: Domain | None = None) -> Artefact:
     CaseError : the card names an architecture or arguments that do not exist.
     """
     card = read_card(folder / CARD)
+    if card.package is not None and card.architecture not in names():
+        raise ArtefactError(
+            f"{folder / CARD}: the architecture '{card.architecture}' is that of the package {card.package}: install it"
+        )
     arguments = validated(card.architecture, card.arguments)
     if card.inputs == "velocity" and arguments.get("channels", 3) != 3:
         raise ArtefactError(f"{folder / CARD}: channels = {arguments['channels']}: a velocity has 3")
@@ -156,6 +163,8 @@ def load(folder: Path, domain: Domain | None = None) -> Artefact:
     if _digest(folder / WEIGHTS) != card.weights_sha256:
         raise ArtefactError(f"{folder / WEIGHTS}: not the weights its card describes (checksum): copy both files again")
     _check_finite(weights, folder)
+    if card.package is not None:  # what another package computes in its constructor has to be computed
+        network = build(card.architecture, **arguments)
     network.load_state_dict(weights, assign=True)
     artefact = Artefact(card, network.eval().requires_grad_(False))
     if domain is not None:

@@ -21,6 +21,7 @@ from closures.loop.surrogate import StateSurrogate
 from closures.loop.tables import TABLES, CorrectorTable, SurrogateTable
 from closures.loop.whole_field import WholeField
 from closures.operators.domain import Domain
+from closures.plugins import OURS
 from closures.shipped import shipped, with_artefact
 from solver.closure import Closure
 from solver.errors import CaseError
@@ -187,6 +188,7 @@ def _facts(folder: Path, card: Card) -> dict[str, Any]:
         "artefact": str(folder),
         "role": card.role,
         "architecture": card.architecture,
+        "package": card.package or OURS,
         "parameters": card.parameters,
         "weights_sha256": card.weights_sha256,
         "trained_on": card.trained_on,

@@ -5,6 +5,6 @@ stress models map ``(batch, 3, 3, nx, ny, nz)`` velocity gradients to six stress
 """
 
 from closures.operators.domain import Domain, Line
-from closures.operators.registry import build, kind, names, validated
+from closures.operators.registry import build, kind, names, package, validated
 
-__all__ = ["Domain", "Line", "build", "kind", "names", "validated"]
+__all__ = ["Domain", "Line", "build", "kind", "names", "package", "validated"]

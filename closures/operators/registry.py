@@ -1,4 +1,14 @@
-"""Networks by name, with their arguments checked against the annotations of their constructors."""
+"""Networks by name, with their arguments checked against the annotations of their constructors.
+
+Another package adds one with::
+
+    [project.entry-points."solver.operators"]
+    mine = "my_package.nets:Mine"
+
+a ``torch.nn.Module`` with the class attributes ``kind`` (``state`` or ``stress``), ``grid_free`` and ``symmetries``
+(stress models also ``reach``), and annotated arguments that may all be given by keyword. `solver train` then knows it,
+and an artefact names it: loading one imports no other module than those that are declared so.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +20,11 @@ from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 from torch import nn
 
-from solver.errors import CaseError
+from closures.plugins import Plugins
+from solver.errors import CaseError, SolverError
 from solver.explain import explain
 
 BUILT_IN = {
@@ -29,11 +41,18 @@ DIRECTIONS = {  # for the pressure equation
     "npsdo": "closures.preconditioners.geometry_net:GeometryNet",
 }
 ALL = BUILT_IN | DIRECTIONS
+FOREIGN = Plugins("solver.operators", "[operator]", lambda: ALL)
+NEEDED = {"state": ("grid_free",), "stress": ("grid_free", "symmetries", "reach")}
 
 
 def names() -> list[str]:
     """Every name that `build` knows, but for the networks of the pressure equation."""
-    return list(BUILT_IN)
+    return [*BUILT_IN, *FOREIGN.names()]
+
+
+def package(name: str) -> str | None:
+    """Name and version of the package that the network called `name` comes from; None for those of this one."""
+    return None if name in ALL else FOREIGN.origin(name).distribution
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -41,9 +60,27 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
     Raises
     ------
-    CaseError : unknown name or argument, or a value of the wrong type or size, each with the remedy.
+    CaseError : unknown name or argument, or a value of the wrong type or size, each with the remedy; a network of
+        another package that cannot be made, or lacks what it should say of itself.
     """
-    return _class(name)(**validated(name, arguments))
+    checked = validated(name, arguments)
+    return _class(name)(**checked) if name in ALL else _foreign(name, checked)
+
+
+def _foreign(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network of another package; its failures are named as its own."""
+    origin = FOREIGN.origin(name)
+    try:
+        network = _class(name)(**arguments)
+    except SolverError:
+        raise
+    except Exception as error:  # a constructor fails as it likes
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise CaseError(f"[operator] {origin} cannot be made: {reason}") from error
+    for attribute in NEEDED[str(network.kind)]:
+        if not hasattr(network, attribute):
+            raise CaseError(f"[operator] {origin} lacks the attribute '{attribute}': see docs/add_a_closure.md")
+    return network
 
 
 def kind(name: str) -> str:
@@ -53,7 +90,7 @@ def kind(name: str) -> str:
 
 def validated(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """All arguments of `name`, checked, the defaults filled in; raises as `build` does."""
-    model = _arguments(name)
+    model = _model(name, _class(name))  # type: ignore[arg-type]  # classes can be hashed
     try:
         return dict(model.model_validate(arguments))
     except ValidationError as error:
@@ -61,20 +98,36 @@ def validated(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class(name: str) -> type[nn.Module]:
+    FOREIGN.refuse_clash(name)
+    if name in FOREIGN.names():
+        found, origin = FOREIGN.load(name), FOREIGN.origin(name)
+        if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+            raise CaseError(f"[operator] {origin} is no class derived from torch.nn.Module")
+        if getattr(found, "kind", None) not in NEEDED:
+            raise CaseError(f"[operator] {origin}: its class attribute 'kind' should be one of {', '.join(NEEDED)}")
+        return found
     if name not in ALL:
-        near = difflib.get_close_matches(name, ALL, n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else "one of " + ", ".join(ALL)
+        known = [*ALL, *FOREIGN.names()]
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else "one of " + ", ".join(known)
         raise CaseError(f"[operator] unknown name '{name}'; {remedy}")
     module, attribute = ALL[name].split(":")
     return getattr(import_module(module), attribute)
 
 
 @cache
-def _arguments(name: str) -> type[BaseModel]:
+def _model(name: str, made: type[nn.Module]) -> type[BaseModel]:
     """The keyword arguments of a constructor as a strict model."""
-    constructor = _class(name).__init__
+    constructor = made.__init__
     hints = typing.get_type_hints(constructor, include_extras=True)
-    parameters = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p for p in inspect.signature(made).parameters.values() if p.kind in named]
+    if missing := [p.name for p in parameters if p.name not in hints]:
+        raise CaseError(f"[operator] '{name}': the argument '{missing[0]}' of its constructor needs an annotation")
     fields: dict[str, Any] = {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters}
     config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-    return create_model(name, __config__=config, **fields)
+    try:
+        return create_model(name, __config__=config, **fields)
+    except PydanticUserError as error:
+        reason = str(error).partition(chr(10))[0]
+        raise CaseError(f"[operator] '{name}': an argument cannot be checked: {reason}") from None

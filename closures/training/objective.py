@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from closures.losses.registry import error_of
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
@@ -79,7 +80,7 @@ class Rollout(nn.Module):
     ) -> None:
         super().__init__()
         self.predictor, self.domain, self.loss = predictor, domain, loss
-        self.network = predictor.network
+        self.network, self.frame_error = predictor.network, error_of(loss.kind)
         self.half_precision = precision == "bfloat16"
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -99,7 +100,7 @@ class Rollout(nn.Module):
         """The relative error of the recipe, (batch,)."""
         if self.loss.kind == "sobolev":
             return sobolev_error(prediction, target, self.domain, self.loss.length)
-        return relative_l2(prediction, target, self.domain)
+        return self.frame_error(prediction, target, self.domain)
 
     def measure(self, batch: Tensor) -> dict[str, Tensor]:
         """Errors of one step and, for windows of several, of the last; what no change at all would score."""

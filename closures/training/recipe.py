@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from closures.losses.les_residual import Norm
+from closures.losses.registry import known
 from closures.losses.time_residual import TimeScheme
 from closures.training.corrections import CorrectTable
 from closures.training.fields_table import FieldsTable
@@ -63,9 +64,10 @@ class LossTable(Table):
     walls then teach the same. `energy` is the weight of `energy_error` beside that error.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
+    Other packages add errors of their own, see `closures.losses.registry`; they are used as ``relative_l2`` is.
     """
 
-    kind: Literal["relative_l2", "sobolev", "projected_l2", "les_residual", "hybrid"] = "relative_l2"
+    kind: Annotated[str, AfterValidator(known)] = "relative_l2"
     target: Literal["increment", "state"] = "increment"
     length: float = Field(default=0.0, ge=0)
     steps: int = Field(default=1, ge=1, le=1000)

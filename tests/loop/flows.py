@@ -69,7 +69,7 @@ def write(folder, name, grid=None, *, network=None, seed=21, scale=0.1, argument
         "metrics": {},
         "licence": "BSD-3-Clause",
     }
-    artefact.save(folder, network, name, SMALL[name] | arguments, **(facts | about))
+    artefact.save(folder, network, name, SMALL.get(name, {}) | arguments, **(facts | about))
     return folder
 
 
