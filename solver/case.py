@@ -17,6 +17,7 @@ from solver.explain import explain
 from solver.grid import Grid
 from solver.grid_tables import FourierTable, GridTable
 from solver.initial_table import InitialTable
+from solver.paths import beside, case_path
 from solver.pressure.solids import Solids
 from solver.solid_tables import PressureTable, SolidsTable
 from solver.table import Table
@@ -205,8 +206,9 @@ class Case(Table):
 
 
 def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None = None) -> tuple[Case, Path]:
-    """Read `path` (a case folder or TOML file), apply ``key.path=value`` overrides, validate.
+    """Read `path` (a case folder or TOML file, or the name of a case), apply ``key.path=value`` overrides, validate.
 
+    A trained network that ``[closure]`` names lies beside the case, or in the working directory.
     Another `closure` than the case's starts from its own defaults; overrides come after it.
 
     Returns the case and the folder its reference files are relative to.
@@ -215,6 +217,7 @@ def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None =
     ------
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
+    path = case_path(path)
     file = path / "case.toml" if path.is_dir() else path
     data = _read(file, path.name)
     if closure is not None:
@@ -223,6 +226,7 @@ def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None =
         data["closure"] = given if same else {"name": closure}
     for override in sorted(overrides, key=lambda o: not o.startswith("initial.kind")):  # other keys build on the kind
         _apply_override(data, override)
+    beside({"closure": data.get("closure")}, ("artefact", "weights"), file.parent)
     case = _with_origin(parse_case(data, str(file)), file.parent)
     for key, needed in case.files(file.parent).items():
         if not needed.is_file():

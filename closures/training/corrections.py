@@ -28,7 +28,7 @@ class CorrectTable(Table):
 
     Parameters
     ----------
-    case : folder or file, relative to the working directory; with `overrides`, its closure is that of the solver's
+    case : folder or file, as `solver.paths` finds it; with `overrides`, its closure is that of the solver's
         steps.
     steps : of the solver between two frames, best as many as the run will take: corrections make up for the error of
         the time step as well, and with a shorter one fluctuations grow too strong.

@@ -31,7 +31,7 @@ class EnsembleTable(Table):
 
     Parameters
     ----------
-    case : folder or file, relative to the working directory; `overrides` are ``"run.dtype=float32"`` and the like.
+    case : folder or file, as `solver.paths` finds it; `overrides` are ``"run.dtype=float32"`` and the like.
     begin : folder of an artefact whose weights are the centre of the first ensemble; a corrector or a surrogate has its
         units and times from there.
     closure : options of the closure, as in a case; of a corrector or a surrogate (``base``, ``every``, ...).

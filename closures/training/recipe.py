@@ -15,6 +15,7 @@ from closures.training.corrections import CorrectTable
 from closures.training.fields_table import FieldsTable
 from solver.errors import CaseError
 from solver.explain import explain
+from solver.paths import beside
 from solver.table import Table
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -22,9 +23,10 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Table)
 
 
 class DataTable(Table):
-    """``[data]``: a file of trajectories (relative to the working directory) and how it is cut into windows.
+    """``[data]``: a file of trajectories and how it is cut into windows.
 
-    Frames of a window are `stride` apart in the file, first frames `apart`.
+    The file lies beside the recipe, or in the working directory. Frames of a window are `stride` apart in the file,
+    first frames `apart`.
 
     Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
     """
@@ -87,7 +89,7 @@ class LossTable(Table):
 class EquationsTable(Table):
     """``[equations]``: the flow behind the losses ``projected_l2``, ``les_residual`` and ``hybrid``.
 
-    Grid, viscosity, forcing and closure are those of `case` (a folder or file, relative to the working directory) with
+    Grid, viscosity, forcing and closure are those of `case` (a folder or file, as `solver.paths` finds it) with
     `overrides` (``"closure.c_s = 0.1"``). Frames are `interval` apart; the solver would take `steps` steps in between.
     `scheme`, `norm` and `alpha` are those of `closures.losses.les_residual`.
     """
@@ -227,13 +229,17 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def read(model: type[AnyRecipe], file: Path) -> AnyRecipe:
-    """A TOML file as a recipe of the given kind; raises CaseError in one line."""
+    """A TOML file as a recipe of the given kind; raises CaseError in one line.
+
+    The data, the case and the network to begin with lie beside the recipe, or in the working directory.
+    """
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CaseError(f"{file}: not valid TOML: {error}") from None
+    beside(data, ("file", "case", "begin"), file.parent)
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -38,7 +38,7 @@ class SolverTable(Table):
 
     Parameters
     ----------
-    case : folder or file, relative to the working directory; `overrides` are ``"time.cfl = 1.0"`` and the like.
+    case : folder or file, as `solver.paths` finds it; `overrides` are ``"time.cfl = 1.0"`` and the like.
     steps : of the solver between two frames.
     frames : of a window after the first.
     loss : see `closures.training.a_posteriori.APosteriori`.
