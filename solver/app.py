@@ -21,6 +21,7 @@ from rich.console import Console
 from solver import fusion, leg, lock, rundir
 from solver.assembly import Source, build
 from solver.case import Case
+from solver.channel import wall_flows
 from solver.errors import (
     Diverged,
     PressureSolveError,
@@ -209,7 +210,7 @@ def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
         return [FieldMeans(operators, solids, table.start, table.every_steps)]
     width = (case.time.end - table.start) / table.batches
     hooks: list[TimeAverage] = [Statistics(operators, table.start, width, table.every_steps)]
-    if operators.grid.is_channel:
+    if operators.grid.z.is_fourier and wall_flows(operators.grid, case.flow.nu, driven=False):
         hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
     return hooks
 

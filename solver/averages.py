@@ -6,6 +6,7 @@ summary says of it.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,43 +14,89 @@ from typing import Any
 import h5py
 import numpy as np
 
-from solver.axis import FiniteVolumeAxis
+from solver.axis import Array, Axis, FiniteVolumeAxis
 from solver.case import Case, ReferenceTable
-from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, errors, report
+from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, errors, report, wall_flows
+from solver.duct import Duct
 from solver.grid import Grid
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.spectra import PlaneSpectra
 from solver.hooks.statistics import INDEX, NAMES
-from solver.reference import ChannelReference
+from solver.reference import ChannelReference, comparable
 from solver.rundir import label, write_hdf5, write_table
 from solver.simulation import Simulation
+from solver.wall_view import at_rest
 
+log = logging.getLogger("solver")
 SCALARS = ("u_tau", "bulk_velocity", "re_tau", "re_bulk", "c_f", "total_stress_residual")
-SPECTRA_AT = (0.03, 0.08, 0.17, 0.56, 1.0)  # of the half height, where a case names no heights
+SPECTRA_AT = (0.03, 0.08, 0.17, 0.56, 1.0)  # of h, where a case names no heights
 
 
 def write_statistics(folder: Path, case: Case, origin: Path, grid: Grid, means: BatchMeans) -> dict[str, Any]:
-    """Raw means always; wall units, budget and errors for channels. `origin` has the files of the case."""
+    """Raw means always; wall units, profiles and budget where there are walls; errors against a reference.
+
+    `origin` has the files of the case. Where two walls see different flows each has tables of its own.
+    """
     write_means(folder, grid, case.flow.nu, means)
-    if not grid.is_channel or not isinstance(grid.y, FiniteVolumeAxis) or case.flow.nu == 0:
-        return {}
-    channel = ChannelProfiles(grid.y, case.flow.nu)
-    found = report(channel, means)
-    values, widths = found["scalars"]
-    summary: dict[str, Any] = dict(zip(SCALARS, map(float, values), strict=True))
-    summary["ci95"] = dict(zip(SCALARS, map(float, widths), strict=True))
-    y_plus = channel.distance * values[0] / case.flow.nu
-    table: dict[str, Any] = {"y": channel.distance / channel.half_height, "y_plus": y_plus}
-    for i, name in enumerate(PROFILE):
-        table |= {name: found["profiles"][0][i], f"{name}_ci95": found["profiles"][1][i]}
-    write_table(folder / "profiles.csv", table)
-    budget = {"y_plus": y_plus} | {name: found["budget"][0][i] for i, name in enumerate(BUDGET)}
-    write_table(folder / "budget.csv", budget)
-    if case.reference is not None and case.reference.profiles is not None:
-        compared = compare(channel, means, case.reference, origin / case.reference.profiles)
+    views = wall_flows(grid, case.flow.nu, driven(case)) if case.flow.nu > 0 else {}
+    if not views:
+        return _without_profiles(case, grid, means)
+    if not grid.z.is_fourier:
+        means = _spanwise(grid, means)
+    found = {side: _write_profiles(folder, side, channel, means) for side, channel in views.items()}
+    if "" not in found:
+        return {"walls": found}
+    summary = found[""]
+    if case.reference is not None and case.reference.profiles is not None and comparable(grid):
+        compared = compare(views[""], means, case.reference, origin / case.reference.profiles)
         summary["ci95"] |= compared.pop("ci95")
         summary |= compared
     return summary
+
+
+def driven(case: Case) -> bool:
+    """Whether anything but moving walls drives the flow along x."""
+    return case.flow.forcing.kind != "none"
+
+
+def _write_profiles(folder: Path, side: str, channel: ChannelProfiles, means: BatchMeans) -> dict[str, Any]:
+    """``profiles.csv`` and ``budget.csv``, with `side` in their names where there is one, and the scalars."""
+    found = report(channel, means)
+    values, widths = found["scalars"]
+    y_plus = channel.distance * values[0] / channel.nu
+    table: dict[str, Any] = {"y": channel.distance / channel.half_height, "y_plus": y_plus}
+    for i, name in enumerate(PROFILE):
+        table |= {name: found["profiles"][0][i], f"{name}_ci95": found["profiles"][1][i]}
+    budget = {"y_plus": y_plus} | {name: found["budget"][0][i] for i, name in enumerate(BUDGET)}
+    suffix = f"_{side}" if side else ""
+    write_table(folder / f"profiles{suffix}.csv", table)
+    write_table(folder / f"budget{suffix}.csv", budget)
+    return _scalars(values, widths)
+
+
+def _scalars(values: Array, widths: Array) -> dict[str, Any]:
+    """As many of `SCALARS` as there are values, with their half widths."""
+    named = [dict(zip(SCALARS, map(float, numbers), strict=False)) for numbers in (values, widths)]
+    return {**named[0], "ci95": named[1]}
+
+
+def _without_profiles(case: Case, grid: Grid, means: BatchMeans) -> dict[str, Any]:
+    """Wall units of a duct, from its perimeter; a line says what there is."""
+    y, z, nu = grid.y, grid.z, case.flow.nu
+    if not isinstance(y, FiniteVolumeAxis) or not isinstance(z, FiniteVolumeAxis) or not at_rest(y, z) or nu == 0:
+        log.info("[statistics] means are in statistics.h5; no wall units or profiles without walls and nu > 0")
+        return {}
+    log.info("[statistics] means over x are in statistics.h5; u_tau is that of the mean stress over all walls")
+    return _scalars(*means.estimate(Duct(y, z, nu).scalars))
+
+
+def _spanwise(grid: Grid, means: BatchMeans) -> BatchMeans:
+    """The same means averaged along a periodic z of cells."""
+    share = grid.z.width / grid.z.length
+    whole = BatchMeans(means.start, means.width)
+    arrays = means.state().items()
+    whole.restore({name: (a * share).sum(-1, keepdims=True) if a.ndim > 2 else a for name, a in arrays})
+    return whole
 
 
 def compare(channel: ChannelProfiles, means: BatchMeans, reference: ReferenceTable, path: Path) -> dict[str, Any]:
@@ -91,10 +138,11 @@ def write_means(folder: Path, grid: Grid, nu: float, means: BatchMeans) -> None:
 
 
 def write_spectra(folder: Path, case: Case, hook: PlaneSpectra, means: BatchMeans) -> None:
-    """``spectra.csv`` at the heights the case asks for."""
-    half = 0.5 * hook.operators.grid.y.length
-    heights = case.output.spectra_at or tuple(half * fraction for fraction in SPECTRA_AT)
-    write_table(folder / "spectra.csv", hook.table(means, heights))
+    """``spectra.csv`` at the wall distances the case asks for."""
+    views = wall_flows(hook.operators.grid, case.flow.nu, driven(case))
+    channel = next(iter(views.values()))
+    heights = case.output.spectra_at or tuple(channel.half_height * fraction for fraction in SPECTRA_AT)
+    write_table(folder / "spectra.csv", hook.table(means, channel, heights))
 
 
 def write_centrelines(folder: Path, simulation: Simulation) -> dict[str, Any]:
@@ -107,12 +155,24 @@ def write_centrelines(folder: Path, simulation: Simulation) -> dict[str, Any]:
     u, v, _ = (slabs.gather_planes(f) for f in simulation.velocity.centred)
     if u is None or v is None:
         return {}
-    i, j, k = grid.x.points // 2, grid.y.points // 2, grid.z.points // 2
-    on_x, on_y = (u[i, :, k] + u[i - 1, :, k]) / 2, (v[:, j, k] + v[:, j - 1, k]) / 2
+    on_x, on_y = (
+        _middle(_middle(f.double().numpy(), grid.z, 2), axis, along)
+        for f, axis, along in ((u, grid.x, 0), (v, grid.y, 1))
+    )
     length = max(len(on_x), len(on_y))
     pad = [
-        np.pad(np.asarray(a, dtype=float), (0, length - len(a)), constant_values=np.nan)
-        for a in (grid.y.centres, on_x, grid.x.centres, on_y)
+        np.pad(a, (0, length - len(a)), constant_values=np.nan) for a in (grid.y.centres, on_x, grid.x.centres, on_y)
     ]
     write_table(folder / "profiles.csv", dict(zip(("y", "u_centreline", "x", "v_centreline"), pad, strict=True)))
     return {"extrema": {"u_min": float(on_x.min()), "v_min": float(on_y.min()), "v_max": float(on_y.max())}}
+
+
+def _middle(f: Array, axis: Axis, along: int) -> Array:
+    """`f` half way along an axis of cells, linear between their centres; anywhere along a Fourier axis."""
+    if not isinstance(axis, FiniteVolumeAxis):
+        return np.take(f, axis.points // 2, axis=along)
+    middle = 0.5 * (axis.faces[0] + axis.faces[-1])
+    upper = int(np.searchsorted(axis.centres, middle))
+    below, above = axis.centres[upper - 1 : upper + 1]
+    share = (middle - below) / (above - below)
+    return (1 - share) * np.take(f, upper - 1, axis=along) + share * np.take(f, upper, axis=along)

@@ -1,21 +1,25 @@
-"""From accumulated moments to what a channel run is judged by: wall units, profiles, budget, errors.
+"""From accumulated moments to what a flow along walls is judged by: wall units, profiles, budget, errors.
 
-The lower and upper half are averaged with the symmetry each quantity has. ``h`` is the half height, bulk units are
-those of the bulk velocity, plus units those of the run's own friction velocity.
+Channels, half channels (one wall, free slip opposite) and plane Couette flow are one: each wall sees the flow in its
+own frame (`solver.wall_view`), walls that see the same are averaged. ``h`` is half the distance between two walls or
+the height over a single one, bulk units are those of the bulk velocity relative to the wall, plus units those of the
+run's own friction velocity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from solver.axis import FiniteVolumeAxis
+from solver.grid import Grid
 from solver.hooks.batch_means import Array, BatchMeans
 from solver.hooks.statistics import INDEX
 from solver.reference import PROFILES, ChannelReference
+from solver.wall_view import FAR, mirrored, seen_from, wall_at
 
-ODD = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u"}
 PROFILE = ("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus", "tau_sgs", "nu_t_plus")
 BUDGET = (
     "production",
@@ -30,127 +34,175 @@ BUDGET = (
 
 @dataclass(frozen=True)
 class ChannelProfiles:
-    """Evaluates derived quantities from means ``(len(NAMES), ny, 1)`` of a channel.
+    """Evaluates derived quantities from means ``(len(NAMES), ny, 1)`` of a flow along one or two walls.
 
     Parameters
     ----------
     y : wall-normal axis.
     nu : kinematic viscosity.
+    only : the end (0 lower, 1 upper) of the one wall that is meant; by default all walls, averaged, but the lower one
+        alone where the cells are not the mirror image of each other.
     """
 
     y: FiniteVolumeAxis
     nu: float
+    only: int | None = None
 
-    @property
+    @cached_property
+    def walls(self) -> tuple[int, ...]:
+        """The ends from which the flow is seen."""
+        if self.only is not None:
+            return (self.only,)
+        found = tuple(end for end in (0, 1) if wall_at(self.y, end) is not None)
+        return found if mirrored(self.y) else found[:1]
+
+    @cached_property
     def half_height(self) -> float:
         """h."""
-        return 0.5 * self.y.length
+        both = all(wall_at(self.y, end) is not None for end in (0, 1))
+        return (0.5 if both else 1.0) * self.y.length
 
-    @property
+    @cached_property
+    def _faces(self) -> Array:
+        """Wall distance of all faces."""
+        faces = self.y.faces
+        return faces[-1] - faces[::-1] if self.walls == (1,) else faces - faces[0]
+
+    @cached_property
+    def heights(self) -> Array:
+        """Wall distance of all cell centres."""
+        return 0.5 * (self._faces[1:] + self._faces[:-1])
+
+    @cached_property
     def distance(self) -> Array:
-        """Wall distance of the cell centres of the lower half."""
-        return (self.y.centres - self.y.faces[0])[: (self.y.n + 1) // 2]
+        """Wall distance of the cell centres up to h."""
+        return self.heights[self.heights <= self.half_height * (1 + 1e-9)]
+
+    @cached_property
+    def weights(self) -> Array:
+        """Heights of these cells within h (half of the centre cell where n is odd)."""
+        return np.diff(np.minimum(self._faces, self.half_height))[: len(self.distance)]
+
+    def seen(self, means: Array) -> dict[str, Array]:
+        """Moments over the whole height as the walls see them, their average."""
+        views = [seen_from(self.y, end, means) for end in self.walls]
+        return {name: sum((view[name] for view in views[1:]), start=f) / len(views) for name, f in views[0].items()}
 
     def fold(self, means: Array) -> dict[str, Array]:
-        """Moments of the lower half, both halves averaged."""
-        half = (self.y.n + 1) // 2
-        flat = means[..., 0]
-        return {
-            name: 0.5 * (flat[i, :half] + (-1.0 if name in ODD else 1.0) * flat[i, ::-1][:half])
-            for name, i in INDEX.items()
-            if name != "flux_xy"
-        }
+        """The same moments up to h."""
+        seen = self.seen(means)
+        return {name: seen[name][: len(self.distance)] for name in INDEX if name != "flux_xy"}
+
+    def planes(self, f: Array) -> Array:
+        """An average ``(..., ny)`` that no reflection changes, such as a spectrum, over the wall distance `heights`."""
+        return np.mean([f[..., ::-1] if end else f for end in self.walls], axis=0)
 
     def friction_velocity(self, m: dict[str, Array]) -> float:
-        """``sqrt(nu dU/dy)`` at the wall, as the discretisation sees it."""
-        return float(np.sqrt(max(self.nu * m["u"][0] / self.distance[0], 0.0)))
+        """``sqrt(nu |dU/dy|)`` at the wall, as the discretisation sees it."""
+        return float(np.sqrt(self.nu * abs(m["u"][0]) / self.distance[0]))
+
+    def _unit(self, m: dict[str, Array]) -> float:
+        """The velocity of wall units, NaN where nothing rubs on the wall."""
+        return self.friction_velocity(m) or np.nan
 
     def bulk(self, m: dict[str, Array]) -> float:
-        """Bulk velocity."""
-        return self._integral(m["u"]) / self.half_height
-
-    def _integral(self, f: Array) -> float:
-        """Integral over the half channel by cell heights (half of the centre cell where n is odd)."""
-        return float((f * self.weights).sum())
-
-    @property
-    def weights(self) -> Array:
-        """Cell heights within the lower half."""
-        half = (self.y.n + 1) // 2
-        weight = self.y.width[:half].copy()
-        if self.y.n % 2:
-            weight[-1] *= 0.5
-        return weight
+        """Mean velocity up to h."""
+        return float((m["u"] * self.weights).sum()) / self.half_height
 
     def scalars(self, means: Array) -> Array:
-        """``u_tau, bulk, re_tau, re_bulk (2 h U_b / nu), c_f, total stress residual``."""
-        m = self.fold(means)
-        u_tau, bulk = self.friction_velocity(m), self.bulk(m)
+        """``u_tau, bulk velocity, re_tau, re_bulk (2 h U / nu), c_f (2 u_tau^2 / U^2), total stress residual``.
+
+        The bulk velocity is as the grid has it; U is its distance from that of the wall, which is half the difference
+        of the walls' velocities in Couette flow.
+        """
+        m = self.seen(means)
+        u_tau = self.friction_velocity(m)
+        bulk = float((means[INDEX["u"], :, 0] * self.y.width).sum()) / self.y.length
+        speed = abs(float((m["u"] * np.diff(self._faces)).sum())) / self.y.length
         return np.array(
             [
                 u_tau,
                 bulk,
                 u_tau * self.half_height / self.nu,
-                2 * self.half_height * bulk / self.nu,
-                2 * u_tau**2 / bulk**2,
-                self.stress_residual(means, u_tau),
+                2 * self.half_height * speed / self.nu,
+                2 * (u_tau / (speed or np.nan)) ** 2,
+                self._stress_residual(m),
             ]
         )
 
-    def stress_residual(self, means: Array, u_tau: float) -> float:
-        """max over faces of ``|-<flux_xy> + nu dU/dy - u_tau^2 (1 - y/h)| / u_tau^2``; flux = uv + tau_sgs."""
-        u, flux = means[INDEX["u"], :, 0], means[INDEX["flux_xy"], :-1, 0]
-        stress = self.nu * np.diff(u) / self.y.spacing[1:-1] - flux
-        stress = 0.5 * (stress - stress[::-1])
-        height = (self.y.faces[1:-1] - self.y.faces[0]) / self.half_height
-        return float(np.abs(stress - u_tau**2 * (1 - height)).max() / u_tau**2)
+    def _stress_residual(self, m: dict[str, Array]) -> float:
+        """max over faces of ``|nu dU/dy - <flux_xy> - (what is linear between the ends)| / u_tau^2``.
+
+        flux = uv + tau_sgs. Between two walls at rest the line is ``u_tau^2 (1 - y/h)``.
+        """
+        slope = self._slopes(m)
+        stress = self.nu * slope[1:-1] - m["flux_xy"][:-1]
+        ends = [self.friction_velocity(m) ** 2, self.nu * slope[-1]]
+        line = np.interp(self._faces[1:-1], self._faces[[0, -1]], ends)
+        return float(np.abs(stress - line).max()) / self._unit(m) ** 2
 
     def profiles(self, means: Array) -> Array:
-        """Rows `PROFILE` over the lower half, plus units; ``tau_sgs`` is the shear stress with the sign of uv."""
+        """Rows `PROFILE` up to h, plus units; ``tau_sgs`` is the shear stress with the sign of uv."""
         m = self.fold(means)
-        u_tau = self.friction_velocity(m)
+        u_tau = self._unit(m)
         rms = [np.sqrt(np.maximum(m[f"{c}{c}"] - m[c] ** 2, 0.0)) / u_tau for c in "uvw"]
         uv = (m["uv"] - m["u"] * m["v"]) / u_tau**2
         return np.stack([m["u"] / u_tau, *rms, uv, m["tau_xy"] / u_tau**2, m["nu_t"] / self.nu])
 
     def budget(self, means: Array) -> Array:
         """Rows `BUDGET`: the budget of resolved turbulent kinetic energy in units of ``u_tau^4 / nu``."""
-        m = self.fold(means)
+        m = self.seen(means)
         u, uv = m["u"], m["uv"] - m["u"] * m["v"]
-        dudy = self._centred_slope(u)
+        dudy = self.shear(m)
         energy = 0.5 * (m["uu"] - u**2 + m["vv"] + m["ww"])
         third = m["uuv"] - 2 * u * m["uv"] + u**2 * m["v"] + m["vvv"] + m["wwv"]
         gradients = m["dudx_dudx"] + m["dvdx_dvdx"] + m["dwdx_dwdx"] - dudy**2
         production = -uv * dudy
         dissipation = -self.nu * gradients
-        transport = -0.5 * self._slope(third, odd=True, at_wall=0.0)
-        diffusion = self.nu * self._curvature(energy)
-        pressure = -self._slope(m["pv"] - m["p"] * m["v"], odd=True, at_wall=0.0)
-        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._slope(m["tau_u"] - u * m["tau_xy"], odd=True, at_wall=0.0)
+        transport = -0.5 * self._divergence(third)
+        diffusion = self.nu * self._curvature(energy, opposite=m[FAR] * 0)
+        pressure = -self._divergence(m["pv"] - m["p"] * m["v"])
+        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._divergence(m["tau_u"] - u * m["tau_xy"])
         rows = [production, dissipation, transport, diffusion, pressure, sgs]
-        return np.stack([*rows, sum(rows)]) / (self.friction_velocity(m) ** 4 / self.nu)
+        return np.stack([*rows, sum(rows)])[:, : len(self.distance)] / (self._unit(m) ** 4 / self.nu)
 
-    def _faces(self, f: Array, odd: bool, at_wall: float) -> Array:
-        """Values at the faces of the lower half: the wall, means of neighbours, the centre plane."""
-        n = self.y.n
-        whole = np.concatenate([f, (-f if odd else f)[::-1][n % 2 :]])
-        inner = 0.5 * (whole[1:] + whole[:-1])
-        return np.concatenate([[at_wall], inner])[: len(f) + 1]
-
-    def _centred_slope(self, u: Array) -> Array:
-        """dU/dy at centres as the accumulated gradients have it: the mean of the slopes at both faces."""
-        whole = np.concatenate([[-u[0]], u, u[::-1][self.y.n % 2 :]])
-        slope = np.diff(whole)[: len(u) + 1] / self.y.spacing[: len(u) + 1]
+    def shear(self, m: dict[str, Array]) -> Array:
+        """dU/dy at the centres of what `seen` gave, as the accumulated gradients have it: the mean of both faces."""
+        slope = self._slopes(m)
         return 0.5 * (slope[1:] + slope[:-1])
 
-    def _slope(self, f: Array, odd: bool, at_wall: float) -> Array:
-        return np.diff(self._faces(f, odd, at_wall)) / self.y.width[: len(f)]
+    def _slopes(self, m: dict[str, Array]) -> Array:
+        """dU/dy at all faces."""
+        return self._gradient(m["u"], m[FAR])
 
-    def _curvature(self, f: Array) -> Array:
-        n, spacing = self.y.n, self.y.spacing
-        whole = np.concatenate([f, f[::-1][n % 2 :]])
-        slope = np.concatenate([[f[0] / (0.5 * spacing[0])], np.diff(whole) / spacing[1:-1], [0.0]])
-        return (np.diff(slope) / self.y.width)[: len(f)]
+    def _gradient(self, f: Array, opposite: Array) -> Array:
+        """df/dy at all faces: f vanishes at the wall and is `opposite` at the other end, free where that is NaN."""
+        y = self.heights
+        end = 0.0 if np.isnan(opposite) else (opposite - f[-1]) / (self._faces[-1] - y[-1])
+        return np.concatenate([[f[0] / y[0]], np.diff(f) / np.diff(y), [end]])
+
+    def _curvature(self, f: Array, opposite: Array) -> Array:
+        return np.diff(self._gradient(f, opposite)) / np.diff(self._faces)
+
+    def _divergence(self, flux: Array) -> Array:
+        """d/dy of a flux that is given at centres and vanishes at both ends."""
+        return np.diff(np.concatenate([[0.0], 0.5 * (flux[1:] + flux[:-1]), [0.0]])) / np.diff(self._faces)
+
+
+def wall_flows(grid: Grid, nu: float, driven: bool) -> dict[str, ChannelProfiles]:
+    """What each wall of a flow sees that is homogeneous in x and z: ``{"": both}``, or by "lower" and "upper".
+
+    Two walls see the same where the cells are mirrored and both move alike, or nothing but the walls drives the flow.
+    Nothing comes back where there is no wall across y.
+    """
+    y = grid.y
+    if not isinstance(y, FiniteVolumeAxis) or not (grid.x.is_fourier and grid.z.periodic):
+        return {}
+    walls = {side: wall for end, side in enumerate(("lower", "upper")) if (wall := wall_at(y, end)) is not None}
+    speeds = {wall.velocity[0] for wall in walls.values()}
+    if len(walls) == 2 and not (mirrored(y) and (len(speeds) == 1 or not driven)):
+        return {side: ChannelProfiles(y, nu, only=end) for end, side in enumerate(walls)}
+    return {"": ChannelProfiles(y, nu)} if walls else {}
 
 
 ERRORS = (*PROFILES, "c_f")
@@ -164,7 +216,7 @@ def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Arr
     """
     profiles = channel.profiles(means)[:5]
     m = channel.fold(means)
-    u_tau, bulk = channel.friction_velocity(m), channel.bulk(m)
+    u_tau, bulk = channel.friction_velocity(m), channel.bulk(m) or np.nan
     y_over_h = channel.distance / channel.half_height
     scale, reference_scale = (u_tau / bulk, 1 / reference.bulk) if units == "bulk" else (1.0, 1.0)
     result = []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.integrate import trapezoid
 
-from solver.axis import Array
+from solver.axis import Array, FiniteVolumeAxis
 from solver.case import Case
 from solver.errors import CaseError
 from solver.grid import Grid
 from solver.reference_files import read_reference
+from solver.wall_view import mirrored, wall_at
 
+log = logging.getLogger("solver")
 PROFILES = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
 COVERED = (0.1, 0.5)  # y/h: a profile that begins above the first or ends below the second says nothing of a channel
 
@@ -86,6 +89,18 @@ class ChannelReference:
         return np.append(0.0, y[known]), np.append(0.0, column[known])
 
 
+def comparable(grid: Grid) -> bool:
+    """Whether a table over the wall distance says anything of a flow: channels and half channels, walls at one speed.
+
+    The cells of both halves are to be the mirror image of each other.
+    """
+    y = grid.y
+    if not isinstance(y, FiniteVolumeAxis) or not (grid.x.is_fourier and grid.z.periodic):
+        return False
+    walls = [wall for end in (0, 1) if (wall := wall_at(y, end)) is not None]
+    return len(walls) == 1 or (len(walls) == 2 and walls[0] == walls[1] and mirrored(y))
+
+
 def check_reference(case: Case, folder: Path, grid: Grid) -> None:
     """Read every reference table now: one that cannot be used should not be found out after the run.
 
@@ -96,7 +111,9 @@ def check_reference(case: Case, folder: Path, grid: Grid) -> None:
     if case.reference is None:
         return
     for key, path in case.reference.files(folder).items():
-        if key == "profiles" and grid.is_channel:
+        if key == "profiles" and comparable(grid):
             ChannelReference.read(path)
         elif key != "filtered":
             read_reference(path)
+        if key == "profiles" and not comparable(grid):
+            log.warning("[reference] profiles = '%s': no channel or half channel: nothing is compared", path.name)

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from closures.compare import report
 from closures.compare.jobs import Ended, Job, execute_all, plan
 from closures.compare.metrics import compare_members
-from closures.compare.references import resolve
+from closures.compare.references import find, resolve
 from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.timing import as_stored, timed_alone
 from closures.compare.tuning import Tuned, tune
@@ -47,7 +47,7 @@ def compare(
     closures : ``name`` or ``name:option=value``; the first is the baseline, and a single one is held against "none".
     seeds : runs of each closure, from different initial fields.
     quick : halve the times of the case.
-    reference : the name of the case's own, ``filtered-dns[:RUN]``, or a run folder.
+    reference : the name of the case's tables, ``filtered-dns[:RUN]``, or a run folder; see `references.find`.
     tuned : also run algebraic models with their constant tuned on the same error.
     out : folder of the report, by default ``runs/compare-<case>``.
     sets : overrides ``key=value`` of the case.
@@ -64,8 +64,9 @@ def compare(
     labels: dict[Path, str] = {}
     if closures:
         source = _only(paths)
+        case, files = load_case(source, tuple(sets))  # its files: a run from before may have taken others along
+        find(reference, case, files)  # what cannot be judged by should not be found out after the runs
         runs, extra, labels = _campaign(source, closures, seeds, quick, reference, tuned, sets, console)
-        files = load_case(source, tuple(sets))[1]  # a run from before may have taken others along
     else:
         _refuse_for_runs(paths, seeds, quick, tuned, sets)
         runs = [read(path) for path in paths]

@@ -159,7 +159,7 @@ def profiles(comparison: Comparison) -> tuple[Figure, str] | None:
         axes.set_ylim(bottom=0)
     key(panels.flat[0], panels.flat[len(ROWS)], comparison)
     return figure, (
-        f"Six panels: mean velocity, three fluctuations and Reynolds shear stress over wall distance for "
+        f"Five panels: mean velocity, three fluctuations and Reynolds shear stress over wall distance for "
         f"{names(shown)}, in units of the bulk velocity with 95 % bands, and {cited(comparison)} as symbols."
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
-from closures.data.flow_profiles import filtered_channel
+from closures.data.flow_profiles import filtered_channel, filtered_grid
 from solver.axis import FiniteVolumeAxis
 from solver.case import Case
 from solver.channel import ChannelProfiles
@@ -49,6 +49,13 @@ class Target:
     run: Run | None = None
     channel: ChannelProfiles | None = None
     sample: Sample | None = None
+
+    @property
+    def basis(self) -> str:
+        """What runs are held against, in words."""
+        if self.name == FILTERED:
+            return "a direct simulation filtered to the scales that the grid carries"
+        return "another run" if self.run is not None else "the whole flow, not filtered to the grid"
 
     def at(self, means: Array | None = None) -> ChannelReference:
         """Profiles in wall units over the half channel."""
@@ -90,16 +97,31 @@ def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
 
 
 def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> Target | None:
-    """The reference that `--reference` asks for; by default the case's own, None where it has none.
-
-    `folder` has the files that the case names; by default the first run, which took them along when it began.
+    """`find` for finished runs; by default with the files that the first one took along when it began.
 
     Raises
     ------
     CaseError : no such reference, or one of another flow.
     """
-    folder = folder or runs[0].folder
-    case, table = runs[0].case, runs[0].case.reference
+    target = find(wanted, runs[0].case, folder or runs[0].folder)
+    if target is not None:
+        _check_same_flow(target, runs)
+    return target
+
+
+def find(wanted: str | None, case: Case, folder: Path) -> Target | None:
+    """The reference that `--reference` asks for, readable; None where the case has none.
+
+    By default it is the case's own: the filtered direct simulation where that is of the grid of the case, since a
+    large-eddy simulation should carry no more than that; else the published tables. `folder` has the case's files.
+
+    Raises
+    ------
+    CaseError : no such reference, or it cannot be read.
+    """
+    table = case.reference
+    if wanted is None and _filtered_alike(case, folder):
+        wanted = FILTERED
     if wanted is None or (table is not None and wanted.lower() == table.name.lower()):
         if table is None:
             return None
@@ -107,6 +129,8 @@ def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> 
         first = next(iter(files), None)
         citation = Results(folder, files).citation(first) if first else table.name
         target = Target(table.name, citation, files)
+        if "profiles" in files and case.build_grid().is_channel:
+            target.at()
     elif wanted.partition(":")[0] == FILTERED:
         own = table.files(folder).get("filtered") if table else None
         target = _filtered(wanted.partition(":")[2] or str(own or ""), case)
@@ -120,8 +144,16 @@ def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> 
         target = Target(run.folder.name, f"run {run.folder.name}", {}, run)
         if case.build_grid().is_channel and run.case.build_grid().is_channel:
             target = replace(target, channel=channel_of(run.case), sample=Sample.of([run.moments]))
-    _check_same_flow(target, runs)
     return target
+
+
+def _filtered_alike(case: Case, folder: Path) -> bool:
+    """Whether the case names statistics of a flow filtered to its very grid."""
+    path = case.reference.files(folder).get("filtered") if case.reference else None
+    if path is None or not path.is_file():
+        return False
+    axes = zip(case.build_grid().axes, filtered_grid(path).axes, strict=True)
+    return all(a.points == b.points and np.allclose(a.width, b.width, rtol=1e-9) for a, b in axes)
 
 
 def _filtered(path: str, case: Case) -> Target:

@@ -32,7 +32,7 @@ def record_of(comparison: Comparison, command: str, extra: Mapping[str, Any] | N
         "case": first.summary["case"],
         "title": first.case.title,
         "grid": first.summary["grid"],
-        "reference": {"name": target.name, "citation": target.citation} if target else None,
+        "reference": {"name": target.name, "citation": target.citation, "basis": target.basis} if target else None,
         "baseline": comparison.baseline,
         "unit": comparison.unit,
         "command": command,
@@ -173,7 +173,10 @@ def markdown(record: Record) -> str:
     quantities = record["quantities"]
     against = f"against {record['reference']['citation']}" if record["reference"] else "without a reference"
     head = ["closure", "status", *(f"{q['label']} [{q['unit']}]" for q in quantities), f"core s / {record['unit']}"]
-    lines = [f"# {record['case']} {against}", "", " | ".join(["", *head, ""]).strip()]
+    lines = [f"# {record['case']} {against}", ""]
+    if record["reference"]:
+        lines += [f"Judged by {record['reference']['basis']}.", ""]
+    lines += [" | ".join(["", *head, ""]).strip()]
     lines.append(" | ".join(["", *(":--" if i < 2 else "--:" for i in range(len(head))), ""]).strip())
     for row in record["rows"]:
         refused = row["cost"].get("guard_interventions")

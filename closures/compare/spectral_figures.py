@@ -16,6 +16,7 @@ from solver.errors import RunFolderError
 from solver.figures.style import GREY, curve, points, reference_key, sheet
 
 TIMES = 4  # of box spectra
+FAINTEST = 1e-12  # of the largest energy: what lies below is a flow that has died
 
 
 def spectra(comparison: Comparison) -> tuple[Figure, str] | None:
@@ -36,13 +37,14 @@ def spectra(comparison: Comparison) -> tuple[Figure, str] | None:
                     curve(axes, k[1:], value[1:], label=judged.member.label, **look(i))
         k_ref, energy = plane.reference[d]
         for axes, name, truth in zip(line, COMPONENTS, energy, strict=True):
-            visible = [float(y[y > 0].min()) for drawn in axes.lines if (y := np.asarray(drawn.get_ydata())).max() > 0]
+            drawn = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
             points(axes, k_ref[k_ref > 0], truth[k_ref > 0], every=SPACING)
             limit = 1.3 * plane.wavenumbers[d][-1]
             inside = truth[(k_ref > 0) & (k_ref < limit)]
             _log_log(axes, f"$k_{d}h$")
             axes.set_xlim(0.9 * plane.wavenumbers[d][1], limit)
-            axes.set_ylim(0.3 * max(min(visible), 1e-4 * inside.min()), 3 * inside.max())
+            everything = np.concatenate([drawn[drawn > 0], inside])
+            axes.set_ylim(0.3 * max(everything.min(), FAINTEST * inside.max()), 3 * everything.max())
             axes.set_title(rf"$E_{{{name[2:]}}}/(U_b^2h)$,  $y^+={plane.y_plus:.0f}$", fontsize=9, pad=4)
     reference_key(panels[0, 0], cited(comparison))
     handles, labels = panels[0, 0].get_legend_handles_labels()

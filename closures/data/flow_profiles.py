@@ -10,14 +10,17 @@ import numpy as np
 
 from closures.data.flow_inspect import opened
 from closures.data.flow_layout import MOMENTS
+from closures.data.flow_recipe import FlowRecipe
 from closures.data.flow_store import KIND
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.channel import ChannelProfiles
 from solver.errors import CaseError
+from solver.grid import Grid
 from solver.hooks.statistics import INDEX, NAMES
 from solver.rundir import write_hdf5
 
 STATISTICS = "statistics of trajectories"
+WALL_STRESS = len(NAMES)  # the row of the means of a filtered channel that a run's do not have
 STATIONARY = 0.01  # of the wall stress: what the means of a developed channel may miss of the balance of momentum
 
 
@@ -25,16 +28,21 @@ STATIONARY = 0.01  # of the wall stress: what the means of a developed channel m
 class FilteredChannel(ChannelProfiles):
     """Profiles in units of the wall stress of the fine flow: the slope between coarse cells is less than that.
 
-    Parameters
-    ----------
-    wall_stress : of the direct simulation, kinematic, velocity^2.
+    The means have one row more than others, `WALL_STRESS`: that of the direct simulation, kinematic, velocity^2. So
+    the sampling error of the wall stress is part of that of everything in wall units.
     """
 
-    wall_stress: float
+    def seen(self, means: Array) -> dict[str, Array]:
+        """Moments as the walls see them, and the wall stress."""
+        return super().seen(means) | {"wall_stress": means[WALL_STRESS, :, 0]}
+
+    def fold(self, means: Array) -> dict[str, Array]:
+        """Moments up to h, and the wall stress."""
+        return super().fold(means) | {"wall_stress": means[WALL_STRESS, :, 0]}
 
     def friction_velocity(self, m: dict[str, Array]) -> float:
-        """``sqrt(wall_stress)``, whatever the means."""
-        return float(np.sqrt(self.wall_stress))
+        """``sqrt(wall_stress)``."""
+        return float(np.sqrt(abs(m["wall_stress"].mean())))
 
     def imbalance(self, means: Array) -> float:
         """Root mean square over the height of ``(nu dU/dy - uv - tau_xy) / u_tau^2 - (1 - y/h)``.
@@ -42,17 +50,18 @@ class FilteredChannel(ChannelProfiles):
         A stationary flow has none, but for the slopes of the coarse cells at the wall (half a per cent on the grid of
         channel180_coarse).
         """
-        m = self.fold(means)
-        stress = self.nu * self._centred_slope(m["u"]) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"]
-        missing = stress / self.wall_stress - (1 - self.distance / self.half_height)
+        m, count = self.seen(means), len(self.distance)
+        stress = (self.nu * self.shear(m) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"])[:count]
+        missing = stress / self.friction_velocity(m) ** 2 - (1 - self.distance / self.half_height)
         return float(np.sqrt((missing**2 * self.weights).sum() / self.half_height))
 
 
 def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Array]:
-    """The evaluator of a data set's means, and the means: (n_traj, batches, len(NAMES), ny, 1).
+    """The evaluator of a data set's means, and the means: (n_traj, batches, len(NAMES) + 1, ny, 1).
 
     Each trajectory is cut into `batches` of equal length; snapshots left over at its end are left out. The shear stress
-    that the filter took out is in ``tau_xy``; what a filtered field cannot tell is zero.
+    that the filter took out is in ``tau_xy``, the wall stress in the row `WALL_STRESS`; what a filtered field cannot
+    tell is zero.
 
     Raises
     ------
@@ -63,18 +72,30 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
         if "statistics/wall_stress" not in file:
             raise CaseError(f"{path}: only a channel has profiles in wall units")
         y = FiniteVolumeAxis(file["dimensions/y_faces"][()], NoSlip(), NoSlip())
-        stress, nu = float(file["statistics/wall_stress"][()].mean()), float(file.attrs["nu"])
+        nu = float(file.attrs["nu"])
         n_traj, n_steps = file["statistics/moments"].shape[:2]
         length = n_steps // batches
         if length < 1:
             raise CaseError(f"{path}: {n_steps} snapshots cannot be cut into {batches} batches: ask for fewer")
-        moments = file["statistics/moments"][:, : batches * length]
+        moments, stress = (file[f"statistics/{name}"][:, : batches * length] for name in ("moments", "wall_stress"))
     means = moments.reshape(n_traj, batches, length, *moments.shape[2:]).mean(axis=2)
-    found = np.zeros((n_traj, batches, len(NAMES), y.n, 1))
+    found = np.zeros((n_traj, batches, len(NAMES) + 1, y.n, 1))
+    found[:, :, WALL_STRESS] = stress.reshape(n_traj, batches, -1).mean(axis=2)[..., None, None]
     for i, name in enumerate(MOMENTS):
         if name in INDEX:
             found[:, :, INDEX[name], :, 0] = means[:, :, i]
-    return FilteredChannel(y, nu, stress), found
+    return FilteredChannel(y, nu), found
+
+
+def filtered_grid(path: Path) -> Grid:
+    """The grid that a data set, or its statistics, are filtered to.
+
+    Raises
+    ------
+    RunFolderError : missing, not a file of trajectories, or of another version.
+    """
+    with opened(path, (KIND, STATISTICS)) as file:
+        return FlowRecipe.model_validate_json(file.attrs["recipe"]).coarse_grid
 
 
 def channel_facts(path: Path) -> dict[str, float]:
@@ -83,8 +104,9 @@ def channel_facts(path: Path) -> dict[str, float]:
         if "statistics/wall_stress" not in file:
             return {}
     channel, means = filtered_channel(path)
-    re_tau = channel.friction_velocity({}) * channel.half_height / channel.nu
-    return {"re_tau": re_tau, "imbalance": channel.imbalance(means.mean(axis=(0, 1)))}
+    mean = means.mean(axis=(0, 1))
+    re_tau = channel.friction_velocity(channel.fold(mean)) * channel.half_height / channel.nu
+    return {"re_tau": re_tau, "imbalance": channel.imbalance(mean)}
 
 
 def write_statistics(source: Path, target: Path, batches: int = 5) -> None:
@@ -132,9 +154,10 @@ def reference_profiles(path: Path) -> dict[str, Array]:
     CaseError : not a channel.
     """
     channel, means = filtered_channel(path)
-    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(means.mean(axis=(0, 1)))
+    mean = means.mean(axis=(0, 1))
+    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(mean)
     rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
     y = channel.distance / channel.half_height
-    u_tau = channel.friction_velocity({})
+    u_tau = channel.friction_velocity(channel.fold(mean))
     rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
     return {name: np.concatenate([[0.0], row]) for name, row in rows.items()}

@@ -20,7 +20,10 @@ def compare(
     closures: Annotated[str, typer.Option(help="names, the baseline first: none,wale,smagorinsky:c_s=0.1")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="runs of each closure, from different initial fields")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="halve the times of the case")] = False,
-    reference: Annotated[str | None, typer.Option(help="the case's own by name, filtered-dns[:RUN], or a run")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="the case's tables by name, filtered-dns[:RUN], or a run"),
+    ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="also tune the constants of algebraic models")] = False,
     out: Annotated[Path | None, typer.Option(help="folder of the report")] = None,
     sets: Sets = None,

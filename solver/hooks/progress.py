@@ -53,10 +53,7 @@ class ProgressLines:
         self.tenth, self.said = tenth, now
         stepping = now - self.started - (fusion.compile_seconds() - self.compiled)
         limit = simulation.control.limit
-        self.say(
-            f"{percent:3d} %  {self.way.place(simulation)} ({limit})  "
-            f"{stepping * (1 - done) / done:.0f} s left"
-        )
+        self.say(f"{percent:3d} %  {self.way.place(simulation)} ({limit})  {stepping * (1 - done) / done:.0f} s left")
 
 
 class ProgressBar:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solver.channel import ChannelProfiles
 from solver.hooks.batch_means import Array, BatchMeans
 from solver.hooks.schedule import TimeSchedule
 from solver.hooks.time_average import TimeAverage
@@ -15,16 +16,19 @@ from solver.simulation import Simulation
 
 
 class PlaneSpectra(TimeAverage):
-    """Time means of ``E_uu, E_vv, E_ww`` over kx and kz in every y plane.
+    """Time means of ``E_uu, E_vv, E_ww`` over kx and kz in every plane of cell centres.
 
-    Discrete and one-sided: the sum over the wavenumbers is the variance.
+    Discrete and one-sided: the sum over the wavenumbers is the variance about the mean over the plane. v is the mean of
+    its two faces, as in all moments, so the sum of ``E_vv`` is ``vv`` at the same y.
     """
 
     name = "plane_spectra"
 
     def sample(self, simulation: Simulation) -> Tensor:
         """Spectra of the present velocity, (3, wavenumbers in x then z, planes, 1)."""
-        return torch.stack([self._spectra(c) for c in simulation.velocity.coefficients])
+        velocity = simulation.velocity
+        centred = [velocity.strain.to_centre(c, i) for i, c in enumerate(velocity.padded_coefficients)]
+        return torch.stack([self._spectra(c) for c in centred])
 
     def _spectra(self, c: Tensor) -> Tensor:
         """Energies (kx then kz, planes) of one component, as rows ready to be joined along planes."""
@@ -37,15 +41,17 @@ class PlaneSpectra(TimeAverage):
         one_sided[1:] += along_x[half:].flip(0)
         return torch.cat([one_sided, density.sum(0).T])[..., None]
 
-    def table(self, whole: BatchMeans, heights: tuple[float, ...]) -> dict[str, list[object]]:
-        """Long table of what `gathered` gave at the planes nearest to `heights`, both halves averaged."""
+    def table(self, whole: BatchMeans, channel: ChannelProfiles, heights: tuple[float, ...]) -> dict[str, list[object]]:
+        """Long table of what `gathered` gave at the planes nearest to the wall distances `heights`.
+
+        Walls that see the same flow are averaged, each at the same distance.
+        """
         grid = self.operators.grid
-        mean = 0.5 * (whole.mean + whole.mean[:, :, ::-1])[..., 0]
+        mean = channel.planes(whole.mean[..., 0])
         wavenumbers = {name: grid.fourier_axes[d].wavenumbers(half=True) for name, d in (("x", 0), ("z", 2))}
         rows = []
-        distance = grid.y.centres - grid.volume_axes[1].faces[0]
-        for height in heights:
-            plane = int(np.abs(distance - height).argmin())
+        distance = channel.heights
+        for plane in dict.fromkeys(int(np.abs(distance - height).argmin()) for height in heights):
             start = 0
             for direction, k in wavenumbers.items():
                 block = mean[:, start : start + len(k), plane]

@@ -13,10 +13,12 @@ from closures.compare.campaign import repeats
 from closures.compare.channels import QUANTITIES, ChannelJudge, table_errors
 from closures.compare.jobs import plan
 from closures.compare.metrics import compare_members
-from closures.compare.references import resolve
+from closures.compare.references import find, resolve
+from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
 from closures.data.flow_profiles import filtered_channel
+from solver.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.statistics import INDEX
 from solver.reference import ChannelReference
@@ -26,7 +28,7 @@ from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 KEYS = [q.key for q in QUANTITIES]
 
 
-def compared(*folders: Path, reference: str | None = None):
+def compared(*folders: Path, reference: str | None = "MKM180"):
     runs = [read(folder) for folder in folders]
     require_one_difference(runs)
     return compare_members(group(runs), resolve(reference, runs))
@@ -113,10 +115,26 @@ def test_a_data_set_of_filtered_dns_as_reference(pair):
     profiles, means = filtered_channel(data)
     expected = np.sqrt(means[:, 0, INDEX["uu"]].mean(0) - means[:, 0, INDEX["u"]].mean(0) ** 2)[:, 0]
     half = slice(0, len(expected) // 2)
-    folded = 0.5 * (expected + expected[::-1])[half] / np.sqrt(profiles.wall_stress)
+    folded = (
+        0.5 * (expected + expected[::-1])[half] / profiles.friction_velocity(profiles.fold(means.mean(axis=(0, 1))))
+    )
     assert np.sqrt(table.table["uu_plus"][1 : len(folded) + 1]) == pytest.approx(folded, rel=0.02)
     assert all(q.floor == 0 for q in comparison.quantities)
     assert 0.0 < comparison.members[0].errors.value[KEYS.index("u_rms")] < 1.0
+
+
+def test_filtered_statistics_of_the_grid_are_the_default_reference(pair, tmp_path):
+    """The coarse channel has some; on another grid they are none of it, and the published table judges."""
+    comparison = compared(*pair, reference=None)
+    assert comparison.target.name == "filtered-dns"
+    assert "filtered to the scales that the grid carries" in comparison.target.basis
+    assert "Judged by a direct simulation filtered" in markdown(record_of(comparison, "solver compare"))
+    table = compared(*pair)
+    assert table.target.basis.startswith("the whole flow")
+    assert not np.allclose(table.members[0].errors.value[:6], comparison.members[0].errors.value[:6], rtol=0.01)
+    for change in ("grid.x.n=24", "grid.y.n=24", "grid.y.stretching=1.5", "grid.z.length=4.0"):
+        case, folder = load_case(CASE, (change,))
+        assert find(None, case, folder).name == "MKM180"
 
 
 def test_floors_are_how_far_databases_disagree(pair):

@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student_t
 
 from closures.compare.references import table_of
-from closures.compare.uncertainty import Sample
+from closures.compare.uncertainty import Sample, estimate
 from closures.data import flow_farm, flow_store, trajectory
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
@@ -27,6 +28,7 @@ from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_profiles import (
     STATIONARY,
+    WALL_STRESS,
     FilteredChannel,
     channel_facts,
     filtered_channel,
@@ -315,7 +317,8 @@ def test_reference_profiles_are_in_wall_units(channel):
 def test_means_of_a_stationary_channel_balance():
     """Viscous, resolved and filtered-out stress add up to ``u_tau^2 (1 - y / h)``; what is missing is seen."""
     y = FiniteVolumeAxis(np.array([0.0, 0.1, 0.3, 0.6, 1.0, 1.4, 1.7, 1.9, 2.0]), NoSlip(), NoSlip())
-    channel, means = FilteredChannel(y, 0.01, 0.04), np.zeros((len(NAMES), y.n, 1))
+    channel, means = FilteredChannel(y, 0.01), np.zeros((len(NAMES) + 1, y.n, 1))
+    means[WALL_STRESS] = 0.04
     u = means[INDEX["u"], :, 0] = y.centres * (2 - y.centres)
     whole = np.concatenate([[-u[0]], u, [-u[-1]]])  # the wall lies half way
     slopes = np.diff(whole) / np.diff(np.concatenate([[-y.centres[0]], y.centres, [2 + y.centres[0]]]))
@@ -589,6 +592,29 @@ def test_the_shipped_sample_is_a_turbulent_channel():
     assert total.min() == pytest.approx(-0.72, abs=0.08)  # Kim, Moin & Moser 1987, J. Fluid Mech. 177, 133
 
 
+def test_the_friction_of_the_reference_has_a_sampling_error(tmp_path):
+    """Wall stresses that scatter by 5 % between the batches, means that do not: u_tau and C_f have an interval."""
+    target = tmp_path / "statistics.h5"
+    write_statistics(SAMPLE, target, batches=5)
+    scatter = np.array([0.9, 0.95, 1.0, 1.05, 1.1])
+    with h5py.File(target, "a") as file:
+        file["statistics/moments"][:] = file["statistics/moments"][:].mean(axis=(0, 1))
+        file["statistics/wall_stress"][:] = 0.004 * scatter
+    channel, means = filtered_channel(target, batches=5)
+    sample = Sample.of([(m, np.ones(len(m))) for m in means])
+
+    def friction(m: np.ndarray) -> np.ndarray:
+        return np.array([channel.friction_velocity(channel.fold(m)) ** 2, table_of(channel, m).c_f])
+
+    found = estimate(friction, sample)
+    stress, c_f = found.half_width / found.value
+    batches = 5 * len(means)
+    expected = np.tile(scatter, len(means)).std(ddof=1) / batches**0.5 * student_t.ppf(0.975, batches - 1)
+    assert stress >= 0.99 * expected  # wider where neighbours are correlated
+    assert stress < 2 * expected
+    assert c_f == pytest.approx(stress, rel=0.05)
+
+
 def test_statistics_without_fields_judge_as_the_set_does(tmp_path):
     """Means and intervals from the small file are those of the sample; what is no set of channels is refused."""
     target = tmp_path / "statistics.h5"
@@ -596,7 +622,7 @@ def test_statistics_without_fields_judge_as_the_set_does(tmp_path):
     assert target.stat().st_size < 0.1 * SAMPLE.stat().st_size
     (whole, means), (small, kept) = filtered_channel(SAMPLE, batches=4), filtered_channel(target, batches=4)
     np.testing.assert_allclose(kept, means, rtol=1e-13, atol=1e-16)
-    assert small.wall_stress == pytest.approx(whole.wall_stress, rel=1e-13)
+    assert isinstance(small, type(whole))
     with pytest.raises(CaseError, match="cannot be cut into 33 batches"):
         write_statistics(SAMPLE, tmp_path / "b.h5", batches=33)
     with pytest.raises(RunFolderError, match="not trajectories of format"):
