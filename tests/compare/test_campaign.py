@@ -139,7 +139,7 @@ def test_constants_are_options_of_their_closures():
 
 
 def test_what_is_tuned_is_the_leading_error(tmp_path):
-    found = tuning.leading_error(read(write_run(tmp_path / "a", "wale", 3, {"uv": 0.1, "v_rms": 0.1})), None)
+    found = tuning.leading_error(read(write_run(tmp_path / "a", "wale", 3, {"uv": 0.1, "v_rms": 0.1})), "MKM180")
     assert found == pytest.approx(0.1 * np.sqrt(2 / 5), rel=0.2)
     broken = write_run(tmp_path / "b", "wale", 3, status="laminar", statistics=False)
     assert tuning.leading_error(read(broken), None) == tuning.BROKEN_ERROR

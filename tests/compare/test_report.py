@@ -67,7 +67,7 @@ def report(tmp_path_factory) -> Path:
         write_run(folder / "smagorinsky", "smagorinsky", 5, {"uv": -0.2, "v_rms": -0.1}, seconds_per_step=0.013),
         write_run(folder / "vreman", "vreman", 5, status="diverged", statistics=False),
     ]
-    return compare(runs, out=folder / "report")
+    return compare(runs, reference="MKM180", out=folder / "report")
 
 
 @pytest.fixture(scope="module")
