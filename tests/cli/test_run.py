@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -138,6 +139,29 @@ def test_blow_up(case):
     for path in runs.checkpoints(run):
         assert all(abs(a).max() < 1e30 for name, a in runs.arrays(path).items() if name.startswith("velocity"))
     assert "diverged" in (run / "log.txt").read_text()
+
+
+def test_blow_up_in_the_first_step_leaves_no_checkpoint(tmp_path):
+    sets = [w for axis in "xyz" for w in ("--set", f"grid.{axis}.n=8")] + ["--set", "output.every_steps=1"]
+    box = (runs.ROOT / "cases" / "hit_decay", "--closure", "none", "--set", "run.fuse=off", *sets)
+    done = runs.solver("run", *box, "--out", tmp_path / "run", "--set", "time.dt=5", "--set", "time.end=50", "--quiet")
+    assert done.code == 3
+    assert runs.summary(tmp_path / "run")["status"] == "diverged"
+    assert not runs.checkpoints(tmp_path / "run")
+
+
+def test_a_restart_with_a_fixed_step_takes_that_step(case):
+    run = case / "run"
+    assert runs.solver("run", case, "--out", run, "--steps", 3, "--quiet", "--set", "output.every_steps=1").code == 0
+    sets = ("--set", "output.every_steps=1", "--set", "time.dt=0.001")
+    done = runs.solver("run", case, "--restart", run, *sets, "--steps", 2, "--quiet")
+    assert done.code == 0, done.err
+    rows = np.genfromtxt(run / "timeseries.csv", delimiter=",", names=True)
+    assert rows["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows["dt"][3] > 0.1
+    assert rows["dt"][4:].tolist() == [0.001, 0.001]
+    assert rows["kinetic_energy"][4:] == pytest.approx(rows["kinetic_energy"][3], rel=1e-3)
+    assert rows["dissipation"][4:] == pytest.approx(rows["dissipation"][3], rel=2e-2)
 
 
 @pytest.mark.parametrize("when", [2, 20])
