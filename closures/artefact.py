@@ -172,13 +172,18 @@ def load(folder: Path, domain: Domain | None = None) -> Artefact:
     return artefact
 
 
-def check_domain(artefact: Artefact, domain: Domain, folder: Path) -> None:
-    """Whether `artefact` may act on `domain`: logs that it is adapted, or raises ArtefactError."""
+def check_domain(artefact: Artefact, domain: Domain, folder: Path, named: Domain | None = None) -> None:
+    """Whether `artefact` may act on `domain`: logs that it is adapted, or raises ArtefactError.
+
+    `named` is the grid as its case names it, by modes and cells, where the network sees the more points on which
+    products of the same modes are formed: one trained on these or on those is at home.
+    """
     trained = artefact.card.grid
-    if trained is None or same(trained, domain.describe()):
+    named = named or domain
+    if trained is None or same(trained, domain.describe()) or same(trained, named.describe()):
         return
     there = " x ".join(str(len(trained[name]["points"])) for name in "xyz")
-    here = " x ".join(map(str, domain.shape))
+    here = " x ".join(map(str, named.shape))
     periodic = tuple(trained[name]["periodic"] for name in "xyz")
     if artefact.network.kind == "state" and periodic != domain.periodic:
         raise ArtefactError(

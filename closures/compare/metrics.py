@@ -16,6 +16,7 @@ from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
 from solver.errors import CaseError
+from solver.reference import comparable
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def _kind(first: Run, target: Target | None) -> type[ChannelJudge] | type[BoxJud
     grid = first.case.build_grid()
     if not (grid.is_channel or grid.is_box):
         raise CaseError(f"{first.folder}: neither a channel nor a periodic box: only these can be compared")
+    if grid.is_channel and not comparable(grid):
+        raise CaseError(f"{first.folder}: the cells of the two halves are no mirror image: make [grid.y] symmetric")
     if grid.is_channel:
         return ChannelJudge
     has_layers = first.case.initial.kind == "shear_layers"

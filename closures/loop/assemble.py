@@ -61,7 +61,7 @@ def _subgrid_model(
     name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any], create: Create
 ) -> GuardedModel:
     table = _options(name, found.card, options)
-    artefact.check_domain(found, Domain.of(grid), folder)
+    artefact.check_domain(found, Domain.of(grid), folder, named=Domain.of(network_grid(grid)))
     model = SubgridModel(
         found.network,
         grid=grid,

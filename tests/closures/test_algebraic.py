@@ -197,6 +197,26 @@ def test_dynamic_model_recovers_a_planted_coefficient():
     torch.testing.assert_close(-0.5 * numerator / denominator, torch.full((50,), planted, dtype=torch.float64))
 
 
+def test_both_filters_of_the_dynamic_model_have_one_strain_norm():
+    """Where the test filter changes nothing, M_ij M_ij = (alpha^2 - 1)^2 |S|^4 / 2: no factor sqrt(2) between them.
+
+    And the coefficient is that of the flow's shape: three times the velocity has the same.
+    """
+    grid = make_grid("channel")
+    operators, fields = make_operators(grid), random_fields(grid)
+    model = create("dynamic_smagorinsky", grid=grid, nu=NU)
+    found = []
+    for factor in (1.0, 3.0):
+        velocity = make_velocity(operators, [factor * f for f in fields])
+        spectral = velocity.spectral_derivatives
+        resolved = model.resolved(velocity.staggered, spectral, velocity.strain)
+        _, square = germano.contractions(germano.products(resolved), alpha=2.0)
+        torch.testing.assert_close(square, 9.0 * 0.5 * resolved[1] ** 4, rtol=1e-10, atol=1e-12)
+        found.append(model(velocity, 0.0, model.init(operators))[1]["c_s2"])
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-14)
+
+
 def test_test_filter_removes_the_highest_mode():
     n = 12
     wave = torch.cos(2 * np.pi * 4 * torch.arange(n, dtype=torch.float64) / n)  # 12 points carry modes 0 .. 4

@@ -21,6 +21,7 @@ from closures.listing import describe
 from closures.loop import GuardedModel, GuardTable, StateCorrector, StateSurrogate
 from closures.operators import build
 from solver.axis import FourierAxis
+from solver.case import load_case
 from solver.closure import EddyViscosity
 from solver.errors import CaseError, SolverError
 from solver.grid import Grid
@@ -182,6 +183,20 @@ def test_damaged_networks_are_refused_by_name_and_nothing_is_executed(tmp_path, 
     assert "Traceback" not in done.err
     assert not (folder / "executed").exists()
     assert not (tmp_path / "run").exists()
+
+
+CASE = Path(__file__).parents[2] / "cases" / "channel180_coarse"
+
+
+def test_a_shipped_subgrid_model_is_at_home_in_its_own_case(caplog):
+    """tbnn was trained on 32 x 32 x 16; the case has these modes and cells, and more points for products."""
+    case, _ = load_case(CASE, ())
+    elsewhere, _ = load_case(CASE, ("grid.x.n=24",))
+    with caplog.at_level(logging.WARNING, logger="solver"):
+        registry.create("tbnn", grid=case.build_grid(), nu=case.flow.nu)
+        assert "adapted" not in caplog.text
+        registry.create("tbnn", grid=elsewhere.build_grid(), nu=case.flow.nu)
+    assert "adapted to this grid of 24 x 32 x 16" in caplog.text
 
 
 def test_a_network_bound_to_its_grid_is_refused_elsewhere_and_others_say_that_they_are_adapted(tmp_path, caplog):
