@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
 import torch
 
 from closures.registry import create
-from solver import fusion
+from solver import fusion, performance
 from solver.performance import in_words
 from solver.timers import Timers, closure_fraction, step_seconds
 from tests.grids import operators, random_velocity, simulation
@@ -115,6 +116,20 @@ def test_an_eddy_viscosity_pays_for_its_gradients_and_for_nothing_else(clock, mo
     assert saved > 0
     assert closure_fraction(none) == 0.0
     assert closure_fraction(wale) == pytest.approx(saved / step_seconds(wale), rel=1e-9)
+
+
+def test_no_run_is_lost_to_its_own_timing(monkeypatch, caplog):
+    def full(*_):
+        raise MemoryError
+
+    op = operators("channel")
+    flow = simulation(op, random_velocity(op, 5), NU, 1e-3)
+    flow.step()
+    monkeypatch.setattr(performance, "fft_limit", full)
+    found = performance.performance(flow, 1)
+    assert found["seconds_per_step"] > 0
+    assert math.isnan(found["fft_limit_ratio"])
+    assert "not measured" in caplog.text
 
 
 def test_the_line_names_what_compiling_took_and_nothing_that_is_unknown():
