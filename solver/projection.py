@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from solver.openings import Outlet
 from solver.operators import Components, Operators
+from solver.pressure import adjoint
 from solver.pressure.direct import DirectPressure
 from solver.pressure.learned import guard_of
 from solver.pressure.report import PressureSolver, SolveReport
@@ -112,6 +114,9 @@ class ObstructedProjection:
         self.tuning = solver if isinstance(solver, SelfTuning) else None
         self.guard = guard_of(solver)
         self.tally = Tally()
+        self.volume = walls.fluid
+        for axis, line in enumerate(self.operators.grid.axes):
+            self.volume = self.volume * self.operators.along(self.operators.local(np.asarray(line.width), axis), axis)
         self.impulse = self.operators.tensor([0.0, 0.0, 0.0])
         self.potential: Tensor | None = None
         self._pressure: Tensor | None = None
@@ -127,8 +132,8 @@ class ObstructedProjection:
         velocity, self.potential, impulse = self._project(velocity, guess)
         self._pressure = None
         if span > 0:
-            self.impulse = self.impulse + impulse
-            self._pressure = self.potential / span
+            self.impulse = self.impulse + impulse.detach()
+            self._pressure = self.potential.detach() / span
         return velocity, self.potential
 
     def _project(self, velocity: Components, guess: Tensor | None) -> tuple[Components, Tensor, Tensor]:
@@ -139,8 +144,9 @@ class ObstructedProjection:
         if self.outlet is not None:
             velocity = self.outlet.balance(velocity[0]), velocity[1], velocity[2]
         source = op.divergence(velocity)
-        potential = torch.zeros_like(source) if guess is None else guess
-        self.tally.add(self.solver.solve(source, potential))
+        guess = torch.zeros_like(source) if guess is None else guess
+        potential, report = adjoint.solve(self.solver, source, guess, self.volume)
+        self.tally.add(report)
         velocity = op.subtract_gradient(velocity, potential)
         return walls.masked(velocity), potential, deposited + walls.blocked_momentum(velocity)
 
@@ -153,7 +159,7 @@ class ObstructedProjection:
         """Count a multiple of the response in the potential and the impulse of the present stage."""
         assert self.potential is not None
         self.potential.add_(amount * response.potential)
-        self.impulse = self.impulse + amount * response.impulse
+        self.impulse = self.impulse + torch.as_tensor(amount).detach() * response.impulse
 
     def taken(self) -> tuple[float, float, float]:
         """The impulse on the solids since the last call, x, y, z, per unit density (collective)."""
