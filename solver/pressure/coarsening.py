@@ -64,6 +64,16 @@ class System:
         torch.mul(live[:-stride], live[stride:], out=flat[:-stride])
         return flat.mul_(c)
 
+    def set_diagonal(self) -> None:
+        """Fill the diagonal: the couplings of all six faces, and the anchors."""
+        layout, total = self.layout, self.layout.zeros(self.diagonal.dtype)
+        for axis in layout.active:
+            c = self.face_coupling(axis)
+            layout.core(total).add_(layout.core(c)).add_(layout.shifted(c, axis, -1))
+        for held in self.anchor.values():
+            total += held
+        layout.cells(self.diagonal).copy_(layout.cells(total))
+
     def coarse_axes(self) -> tuple[int, ...]:
         """The axes to coarsen: long enough on every slab, and coupled about as strongly as any other of these."""
         long = [d for d in self.layout.active if (min(self.counts) if d == 1 else self.axes[d].points) >= 4]
@@ -224,7 +234,7 @@ def coarsen(fine: System) -> tuple[System, Transfer] | None:
         flat = layout.zeros(fine.diagonal.dtype)
         layout.cells(flat).copy_(_sum_children(fine.layout.cells(held), chosen) * ratio)
         coarse.anchor[axis] = flat
-    _set_diagonal(coarse)
+    coarse.set_diagonal()
     return coarse, Transfer(fine, coarse, chosen)
 
 
@@ -247,14 +257,3 @@ def _merge_faces(fine: System, coarse: System, axis: int, chosen: tuple[int, ...
     flat = coarse.layout.zeros(fine.diagonal.dtype)
     coarse.layout.cells(flat).copy_(_sum_children(c, tuple(d for d in chosen if d != axis)))
     return coarse.layout.exchange(flat)
-
-
-def _set_diagonal(system: System) -> None:
-    """Fill the diagonal: the couplings of all six faces, and the anchors."""
-    layout, total = system.layout, system.layout.zeros(system.diagonal.dtype)
-    for axis in layout.active:
-        c = system.face_coupling(axis)
-        layout.core(total).add_(layout.core(c)).add_(layout.shifted(c, axis, -1))
-    for held in system.anchor.values():
-        total += held
-    layout.cells(system.diagonal).copy_(layout.cells(total))

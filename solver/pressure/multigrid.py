@@ -8,6 +8,7 @@ learned ones for example, may take their place level by level (`smoothing`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from solver.pressure.stencil import Stencil, make_stencil
 CUBES = 2  # degree of the smoother where cells are nearly cubes
 DENSE = 300  # cells solved directly
 NEAR = 1e-9  # relative residuals below which rounding is looked at
+NULL = 1e-12  # eigenvalues below, relative to the largest, are those of constants
 SHARED = 8192  # cells below which ranks solve the same problem instead of parts of it
 
 
@@ -41,32 +43,29 @@ class Cycle(Protocol):
 
 
 class Dense:
-    """Pseudo-inverse of a small system."""
+    """Pseudo-inverse of a small system, in double precision; its rows of solid cells are zero."""
 
     def __init__(self, system: System) -> None:
         self.layout = layout = system.layout
-        coupling = {d: system.face_coupling(d).double() for d in layout.active}  # unit vectors do not vanish in solids
-        anchor = sum((held.double() for held in system.anchor.values()), layout.zeros(torch.float64))
-        matrix = self._matrix(Stencil(layout, coupling, system.diagonal.double())).fill_diagonal_(0.0)
-        matrix.diagonal().copy_(layout.cells(anchor).reshape(-1) - matrix.sum(0))  # null vectors to double round-off
-        values, vectors = torch.linalg.eigh(matrix)
-        keep = values > 1e-13 * values.max()
-        inverse = torch.where(keep, 1.0 / torch.where(keep, values, 1.0), 0.0)
-        self.inverse = (vectors * inverse) @ vectors.T  # rounded to single, thin cells would make it indefinite
-        self.x = layout.zeros(system.diagonal.dtype)
-
-    @staticmethod
-    def _matrix(stencil: Stencil) -> Tensor:
-        """What the stencil makes of unit vectors, symmetrised."""
-        layout = stencil.layout
-        x, out = layout.zeros(torch.float64), layout.zeros(torch.float64)
-        columns, where = [], layout.cells(torch.arange(layout.size)).reshape(-1).tolist()
-        for i in where:
-            layout.exchange(x.zero_())[i] = 1.0
+        coupling: dict[int, Tensor | float] = {d: system.face_coupling(d).double() for d in layout.active}
+        anchor = {d: held.double() for d, held in system.anchor.items()}
+        exact = System(layout, system.axes, system.counts, coupling, layout.zeros(torch.float64), anchor)
+        exact.set_diagonal()  # rounded sums would lift the null vectors
+        stencil = Stencil(layout, coupling, exact.diagonal)
+        x, out, columns = layout.zeros(torch.float64), layout.zeros(torch.float64), []
+        index = torch.nonzero(exact.diagonal > 0).flatten()
+        for i in index.tolist():
+            x.zero_()[i] = 1.0
             stencil.apply(layout.exchange(x), out)
-            columns.append(layout.cells(out).reshape(-1).clone())
-        matrix = torch.stack(columns)
-        return 0.5 * (matrix + matrix.T)
+            columns.append(out[index])
+        matrix = torch.stack(columns) if columns else x.new_zeros(0, 0)
+        values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
+        keep = values > NULL * values.amax() if columns else values > 0
+        inverse = torch.where(keep, 1.0 / torch.where(keep, values, 1.0), 0.0)
+        live = torch.nonzero(layout.cells(exact.diagonal).reshape(-1) > 0).flatten()
+        self.inverse = matrix.new_zeros(2 * [math.prod(layout.shape)])
+        self.inverse[live[:, None], live] = (vectors * inverse) @ vectors.T
+        self.x = layout.zeros(system.diagonal.dtype)
 
     def __call__(self, rhs: Tensor) -> Tensor:
         """The least-squares solution of least norm."""
@@ -199,7 +198,8 @@ class Multigrid:
     Parameters
     ----------
     poisson : the problem.
-    dtype : precision of the cycle; single halves the memory traffic, which is what the cycle costs.
+    dtype : precision of the cycle; by default single, which halves the memory traffic that a cycle costs, but double
+        where there is no more than the dense level: nothing smooths there what single precision leaves.
     degree : of the smoother; by default 2, and more where cells are stretched.
     smoothing : of each level from the finest on, in place of Chebyshev's of that degree.
     """
@@ -207,11 +207,12 @@ class Multigrid:
     def __init__(
         self,
         poisson: Poisson,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         degree: int | None = None,
         smoothing: Sequence[Smoothing] = (),
     ) -> None:
-        self.dtype, layout = dtype, poisson.layout
+        layout, small = poisson.layout, math.prod(poisson.grid.shape) <= DENSE
+        self.dtype = dtype = dtype or (torch.float64 if small else torch.float32)
         counts = tuple(poisson.slabs.plane_counts)
         coupling = {d: c.to(dtype) if isinstance(c, Tensor) else c for d, c in poisson.coupling.items()}
         anchor = {d: held.to(dtype) for d, held in poisson.anchor.items()}

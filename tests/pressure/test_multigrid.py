@@ -192,6 +192,7 @@ def test_single_precision_fields_are_solved_for_to_any_tolerance(name, tolerance
 DENSE = {  # uniform grids small enough for one dense level
     "block": Problem(cube(6), [Box((0.3, 0.3, 0.3), (0.7, 0.7, 0.7))]),
     "barrier": Problem(Grid(cells(8), cells(6), cells(6)), [Box((0.4, 0.0, 0.0), (0.6, 0.6, 1.0))]),
+    "flat cells": Problem(Grid(cells(8, 40.0), cells(6), cells(5, 0.05)), [Box((9.0, 0.2, 0.01), (21.0, 0.6, 0.04))]),
     "seam": Problem(Grid(cells(6, 1.0, PERIODIC), cells(5), cells(6, 1.0, PERIODIC)), [Box((0, 0, 0), (0.4, 0.4, 1))]),
 }
 
