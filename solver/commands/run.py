@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from solver.errors import CaseError
 from solver.terminal import console, log_to_terminal
 
 CasePath = Annotated[Path, typer.Argument(help="case folder or TOML file")]
@@ -53,7 +54,10 @@ def run(
 
 
 def check(case: CasePath, closure: Closure = None, device: str | None = None, sets: Sets = None) -> None:
-    """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt."""
+    """Validate a case; divergence after one real projection, memory, seconds a step, which limit sets dt.
+
+    With --closure also whether that keeps the contract of closures; under mpirun, whether it is the same on all ranks.
+    """
     from solver.assembly import build
     from solver.bench import memory_mib, seconds
     from solver.machine import COMPILE_SECONDS, is_fused
@@ -74,7 +78,25 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")
     table.add_row("seconds a step (not fused)", f"{duration:.4f}")
     table.add_row("steps to the end", f"about {steps}, {steps * duration / 60:.0f} min or less")
+    kept = _contract(source) if closure not in (None, "none") else {}
+    for clause, word in kept.items():
+        table.add_row(f"contract: {clause}", word)
     op = simulation.operators
     compiled = is_fused(source.case.run.fuse, math.prod(op.local_shape), steps, op.device.type)
     table.add_row("kernels", f"compiled, about {COMPILE_SECONDS:.0f} s, once" if compiled else "plain torch")
     console().print(table)
+    if broken := [clause for clause, word in kept.items() if word != "kept"]:
+        raise CaseError(f"[closure] '{closure}' does not keep its contract: {', '.join(broken)}")
+
+
+def _contract(source: Any) -> dict[str, str]:
+    """What the clauses of `closures.contract` say of the closure of a case, on its grid; none around solids."""
+    from closures.contract import Subject, examine
+    from closures.registry import create
+
+    case = source.case
+    grid = case.build_grid()
+    if case.solids is not None or grid.is_open:
+        return {}
+    options = case.closure.options
+    return examine(Subject(lambda seen: create(case.closure.name, grid=seen, nu=case.flow.nu, options=options), grid))

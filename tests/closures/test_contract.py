@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from closures import registry
+from closures import contract, registry
 from closures.algebraic.cutoff import coarse_points
 from solver import fusion
+from solver.closure import EddyViscosity
 from solver.errors import CaseError
 from solver.velocity import Velocity
 from tests import runs
@@ -186,6 +187,44 @@ def test_gradient_is_finite_where_the_model_vanishes(name, options, kind, flow):
         c = tuple(u.clone().requires_grad_() for u in velocity.coefficients)
         slopes = torch.autograd.grad(viscosity(closure, Velocity(velocity.strain, c)).sum(), c)
     assert all(bool(torch.isfinite(slope).all()) for slope in slopes)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind"), [case for case in CASES if case.values[2] == "channel" or case.values[0] == "wale"]
+)
+def test_the_contract_as_anyone_may_ask_for_it(name, options, kind):
+    """`closures.contract`, which is for closures of other packages, finds what the tests above find."""
+    subject = contract.Subject(lambda grid: build(name, options, grid), make_grid(kind), 1e-10)
+    found = contract.examine(subject)
+    assert {"repeats", "restarts", "rests", "galilean", "shift", "reflection"} == set(found)
+    assert set(found.values()) == {"kept"}
+
+
+class Wrong:
+    """An eddy viscosity that keeps nothing of what it declares."""
+
+    name, reach = "wrong", 0
+    symmetries = frozenset({"galilean", "shift", "reflection"})
+
+    def __init__(self):
+        self.calls = 0
+
+    def init(self, operators):
+        return {}
+
+    def __call__(self, velocity, t, state):
+        self.calls += 1
+        x, y, z = velocity.operators.coordinates()
+        return EddyViscosity((velocity.centred[0] + 1.0) ** 2 * (1.0 + x + y + z) * self.calls), state
+
+
+def test_what_does_not_keep_the_contract_is_found():
+    found = contract.examine(contract.Subject(lambda grid: Wrong(), make_grid("channel")))
+    assert found["repeats"] == "two calls with equal arguments give different answers"
+    assert found["rests"].endswith("in a fluid at rest, expected 0")
+    for clause in ("restarts", "galilean", "shift"):
+        assert found[clause].startswith("the answer differs by"), clause
+    assert "kept" not in found.values()
 
 
 @runs.needs_mpirun

@@ -133,3 +133,14 @@ def test_the_command_line_shows_no_code_of_ours(tmp_path):
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert done.err.startswith("solver: [closure] 'told' (tests.closures.guest_package:Told) failed in __call__: ")
+
+
+def test_check_asks_for_the_contract(tmp_path):
+    """One's own closure is asked what the shipped ones are."""
+    case = runs.write_case(tmp_path / "tiny")
+    done = runs.solver("check", case, "--closure", "told", "--set", "closure.answer='good'")
+    assert (done.code, done.err) == (0, "")
+    assert all(f"contract: {clause}" in done.out for clause in ("repeats", "restarts", "rests"))
+    done = runs.solver("check", case, "--closure", "told", "--set", "closure.answer='at_rest'")
+    assert done.code == 2
+    assert done.err == "solver: [closure] 'told' does not keep its contract: rests\n"
