@@ -110,7 +110,8 @@ def run_leg(
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
     started, compiled = time.perf_counter(), fusion.compile_seconds()
     case, folder, saved = source.case, this.folder, this.saved
-    simulation = build(source, saved)
+    simulation = build(source, saved, settled=saved is not None and not this.physics)
+    this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
     operators = simulation.operators
     slabs = operators.decomposition
     check_reference(case, source.folder, operators.grid)
@@ -134,11 +135,9 @@ def run_leg(
     with StopSignal() as stop:
         with ExitStack() as context:
             if saved:
-                log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
-            if changed := list(this.physics or this.averages):
-                log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
+                tell_restart(this, simulation)
             more = {name: column for hook in forces for name, column in hook.columns.items()}
-            series = TimeSeries(simulation, folder, case.output.every_steps, more)
+            series = TimeSeries(simulation, folder, case.output.every_steps, more, this.every_steps)
             health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
             hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint, *claim]
             if saved is None or this.physics:
@@ -150,6 +149,8 @@ def run_leg(
             status = loop(simulation, case.time.end, steps, hooks, stop)
             if status in ("finished", "stopped") and not checkpoint.write(simulation):
                 status = "diverged"
+            if status != "diverged":
+                series.finish(simulation)
         wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
         done = simulation.step_count - first_step
         outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
@@ -159,6 +160,13 @@ def run_leg(
             for item in () if quiet else printed:
                 console.print(item)
     return 0 if status == "stopped" and not stop.received else EXIT[status]
+
+
+def tell_restart(this: leg.Leg, simulation: Simulation) -> None:
+    """Where a leg begins, and why its averages do."""
+    log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
+    if changed := list(this.physics or this.averages):
+        log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
 
 
 def progress(way: Way, quiet: bool, console: Console, context: ExitStack) -> list[Hook]:
@@ -223,10 +231,12 @@ def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
     return [Forces(simulation.projection, start, case.solids.coefficients)]
 
 
-def pressure_memory(simulation: Simulation) -> list[SelfTuning | LearnedPressure]:
-    """The pressure solver that tunes itself, or counts its fallbacks: what it knows belongs in checkpoints."""
-    found = (getattr(simulation.projection, name, None) for name in ("tuning", "guard"))
-    return [part for part in found if part is not None]
+def pressure_memory(simulation: Simulation) -> list[ObstructedProjection | SelfTuning | LearnedPressure]:
+    """What checkpoints keep of a pressure that is solved for: the last one, what tunes itself, what is counted."""
+    projection = simulation.projection
+    if not isinstance(projection, ObstructedProjection):
+        return []
+    return [projection, *(part for part in (projection.tuning, projection.guard) if part is not None)]
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:
@@ -238,7 +248,7 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     op = simulation.operators
     threads, command = torch.get_num_threads(), " ".join(sys.argv)
     facts = rundir.provenance(source.case, op.decomposition.size, threads, str(op.device), command)
-    facts["closure"] = getattr(simulation.closure, "facts", {})
+    facts |= {"case": source.name, "closure": getattr(simulation.closure, "facts", {})}
     rundir.write_json(folder / "provenance.json", facts)
     for key, target in source.case.files(folder).items():
         origin = source.case.files(source.folder)[key]

@@ -41,8 +41,10 @@ class Source:
         return alone if alone.is_file() else self.folder / "case.toml"
 
 
-def build(source: Source, saved: Saved | None = None) -> Simulation:
+def build(source: Source, saved: Saved | None = None, settled: bool = False) -> Simulation:
     """Everything a case describes, on this rank; from its initial recipe or the fields of a checkpoint.
+
+    `settled`: the checkpoint is of the same flow, whose velocity is taken as it is.
 
     Raises
     ------
@@ -62,9 +64,8 @@ def build(source: Source, saved: Saved | None = None) -> Simulation:
     closure = create_closure(case, operators)
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
     forcing = make_forcing(case, operators, projection)
-    return Simulation(
-        operators, velocity, case.flow.nu, closure, forcing, control, momentum=momentum, projection=projection
-    )
+    flow = operators, velocity, case.flow.nu, closure, forcing, control
+    return Simulation(*flow, momentum=momentum, projection=projection, settled=settled)
 
 
 def obstructed(

@@ -47,7 +47,9 @@ class Closure(Protocol):
     """A subgrid model. It sees its arguments only, so equal arguments give equal answers.
 
     ``reach`` is the number of halo planes in y it reads beyond those of the gradient, or ``"global"``.
-    ``symmetries`` names what it is equivariant under, for the contract suite.
+    ``symmetries`` names what it is equivariant under, for the contract suite. ``slabs``, if there is such an attribute,
+    names the entries of its state that are fields (..., local ny, n), of which every rank has its planes; all others
+    are the same on every rank.
     """
 
     name: str

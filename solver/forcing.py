@@ -153,13 +153,13 @@ class MassFlux(NoForcing):
 
     def __init__(self, operators: Operators, bulk: float) -> None:
         self.operators, self.bulk = operators, bulk
-        self._deficit: Tensor | float = 0.0
+        self._deficit: Tensor | float = math.nan
         self._span = 1.0
 
     @property
     def mean_acceleration(self) -> float:
-        """Pressure gradient of the last stage."""
-        return float(self._deficit) / self._span
+        """Pressure gradient of the last stage; nan before the first."""
+        return float(self._deficit) / self._span if math.isfinite(self._span) else math.nan
 
     def speed(self, elapsed: float) -> float:
         """The bulk velocity."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class Leg:
     done: str | None = None
     physics: Changes = field(default_factory=dict)
     averages: Changes = field(default_factory=dict)
+
+    @property
+    def every_steps(self) -> int:
+        """``[output] every_steps`` of the leg before, 1 without one."""
+        return int(self.saved.case["output"]["every_steps"]) if self.saved else 1
 
     @property
     def same_closure(self) -> bool:
@@ -175,11 +180,7 @@ def _continued(case: Case, folder: Path, fresh: bool, saved: Saved, state: _Stat
     )
     if fixed:
         raise CaseError(f"--restart: {_told(fixed)}: {_remedy(next(iter(fixed)))}")
-    if physics and not fresh:
-        raise CaseError(
-            f"--restart: {_told(physics)}: another flow needs a folder of its own: add --out DIR, "
-            f"or go on as before with `solver run {folder} --restart {folder}`"
-        )
+    _refuse_other_flow(physics, folder, fresh)
     begun = any(key.endswith("/weights") and array.size for key, array in saved.arrays.items())
     if averages and not physics and begun and not (case.statistics and case.statistics.start > t):
         raise CaseError(
@@ -190,12 +191,37 @@ def _continued(case: Case, folder: Path, fresh: bool, saved: Saved, state: _Stat
     return Leg(folder, fresh, saved, done, physics, averages if begun else {})
 
 
+def with_weights(leg: Leg, facts: Mapping[str, Any]) -> Leg:
+    """The leg, knowing the closure's `facts`: other weights under the same name make another flow.
+
+    Raises
+    ------
+    CaseError : they have changed and the leg goes on in the same folder.
+    """
+    before = json.loads(leg.saved.attributes.get("closure_facts", "{}")) if leg.saved else {}
+    weights = tuple(str(found.get("weights_sha256", ""))[:8] for found in (before, facts))
+    if not all(weights) or weights[0] == weights[1] or not leg.same_closure:
+        return leg
+    changed: Changes = {"closure.weights": (weights[0], weights[1])}
+    _refuse_other_flow(changed, leg.folder, leg.fresh)
+    return replace(leg, physics=leg.physics | changed)
+
+
+def _refuse_other_flow(physics: Changes, folder: Path, fresh: bool) -> None:
+    if physics and not fresh:
+        raise CaseError(
+            f"--restart: {_told(physics)}: another flow needs a folder of its own: add --out DIR, "
+            f"or go on as before with `solver run {folder} --restart {folder}`"
+        )
+
+
 def rule_of(key: str, values: tuple[Any, Any] = (None, None)) -> str:
     """What a change of ``table.key`` from one value to the other does at a restart, see `RULES`."""
     parts = key.split(".")
     rule = next(RULES[k] for n in range(len(parts), 0, -1) if (k := ".".join(parts[:n])) in RULES)
     through = any(word in OPEN for word in values)  # other points then carry the velocity
-    return FIXED if parts[0] == "grid" and through else rule
+    removed = parts[0] == "statistics" and values[0] is not None and values[1] is None
+    return FIXED if removed or (parts[0] == "grid" and through) else rule
 
 
 def _changes(saved: Saved, case: Case) -> Changes:

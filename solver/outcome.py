@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from rich.table import Table
 
 from solver.averages import write_centrelines, write_spectra, write_statistics
 from solver.case import Case
+from solver.errors import RunFolderError
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.field_means import FieldMeans
 from solver.hooks.forces import Forces
@@ -26,6 +30,10 @@ from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
+TIMINGS = (
+    *("wall_seconds", "compile_seconds", "memory_mib", "seconds_per_step", "ns_per_point_per_stage"),
+    *("fft_limit_ratio", "closure_fraction", "milliseconds_per_step"),
+)
 
 
 @dataclass
@@ -65,24 +73,38 @@ class Outcome:
             "guard_interventions": overruled + gave_up,
             "closure_facts": getattr(sim.closure, "facts", {}),
         }
-        return facts | performance(sim, self.steps) | projection
+        return facts | projection
 
     def write(self, folder: Path, statistics: list[TimeAverage], series: TimeSeries, others: list[Any]) -> None:
-        """Write every table and the summary."""
+        """Write the summary, every table, and the summary with what the tables said.
+
+        A table that cannot be made, as of a reference that has become unusable, costs that table and one line.
+
+        Raises
+        ------
+        RunFolderError : the disk is full or the folder cannot be written.
+        """
         self.summary["max_divergence"] = series.worst_divergence
         if series.latest:
             self.summary["final"] = series.latest
+        before = timings_of(folder) if not self.steps else {}  # a leg that only judges anew says nothing of the cost
+        if series.is_root:
+            write_json(folder / "summary.json", self.summary | before)
+        self.summary |= performance(self.simulation, self.steps) | before
         for hook in statistics:
             means = hook.gathered()
             if means is not None:
-                self._write_averages(folder, hook, means)
+                with excused(f"averages of {folder}"):
+                    self._write_averages(folder, hook, means)
         for hook in others:
             if isinstance(hook, ShellSpectra) and series.is_root:
-                write_table(folder / "spectra.csv", hook.table())
+                with excused("spectra.csv"):
+                    write_table(folder / "spectra.csv", hook.table())
             if isinstance(hook, Snapshots) and self.status != "diverged":
                 hook.finish(self.simulation)
             if isinstance(hook, Forces):
-                self.summary["forces"] = hook.summary()
+                with excused("forces"):
+                    self.summary["forces"] = hook.summary()
         self.summary |= write_centrelines(folder, self.simulation)
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
@@ -113,6 +135,27 @@ class Outcome:
         if self.status == "stopped":
             found.append(f"go on: solver run {folder} --restart {folder}")
         return found
+
+
+def timings_of(folder: Path) -> dict[str, Any]:
+    """The timings that the summary in a folder has; empty without one."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: found[key] for key in TIMINGS if found.get(key) is not None}
+
+
+@contextlib.contextmanager
+def excused(what: str) -> Iterator[None]:
+    """Turns a failure to make a table into one line; for what the root does alone, so that nobody waits for it."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        log.error("%s: not written: %s (%s); the run is complete without", what, reason, type(error).__name__)
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:

@@ -108,9 +108,11 @@ class ObstructedProjection:
     outlet : the end of x, if fluid leaves there.
     """
 
+    name = "projection"  # of its entry in checkpoints
+
     def __init__(self, walls: SolidWalls, solver: PressureSolver, name: str, outlet: Outlet | None = None) -> None:
         self.operators, self.walls = walls.operators, walls
-        self.solver, self.name, self.outlet = solver, name, outlet
+        self.solver, self.solver_name, self.outlet = solver, name, outlet
         self.tuning = solver if isinstance(solver, SelfTuning) else None
         self.guard = guard_of(solver)
         self.tally = Tally()
@@ -161,6 +163,15 @@ class ObstructedProjection:
         self.potential.add_(amount * response.potential)
         self.impulse = self.impulse + torch.as_tensor(amount).detach() * response.impulse
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the last pressure, from which the next solve starts (collective)."""
+        whole = None if self._pressure is None else self.operators.gather(self._pressure)
+        return {} if whole is None else {"pressure": whole}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Start the next solve from `state`."""
+        self._pressure = self.operators.scatter(state["pressure"])
+
     def taken(self) -> tuple[float, float, float]:
         """The impulse on the solids since the last call, x, y, z, per unit density (collective)."""
         total, self.impulse = self.operators.decomposition.sum(self.impulse), torch.zeros_like(self.impulse)
@@ -169,7 +180,7 @@ class ObstructedProjection:
 
     def summary(self, steps: int) -> dict[str, Any]:
         """Solver, iterations and seconds; what a solver that tunes itself or is learned went through."""
-        found = {"solver": self.name} | self.tally.per_step(steps)
+        found = {"solver": self.solver_name} | self.tally.per_step(steps)
         if self.tuning:
             found |= {"arms": self.tuning.summary()}
         if self.guard:

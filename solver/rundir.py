@@ -130,6 +130,14 @@ def run_folder(case: Case, name: str, out: Path | None) -> Path:
     return out if out is not None else Path("runs") / f"{name}-{case.closure.name}-{digest}"
 
 
+def case_of_run(folder: Path) -> str | None:
+    """Short name of the case that a run folder is of; None for any other folder."""
+    try:
+        return json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("case")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def prepare(folder: Path) -> None:
     """Make a folder ready for a new run: what an older run wrote there goes, what others put there stays.
 

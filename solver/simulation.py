@@ -46,7 +46,8 @@ class Simulation:
     Parameters
     ----------
     operators : the discrete calculus.
-    velocity : initial coefficients; projected on entry.
+    velocity : initial coefficients; projected on entry, and given its mass flux or energy by the forcing, unless they
+        are `settled`: what a checkpoint holds has been, and round-off should not tell two legs from one.
     nu : kinematic viscosity.
     closure : a subgrid model, or None for no model.
     forcing : what drives the flow.
@@ -66,6 +67,7 @@ class Simulation:
         scheme: LowStorageScheme = RK3,
         momentum: Momentum | None = None,
         projection: Projection | None = None,
+        settled: bool = False,
     ) -> None:
         self.operators, self.nu, self.scheme = operators, nu, scheme
         self.closure, self.forcing, self.control = closure, forcing, control
@@ -82,8 +84,8 @@ class Simulation:
         self.timers = operators.timers
         self.potential: Tensor
         self.stepped = False  # whether the potential is that of a stage
-        # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
-        velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
+        if not settled:  # twice: a recipe may be far from solenoidal, and the first pass leaves round-off in proportion
+            velocity = forcing.correct(self.project(self.project(velocity)), math.inf)
         self.velocity = Velocity(self.strain, velocity)
 
     @_recorded_if_asked

@@ -64,9 +64,7 @@ def shearless(grid: Grid) -> bool:
     return not any(isinstance(end, NoSlip) for end in ends)
 
 
-def operators(
-    grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.Intracomm | None = None
-) -> Operators:
+def operators(grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.Intracomm | None = None) -> Operators:
     """The discrete calculus of a grid on a communicator, the world by default."""
     grid = GRIDS[grid] if isinstance(grid, str) else grid
     half_in_z = grid.z.is_fourier

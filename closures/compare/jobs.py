@@ -21,7 +21,7 @@ from closures.shipped import shipped
 from solver import leg
 from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
-from solver.rundir import run_folder
+from solver.rundir import commit, run_folder
 
 REFRESH_SECONDS = 0.5
 
@@ -179,3 +179,8 @@ def _tell(ended: Ended, console: Console) -> None:
     console.print(
         f"{ended.job.label}: {ended.run.status}, {seconds}, {ended.job.folder}", highlight=False, markup=False
     )
+    if ended.reused and ended.run.provenance.get("commit") != (now := commit()[0]):
+        told = (
+            f"made by commit {ended.run.commit}, this is {(now or 'unknown')[:10]}: remove the folder to run it again"
+        )
+        console.print(f"{ended.job.label}: {told}", highlight=False, markup=False)

@@ -112,10 +112,9 @@ def _differences(runs: Sequence[Run]) -> list[Record]:
 
 def _origin(run: Run) -> Record:
     p = run.provenance
-    commit = (p.get("commit") or "unknown")[:10] + ("+" if p.get("dirty") else "")
     machine = p.get("machine", {})
     return {
-        "commit": commit,
+        "commit": run.commit,
         "machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores",
         "ranks": p.get("ranks"),
         "threads": p.get("threads"),
@@ -187,6 +186,8 @@ def markdown(record: Record) -> str:
         cells.append(measured(row["cost"]["core_seconds_per_unit"]))
         lines.append(" | ".join(["", *cells, ""]).strip())
     lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals.", ""]
+    if len(commits := sorted({origin["commit"] for origin in record["provenance"]})) > 1:
+        lines.append(f"- These runs were made by different versions of the code: {', '.join(commits)}.")
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]
     lines += [f"- **{row['label']}**: {row['verdict']}" for row in record["rows"]]
     return "\n".join(lines) + "\n"

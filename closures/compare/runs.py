@@ -47,6 +47,16 @@ class Run:
         """Whether its numbers mean nothing because the flow blew up or died: it is judged as worse than any number."""
         return self.status in BROKEN
 
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the network's weights; empty for a closure without."""
+        return str(self.provenance.get("closure", {}).get("weights_sha256", ""))
+
+    @property
+    def commit(self) -> str:
+        """Short name of the code that made it."""
+        return (self.provenance.get("commit") or "unknown")[:10] + ("+" if self.provenance.get("dirty") else "")
+
     def table(self, name: str) -> Table | None:
         """``<name>.csv``, or None."""
         path = self.folder / f"{name}.csv"
@@ -145,19 +155,23 @@ class Member:
 
 
 def group(runs: Sequence[Run], extra: Mapping[Path, str] | None = None) -> list[Member]:
-    """Runs with the same ``[closure]`` become one member, in order of appearance.
+    """Runs with the same ``[closure]`` and the same weights become one member, in order of appearance.
 
-    Members of one name are told apart by their options, or by the word that `extra` gives for a folder.
+    Members of one name are told apart by their options and weights, or by the word that `extra` gives for a folder.
     """
-    found: dict[str, list[Run]] = {}
+    found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        found.setdefault(run.case.closure.model_dump_json(), []).append(run)
+        found.setdefault((run.case.closure.model_dump_json(), run.weights), []).append(run)
+    trained: dict[str, set[str]] = {}
+    for closure, weights in found:
+        trained.setdefault(closure, set()).add(weights)
     tables = [members[0].case.closure for members in found.values()]
     names = [table.name for table in tables]
     members = []
-    for table, same in zip(tables, found.values(), strict=True):
+    for table, (closure, weights), same in zip(tables, found, found.values(), strict=True):
         _check_seeds(same)
-        options = ", ".join(f"{key} = {_short(value)}" for key, value in table.options.items())
+        given = [f"{key} = {_short(value)}" for key, value in table.options.items()]
+        options = ", ".join([*given, *([f"weights {weights[:8]}"] if len(trained[closure]) > 1 else [])])
         word = (extra or {}).get(same[0].folder, "")
         ambiguous = names.count(table.name) > 1 and options
         detail = " ".join(part for part in (word, options if ambiguous or word else "") if part)

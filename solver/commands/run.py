@@ -23,12 +23,13 @@ def load(case: Path, closure: str | None, device: str | None, sets: list[str] | 
     """A validated case with the command line's overrides."""
     from solver.assembly import Source
     from solver.case import load_case
+    from solver.rundir import case_of_run
 
     overrides = list(sets or [])
     if device is not None:
         overrides.append(f"run.device={device}")
     parsed, folder = load_case(case, tuple(overrides), closure)
-    return Source(parsed, folder, case.resolve().name if case.is_dir() else case.stem)
+    return Source(parsed, folder, case_of_run(case) or (case.resolve().name if case.is_dir() else case.stem))
 
 
 def run(

@@ -5,6 +5,7 @@ Written to a temporary name, checksummed, renamed; never from a state that is no
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,11 +17,10 @@ import torch
 from torch import Tensor
 
 from solver.case import Case
-from solver.errors import RunFolderError
+from solver.errors import CaseError, RunFolderError
 from solver.hooks.regrid import same_grid
 from solver.hooks.saved import FORMAT, Saved, fill
 from solver.hooks.schedule import TimeSchedule
-from solver.operators import Operators
 from solver.rundir import write_hdf5
 from solver.simulation import Simulation
 from solver.terminal import record
@@ -62,7 +62,7 @@ class Checkpoint:
             return False
         velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
         arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in velocity}
-        arrays |= {f"closure/{n}": _gather_state(op, v) for n, v in simulation.closure_state.items()}
+        arrays |= {f"closure/{n}": _gather_state(simulation, n, v) for n, v in simulation.closure_state.items()}
         for part in self.parts:
             arrays |= {f"{part.name}/{n}": a for n, a in part.state().items()}
         if op.decomposition.is_root:
@@ -80,6 +80,7 @@ class Checkpoint:
             "step": simulation.step_count,
             "dt": simulation.dt,
             "case": self.case.model_dump_json(),
+            "closure_facts": json.dumps(getattr(simulation.closure, "facts", {})),
         }
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
         write_hdf5(path, lambda file: fill(file, arrays, attributes))
@@ -92,12 +93,24 @@ class Checkpoint:
             stale.unlink(missing_ok=True)
 
 
-def _gather_state(op: Operators, value: Tensor) -> np.ndarray | None:
-    """Closure state: tensors shaped like a slab are joined along y, others are the same on every rank."""
-    slabs = op.decomposition
-    other = value.ndim < 3 or value.shape[-2] != slabs.local_ny
-    whole = value.cpu() if slabs.agree(other) else slabs.gather_planes(value)
-    return None if whole is None else whole.numpy()
+def _gather_state(simulation: Simulation, name: str, value: Tensor) -> np.ndarray | None:
+    """Closure state: what the closure declares in `slabs` is joined along y, all else is the same on every rank.
+
+    Raises
+    ------
+    CaseError : it is not.
+    """
+    slabs = simulation.operators.decomposition
+    if name in getattr(simulation.closure, "slabs", ()):
+        whole = slabs.gather_planes(value)
+        return None if whole is None else whole.numpy()
+    own = value.detach().cpu().numpy()
+    if slabs.size > 1 and slabs.agree(not np.array_equal(own, slabs.broadcast(own), equal_nan=True)):
+        raise CaseError(
+            f"[closure] '{getattr(simulation.closure, 'name', '')}': its state '{name}' differs from rank to rank: "
+            "if it is a field, name it in the closure's attribute `slabs`; else make it the same on all"
+        )
+    return own
 
 
 def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_closure: bool = True) -> None:
@@ -118,7 +131,7 @@ def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_clo
     for name, array in (saved.group("closure") if same_closure else {}).items():
         like = simulation.closure_state.get(name)
         if like is not None:
-            local = array if tuple(like.shape) == array.shape else array[..., planes, :]
+            local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array
             if local.shape == tuple(like.shape):  # another closure may use the name for something else
                 simulation.closure_state[name] = torch.as_tensor(local, dtype=like.dtype, device=op.device)
     for part in parts:

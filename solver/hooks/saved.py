@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ class Saved:
 
     arrays: Mapping[str, np.ndarray]
     attributes: Mapping[str, Any]
+
+    @property
+    def case(self) -> dict[str, Any]:
+        """The resolved case as nested tables, not validated: another version may have written it."""
+        return dict(json.loads(self.attributes["case"]))
 
     def group(self, name: str) -> dict[str, np.ndarray]:
         """Arrays below ``name/``."""
@@ -71,9 +77,7 @@ def read(path: Path) -> Saved:
         with path.open("rb") as plain:
             plain.read(1)
     except OSError as error:
-        raise RunFolderError(
-            f"{path}: checkpoint cannot be read ({error.strerror}): repair that and try again"
-        ) from None
+        raise RunFolderError(f"{path}: cannot be read ({error.strerror}): give access to it and try again") from None
     try:
         with h5py.File(path, "r", locking=False) as file:
             file.visititems(keep)

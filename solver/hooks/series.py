@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
     found: dict[str, Callable[[], float]] = {
         "step": lambda: simulation.step_count,
         "time": lambda: simulation.t,
-        "dt": lambda: simulation.dt,
-        "cfl": lambda: simulation.dt * simulation.control.advection_rate,
+        "dt": lambda: simulation.dt if simulation.step_count else math.nan,
+        "cfl": lambda: simulation.dt * simulation.control.advection_rate if simulation.step_count else math.nan,
         "bulk_velocity": lambda: float(bulk_velocity(op, simulation.velocity.coefficients[0])),
         "kinetic_energy": lambda: kinetic_energy(simulation),
         "dissipation": lambda: viscous_dissipation(simulation),
@@ -101,9 +102,15 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
 
 
 class TimeSeries:
-    """Appends a row every `every_steps` steps; a restart drops the rows after its checkpoint.
+    """Appends a row every `every_steps` steps and at the end; a restart drops the rows after its checkpoint.
 
-    `more` columns come from other hooks, which act earlier in a step.
+    Rows of legs with other columns keep their numbers: what one leg does not have is empty.
+
+    Parameters
+    ----------
+    simulation, folder, every_steps : what, where, how often.
+    more : columns of other hooks, which act earlier in a step.
+    before : `every_steps` of the leg before; a row at the restart that is off its steps was the end of that leg.
     """
 
     name = "series"
@@ -114,25 +121,28 @@ class TimeSeries:
         folder: Path,
         every_steps: int,
         more: Mapping[str, Callable[[], float]] | None = None,
+        before: int = 1,
     ) -> None:
         self.schedule, self.path = StepSchedule(every_steps), folder / "timeseries.csv"
         self.columns = columns(simulation) | dict(more or {})
+        self.header = list(self.columns)
         self.is_root = simulation.operators.decomposition.is_root
         self.latest: dict[str, float] = {}
         self.worst_divergence = 0.0
         if self.is_root:
-            self._keep_rows_until(simulation.step_count)
+            self._keep_rows_until(simulation.step_count, before)
         if simulation.step_count == 0:
             self.write()
 
-    def _keep_rows_until(self, step: int) -> None:
+    def _keep_rows_until(self, step: int, before: int) -> None:
         """Root only: rows after `step` go, also one that a killed run left unfinished."""
-        rows = self.path.read_text().splitlines()[1:] if step and self.path.exists() else []
-        whole = [row for row in csv.reader(rows) if len(row) == len(self.columns) and row[0].isdigit()]
-        kept = [row for row in whole if int(row[0]) <= step]
-        divergence = list(self.columns).index("max_divergence")
-        self.worst_divergence = max((float(row[divergence]) for row in kept), default=0.0)
-        table = [list(self.columns), *kept]
+        text = self.path.read_text(encoding="utf-8") if step and self.path.exists() else ""
+        old = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+        self.header += [name for name in old.fieldnames or () if name not in self.columns]
+        whole = [row for row in old if None not in row.values() and (row.get("step") or "").isdigit()]
+        kept = [row for row in whole if (n := int(row["step"])) < step or (n == step and n % before == 0)]
+        self.worst_divergence = max((float(row.get("max_divergence") or 0.0) for row in kept), default=0.0)
+        table = [self.header, *([row.get(name, "") for name in self.header] for row in kept)]
         write_text(self.path, "".join(",".join(row) + "\n" for row in table))
 
     def __call__(self, simulation: Simulation) -> None:
@@ -141,10 +151,16 @@ class TimeSeries:
             with simulation.timers("series"):
                 self.write()
 
+    def finish(self, simulation: Simulation) -> None:
+        """The row of the last state, if it has none yet (collective)."""
+        if self.latest.get("step") != simulation.step_count:
+            self.write()
+
     def write(self) -> None:
         """Evaluate every column and append the row."""
         self.latest = {name: value() for name, value in self.columns.items()}
         self.worst_divergence = max(self.worst_divergence, self.latest["max_divergence"])
         if self.is_root:
+            cells = (f"{self.latest[name]:.12g}" if name in self.latest else "" for name in self.header)
             with writing(self.path), self.path.open("a") as file:
-                file.write(",".join(f"{v:.12g}" for v in self.latest.values()) + "\n")
+                file.write(",".join(cells) + "\n")

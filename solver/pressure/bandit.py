@@ -66,9 +66,18 @@ class TsallisInf:
         words = [(generator[k] >> (32 * i)) & 0xFFFFFFFF for k in ("state", "inc") for i in range(4)]
         return {"losses": self.losses, "pulls": self.pulls, "random": np.array(words, dtype=np.int64)}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.losses, self.pulls = np.array(state["losses"]), np.array(state["pulls"])
+    def restore(self, state: dict[str, Any], arms: list[tuple[int, int]] | None = None) -> None:
+        """Continue from `state`; where its arms are others, `arms` pairs those of this bandit with those of the state.
+
+        New arms begin with the least loss of the known ones, so that they are drawn.
+        """
+        pairs = arms if arms is not None else [(i, i) for i in range(len(self.losses))]
+        if not pairs:
+            return
+        own, theirs = (list(side) for side in zip(*pairs, strict=True))
+        losses, pulls = np.array(state["losses"])[theirs], np.array(state["pulls"])[theirs]
+        self.losses, self.pulls = np.full_like(self.losses, losses.min()), np.zeros_like(self.pulls)
+        self.losses[own], self.pulls[own] = losses, pulls
         words = [int(w) for w in state["random"]]
         value, increment = (sum(w << (32 * i) for i, w in enumerate(part)) for part in (words[:4], words[4:]))
         known = dict(self.random.bit_generator.state)

@@ -110,9 +110,14 @@ class SelfTuning:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         own = {"seconds": self.seconds, "tried": self.tried, "failures": self.failures}
-        return own | {f"bandit_{key}": value for key, value in self.bandit.state().items()}
+        names = {"names": np.array(self.names, dtype=np.bytes_)}
+        return names | own | {f"bandit_{key}": value for key, value in self.bandit.state().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.seconds, self.tried, self.failures = (np.array(state[k]) for k in ("seconds", "tried", "failures"))
-        self.bandit.restore({k.removeprefix("bandit_"): v for k, v in state.items() if k.startswith("bandit_")})
+        """Continue from `state`: arms that are known keep what was learned, new ones are tried, others are gone."""
+        names = [name.decode() for name in state.get("names", ())]
+        known = [(self.names.index(name), i) for i, name in enumerate(names) if name in self.names]
+        for own, i in known:
+            for mine, theirs in ((self.seconds, "seconds"), (self.tried, "tried"), (self.failures, "failures")):
+                mine[own] = state[theirs][i]
+        self.bandit.restore({k.removeprefix("bandit_"): v for k, v in state.items() if k.startswith("bandit_")}, known)

@@ -146,7 +146,7 @@ def test_options(case, words, expected):
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 EB")])
 def test_too_large_for_the_machine(case, monkeypatch, error):
-    def build(*_):
+    def build(*_, **__):
         raise error
 
     monkeypatch.setattr(application, "build", build)
@@ -154,7 +154,7 @@ def test_too_large_for_the_machine(case, monkeypatch, error):
 
 
 def test_a_bug_that_speaks_of_memory_keeps_its_traceback(case, monkeypatch):
-    def build(*_):
+    def build(*_, **__):
         raise RuntimeError("cannot allocate a name: out of memory for them")
 
     monkeypatch.setattr(application, "build", build)

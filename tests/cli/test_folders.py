@@ -110,6 +110,21 @@ def test_going_on_keeps_the_summary_of_what_was_finished(case, monkeypatch):
     assert runs.summary(case / "run")["time"] == pytest.approx(3.0)
 
 
+def test_a_finished_run_may_be_judged_anew(case):
+    """Another reference is no step: the cost of the run stays what it was."""
+    before = runs.summary(case / "run")
+    (case / "table.csv").write_text(
+        "y_over_h,U_plus,uu_plus,vv_plus,ww_plus,uv_plus,y_plus\n0,0,0,0,0,0,0\n1,9,1,1,1,0,99\n"
+    )
+    judged = ("--set", "reference={name='A', profiles='table.csv'}")
+    done = runs.solver("run", case, "--restart", case / "run", *QUIET, *judged)
+    assert done.code == 0, done.err
+    after = runs.summary(case / "run")
+    assert after["errors"]["reference"] == "A"
+    for name in ("seconds_per_step", "fft_limit_ratio", "wall_seconds", "steps", "time", "averaging_time"):
+        assert after[name] == before[name], name
+
+
 def test_a_diverged_run_is_not_tried_again(case):
     summary = case / "run/summary.json"
     summary.write_text(json.dumps(runs.summary(case / "run") | {"status": "diverged"}))

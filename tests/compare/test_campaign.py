@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from rich.console import Console
 
 from closures import artefact
 from closures.compare import campaign, compare, jobs, tuning
-from closures.compare.runs import read
+from closures.compare.runs import group, read
 from closures.shipped import shipped
 from solver.errors import CaseError
 from solver.leg import differences
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
+from tests.runs import solver
 
 BOX = """\
 title = "Tiny Taylor-Green vortex"
@@ -81,7 +82,7 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
     folders = [Path(row["folders"][0]) for row in record["rows"]]
     assert [folder.parent for folder in folders] == [Path("runs")] * 2
 
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("it ran again"))
+    monkeypatch.setattr(jobs, "words", lambda job: pytest.fail("it ran again"))
     again = json.loads((compare([case], closures[:1], console=Console(quiet=True)) / "report.json").read_text())
     assert [row["errors"] for row in again["rows"]] == [row["errors"] for row in record["rows"]]
     table = (case / "table.csv").read_text()
@@ -145,3 +146,38 @@ def test_what_is_tuned_is_the_leading_error(tmp_path):
     assert tuning.leading_error(read(broken), None) == tuning.BROKEN_ERROR
     with pytest.raises(CaseError, match="no reference to tune on"):
         tuning.leading_error(read(write_box(tmp_path / "c", "wale", 3)), None)
+
+
+def test_a_trial_of_a_few_steps_is_not_taken_for_the_run(case):
+    """Nor a run whose case ends later than it got; its word alone says nothing."""
+    job = jobs.plan(case, "none", ())
+    words = ("run", job.source, "--closure", "none", "--out", job.folder, "--quiet")
+    assert solver(*words, "--steps", 2).code == 0
+    summary = json.loads((job.folder / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("stopped", 2)
+    (job.folder / "summary.json").write_text(json.dumps(summary | {"status": "finished"}))  # as older versions said
+    assert jobs.existing(job) is None
+    assert solver(*jobs.words(job)).code == 0
+    assert jobs.existing(job).summary["time"] == pytest.approx(1.0)
+
+
+def test_runs_of_another_commit_are_said_to_be(case, monkeypatch):
+    job, screen = jobs.plan(case, "none", ()), io.StringIO()
+    assert solver(*jobs.words(job)).code == 0
+    run = jobs.existing(job)
+    for commit, expected in ((run.provenance["commit"], 1), ("fedcba9876543210", 2)):
+        monkeypatch.setattr(jobs, "commit", lambda commit=commit: (commit, False))
+        screen.seek(0)
+        jobs._tell(jobs.Ended(job, run, reused=True), Console(file=screen, width=500))
+        assert screen.getvalue().count("\n") == expected
+    assert f"made by commit {run.commit}, this is fedcba9876" in screen.getvalue()
+
+
+def test_trainings_under_one_name_are_not_one_closure(tmp_path):
+    """The same table, other weights: two members, and the same seed is no mistake."""
+    folders = [write_run(tmp_path / word, "wale", 3) for word in ("a", "b")]
+    for folder, weights in zip(folders, ("01234567ff", "89abcdefff"), strict=True):
+        facts = json.loads((folder / "provenance.json").read_text())
+        (folder / "provenance.json").write_text(json.dumps(facts | {"closure": {"weights_sha256": weights}}))
+    members = group([read(folder) for folder in folders])
+    assert [member.label for member in members] == ["wale (weights 01234567)", "wale (weights 89abcdef)"]
