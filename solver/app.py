@@ -40,6 +40,7 @@ from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
 from solver.hooks.time_average import TimeAverage
 from solver.machine import choose_fusion
+from solver.operators import Operators
 from solver.outcome import Outcome
 from solver.parallel import Decomposition
 from solver.pressure.learned import LearnedPressure
@@ -112,13 +113,11 @@ def run_leg(
     case, folder, saved = source.case, this.folder, this.saved
     simulation = build(source, saved, settled=saved is not None and not this.physics)
     this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
-    operators = simulation.operators
-    slabs = operators.decomposition
+    operators, slabs = simulation.operators, simulation.operators.decomposition
     check_reference(case, source.folder, operators.grid)
     statistics = averaging_hooks(case, simulation)
     snapshots = Snapshots(folder, case.output.snapshot)
-    wanted = operators.grid.is_box and case.output.spectra > 0
-    spectra = [ShellSpectra(operators, case.output.spectra)] if wanted else []
+    spectra = shell_spectra(case, operators)
     forces, memory = observe_forces(case, simulation), pressure_memory(simulation)
     parts: list[Any] = [*statistics, *spectra, *forces]
     if saved:
@@ -221,6 +220,12 @@ def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
     if operators.grid.z.is_fourier and wall_flows(operators.grid, case.flow.nu, driven=False):
         hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
     return hooks
+
+
+def shell_spectra(case: Case, operators: Operators) -> list[ShellSpectra]:
+    """Spectra of a box, if the case asks for them."""
+    wanted = operators.grid.is_box and case.output.spectra > 0
+    return [ShellSpectra(operators, case.output.spectra)] if wanted else []
 
 
 def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
