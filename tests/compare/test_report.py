@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -85,11 +86,14 @@ def test_it_needs_nothing_from_anywhere(report, page):
 
 def test_every_figure_has_an_alternative_text_with_its_facts(report, page):
     assert {path.stem for path in (report / "figures").glob("*.png")} >= {"errors", "profiles", "cost"}
+    text = unescape((report / "report.html").read_text(encoding="utf-8"))
     assert len(page.images) == len(list((report / "figures").glob("*.png")))
     for image in page.images:
         assert len(image["alt"]) > 40
         assert "smagorinsky" in image["alt"]
         assert "vreman" not in image["alt"]  # it has no numbers to draw
+        assert text.count(image["alt"]) == 1  # the caption does not repeat it
+    assert any(image["alt"].startswith("Five panels: mean velocity") for image in page.images)
 
 
 def test_rows_equal_the_json(report, page):

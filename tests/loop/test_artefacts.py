@@ -29,6 +29,8 @@ from solver.timers import OBSERVERS
 from tests.loop.flows import NU, SMALL, box, channel, closure, flow, small, write
 from tests.runs import arrays, checkpoints, solver, summary, write_case
 
+CASE = Path(__file__).parents[2] / "cases" / "channel180_coarse"
+
 
 @pytest.fixture(autouse=True)
 def plain_run():
@@ -183,9 +185,6 @@ def test_damaged_networks_are_refused_by_name_and_nothing_is_executed(tmp_path, 
     assert "Traceback" not in done.err
     assert not (folder / "executed").exists()
     assert not (tmp_path / "run").exists()
-
-
-CASE = Path(__file__).parents[2] / "cases" / "channel180_coarse"
 
 
 def test_a_shipped_subgrid_model_is_at_home_in_its_own_case(caplog):
