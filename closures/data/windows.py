@@ -4,6 +4,7 @@ The layout (Ohana et al. 2024, arXiv 2412.00568), with what a flow between walls
 
     @nu  @filter  @case                      viscosity; how the fields were filtered; what flow they are of; none of
                                              them is needed: files of The Well itself lack all three
+    @test_trajectories                       numbers of those that no training may see; none where it is missing
     dimensions/time, x, y, z                 (n_steps), (nx), (ny), (nz)
     dimensions/x_faces, ...                  (nx + 1), ... ends and faces of the cells; a walled direction needs them,
                                              a periodic one without them is evenly spaced
@@ -40,6 +41,7 @@ class Trajectories(Protocol):
     step: float
     start: float  # time of the first frame
     shape: tuple[int, ...]
+    test: tuple[int, ...]  # trajectories that neither train nor choose
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """Frames of one trajectory, (frames, nx, ny, nz, 3)."""
@@ -56,6 +58,7 @@ class InMemory:
             )
         self.velocity, self.domain, self.step, self.start = velocity, domain, step, start
         self.shape = velocity.shape
+        self.test: tuple[int, ...] = ()
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""
@@ -79,6 +82,7 @@ class TrajectoryFile:
                 times = _numbers(file, "dimensions/time")
                 self.domain = Domain(*(_line(file, name) for name in "xyz"))
                 self.nu = _viscosity(file)
+                self.test = tuple(int(n) for n in np.ravel(file.attrs.get("test_trajectories", ())))
         except FileNotFoundError:
             raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
         except (OSError, KeyError, ValueError) as error:
@@ -176,12 +180,42 @@ class Windows(Dataset[Tensor]):
         return torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32))
 
 
-def split(trajectories: int, validation: float) -> tuple[range, range]:
-    """Whole trajectories for training and, from the end, for validation: windows of one overlap."""
-    held = max(1, round(validation * trajectories))
-    if held >= trajectories:
-        raise CaseError(f"[data] {trajectories} trajectories cannot be split: two are the least")
-    return range(trajectories - held), range(trajectories - held, trajectories)
+def split(source: Trajectories, validation: float) -> tuple[list[int], list[int]]:
+    """Whole trajectories for training and, from the end, for validation: windows of one overlap.
+
+    Those that the source keeps for tests are in neither; `validation` is a share of the others.
+
+    Raises
+    ------
+    CaseError : fewer than two are left.
+    """
+    free = [n for n in range(source.shape[0]) if n not in source.test]
+    held = max(1, round(validation * len(free)))
+    if held >= len(free):
+        kept = f", {source.shape[0] - len(free)} of them for tests" if source.test else ""
+        raise CaseError(
+            f"[data] {source.shape[0]} trajectories{kept}: cannot be split, two to train and validate on are the least"
+        )
+    return free[:-held], free[-held:]
+
+
+def fluctuation_size(source: Trajectories, trajectories: Sequence[int]) -> Tensor:
+    """Root mean square of the fluctuation of each component in each plane, (3, nx or 1, ny or 1, nz or 1).
+
+    Planes are what the periodic directions span but for y, along which layers differ from each other; the fluctuation
+    is about the mean over one in the same frame.
+    """
+    along = [1 + d for d in (0, 2) if source.domain.lines[d].periodic] or [1, 2, 3]
+    weights = source.domain.volumes.numpy()[None, ..., None]
+    weights = weights / weights.sum(axis=tuple(along), keepdims=True)
+    total, count = 0.0, 0
+    for trajectory in trajectories:
+        for start in range(0, source.shape[1], CHUNK):
+            u = source.read(trajectory, slice(start, start + CHUNK)).astype(np.float64)
+            means = [(f * weights).sum(axis=tuple(along), keepdims=True) for f in (u, u**2)]
+            total, count = total + (means[1] - means[0] ** 2).sum(axis=0), count + len(u)
+    size = np.sqrt(np.maximum(total / max(count, 1), 0.0))
+    return torch.from_numpy(np.moveaxis(size, -1, 0).astype(np.float32))
 
 
 def scaling(

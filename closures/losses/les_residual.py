@@ -7,7 +7,7 @@ the residual is made of the solver's own parts, so that its zero is what the sol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from closures.algebraic.invariants import safe_sqrt
 from closures.losses.negative_norm import NegativeNorm
 from closures.losses.relative_l2 import AT_REST
-from closures.losses.teacher import check_frames, check_teacher, describe
+from closures.losses.teacher import check_frames, check_teacher
 from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
 from closures.training.unrolled import Unrolled
 from solver.errors import CaseError
@@ -154,7 +154,3 @@ class LesResidual:
         return safe_sqrt(torch.stack([self.sizes(r) / scale for r in self(frames, t)]).mean())
 
     # -- what it is the residual of --------------------------------------------------------------------------------
-
-    def describe(self) -> dict[str, Any]:
-        """Grid, ends, viscosity, closure, forcing, interval: plain values, to be kept beside an operator."""
-        return describe(self.simulation) | {"interval": self.interval}

@@ -15,7 +15,9 @@ from torch import Tensor
 from closures.preconditioners.bodies import random_fluid
 from closures.preconditioners.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.preconditioners.learned_multigrid_file import SmoothingCard, write_smoothing
+from closures.training.processes import check_alone
 from closures.training.recipe import CardTable, read
+from solver import parallel
 from solver.axis import FiniteVolumeAxis, NoSlip
 from solver.errors import CaseError
 from solver.grid import Grid
@@ -74,6 +76,9 @@ def train(file: Path, out: Path, console: Console | None = None) -> SmoothingCar
     CaseError : the recipe is wrong, or there are several processes.
     RunFolderError : `out` cannot be written.
     """
+    check_alone("the training of a cycle", "leave out torchrun")
+    if parallel.world_size() > 1:
+        raise CaseError("the training of a cycle takes one process: leave out mpirun")
     recipe, start = read(MultigridRecipe, file), time.perf_counter()
     table = recipe.multigrid
     samples = draw(table)

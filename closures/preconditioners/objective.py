@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from closures.training.objective import LOSS, MeanOfSamples
+
 REMEMBERED = 2  # directions: a network is neither linear nor symmetric, so only local conjugacy can be kept
 AXES = (-3, -2, -1)
 
@@ -30,7 +32,7 @@ def _padded(flux: Tensor, dim: int, before: int) -> Tensor:
     return torch.cat([zeros, flux] if before else [flux, zeros], dim)
 
 
-class LineSearch(nn.Module):
+class LineSearch(MeanOfSamples):
     """``|b - alpha A q|^2`` for ``q = N(b)`` and the best ``alpha = q.b / q.Aq`` (Kaneda et al. 2023, eq. 8).
 
     Scale-free, and it needs one product with the matrix and no solution. With more than one of `directions`, each is
@@ -44,7 +46,10 @@ class LineSearch(nn.Module):
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """The mean over a batch of samples, (batch, group + 1, nx, ny, nz): unit residuals, and 1 in fluid cells."""
-        left = torch.stack([self.left(sample) for sample in batch])
+        return torch.stack([self.loss(self.left(sample)) for sample in batch]).mean()
+
+    def loss(self, left: Tensor) -> Tensor:
+        """Of what is `left` of a group, a scalar."""
         return left.mean() if self.directions == 1 else left.log().mean() / self.directions
 
     def left(self, sample: Tensor) -> Tensor:
@@ -62,10 +67,11 @@ class LineSearch(nn.Module):
             memory.append((p, product, energy))
         return r.square().sum((1, *AXES))
 
-    def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """How much of the residual one direction leaves; of several, the geometric mean."""
-        left = [self.left(sample).pow(0.5 / self.directions).mean() for sample in batch]
-        return {"residual_left": torch.stack(left)}
+    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The loss, and how much of the residual one direction leaves; of several, the geometric mean."""
+        left = [self.left(sample) for sample in batch]
+        shares = [one.pow(0.5 / self.directions).mean() for one in left]
+        return {LOSS: torch.stack([self.loss(one) for one in left]), "residual_left": torch.stack(shares)}
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable
+from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable, refuse_idle
 from solver.table import Table
 
 
@@ -30,6 +30,11 @@ class MatricesTable(Table):
     samples: int = Field(ge=1)
     validation: int = Field(default=8, ge=1)
     seed: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> MatricesTable:
+        refuse_idle(self, dict.fromkeys(("vectors", "amplified"), "source = 'noise'") if self.source == "noise" else {})
+        return self
 
 
 class MatrixRecipe(Table):

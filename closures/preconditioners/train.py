@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 from closures import artefact
 from closures.artefact import Card
@@ -20,7 +19,8 @@ from closures.preconditioners.objective import LineSearch
 from closures.preconditioners.recipe import MatricesTable, MatrixRecipe
 from closures.preconditioners.ritz import RitzBasis, RitzResiduals, White
 from closures.training.fit import Fit
-from closures.training.processes import team
+from closures.training.identity import identity_of
+from closures.training.processes import Team, team
 from closures.training.recipe import read
 from solver.errors import CaseError
 from solver.rundir import commit, to_toml, write_text
@@ -39,6 +39,22 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
     Diverged : the gradient is not finite.
     """
     recipe = read(MatrixRecipe, file)
+    with torch.enable_grad(), team(recipe.loop.device) as processes:
+        network, fit = _prepare(recipe, file, out, processes, console)
+        if processes.is_root:
+            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
+        fit.run(console)
+        errors = fit.errors()
+        if processes.is_root:
+            _write(recipe, out, network, errors)
+        processes.wait()
+    return artefact.load(out).card
+
+
+def _prepare(
+    recipe: MatrixRecipe, file: Path, out: Path, processes: Team, console: Console | None
+) -> tuple[nn.Module, Fit]:
+    """The network as it begins, and its training."""
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "direction":
@@ -53,18 +69,8 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
     trained, judged = geometries(table, console)
     training = RitzResiduals(trained, table.samples, table.group, table.amplified, table.seed * 1_000_003)
     validation = RitzResiduals(judged, table.validation, table.group, table.amplified, table.seed * 2_000_003)
-    identity = hashlib.sha256(json.dumps(recipe.model_dump(exclude={"card"}), sort_keys=True).encode()).hexdigest()
-    with torch.enable_grad(), team(recipe.loop.device) as processes:
-        objective = LineSearch(network.to(processes.device), table.directions)
-        fit = Fit(objective, training, validation, recipe.optimiser, recipe.loop, processes, out, identity)
-        if processes.is_root:
-            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-        fit.run(console)
-        errors = fit.errors()
-        if processes.is_root:
-            _write(recipe, out, network, errors)
-        processes.wait()
-    return artefact.load(out).card
+    objective, identity = LineSearch(network.to(processes.device), table.directions), identity_of(recipe)
+    return network, Fit(objective, training, validation, recipe.optimiser, recipe.loop, processes, out, identity)
 
 
 def geometries(

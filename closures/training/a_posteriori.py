@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +12,9 @@ from closures.loop.resample import Resampler, network_grid
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.domain import Domain
 from closures.training.head import Start
-from closures.training.unrolled import Unrolled
+from closures.training.objective import LOSS
+from closures.training.processes import ALONE, Team
+from closures.training.unrolled import Unrolled, check_gradient
 from solver.simulation import Simulation
 from solver.velocity import Velocity
 
@@ -25,8 +27,9 @@ class APosteriori(nn.Module):
 
     An objective of `closures.training.fit`; samples are (frames, 3, nx, ny, nz) velocities at cell centres, on as many
     points as the solver has modes. ``trajectory``: mean relative error of the fluctuations over the frames; for short
-    windows, since turbulence forgets. ``statistics``: `profile_error` of all frames of the batch together, against the
-    same frames of the data: the larger the batch, the less of it is chance. A model that is right keeps the statistics
+    windows, since turbulence forgets. ``statistics``: `profile_error` of all frames of the batch together, those of
+    other processes too, against the same frames of the data: the larger the batch, the less of it is chance. In
+    validation it is that of the whole set. A model that is right keeps the statistics
     of the data for ever, so what it does to them in the first frames is what there is to learn from; how a flow
     that is already its own responds over a short time says little about the long run.
 
@@ -37,6 +40,7 @@ class APosteriori(nn.Module):
     steps : of the solver between two frames.
     loss : see above.
     segment : steps kept in memory together, see `Unrolled`.
+    team : the processes that share a batch.
     """
 
     def __init__(
@@ -47,9 +51,11 @@ class APosteriori(nn.Module):
         steps: int,
         loss: Literal["trajectory", "statistics"] = "trajectory",
         segment: int = 1,
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
-        self.network, self.loss, self.steps = network, loss, steps
+        check_gradient(simulation)
+        self.network, self.loss, self.steps, self.team = network, loss, steps, team
         self.unrolled = Unrolled(simulation, segment)
         grid = network_grid(simulation.operators.grid)
         self.resampler, self.domain = Resampler(simulation.operators, grid), Domain.of(grid)
@@ -57,20 +63,37 @@ class APosteriori(nn.Module):
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, frames, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
-        return self.errors(batch).mean()
-
-    def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """The loss of each window, or of their statistics."""
-        return {f"{self.loss}_error": self.errors(batch)}
-
-    def errors(self, batch: Tensor) -> Tensor:
-        """The error of each window, (batch,), or that of the statistics of all, (1,)."""
-        paths = torch.stack([self.path(window[0], len(window) - 1) for window in batch])
-        domain, targets = self.domain.like(paths), batch[:, 1:].to(paths.dtype)
+        paths, targets = self.pairs(batch)
         if self.loss == "trajectory":
-            pairs = zip(paths, targets, strict=True)
-            return torch.stack([fluctuation_error(path, target, domain).mean() for path, target in pairs])
-        return profile_error(profiles(paths.flatten(0, 1)), profiles(targets.flatten(0, 1)), domain)[None]
+            return self.errors(paths, targets).mean()
+        own, true = (profiles(frames.flatten(0, 1), self.team.mean) for frames in (paths, targets))
+        return profile_error(own, true, self.domain.like(paths))
+
+    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The error of each window, or first and second moments: of each window, own and true."""
+        paths, targets = self.pairs(batch)
+        if self.loss == "trajectory":
+            return {LOSS: self.errors(paths, targets)}
+        both = torch.stack([paths, targets], dim=1).double()
+        return {"first": both.mean(dim=(2, 4, 6)), "second": torch.stack([_products(w) for w in both])}
+
+    def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """The loss of the whole set."""
+        if self.loss == "trajectory":
+            return {LOSS: float(means[LOSS])}
+        stresses = means["second"] - torch.stack([means["first"][:, i] * means["first"][:, j] for i, j in PAIRS], 1)
+        own, true = zip(means["first"], stresses, strict=True)
+        return {LOSS: float(profile_error(own, true, self.domain.like(means["first"])))}
+
+    def pairs(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The solver's paths from the first frames, and the frames that are there, (batch, frames, 3, nx, ny, nz)."""
+        paths = torch.stack([self.path(window[0], len(window) - 1) for window in batch])
+        return paths, batch[:, 1:].to(paths.dtype)
+
+    def errors(self, paths: Tensor, targets: Tensor) -> Tensor:
+        """The error of each window, (batch,)."""
+        domain, both = self.domain.like(paths), zip(paths, targets, strict=True)
+        return torch.stack([fluctuation_error(path, target, domain).mean() for path, target in both])
 
     def path(self, first: Tensor, frames: int) -> Tensor:
         """The frames that follow `first`, as the solver has them: (frames, 3, nx, ny, nz)."""
@@ -97,9 +120,16 @@ def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:
     return 0.5 * total
 
 
-def profiles(frames: Tensor) -> Profiles:
-    """Means (3, ny) and stresses (4, ny) of fields (frames, 3, nx, ny, nz), over x, z and the frames."""
-    mean = frames.mean(dim=(0, 2, 4))
-    u = frames - mean[None, :, None, :, None]
-    stresses = torch.stack([(u[:, i] * u[:, j]).mean(dim=(0, 1, 3)) for i, j in PAIRS])
-    return mean, stresses
+def profiles(frames: Tensor, over_all: Callable[[Tensor], Tensor] = lambda mean: mean) -> Profiles:
+    """Means (3, ny) and stresses (4, ny) of fields (frames, 3, nx, ny, nz), over x, z and the frames.
+
+    `over_all` takes the mean of what the processes have of each.
+    """
+    mean = over_all(frames.mean(dim=(0, 2, 4)))
+    u = frames - mean.detach()[None, :, None, :, None]  # about the mean, products do not depend on it
+    return mean, over_all(_products(u))
+
+
+def _products(u: Tensor) -> Tensor:
+    """Means of products of components, (4, ny), of (frames, 3, nx, ny, nz)."""
+    return torch.stack([(u[:, i] * u[:, j]).mean(dim=(0, 1, 3)) for i, j in PAIRS])

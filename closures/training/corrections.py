@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +24,12 @@ from solver.errors import CaseError
 from solver.simulation import Simulation
 from solver.table import Table
 from solver.velocity import Velocity
+
+
+class Source(Trajectories, Protocol):
+    """Trajectories with the checksum of their content."""
+
+    sha256: str
 
 
 class CorrectTable(Table):
@@ -44,32 +53,53 @@ class CorrectTable(Table):
     fields: LabelsTable | None = None
 
 
-def corrections(table: CorrectTable, source: Trajectories, stride: int, apart: int, trajectories: range) -> InMemory:
-    """Pairs (pairs, 2, nx, ny, nz, 3) of these trajectories: what the network is given, and what it should answer.
+@dataclass(frozen=True)
+class Frames:
+    """Where corrections begin: frames `apart` from each other, of `trajectories`; labels are `stride` further on."""
 
-    The solver begins in frames `apart` from each other and stops `table.ahead` before the one, `stride` further on,
-    that is the answer.
+    source: Source
+    stride: int
+    apart: int
+    trajectories: Sequence[int]
+
+    @property
+    def interval(self) -> float:
+        """Time from a first frame to its label."""
+        return self.source.step * self.stride
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """First frames and labels, (nx, ny, nz, 3)."""
+        for trajectory in self.trajectories:
+            frames = self.source.read(trajectory, slice(None))
+            yield from zip(frames[: -self.stride : self.apart], frames[self.stride :: self.apart], strict=True)
+
+
+def corrections(frames: Frames, reached: np.ndarray) -> InMemory:
+    """Pairs (pairs, 2, nx, ny, nz, 3): what the network is given, see `arrivals`, and what it should answer."""
+    labels = np.stack([after for _, after in frames.pairs()])
+    return InMemory(np.stack([reached, labels], axis=1), frames.source.domain, frames.interval)
+
+
+@torch.no_grad()
+def arrivals(table: CorrectTable, frames: Frames) -> np.ndarray:
+    """Where the solver arrives from each first frame `table.ahead` before its label, (pairs, nx, ny, nz, 3), float32.
 
     Raises
     ------
     CaseError : the case has other points than the data, or cannot be unrolled; nothing is left for the solver.
     Diverged : the solver's velocity is not finite: more steps are needed.
     """
-    simulation = flow(table, source.step * stride)
+    simulation = flow(table, frames.interval)
     grid = network_grid(simulation.operators.grid)
-    if not same(source.domain.describe(), Domain.of(grid).describe()):
+    if not same(frames.source.domain.describe(), Domain.of(grid).describe()):
         points = " x ".join(map(str, grid.shape))
         raise CaseError(f"[correct] case = '{table.case}': its points are {points}, the data have others")
     unrolled, resampler = Unrolled(simulation), Resampler(simulation.operators, grid)
     start, found = Start(simulation, resampler, grid), []
-    for trajectory in trajectories:
-        frames = source.read(trajectory, slice(None))
-        for before, after in zip(frames[:-stride:apart], frames[stride::apart], strict=True):
-            with torch.no_grad():
-                u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
-                reached = resampler.centred(Velocity(simulation.strain, u)).movedim(0, -1)
-            found.append(np.stack([reached.float().numpy(), after]))
-    return InMemory(np.stack(found), source.domain, source.step * stride)
+    for before, _ in frames.pairs():
+        u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
+        found.append(resampler.centred(Velocity(simulation.strain, u)).movedim(0, -1).float().numpy())
+    return np.stack(found)
 
 
 def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:

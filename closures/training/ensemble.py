@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +18,15 @@ from closures.training.begin import weights_of
 from closures.training.candidate import candidate, write
 from closures.training.ensemble_recipe import LEAST, EnsembleRecipe
 from closures.training.ensemble_state import Ensemble, read_state, write_state
+from closures.training.identity import content_of, identity_of
 from closures.training.kalman import longest_step, misfits, update
 from closures.training.long_run import LongRun, Settled
+from closures.training.processes import check_alone
 from closures.training.recipe import read
 from closures.training.report import Report
 from solver import parallel
 from solver.axis import Array
+from solver.case import load_case
 from solver.channel import ERRORS
 from solver.errors import CaseError, Diverged
 from solver.farm import farm
@@ -46,6 +47,7 @@ def train(file: Path, out: Path, data: Path | None = None, console: Console | No
     RunFolderError : `out` cannot be written, or holds the state of another training.
     Diverged : fewer than four flows survived an iteration, or the mean network's did not.
     """
+    check_alone("an ensemble", "start its ranks with mpirun -n N solver train ...")
     recipe = read(EnsembleRecipe, file)
     name = data or (Path(recipe.data.file) if recipe.data.file else None)
     if name is None:
@@ -63,10 +65,13 @@ class Training:
         self.candidate = candidate(recipe.operator, self.table.begin, self.table.closure)
         self.network = self.candidate.network.requires_grad_(False)
         self.moved = _chosen(self.network, self.table.moves)
-        self.flow = LongRun(self.candidate.closure, source, self.table.case, self.table.overrides)
+        seen = [number for number in range(source.shape[0]) if number not in source.test]
+        if not seen:
+            raise CaseError(f"{source.path}: keeps all its trajectories for tests: none is left to learn from")
+        self.flow = LongRun(self.candidate.closure, source, seen, self.table.case, self.table.overrides)
         begun = [weights_of(self.table.begin)] if self.table.begin else []
-        text = json.dumps([recipe.model_dump(exclude={"data", "card"}), source.sha256, *begun], sort_keys=True)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
+        case, _ = load_case(Path(self.table.case), self.table.overrides)
+        self.identity = identity_of(recipe, source.sha256, content_of(case), *begun)
         wanted = self.table.tolerance.model_dump()
         rows = zip(ERRORS, self.flow.target_rows, strict=True)
         self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from closures.training.recipe import CardTable, DataTable, OperatorTable
+from closures.training.recipe import CardTable, FileTable, OperatorTable
 from solver.table import Table
 
 LEAST = 4  # flows that make an ensemble
@@ -59,7 +59,7 @@ class EnsembleRecipe(Table):
     """How one closure is trained on the statistics of long runs."""
 
     title: str
-    data: DataTable = DataTable()
+    data: FileTable = FileTable()
     operator: OperatorTable
     ensemble: EnsembleTable
     card: CardTable

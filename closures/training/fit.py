@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from closures.training.report import Report
 from closures.training.schedule import batches, rate, seeds
 from closures.training.state import Progress
 from solver.errors import CaseError, Diverged
+
+VALIDATION = 2**32 - 1  # in place of a step, for what is drawn for the validation set: the same in every epoch
 
 
 class Fit:
@@ -59,11 +62,12 @@ class Fit:
         if _length(validation) < team.size:
             raise CaseError(f"[data] {_length(validation)} validation samples for {team.size} processes: use fewer")
         self.steps = loop.epochs * self.steps_per_epoch
+        self.validation_seeds = seeds(loop.seed, VALIDATION, _length(validation), 0, 1)
         self.network = objective.network
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.weights, lr=optimiser.rate, weight_decay=optimiser.weight_decay)
-        found = state.read(folder, identity, self.network, self.optimiser)
-        self.progress, self.best = found if found else (Progress(identity), self._copy())
+        found = state.read(folder, identity, loop.epochs, self.network, self.optimiser)
+        self.progress, self.best = found if found else (Progress(identity, epochs=loop.epochs), self._copy())
         self.saved_at = time.monotonic()
 
     def run(self, console: Console | None = None) -> Progress:
@@ -124,6 +128,12 @@ class Fit:
         row = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss_sum / max(progress.batch, 1)}
         progress.history.append({**row, **errors})
         error = next(iter(errors.values()))
+        for name, value in errors.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"epoch {progress.epoch}: {name} is {value} on the validation set: lower [optimiser] rate, "
+                    "or look for values that are not finite in [data] file"
+                )
         if error < progress.best:
             progress.best, progress.best_epoch, self.best = error, progress.epoch, self._copy()
         progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
@@ -133,16 +143,17 @@ class Fit:
 
     @torch.no_grad()
     def errors(self) -> dict[str, float]:
-        """Mean errors over the validation set (collective)."""
+        """Errors over the validation set, whatever the number of processes (collective)."""
         self.network.eval()
         team, batch = self.team, max(self.loop.batch // self.team.size, 1)
         own = list(range(team.rank, _length(self.validation), team.size))
+        order = [own[i : i + batch] for i in range(0, len(own), batch)]
         totals: dict[str, Tensor] = {}
-        for samples in self._load(self.validation, [own[i : i + batch] for i in range(0, len(own), batch)]):
-            for name, values in self.objective.measure(samples).items():
-                sums = torch.stack([values.double().sum(), values.new_tensor(len(values)).double()])
-                totals[name] = totals.get(name, 0.0) + sums
-        return {name: float(total[0] / total[1]) for name, total in ((n, team.sum(t)) for n, t in totals.items())}
+        for numbers, samples in zip(order, self._load(self.validation, order), strict=True):
+            drawn = [self.validation_seeds[n] for n in numbers]
+            for name, values in self.objective.measure(samples, drawn).items():
+                totals[name] = totals.get(name, 0.0) + values.double().sum(dim=0)
+        return self.objective.conclude({n: team.sum(t) / _length(self.validation) for n, t in totals.items()})
 
     def _load(self, data: Dataset[Any], order: list[list[int]]) -> Any:
         generator = torch.Generator().manual_seed(self.loop.seed)

@@ -12,7 +12,7 @@ from closures.loop.resample import Resampler, network_grid
 from closures.loop.whole_field import with_flux_of
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
-from closures.training.unrolled import Unrolled
+from closures.training.unrolled import Unrolled, check_gradient
 from solver.axis import Array, FiniteVolumeAxis
 from solver.grid import Grid
 from solver.operators import Components
@@ -61,11 +61,16 @@ class Head:
     simulation : whose grid, projection and ends these are.
     half_precision : the network runs in bfloat16; the velocity never does.
     steps : of the simulation before each answer, which then corrects them; 0: the answer stands for them.
+
+    Raises
+    ------
+    CaseError : no gradient passes the projection of the simulation.
     """
 
     def __init__(
         self, predictor: Predictor, simulation: Simulation, half_precision: bool = False, steps: int = 0
     ) -> None:
+        check_gradient(simulation)
         self.steps, self.unrolled = steps, Unrolled(simulation) if steps else None
         self.predictor, self.simulation, self.half_precision = predictor, simulation, half_precision
         self.operators = simulation.operators

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,8 @@ class LongRun:
     Parameters
     ----------
     closure : makes it for a grid and a viscosity.
-    source : filtered trajectories on the points of the case: first frames, and the profiles that runs should have.
+    source, trajectories : filtered flows on the points of the case: those have first frames, and the profiles that runs
+        should have.
     case, overrides : the case; its closure and its times do not count.
     every_steps : between two samples of the averages.
 
@@ -60,6 +61,7 @@ class LongRun:
         self,
         closure: Callable[[Grid, float], Closure],
         source: TrajectoryFile,
+        trajectories: Sequence[int],
         case: str,
         overrides: tuple[str, ...],
         every_steps: int = 10,
@@ -83,7 +85,8 @@ class LongRun:
         self.source, self.every_steps = source, every_steps
         self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
         data, means = filtered_channel(source.path)
-        self.reference = table_of(data, means.mean(axis=(0, 1)))
+        self.trajectories = list(trajectories)
+        self.reference = table_of(data, means[self.trajectories].mean(axis=(0, 1)))
         self.channel = ChannelProfiles(grid.y, described.flow.nu)  # its friction is that of the coarse grid
 
     @property
@@ -94,10 +97,10 @@ class LongRun:
 
     def first(self, number: int) -> tuple[Array, ...]:
         """A stored frame as coefficients: another trajectory, and later another frame, for every number."""
-        n_traj, n_steps = self.source.shape[:2]
+        n_traj, n_steps = len(self.trajectories), self.source.shape[1]
         frame = (number // n_traj * 7919) % n_steps  # far from those before
-        values = torch.from_numpy(self.source.read(number % n_traj, slice(frame, frame + 1))[0]).movedim(-1, 0)
-        return tuple(c.numpy() for c in self.start(values))
+        values = self.source.read(self.trajectories[number % n_traj], slice(frame, frame + 1))[0]
+        return tuple(c.numpy() for c in self.start(torch.from_numpy(values).movedim(-1, 0)))
 
     @torch.no_grad()
     def __call__(self, velocity: tuple[Array, ...], settle: float, average: float) -> Settled | None:

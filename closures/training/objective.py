@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +13,12 @@ from closures.losses.registry import error_of
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
-from closures.operators.predictor import Predictor, Scaling
+from closures.operators.predictor import Predictor
 from closures.training.recipe import LossTable
 from solver.errors import CaseError
+
+LOSS = "validation_loss"  # what chooses the best weights
+MIRRORING = 1  # beside the seed, so that tosses and noise are drawn apart
 
 
 class Objective(Protocol):
@@ -26,18 +30,32 @@ class Objective(Protocol):
         """The loss, a scalar; `seeds`, one a sample, are its only source of randomness."""
         ...
 
-    def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """Errors of each sample, by name; the first one selects the best weights."""
+    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """What `conclude` needs the mean over the validation set of, (batch, ...), by name."""
+        ...
+
+    def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """Errors by name, from those means; the first, the loss that is trained, selects the best weights."""
         ...
 
 
-def perturbed(u: Tensor, seeds: Sequence[int], noise: float, scaling: Scaling) -> Tensor:
-    """`u` (batch, 3, nx, ny, nz) with white noise of `noise` deviations, drawn for each sample from its own seed."""
-    if noise == 0:
+class MeanOfSamples(nn.Module):
+    """An objective that is the mean over the samples of a number each, as the errors beside it are."""
+
+    def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """See `Objective`."""
+        return {name: float(mean) for name, mean in means.items()}
+
+
+def perturbed(u: Tensor, seeds: Sequence[int], noise: Tensor | None) -> Tensor:
+    """`u` (batch, 3, nx, ny, nz) with white noise, drawn for each sample from its own seed.
+
+    `noise` is its deviation, (3, nx or 1, ny or 1, nz or 1); None: there is none.
+    """
+    if noise is None:
         return u
     drawn = [torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    std = torch.tensor(scaling.std).reshape(3, 1, 1, 1)
-    return u + (noise * std * torch.stack(drawn)).to(u)
+    return u + (noise.cpu() * torch.stack(drawn)).to(u)
 
 
 def directions(mirrors: Sequence[str], domain: Domain) -> list[int]:
@@ -54,7 +72,8 @@ def mirrored(windows: Tensor, seeds: Sequence[int], along: Sequence[int], domain
     """`windows` (batch, frames, 3, nx, ny, nz), each reflected or not in the directions `along`, as its seed falls."""
     found = []
     for window, seed in zip(windows, seeds, strict=True):
-        toss = torch.randint(2, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+        drawn = int(np.random.SeedSequence([seed, MIRRORING]).generate_state(1)[0])
+        toss = torch.randint(2, (3,), generator=torch.Generator().manual_seed(drawn)).tolist()
         for d in along:
             window = reflected(window, d, domain) if toss[d] else window
         found.append(window)
@@ -72,24 +91,40 @@ def reflected(field: Tensor, d: int, domain: Domain) -> Tensor:
     return image * signs.reshape(3, 1, 1, 1)
 
 
-class Rollout(nn.Module):
-    """Mean relative error over the steps of a predicted window, from a first frame that may be perturbed."""
+class Rollout(MeanOfSamples):
+    """Mean relative error over the steps of a predicted window, from a first frame that may be perturbed.
+
+    Parameters
+    ----------
+    predictor, domain : one step, and the points it acts on.
+    loss, precision : of the recipe.
+    noise : see `perturbed`.
+    """
 
     def __init__(
-        self, predictor: Predictor, domain: Domain, loss: LossTable, precision: Literal["float32", "bfloat16"]
+        self,
+        predictor: Predictor,
+        domain: Domain,
+        loss: LossTable,
+        precision: Literal["float32", "bfloat16"],
+        noise: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.predictor, self.domain, self.loss = predictor, domain, loss
+        self.predictor, self.domain, self.loss, self.noise = predictor, domain, loss, noise
         self.network, self.frame_error = predictor.network, error_of(loss.kind)
         self.half_precision = precision == "bfloat16"
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
-        u, total = perturbed(batch[:, 0], seeds, self.loss.noise, self.predictor.scaling), batch.new_zeros(())
+        return self.losses(batch, seeds).mean()
+
+    def losses(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The loss of each window, (batch,)."""
+        u, errors = perturbed(batch[:, 0], seeds, self.noise), []
         for k in range(1, batch.shape[1]):
             u = self.step(u if self.loss.through else u.detach())
-            total = total + self.error(u, batch[:, k]).mean()
-        return total / (batch.shape[1] - 1)
+            errors.append(self.error(u, batch[:, k]))
+        return torch.stack(errors).mean(dim=0)
 
     def step(self, u: Tensor) -> Tensor:
         """One prediction; the network may run in half precision, the velocity never does."""
@@ -102,11 +137,12 @@ class Rollout(nn.Module):
             return sobolev_error(prediction, target, self.domain, self.loss.length)
         return self.frame_error(prediction, target, self.domain)
 
-    def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """Errors of one step and, for windows of several, of the last; what no change at all would score."""
+    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The loss; errors of one step and, for windows of several, of the last; what no change would score."""
         first, last = batch[:, 0], batch.shape[1] - 1
         u = self.step(first)
         errors = {
+            LOSS: self.losses(batch, seeds),
             "fluctuation_error": fluctuation_error(u, batch[:, 1], self.domain),
             "relative_l2": relative_l2(u, batch[:, 1], self.domain),
             "frozen_fluctuation_error": fluctuation_error(first, batch[:, 1], self.domain),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +13,30 @@ from torch import Tensor
 
 from closures import artefact
 from closures.artefact import Card
-from closures.data.windows import InMemory, TrajectoryFile, Windows, scaling, split
+from closures.data.windows import InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
 from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import plane_error, relative_l2
-from closures.losses.teacher import describe
 from closures.operators import build
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
-from closures.training.corrections import corrections, flow, largest_change
+from closures.training.corrections import Frames, arrivals, corrections, flow, largest_change
 from closures.training.fit import Fit
 from closures.training.head import Head
+from closures.training.identity import content_of, identity_of
+from closures.training.kept import kept
 from closures.training.objective import Objective, Rollout, directions
 from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
 from closures.training.recipe import LossTable, Recipe, load_recipe
 from closures.training.state import Progress
+from solver.case import load_case
 from solver.errors import CaseError
-from solver.rundir import commit, to_toml, write_json, write_text
+from solver.rundir import commit, to_toml, write_text
 
-EQUATIONS = "equations.json"  # what the residual of a network's training was of, for `closures.losses.teacher`
+PAIRS = "pairs.safetensors", "pairs_validation.safetensors"  # where the solver arrives, kept beside the training
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,6 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
         fit, predictor, pairs = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-            if recipe.loss.kind in ("les_residual", "hybrid"):
-                write_json(out / EQUATIONS, fit.objective.residual.describe())  # type: ignore[attr-defined]
         progress = fit.run(console)
         errors = fit.errors()
         if processes.is_root:
@@ -82,7 +80,7 @@ def _prepare(
     recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
 ) -> tuple[Fit, Predictor, InMemory | None]:
     """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected."""
-    units, training, validation, pairs = _samples(recipe, source)
+    training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "state":
@@ -92,44 +90,57 @@ def _prepare(
     if recipe.loop.begin is not None:
         card = take_weights(network, recipe.operator.name, recipe.loop.begin, "[loop]")
         units = card.scaling or units  # the weights mean something in their own
+        if units.target != recipe.loss.target:
+            raise CaseError(f"[loss] target: the network in [loop] begin predicts '{units.target}': write that")
     predictor = Predictor(network, units).to(processes.device)
-    objective = _objective(recipe, source, predictor)
-    identity = _identity(recipe, source, objective)
+    objective = _objective(recipe, source, predictor, noise)
+    identity = identity_of(recipe, source.sha256, *_named(recipe))
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
     return Fit(objective, training, validation, *settings), predictor, pairs
 
 
-def _samples(recipe: Recipe, source: TrajectoryFile | OwnLes) -> tuple[Scaling, Windows, Windows, InMemory | None]:
-    """Units, training and validation: windows of trajectories, or pairs of frames around a correction; these pairs."""
+def _samples(
+    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
+) -> tuple[Windows, Windows, Tensor | None, Scaling, InMemory | None]:
+    """Training and validation, windows of trajectories or pairs of frames around a correction; the noise of the first
+    frames; units; the pairs to train on."""
     data, steps = recipe.data, recipe.loss.steps
-    parts = split(source.shape[0], data.validation)
+    parts = split(source, data.validation)
     training, validation = (Windows(source, part, steps, data.stride, data.apart) for part in parts)
+    noise = recipe.loss.noise * fluctuation_size(source, parts[0]) if recipe.loss.noise else None
     if recipe.correct is None:
-        return scaling(source, parts[0], data.stride, recipe.loss.target), training, validation, None
-    pairs, others = (corrections(recipe.correct, source, data.stride, data.apart, part) for part in parts)
+        units = scaling(source, parts[0], data.stride, recipe.loss.target)
+        return training, validation, noise, units, None
+
+    pairs = _pairs(recipe, Frames(source, data.stride, data.apart, parts[0]), out / PAIRS[0], processes)
     units = scaling(pairs, range(pairs.shape[0]), 1, "increment")
-    if recipe.rolls_out_corrections:
-        return units, training, validation, pairs
-    training, validation = (Windows(p, range(p.shape[0])) for p in (pairs, others))
-    return units, training, validation, pairs
+    if not recipe.rolls_out_corrections:
+        others = _pairs(recipe, Frames(source, data.stride, data.apart, parts[1]), out / PAIRS[1], processes)
+        training, validation = (Windows(p, range(p.shape[0])) for p in (pairs, others))
+    return training, validation, noise, units, pairs
 
 
-def _identity(recipe: Recipe, source: TrajectoryFile | OwnLes, objective: Objective) -> str:
-    """What a stored state must have been made with."""
-    free: dict[str, Any] = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # change no result
-    known: list[Any] = [source.sha256]
+def _pairs(recipe: Recipe, frames: Frames, file: Path, processes: Team) -> InMemory:
+    """Pairs around a correction; where the solver arrives is worked out once, and kept in `file` (collective)."""
+    table = recipe.correct
+    assert table is not None
+    about = frames.interval, frames.apart, list(frames.trajectories)
+    identity = identity_of(table, frames.source.sha256, *about, *_named(recipe))
+    return corrections(frames, kept(file, identity, lambda: arrivals(table, frames), processes))
+
+
+def _named(recipe: Recipe) -> Iterator[Any]:
+    """The content of what the recipe has only the name of."""
     if recipe.loop.begin is not None:
-        known.append(weights_of(recipe.loop.begin))
-    if isinstance(objective, PathLoss):
-        residual, simulation = objective.residual, objective.head.simulation  # the recipe has the name of the case only
-        known.append(residual.describe() if residual is not None else describe(simulation))
-    else:
-        free |= {"loss": {"data"}, "equations": True}
-    text = json.dumps([recipe.model_dump(exclude=free), *known], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+        yield weights_of(recipe.loop.begin)
+    for table in (recipe.equations, recipe.correct):
+        if table is not None:
+            yield content_of(load_case(Path(table.case), table.overrides)[0])
 
 
-def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor) -> Objective:
+def _objective(
+    recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor, noise: Tensor | None
+) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     error = _error(loss)
@@ -137,15 +148,15 @@ def _objective(recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predi
     if recipe.correct is not None and recipe.rolls_out_corrections:
         partner = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
         turns = Head(predictor, partner, half_precision, recipe.correct.steps)
-        return PathLoss(turns, None, 0.0, 1.0, loss.noise, loss.through, error, mirrors)
+        return PathLoss(turns, None, 0.0, 1.0, noise, loss.through, error, mirrors)
     if table is None:
-        return Rollout(predictor, source.domain, loss, recipe.loop.precision)
+        return Rollout(predictor, source.domain, loss, recipe.loop.precision, noise)
     simulation = teacher(table, recipe.loop.device)
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
     head = Head(predictor, simulation, half_precision)
     check_source(source, head.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return PathLoss(head, residual, equations, data, loss.noise, loss.through, error, mirrors)
+    return PathLoss(head, residual, equations, data, noise, loss.through, error, mirrors)
 
 
 def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:

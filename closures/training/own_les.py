@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from closures.data.windows import InMemory, Trajectories
 from closures.loop.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
 from closures.training.fields_table import FieldsTable
+from closures.training.kept import kept
 from closures.training.processes import Team
 from closures.training.recipe import EquationsTable
 from solver import assembly
 from solver.case import Case, load_case
-from solver.errors import CaseError, Diverged, RunFolderError
-from solver.rundir import write_atomically
+from solver.errors import CaseError, Diverged
 from solver.simulation import Simulation
 from solver.velocity import Velocity
 
@@ -72,15 +70,11 @@ def draw(table: EquationsTable, device: str, out: Path, processes: Team) -> OwnL
     case, _ = _case(table, device)
     described = case.model_dump(mode="json", exclude={"run": {"device"}}), table.model_dump(include={"fields"})
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    path = out / FILE
-    if processes.is_root and not path.exists():
-        velocity = torch.from_numpy(_trajectories(table, table.fields, device))
-        header = {"identity": identity}
-        write_atomically(path, lambda target: save_file({"velocity": velocity}, target, metadata=header))
-    processes.wait()
+    fields = table.fields
+    velocity = kept(out / FILE, identity, lambda: _trajectories(table, fields, device), processes)
     grid = network_grid(case.build_grid())
     domain, times = Domain.of(grid), (table.interval, table.fields.spin_up)
-    return OwnLes(_read(path, identity), domain, *times, case.flow.nu, case.closure.name)
+    return OwnLes(velocity, domain, *times, case.flow.nu, case.closure.name)
 
 
 @torch.no_grad()
@@ -105,17 +99,6 @@ def _trajectories(table: EquationsTable, fields: FieldsTable, device: str) -> np
 def _advance(simulation: Simulation, steps: int) -> None:
     for _ in range(steps):
         simulation.step()
-
-
-def _read(path: Path, identity: str) -> np.ndarray:
-    try:
-        with safe_open(path, framework="pt") as file:
-            found, velocity = file.metadata()["identity"], file.get_tensor("velocity")
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path}: damaged fields ({error}): remove the file to draw them again") from None
-    if found != identity:
-        raise RunFolderError(f"{path}: fields of other equations: choose another --out, or remove the file")
-    return velocity.numpy()
 
 
 def check_source(source: Trajectories, domain: Domain, stride: int, table: EquationsTable) -> None:

@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.operators.domain import Domain
 from closures.training.head import Head
-from closures.training.objective import mirrored, perturbed
+from closures.training.objective import LOSS, MeanOfSamples, mirrored, perturbed
 
 
-class PathLoss(nn.Module):
+class PathLoss(MeanOfSamples):
     """Relative residual, or error, of the path that a network takes from the first frame of a window.
 
     An objective of `closures.training.fit`; samples are (steps + 1, 3, nx, ny, nz) velocities at cell centres, of which
-    the residual reads the first frame. The weights that are kept are those of the smallest residual on the validation
-    windows, so no label chooses them either; the errors against the frames are for the reader. Without the residual in
-    the loss (``equations = 0``) the error of the last step chooses.
+    the residual reads the first frame. The weights that are kept are those of the smallest loss on the validation
+    windows: where labels are not in the loss they do not choose either, and errors against them are for the reader.
 
     Parameters
     ----------
     head : makes trajectories of the network's answers.
     residual : of the equations on them, on the grid of `head`; None where they are not what is taught.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
-    noise : of the first frame, in deviations of each component.
+    noise : of the first frame, see `closures.training.objective.perturbed`.
     error : of frames against others on a domain, one number each, of `closures.losses.relative_l2`.
     mirrors : directions along which half of the windows are reflected.
     through : gradients flow through the whole path; false: each step learns from its own pair of frames.
@@ -39,22 +38,26 @@ class PathLoss(nn.Module):
         residual: LesResidual | None,
         equations: float = 1.0,
         data: float = 0.0,
-        noise: float = 0.0,
+        noise: Tensor | None = None,
         through: bool = True,
         error: Callable[[Tensor, Tensor, Domain], Tensor] = relative_l2,
         mirrors: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.network: nn.Module = head.predictor.network
+        self.network = head.predictor.network
         self.head, self.residual, self.through = head, residual, through
         self.equations, self.data, self.noise, self.error = equations, data, noise, error
         self.mirrors = mirrors
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, steps + 1, 3, nx, ny, nz)`` to the loss."""
+        return self.losses(batch, seeds).mean()
+
+    def losses(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The loss of each window, (batch,)."""
         batch = mirrored(batch, seeds, self.mirrors, self.head.domain)
-        first = perturbed(batch[:, 0], seeds, self.noise, self.head.predictor.scaling)
-        return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)]).mean()
+        first = perturbed(batch[:, 0], seeds, self.noise)
+        return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)])
 
     def loss(self, first: Tensor, window: Tensor) -> Tensor:
         """Of the path from one frame and the window that it should stay with, a scalar."""
@@ -68,10 +71,10 @@ class PathLoss(nn.Module):
             total = total + self.data * self.error(answers, targets, self.head.domain).mean()
         return total
 
-    def measure(self, batch: Tensor) -> dict[str, Tensor]:
-        """Residual, errors of the last step and of one, and what no change at all would score; the first chooses."""
+    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The loss; residual, errors of the last step and of one, and what no change at all would score."""
         rows: list[dict[str, Tensor]] = []
-        for window in batch:
+        for window, loss in zip(batch, self.losses(batch, seeds), strict=True):
             last, domain = len(window) - 1, self.head.domain
             frames = self.head.path(self.head.start(window[0]), last)
             answers, targets = self.head.values(frames).to(window), window
@@ -80,5 +83,5 @@ class PathLoss(nn.Module):
             errors = {f"fluctuation_error_{last}": error[last]} if last > 1 else {}
             errors |= {"fluctuation_error": error[1], "frozen_fluctuation_error": still}
             residual = {} if self.residual is None else {"residual": self.residual.relative(frames)}
-            rows.append(residual | errors if self.equations > 0 else errors | residual)
+            rows.append({LOSS: loss} | residual | errors)
         return {name: torch.stack([row[name].double() for row in rows]) for name in rows[0]}

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from solver.errors import FeatureUnavailable
+from solver import parallel
+from solver.errors import CaseError, FeatureUnavailable
 
 ENVIRONMENT = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
 
@@ -36,6 +37,15 @@ class Team:
             dist.all_reduce(values)
         return values
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over processes of what each has of an equal share of the batch (collective).
+
+        Its derivative by a process's own values is one, not ``1 / size``: `share` averages the gradients afterwards.
+        """
+        if self.size == 1:
+            return values
+        return values + (self.sum(values.detach().clone()) / self.size - values.detach())
+
     def share(self, module: nn.Module) -> nn.Module:
         """`module` with its gradients averaged over processes."""
         return DistributedDataParallel(module) if self.size > 1 else module
@@ -43,7 +53,16 @@ class Team:
     def wait(self) -> None:
         """Until all processes are here (collective)."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(device_ids=[self.device.index] if dist.get_backend() == "nccl" else None)
+
+
+ALONE = Team(0, 1, torch.device("cpu"))
+
+
+def check_alone(what: str, remedy: str) -> None:
+    """Raises CaseError in a process that torchrun has started beside others, for `what` cannot be shared so."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CaseError(f"{what} is not shared by the processes of torchrun: {remedy}")
 
 
 @contextmanager
@@ -53,15 +72,24 @@ def team(device: str) -> Iterator[Team]:
     Raises
     ------
     FeatureUnavailable : a GPU is asked for and there is none.
+    CaseError : mpirun has started several, each of which would train the same.
     """
+    if parallel.world_size() > 1:
+        raise CaseError(
+            f"{parallel.world_size()} ranks of mpirun cannot share this training: start its processes with "
+            "torchrun --nproc-per-node N -m solver train ..."
+        )
     size, rank, local = (int(os.environ.get(key, default)) for key, default in ENVIRONMENT.items())
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     gpus = torch.cuda.device_count() if device != "cpu" else 0
     if device == "cuda" and gpus == 0:
         raise FeatureUnavailable("[loop] device = 'cuda': torch sees no GPU: use device = 'auto' or 'cpu'")
     own = torch.device("cuda", local % gpus) if gpus else torch.device("cpu")
+    if gpus:
+        torch.cuda.set_device(own)  # else every process has a context on the first GPU, and NCCL works on that one
     if size > 1:  # gloo where processes share a GPU: NCCL refuses that
-        dist.init_process_group("nccl" if here <= gpus else "gloo", rank=rank, world_size=size)
+        backend, bound = ("nccl", own) if here <= gpus else ("gloo", None)
+        dist.init_process_group(backend, rank=rank, world_size=size, device_id=bound)
     try:
         yield Team(rank, size, own)
     finally:

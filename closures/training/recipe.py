@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,20 +23,32 @@ SHIPPED = Path(__file__).parent / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)
 
 
-class DataTable(Table):
+class FileTable(Table):
+    """``[data]``: a file of trajectories, beside the recipe or in the working directory."""
+
+    file: str | None = None
+
+
+class DataTable(FileTable):
     """``[data]``: a file of trajectories and how it is cut into windows.
 
-    The file lies beside the recipe, or in the working directory. Frames of a window are `stride` apart in the file,
-    first frames `apart`.
+    Frames of a window are `stride` apart in the file, first frames `apart`. `validation` is the share of trajectories
+    that choose the best weights, of those that the file does not keep for tests.
 
     Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
     """
 
-    file: str | None = None
     stride: int = Field(default=1, ge=1)
     apart: int = Field(default=1, ge=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
     workers: int = Field(default=0, ge=0, le=64)
+
+
+def refuse_idle(table: Table, idle: Mapping[str, str]) -> None:
+    """Raises ValueError if a key of `idle`, which says what it does nothing with, is not as it is by default."""
+    for key in sorted(idle):
+        if getattr(table, key) != type(table).model_fields[key].default:
+            raise ValueError(f"{key}: does nothing with {idle[key]}: remove it")
 
 
 class OperatorTable(BaseModel):
@@ -53,9 +66,9 @@ class OperatorTable(BaseModel):
 class LossTable(Table):
     """``[loss]``: mean over `steps` predicted steps of a relative error.
 
-    `noise` perturbs the first frame, in units of the deviation of each component: a rollout leaves the flows of the
-    data, and the equations hold beside them as well. `through`: gradients flow through the whole rollout; false cuts
-    them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
+    `noise` perturbs the first frame, in units of the rms fluctuation of each component in each plane: a rollout leaves
+    the flows of the data, and the equations hold beside them as well. `through`: gradients flow through the whole
+    rollout; false cuts them between steps (push-forward, Brandstetter et al. 2022, arXiv 2202.03376).
     `length` is that of the Sobolev norm.
 
     ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
@@ -85,6 +98,19 @@ class LossTable(Table):
         """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
         return self.kind in ("projected_l2", "les_residual", "hybrid")
 
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> LossTable:
+        unused = {
+            "length": self.kind != "sobolev",
+            "data": self.kind != "hybrid",
+            "through": self.steps == 1,
+            "norm": self.kind not in ("projected_l2", "hybrid"),
+            "energy": self.kind not in ("projected_l2", "hybrid"),
+            "mirrors": not self.needs_case,
+        }
+        refuse_idle(self, {key: f"kind = '{self.kind}', steps = {self.steps}" for key, idle in unused.items() if idle})
+        return self
+
 
 class EquationsTable(Table):
     """``[equations]``: the flow behind the losses ``projected_l2``, ``les_residual`` and ``hybrid``.
@@ -107,7 +133,7 @@ class EquationsTable(Table):
 class OptimiserTable(Table):
     """``[optimiser]``: AdamW; the rate rises over the share `warm_up` of all steps and falls by `schedule`.
 
-    ``step`` multiplies it by `factor` every `every` epochs.
+    ``step`` multiplies it by `factor` every `every` epochs. ``one_cycle`` has a rise of its own.
     """
 
     rate: float = Field(default=1e-3, gt=0)
@@ -118,21 +144,30 @@ class OptimiserTable(Table):
     every: int = Field(default=5, ge=1)
     clip: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> OptimiserTable:
+        unused = {"factor", "every"} if self.schedule != "step" else set()
+        unused |= {"warm_up"} if self.schedule == "one_cycle" else set()
+        refuse_idle(self, dict.fromkeys(unused, f"schedule = '{self.schedule}'"))
+        return self
+
 
 class LoopTable(Table):
-    """``[loop]``: how long, how large, how exact. `batch` is that of all processes together; `patience` in epochs.
-
-    `begin` is the folder of an artefact whose weights are the first.
-    """
+    """``[loop]``: how long, how large. `batch` is that of all processes together; `patience` in epochs."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
     seed: int = Field(default=20411, ge=0)
-    begin: str | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
     patience: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300.0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class NetworkLoopTable(LoopTable):
+    """``[loop]`` of a state operator. `begin` is the folder of an artefact whose weights are the first."""
+
+    begin: str | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class CardTable(Table):
@@ -152,7 +187,7 @@ class Recipe(Table):
     equations: EquationsTable | None = None
     correct: CorrectTable | None = None
     optimiser: OptimiserTable = OptimiserTable()
-    loop: LoopTable
+    loop: NetworkLoopTable
     card: CardTable
 
     @model_validator(mode="after")
@@ -165,10 +200,6 @@ class Recipe(Table):
             raise ValueError(
                 f"[loss] kind = '{kind}': 'projected_l2', 'les_residual' and 'hybrid' go with a table [equations]"
             )
-        if not self.loss.needs_case and (self.loss.norm != "volume" or self.loss.mirrors or self.loss.energy):
-            raise ValueError(f"[loss] kind = '{kind}' takes no norm, mirrors or energy: use kind = 'projected_l2'")
-        if kind == "les_residual" and (self.loss.norm != "volume" or self.loss.energy):
-            raise ValueError("[loss] kind = 'les_residual' has no labels: norm and energy go with them")
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None

@@ -21,7 +21,7 @@ FILE = "state.safetensors"
 
 @dataclass
 class Progress:
-    """Where a training stands. Randomness is a function of seed and step, so the step is all there is to it."""
+    """Where a training of `epochs` stands. Randomness is a function of seed and step, so the step is all of it."""
 
     identity: str
     step: int = 0
@@ -32,6 +32,7 @@ class Progress:
     best_epoch: int = -1
     done: bool = False
     seconds: float = 0.0
+    epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     format: int = FORMAT
 
@@ -74,18 +75,26 @@ def load(folder: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]
 
 
 def read(
-    folder: Path, identity: str, model: nn.Module, optimiser: torch.optim.Optimizer
+    folder: Path, identity: str, epochs: int, model: nn.Module, optimiser: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor]] | None:
     """Fill `model` and `optimiser`, and return the progress and the best weights; None if there is no state.
 
+    A training that is done goes on where `epochs` are more than it was asked for: at the rate that the longer schedule
+    has there.
+
     Raises
     ------
-    RunFolderError : see `load`.
+    RunFolderError : see `load`; or it is in the middle of another number of epochs, on which the rates so far depend.
     """
     found = load(folder, identity)
     if found is None:
         return None
     header, tensors = found
+    if header["epochs"] != epochs and not (header["done"] and epochs > header["epochs"]):
+        raise RunFolderError(
+            f"{folder / FILE}: of {header['epochs']} epochs, not {epochs}: finish it with those, then ask for more, "
+            "or choose another --out"
+        )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
@@ -97,4 +106,5 @@ def read(
         moments.setdefault(int(index), {})[key] = tensor
     if moments:
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Progress(**header), parts["best"]
+    longer = {"epochs": epochs, "done": header["done"] and epochs == header["epochs"]}
+    return Progress(**header | longer), parts["best"]

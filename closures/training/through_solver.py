@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +18,14 @@ from closures.loop.hold import STAGES
 from closures.loop.subgrid_model import SubgridModel
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
+from closures.training.begin import weights_of
 from closures.training.candidate import write
 from closures.training.fit import Fit
-from closures.training.processes import Team, team
+from closures.training.identity import content_of, identity_of
+from closures.training.processes import ALONE, Team, team
 from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
 from closures.training.stress_network import first_guess, role
+from closures.training.unrolled import check_gradient
 from solver import assembly
 from solver.case import load_case
 from solver.errors import CaseError
@@ -87,7 +88,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     with torch.enable_grad(), team(recipe.loop.device) as processes:
         torch.manual_seed(recipe.loop.seed)
         network = first_guess(recipe.operator, recipe.solver.begin, "[solver]")
-        objective = prepare(recipe, network, source)
+        objective = prepare(recipe, network, source, processes)
         fit = _fit(recipe, objective, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
@@ -101,20 +102,22 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     return artefact.load(out).card
 
 
-def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) -> APosteriori:
+def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile, processes: Team = ALONE) -> APosteriori:
     """The objective: the case with `network` in it, its step a share of the interval between frames."""
     table, interval = recipe.solver, source.step * recipe.data.stride
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     with torch.no_grad():
         plain = assembly.build(assembly.Source(case, folder, folder.name))
+        check_gradient(plain)
         form, precision = table.form, table.precision
         grid, nu = plain.operators.grid, plain.nu
         model = SubgridModel(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
         simulation = Simulation(
             plain.operators, plain.velocity.coefficients, plain.nu, model, plain.forcing, plain.control
         )
-    objective = APosteriori(simulation, network, steps=table.steps, loss=table.loss, segment=table.segment)
+    steps, loss, segment = table.steps, table.loss, table.segment
+    objective = APosteriori(simulation, network, steps=steps, loss=loss, segment=segment, team=processes)
     if not same(source.domain.describe(), objective.domain.describe()):
         points = " x ".join(map(str, objective.domain.shape))
         raise CaseError(
@@ -124,11 +127,11 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile) ->
 
 
 def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, out: Path, processes: Team) -> Fit:
-    frames, stride = recipe.solver.frames, recipe.data.stride
-    parts = split(source.shape[0], recipe.data.validation)
+    frames, stride, table = recipe.solver.frames, recipe.data.stride, recipe.solver
+    parts = split(source, recipe.data.validation)
     training, validation = (Windows(source, part, frames, stride, recipe.data.apart) for part in parts)
-    free = {"data": {"file", "workers"}, "loop": {"device", "checkpoint_seconds"}}  # these change no result
-    text = json.dumps([recipe.model_dump(exclude=free), source.sha256], sort_keys=True)
-    identity = hashlib.sha256(text.encode()).hexdigest()
+    begun = [weights_of(table.begin)] if table.begin is not None else []
+    case, _ = load_case(Path(table.case), table.overrides)
+    identity = identity_of(recipe, source.sha256, content_of(case), *begun)
     settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
     return Fit(objective, training, validation, *settings)

@@ -12,8 +12,17 @@ from torch.utils.checkpoint import checkpoint
 from solver.closure import State
 from solver.errors import CaseError
 from solver.operators import Components
+from solver.projection import BoxProjection
 from solver.simulation import Simulation
 from solver.velocity import Velocity
+
+
+def check_gradient(simulation: Simulation) -> None:
+    """Raises CaseError for a flow through whose projection no gradient passes."""
+    if not isinstance(simulation.projection, BoxProjection):
+        raise CaseError(
+            "[solids] an iterative pressure solver passes no gradient: train without [solids] and [pressure]"
+        )
 
 
 class Unrolled:

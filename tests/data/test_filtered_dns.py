@@ -578,8 +578,9 @@ def test_the_shipped_sample_is_a_turbulent_channel():
     assert describe_flow(SAMPLE)["recipe"] == recipe.model_dump_json()
     assert verify_flow(SAMPLE)["trajectories"] == recipe.trajectories
     source = TrajectoryFile(SAMPLE)
-    training, validation = split(recipe.trajectories, 0.25)
-    assert len(Windows(source, training)) == 3 * len(Windows(source, validation))
+    training, validation = split(source, 0.25)
+    assert sorted([*training, *validation, *source.test]) == list(range(recipe.trajectories))
+    assert len(Windows(source, training)) == 2 * len(Windows(source, validation))
     table = reference_profiles(SAMPLE)
     reference = ChannelReference(table)
     assert reference.re_tau == pytest.approx(180, rel=0.1)

@@ -50,13 +50,14 @@ def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
     described = recipe(made)
     untrained = prepare(described, first_guess(described.operator, None, "[solver]"), source)
     with torch.no_grad():
-        before = float(untrained.measure(Windows(source, [2], 2)[0][None])["statistics_error"])
+        measured = untrained.measure(Windows(source, [2], 2)[0][None], [0])
+        before = untrained.conclude({name: values.mean(dim=0) for name, values in measured.items()})["validation_loss"]
     card = train(recipe(made), tmp_path / "out")
     history = [line.split(",") for line in (tmp_path / "out/history.csv").read_text().splitlines()]
-    errors = [float(row[history[0].index("statistics_error")]) for row in history[1:]]
+    errors = [float(row[history[0].index("validation_loss")]) for row in history[1:]]
     assert min(errors) < 0.5 * before
     assert card.role == "subgrid_model"
-    assert card.metrics["statistics_error"] == pytest.approx(min(errors), rel=1e-6)
+    assert card.metrics["validation_loss"] == pytest.approx(min(errors), rel=1e-6)
     assert card.grid == untrained.domain.describe()
     case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}", FIXED))
     with torch.no_grad():

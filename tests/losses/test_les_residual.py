@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from closures.losses.les_residual import LesResidual
-from closures.losses.teacher import check_same
 from closures.losses.time_residual import stencil
 from solver.axis import FiniteVolumeAxis, FourierAxis, Inflow, Outflow, stretched_faces
 from solver.errors import CaseError, SolverError
@@ -237,25 +236,6 @@ def test_open_ends_and_iterative_pressure_have_no_residual():
     simulation.operators, simulation.projection = closed, object()
     with pytest.raises(CaseError, match=r"\[solids\] the LES residual needs the direct pressure solver"):
         residual_of(simulation)
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"n": 10}, r"another grid \(8 x 8 x 8 points\), not this one \(10 x 10 x 10\)"),
-        ({"closure": "wale"}, r"closure smagorinsky \(c_s = 0.17, .*\), not wale \(c_w"),
-        ({"c_s": 0.2}, r"closure smagorinsky \(c_s = 0.17, .*, not smagorinsky \(c_s = 0.2,"),
-        ({"kind": "duct"}, "boundary conditions .*'z': 'periodic'.*, not .*'z': 'NoSlip"),
-        ({"driven": "pressure_gradient"}, "forcing MassFlux, not PressureGradient"),
-        ({"nu": 0.011}, "nu = 0.01, not 0.011"),
-    ],
-)
-def test_an_operator_is_held_to_the_equations_it_was_trained_on(changes, match):
-    trained = residual_of(flow("channel", STEP)).describe()
-    own = residual_of(flow(**({"kind": "channel", "dt": STEP} | changes))).describe()
-    check_same(trained, trained)
-    with pytest.raises(CaseError, match=match):
-        check_same(own, trained)
 
 
 def test_grids_of_these_tests_are_what_they_are_called():

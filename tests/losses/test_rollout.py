@@ -55,7 +55,7 @@ def judged(made, rate, steps, settled):
         guard = Guard(GuardTable(patience=1), "growing", "the solver")
         return StateSurrogate("growing", WholeField(predictor, network_grid(grid), guard), None, span=source.step)
 
-    flow = LongRun(closure, source, str(case), (), every_steps=1)
+    flow = LongRun(closure, source, range(2), str(case), (), every_steps=1)
     return judge(Head(predictor, simulation), flow, 1, steps, settled)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,10 +16,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from closures import artefact
-from closures.losses.les_residual import LesResidual
-from closures.losses.teacher import check_same
 from closures.operators import build
-from closures.training.offline import EQUATIONS, train
+from closures.training.offline import train
 from closures.training.own_les import FILE, draw, teacher
 from closures.training.processes import Team
 from closures.training.recipe import SHIPPED, load_recipe
@@ -73,7 +70,7 @@ def test_fields_are_flows_of_our_own_les(tmp_path):
     stamp = (tmp_path / "drawn" / FILE).stat().st_mtime_ns
     assert own_fields(tmp_path, "channel").sha256 == found.sha256
     assert (tmp_path / "drawn" / FILE).stat().st_mtime_ns == stamp
-    with pytest.raises(RunFolderError, match="fields of other equations: choose another --out"):
+    with pytest.raises(RunFolderError, match="fields of another case, recipe or data file: choose another --out"):
         own_fields(tmp_path, "channel", frames=3)
     (tmp_path / "drawn" / FILE).write_bytes(b"nothing")
     with pytest.raises(RunFolderError, match="damaged fields"):
@@ -91,8 +88,6 @@ def test_loss_falls_without_labels(tmp_path, kind, scheme, least):
     assert losses[-1] < 0.8 * losses[0]
     assert found.card.step == INTERVAL[kind]
     assert found.card.role == "surrogate"
-    trained = json.loads((tmp_path / "out" / EQUATIONS).read_text())
-    check_same(LesResidual(teacher(made.equations, "cpu"), made.equations.interval).describe(), trained)
 
 
 def test_continues_to_the_bit_after_a_kill(tmp_path):
@@ -135,8 +130,6 @@ def test_hybrid_and_label_free_read_the_same_file(tmp_path):
     assert begun.card.scaling == labelled.card.scaling
     with pytest.raises(CaseError, match=r"\[loop\] begin = .*: its arguments are not those of"):
         train(recipe(tmp_path, "box", **again, loop=further, operator={"width": 4}), tmp_path / "other")
-    assert not (tmp_path / "labels" / EQUATIONS).exists()  # nothing for the trust indicator to hold it to
-    assert (tmp_path / "h" / EQUATIONS).exists()
     loss, loop = {"kind": "les_residual", "steps": 2}, {"epochs": 2, "batch": 2}
     equations = {"fields": None, "interval": 0.1, "steps": 2}
     every_other = {"data": {"file": str(file), "stride": 2}, "equations": equations, "loss": loss, "loop": loop}
@@ -153,7 +146,7 @@ def test_mistakes_are_named(tmp_path):
     refused("'les_residual' and 'hybrid' go with a table", ValidationError, loss={"kind": "relative_l2"})
     refused("has no labels: remove it", ValidationError, loss={"kind": "hybrid"})
     for labelled in ({"norm": "plane"}, {"energy": 0.1}):
-        refused("has no labels: norm and energy", ValidationError, loss={"kind": "les_residual"} | labelled)
+        refused(r"does nothing with kind = 'les_residual'", ValidationError, loss={"kind": "les_residual"} | labelled)
     refused("give one", ValidationError, equations={"fields": None})
     refused("remove one", ValidationError, data={"file": "x.h5"})
     refused("no such case file", equations={"case": str(tmp_path / "nothing")})

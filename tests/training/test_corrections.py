@@ -11,7 +11,7 @@ from closures.data.windows import TrajectoryFile
 from closures.loop.resample import Resampler, network_grid
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
-from closures.training.corrections import CorrectTable, corrections, flow
+from closures.training.corrections import CorrectTable, Frames, arrivals, corrections, flow
 from closures.training.head import Head
 from closures.training.offline import train
 from closures.training.own_les import draw
@@ -38,6 +38,11 @@ def table(case, c_s, **changes):
     return CorrectTable.model_validate({"case": str(case), "overrides": [closure], "steps": 2} | changes)
 
 
+def made_pairs(correct, *frames):
+    """The pairs of these frames."""
+    return corrections(Frames(*frames), arrivals(correct, Frames(*frames)))
+
+
 def recipe(made, **changes):
     case, file = made
     return Recipe.model_validate(
@@ -57,7 +62,7 @@ def recipe(made, **changes):
 def test_the_solver_that_made_the_data_leaves_nothing_to_correct(made):
     """Two steps of the same model from a stored frame end in the next one; another model's do not."""
     source = TrajectoryFile(made[1])
-    own, other = (corrections(table(made[0], c_s), source, 1, 1, range(1, 3)).velocity for c_s in (0.3, 0.05))
+    own, other = (made_pairs(table(made[0], c_s), source, 1, 1, range(1, 3)).velocity for c_s in (0.3, 0.05))
     assert own.shape == (12, 2, *source.domain.shape, 3)
     np.testing.assert_array_equal(own[:6, 1], source.read(1, slice(1, 7)))
     change = np.abs(np.diff(source.read(1, slice(None)), axis=0)).max()
@@ -67,7 +72,7 @@ def test_the_solver_that_made_the_data_leaves_nothing_to_correct(made):
 
 @pytest.mark.parametrize(("apart", "count"), [(1, 5), (2, 3), (3, 2)])
 def test_a_stride_spans_several_frames(made, apart, count):
-    pairs = corrections(table(made[0], 0.3, steps=4), TrajectoryFile(made[1]), 2, apart, range(1))
+    pairs = made_pairs(table(made[0], 0.3, steps=4), TrajectoryFile(made[1]), 2, apart, range(1))
     assert pairs.shape[0] == count
     assert pairs.step == pytest.approx(2 * STEP)
     assert np.abs(pairs.velocity[0, 0] - pairs.velocity[0, 1]).max() < 1e-5
@@ -76,7 +81,7 @@ def test_a_stride_spans_several_frames(made, apart, count):
 def test_what_is_ahead_is_left_to_the_network(made):
     """The solver stops a frame before the answer: there the same model finds the stored one."""
     source = TrajectoryFile(made[1])
-    pairs = corrections(table(made[0], 0.3, ahead=STEP), source, 2, 1, range(1)).velocity
+    pairs = made_pairs(table(made[0], 0.3, ahead=STEP), source, 2, 1, range(1)).velocity
     assert len(pairs) == 5
     between, answers = source.read(0, slice(1, 6)), source.read(0, slice(2, 7))
     np.testing.assert_array_equal(pairs[:, 1], answers)
@@ -180,9 +185,9 @@ def test_labels_may_be_runs_of_the_solver(made, tmp_path):
     [
         ({"loss": {"steps": 2}}, "[correct] teaches one correction"),
         ({"loss": {"target": "state"}}, "[correct] needs labels"),
-        ({"loss": {"norm": "plane"}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
-        ({"loss": {"energy": 0.1}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
-        ({"loss": {"mirrors": ["z"]}}, "[loss] kind = 'relative_l2' takes no norm, mirrors or energy"),
+        ({"loss": {"norm": "plane"}}, "norm: does nothing with kind = 'relative_l2'"),
+        ({"loss": {"energy": 0.1}}, "energy: does nothing with kind = 'relative_l2'"),
+        ({"loss": {"mirrors": ["z"]}}, "mirrors: does nothing with kind = 'relative_l2'"),
         (
             TURNS | {"equations": {"case": "CASE", "interval": STEP}},
             "a correction is projected in the flow of [correct]",

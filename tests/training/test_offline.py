@@ -132,10 +132,10 @@ def test_two_processes_give_the_weights_of_one(tmp_path, file):
 def test_best_weights_are_kept_and_patience_ends_it(tmp_path, file):
     recipe = small_recipe(file, loop={"epochs": 30, "patience": 2}, optimiser={"rate": 0.3, "schedule": "constant"})
     found = train(recipe, tmp_path)
-    errors = [row["fluctuation_error"] for row in found.progress.history]
+    errors = [row["validation_loss"] for row in found.progress.history]
     best = int(np.argmin(errors))
     assert len(errors) == best + 3 < 30
-    assert found.card.metrics["fluctuation_error"] == pytest.approx(errors[best], rel=1e-6)
+    assert found.card.metrics["validation_loss"] == pytest.approx(errors[best], rel=1e-6)
 
 
 def test_rollout_trains_on_its_own_predictions(tmp_path, file):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from itertools import chain
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from closures.data.windows import CHUNK, InMemory, TrajectoryFile, Windows, scaling, split
+from closures.data.windows import CHUNK, InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
 from closures.operators import Domain
 from closures.operators.domain import same
+from closures.training.objective import perturbed
 from closures.training.recipe import OptimiserTable
 from closures.training.schedule import batches, rate, seeds
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
 from solver.grid import Grid
-from tests.training.trajectories import FACES, LX, LZ, NX, NZ, STEP, travelling, write_file
+from tests.training.trajectories import FACES, LX, LZ, NX, NY, NZ, STEP, travelling, write_file
 
 
 def of_solver():
@@ -53,10 +55,44 @@ def test_windows_are_consecutive_frames_of_one_trajectory(tmp_path, steps, strid
 
 
 def test_whole_trajectories_are_held_back():
-    assert split(20, 0.2) == (range(16), range(16, 20))
-    assert split(2, 0.01) == (range(1), range(1, 2))
-    with pytest.raises(CaseError, match="1 trajectories cannot be split"):
-        split(1, 0.2)
+    def source(trajectories, *test):
+        found = InMemory(np.zeros((trajectories, 2, NX, NY, NZ, 3), np.float32), of_solver(), STEP)
+        found.test = test
+        return found
+
+    assert split(source(20), 0.2) == (list(range(16)), list(range(16, 20)))
+    assert split(source(2), 0.01) == ([0], [1])
+    assert split(source(5, 4, 1), 0.4) == ([0, 2], [3])
+    with pytest.raises(CaseError, match="1 trajectories: cannot be split"):
+        split(source(1), 0.2)
+    with pytest.raises(CaseError, match="3 trajectories, 2 of them for tests: cannot be split"):
+        split(source(3, 1, 2), 0.2)
+
+
+def test_trajectories_for_tests_are_not_learned_from(tmp_path):
+    """Where the file says which; without the mark all are free."""
+    marked = write_file(tmp_path / "marked.h5", travelling(4, 6))
+    with h5py.File(marked, "a") as file:
+        file.attrs["test_trajectories"] = np.arange(3, 4)
+    assert TrajectoryFile(marked).test == (3,)
+    training, validation = split(TrajectoryFile(marked), 0.25)
+    assert set(training) | set(validation) == {0, 1, 2}
+    assert TrajectoryFile(write_file(tmp_path / "plain.h5")).test == ()
+
+
+def test_noise_is_measured_by_the_fluctuation_in_each_plane():
+    """The mean profile, however large, is none of it; nor does it depend on how many frames are in memory."""
+    velocity = travelling(2, CHUNK + 3)
+    y = 0.5 * (FACES[1:] + FACES[:-1])
+    sheared = velocity + np.stack([10 * y, 0 * y, 0 * y], -1)[:, None].astype(np.float32)
+    found, again = (fluctuation_size(InMemory(v, of_solver(), STEP), [0, 1]) for v in (velocity, sheared))
+    assert found.shape == (3, 1, NY, 1)
+    fluctuation = velocity - velocity.mean((2, 4), keepdims=True, dtype=np.float64)
+    expected = np.sqrt((fluctuation**2).mean((0, 1, 2, 4))).T
+    np.testing.assert_allclose(found[:, 0, :, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(again, found, rtol=1e-4)
+    noisy = perturbed(torch.zeros(1, 3, NX, NY, NZ), [3], 0.1 * found) / found
+    assert float(noisy.std()) == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize("stride", [1, 3])
