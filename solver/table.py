@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,3 +29,10 @@ class Table(BaseModel):
     """Base of every table: nothing unknown, nothing coerced, nothing changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def refuse_idle(table: Table, idle: Mapping[str, str]) -> None:
+    """Raises ValueError if a key of `idle`, which says what it does nothing with, is not as it is by default."""
+    for key in sorted(idle):
+        if getattr(table, key) != type(table).model_fields[key].default:
+            raise ValueError(f"{key}: does nothing with {idle[key]}: remove it")

@@ -1,7 +1,7 @@
 """Making a set of filtered trajectories: shared among groups of ranks, resumable at any moment.
 
-A trajectory depends on the recipe and its own number, and on how many ranks compute it, which the recipe says: so the
-content of the file does not depend on how many ranks there are in all, on interruptions, or on luck.
+A trajectory depends on the recipe, the run it starts from, its own number, and on how many ranks compute it, which the
+recipe says: so the content of the file does not depend on how many ranks there are in all, on interruptions, or luck.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from closures.data.flow_inspect import describe_flow
 from closures.data.flow_layout import layout_of
 from closures.data.flow_profiles import channel_facts
 from closures.data.flow_recipe import FlowRecipe, load_flow_recipe
-from closures.data.flow_store import FlowStore
+from closures.data.flow_store import ORIGIN, FlowStore, origin_of
 from closures.data.trajectory import Trajectory
 from solver import __version__, fusion, parallel
 from solver.errors import RunFolderError
 from solver.farm import farm
-from solver.hooks.saved import latest
 from solver.machine import choose_fusion
 from solver.rundir import commit
 
@@ -62,10 +61,12 @@ def generate_flow(
     recipe = load_flow_recipe(recipe_path, trajectories, snapshots)
     target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
     start = time.monotonic()
-    store = FlowStore(target, recipe)
     grows = target.exists() and _is_smaller(target, recipe)
     if target.exists() and not grows:
-        return _already_there(target, store.header)
+        return _already_there(target, recipe)
+    store = FlowStore(target, recipe, parallel.broadcast(origin_of(recipe) if parallel.is_root() else ""))
+    if grows:
+        store.check_origin(target, str(describe_flow(target).get(ORIGIN, "")))
     if parallel.is_root():
         _begin(store, recipe)
     parallel.barrier()
@@ -99,8 +100,6 @@ def generate_flow(
 
 def _begin(store: FlowStore, recipe: FlowRecipe) -> None:
     """Lay the file out (root only)."""
-    if recipe.start is not None:
-        latest(Path(recipe.start.run))  # is missed before anything is written
     revision, dirty = commit()
     facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
     store.begin(layout_of(recipe), facts)
@@ -122,11 +121,13 @@ def _is_smaller(target: Path, recipe: FlowRecipe) -> bool:
     return bool(found == wanted and counts[0] < counts[1])
 
 
-def _already_there(target: Path, header: str) -> dict[str, Any]:
-    """What `generate_flow` returns for a finished file of the same recipe."""
+def _already_there(target: Path, recipe: FlowRecipe) -> dict[str, Any]:
+    """What `generate_flow` returns for a finished file of the same recipe; the run it started from may be gone."""
     found = describe_flow(target)
-    if found["recipe"] != header:
+    if found["recipe"] != recipe.model_dump_json():
         raise RunFolderError(f"{target}: exists, and another recipe made it: remove it or choose another with --out")
+    if recipe.start is not None and Path(recipe.start.run).exists():
+        FlowStore(target, recipe, origin_of(recipe)).check_origin(target, str(found.get(ORIGIN, "")))
     kept = {"path": found["path"], "sha256": found["sha256"], "snapshots": found["snapshots"]}
     now = {"made": 0, "seconds": 0.0, "samples_per_second": 0.0}
     return kept | now | {"samples": found["trajectories"], "method": METHOD}

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.flow_store import BEGIN, FORMAT, KIND, chained, content_digest, read_rows
+from closures.data.flow_store import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
 from solver.errors import RunFolderError
 
 
@@ -68,7 +68,7 @@ def verify_flow(path: Path) -> dict[str, Any]:
                 raise RunFolderError(
                     f"{path}: damaged (trajectory {trajectory} does not match its checksum): generate it again"
                 )
-        total = content_digest(claimed, str(plain(file.attrs["recipe"])))
+        total = content_digest(claimed, *(str(plain(file.attrs.get(key, ""))) for key in ("recipe", ORIGIN)))
         if total != plain(file.attrs["sha256"]):
             raise RunFolderError(f"{path}: damaged (the checksums do not match their sum): generate it again")
         mean = file["statistics/moments"][()].mean(axis=(0, 1))

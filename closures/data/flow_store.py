@@ -28,6 +28,7 @@ from solver.rundir import write_hdf5, writing
 
 FORMAT = 1
 KIND = "trajectories"
+ORIGIN = "start_sha256"  # attribute: of the flow that trajectories start from
 Rows = Mapping[str, np.ndarray]
 BEGIN = hashlib.sha256(b"").digest()
 
@@ -48,10 +49,12 @@ class FlowStore:
     ----------
     path : its final name.
     recipe : what is made; a file begun with another recipe is refused.
+    origin : checksum of the flow that trajectories start from, see `origin_of`; a file begun from another is refused.
     """
 
-    def __init__(self, path: Path, recipe: FlowRecipe) -> None:
-        self.path, self.recipe, self.header = path, recipe, recipe.model_dump_json()
+    def __init__(self, path: Path, recipe: FlowRecipe, origin: str = "") -> None:
+        self.path, self.recipe, self.origin = path, recipe, origin
+        self.header = recipe.model_dump_json()
         self.part = path.with_name(f".{path.name}.part")
         self.states = path.with_name(f".{path.name}.states")
         self.count = recipe.sampling.snapshots
@@ -77,6 +80,7 @@ class FlowStore:
                 lay_out(file, self.recipe, layout)
                 file.attrs.update(attributes)
                 file.attrs.update(format=FORMAT, kind=KIND, recipe=self.header, sha256=np.bytes_("0" * 2 * DIGEST))
+                file.attrs[ORIGIN] = self.origin
             with draft.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(draft))
                 os.fsync(file.fileno())
@@ -87,12 +91,23 @@ class FlowStore:
     def _go_on(self) -> None:
         with writing(self.part), h5py.File(self.part, "r") as file:
             same = file.attrs.get("format") == FORMAT and file.attrs.get("recipe") == self.header
+            origin = str(file.attrs.get(ORIGIN, ""))
         if not same:
             raise RunFolderError(
                 f"{self.part}: begun by another recipe or version: remove it, or choose another file with --out"
             )
+        self.check_origin(self.part, origin)
         with writing(self.states):
             self.states.mkdir(exist_ok=True)
+
+    def check_origin(self, path: Path, origin: str) -> None:
+        """Raises RunFolderError if the trajectories in `path` start from another flow than those to be made."""
+        if origin != self.origin:
+            assert self.recipe.start is not None
+            raise RunFolderError(
+                f"{path}: its trajectories start from another flow than [start] run = '{self.recipe.start.run}' holds: "
+                "choose another file with --out, or give that run"
+            )
 
     @contextlib.contextmanager
     def _nothing_left(self) -> Iterator[None]:
@@ -167,7 +182,7 @@ class FlowStore:
 
     def finish(self, digests: np.ndarray, pooled: Rows) -> str:
         """Write checksums and pooled statistics, give the file its name, drop the states (root only)."""
-        total = content_digest(digests, self.header)
+        total = content_digest(digests, self.header, self.origin)
         with writing(self.path):
             with h5py.File(self.part, "r+") as file:
                 file["checksums"][...] = digests
@@ -181,9 +196,22 @@ class FlowStore:
         return total
 
 
-def content_digest(digests: np.ndarray, header: str) -> str:
-    """SHA-256 of all trajectories, in order, and of the recipe."""
-    return hashlib.sha256(header.encode() + digests.tobytes()).hexdigest()
+def content_digest(digests: np.ndarray, header: str, origin: str) -> str:
+    """SHA-256 of all trajectories, in order, of the recipe, and of what it starts from."""
+    return hashlib.sha256(header.encode() + origin.encode() + digests.tobytes()).hexdigest()
+
+
+def origin_of(recipe: FlowRecipe) -> str:
+    """Checksum of the checkpoint that ``[start] run`` leads to; empty without.
+
+    Raises
+    ------
+    RunFolderError : there is none.
+    """
+    if recipe.start is None:
+        return ""
+    saved = states.latest(Path(recipe.start.run))
+    return states.checksum(saved.arrays, saved.attributes)
 
 
 def row_names(file: h5py.File) -> list[str]:

@@ -14,12 +14,22 @@ import numpy as np
 
 from closures.data.flow_layout import lay_out, layout_of
 from closures.data.flow_recipe import FlowRecipe, held_out, parse_flow_recipe
-from closures.data.flow_store import BEGIN, FORMAT, KIND, FlowStore, chained, content_digest, read_rows, row_names
+from closures.data.flow_store import (
+    BEGIN,
+    FORMAT,
+    KIND,
+    ORIGIN,
+    FlowStore,
+    chained,
+    content_digest,
+    read_rows,
+    row_names,
+)
 from closures.data.linear_store import DIGEST
 from solver.errors import CaseError, RunFolderError
 from solver.rundir import write_hdf5
 
-MADE = ("version", "torch", "commit")  # attributes that tell what made the rows
+MADE = ("version", "torch", "commit", ORIGIN)  # attributes that tell what made the rows
 
 
 def write_subset(source: Path, target: Path, trajectories: int, snapshots: int | None = None) -> str:
@@ -96,6 +106,5 @@ def _fill(new: h5py.File, old: h5py.File, recipe: FlowRecipe) -> None:
     new["statistics/mean"][...] = new["statistics/moments"][()].mean(axis=1).mean(axis=0)
     header = recipe.model_dump_json()
     new.attrs.update({key: old.attrs[key] for key in MADE if key in old.attrs})
-    new.attrs.update(
-        format=FORMAT, kind=KIND, recipe=header, sha256=np.bytes_(content_digest(new["checksums"][()], header))
-    )
+    total = content_digest(new["checksums"][()], header, str(old.attrs.get(ORIGIN, "")))
+    new.attrs.update(format=FORMAT, kind=KIND, recipe=header, sha256=np.bytes_(total))

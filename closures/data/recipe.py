@@ -20,8 +20,8 @@ from closures.data.linear.thermal import Thermal
 from closures.data.sorting import Sorting
 from solver.errors import CaseError
 from solver.explain import explain
-from solver.linear.methods import method
-from solver.table import Table
+from solver.linear.methods import RECYCLING, method
+from solver.table import Table, refuse_idle
 
 SHIPPED = Path(__file__).parent / "recipes"
 AUTO = "auto"
@@ -158,11 +158,26 @@ def load_recipe(path: Path, samples: int | None = None, method_name: str | None 
         raise CaseError(f"{file}: not valid TOML: {error}") from None
     if samples is not None:
         data["samples"] = samples
-    if method_name is not None:
-        solve = data.setdefault("solve", {})
-        if isinstance(solve, dict):
-            solve["method"] = method_name
+    if method_name is None:
+        recipe = parse_recipe(data, str(file))
+        _refuse_idle(recipe, str(file))
+        return recipe
+    solve = data.setdefault("solve", {})
+    if isinstance(solve, dict):
+        solve["method"] = method_name
     return parse_recipe(data, str(file))
+
+
+def _refuse_idle(recipe: Recipe, source: str) -> None:
+    """Raises CaseError for keys that the recipe's own method has no use for; another may be tried by ``--method``."""
+    name = recipe.family.build().default_method if recipe.solve.method == AUTO else recipe.solve.method
+    chosen, why = method(name), f"[solve] method = '{name}'"
+    keeps = {"recycle": chosen.krylov in RECYCLING, "subspace": chosen.guess or chosen.krylov in {*RECYCLING} - {"rcg"}}
+    try:
+        refuse_idle(recipe.solve, {key: why for key, used in keeps.items() if not used})
+        refuse_idle(recipe.farm, {} if chosen.sorts else {"sorting": why})
+    except ValueError as error:
+        raise CaseError(f"{source}: {error}") from None
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:

@@ -20,7 +20,7 @@ from solver.case import Case
 from solver.errors import Diverged
 from solver.hooks.health import Health
 from solver.hooks.regrid import velocity_of
-from solver.hooks.saved import Saved, latest
+from solver.hooks.saved import Saved, checksum, latest
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation
@@ -124,6 +124,7 @@ class Trajectory:
         if self.recipe.start is None:
             return self._drawn(self.case)
         saved = latest(Path(self.recipe.start.run))
+        self.store.check_origin(self.store.part, checksum(saved.arrays, saved.attributes))
         scale, stored = self._bulk_ratio(saved), velocity_of(saved, self.operators)
         one, other = self._drawn(self.case), self._drawn(self.recipe.case(self.number, draw=1))
         a = self.recipe.start.perturbation  # what two draws have in common is the mean flow: only noise is left

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable, refuse_idle
-from solver.table import Table
+from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable
+from solver.table import Table, refuse_idle
 
 
 class MatricesTable(Table):

@@ -29,7 +29,10 @@ from solver.velocity import Velocity
 class Source(Trajectories, Protocol):
     """Trajectories with the checksum of their content."""
 
-    sha256: str
+    @property
+    def sha256(self) -> str:
+        """See there."""
+        ...
 
 
 class CorrectTable(Table):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,7 +16,7 @@ from closures.training.fields_table import FieldsTable
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.paths import beside
-from solver.table import Table
+from solver.table import Table, refuse_idle
 
 SHIPPED = Path(__file__).parent / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)
@@ -42,13 +41,6 @@ class DataTable(FileTable):
     apart: int = Field(default=1, ge=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
     workers: int = Field(default=0, ge=0, le=64)
-
-
-def refuse_idle(table: Table, idle: Mapping[str, str]) -> None:
-    """Raises ValueError if a key of `idle`, which says what it does nothing with, is not as it is by default."""
-    for key in sorted(idle):
-        if getattr(table, key) != type(table).model_fields[key].default:
-            raise ValueError(f"{key}: does nothing with {idle[key]}: remove it")
 
 
 class OperatorTable(BaseModel):

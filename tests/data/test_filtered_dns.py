@@ -442,7 +442,12 @@ def test_trajectories_from_a_stored_state(tmp_path):
     text = CHANNEL.replace("[run]", f'[start]\nrun = "{store._state(0)}"\nperturbation = 0.1\n[run]')
     branched = load_flow_recipe(write_recipe(tmp_path, text, "branched"))
     flows = [
-        Trajectory(branched, i, flow_store.FlowStore(tmp_path / "b.h5", branched), first.operators.decomposition.comm)
+        Trajectory(
+            branched,
+            i,
+            flow_store.FlowStore(tmp_path / "b.h5", branched, flow_store.origin_of(branched)),
+            first.operators.decomposition.comm,
+        )
         for i in range(2)
     ]
     op = first.operators
@@ -452,6 +457,16 @@ def test_trajectories_from_a_stored_state(tmp_path):
     assert norm(op, minus(*fields)) > 1e-3
     for f in fields:
         torch.testing.assert_close(f[0][0, 0, :, 0], simulation.velocity.coefficients[0][0, 0, :, 0], atol=0.02, rtol=0)
+    content = [flow_store.origin_of(branched)]
+    simulation.step()
+    first._keep(simulation)  # under the same name another flow
+    content.append(flow_store.origin_of(branched))
+    digests = {flow_store.content_digest(np.zeros(4, np.uint8), "the recipe", origin) for origin in content}
+    assert len(digests) == 2
+    with pytest.raises(
+        RunFolderError, match=r"b\.h5\.part: its trajectories start from another flow than \[start\] run"
+    ):
+        flows[0]._start()
     missing = text.replace(str(store._state(0)), str(tmp_path / "nothing"))
     with pytest.raises(RunFolderError, match="nothing: no such run folder or checkpoint"):
         generate_flow(write_recipe(tmp_path, missing, "missing"), tmp_path / "c.h5", quiet=True)
@@ -468,7 +483,8 @@ def test_a_stored_state_is_scaled_to_the_bulk_velocity(tmp_path):
     text = CHANNEL.replace("[run]", f'[start]\nrun = "{store._state(0)}"\nperturbation = 1e-9\n[run]')
     text = text.replace("bulk_velocity = 1.0", "bulk_velocity = 0.6")
     slower = load_flow_recipe(write_recipe(tmp_path, text, "slower"))
-    flow = Trajectory(slower, 0, flow_store.FlowStore(tmp_path / "b.h5", slower), first.operators.decomposition.comm)
+    other = flow_store.FlowStore(tmp_path / "b.h5", slower, flow_store.origin_of(slower))
+    flow = Trajectory(slower, 0, other, first.operators.decomposition.comm)
     for ours, theirs in zip(
         flow._simulation().velocity.coefficients, first._simulation().velocity.coefficients, strict=True
     ):
