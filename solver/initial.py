@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solver import memory
 from solver.axis import FiniteVolumeAxis
 from solver.errors import CaseError
 from solver.operators import Components, Operators
 from solver.shells import shell_energies, shell_numbers, shell_width
 
+MOST_UNEQUAL = 1000  # sides of a box of isotropic turbulence, by which its shells are counted
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -221,6 +223,12 @@ def isotropic(
     )
     safe = torch.where(k_squared > 0, k_squared, 1.0)
     fields = [f - k * longitudinal / safe for k, f in zip(operators.wavenumber.values(), fields, strict=True)]
+    sides = [axis.length for axis in operators.grid.axes]
+    if max(sides) > MOST_UNEQUAL * min(sides):
+        raise CaseError(
+            f"[initial] kind = 'isotropic': the sides of the box differ by a factor of {max(sides) / min(sides):.3g}: "
+            f"use at most {MOST_UNEQUAL}"
+        )
     base, shell = shell_width(operators.grid), shell_numbers(operators)
     held = shell_energies(operators, (fields[0], fields[1], fields[2]))
     k = base * np.arange(len(held))
@@ -252,6 +260,7 @@ def _shellwise_noise(operators: Operators, seed: int) -> Components:
     axes = operators.grid.fourier_axes
     kx, ky, kz = (np.rint(k * axes[d].length / (2 * np.pi)).astype(int) for d, k in operators.grid.wavenumbers.items())
     highest = max(int(np.abs(k).max()) for k in (kx, ky, kz))
+    memory.require(150.0 * (2 * highest + 1) ** 2 * (highest + 1), "[initial] the noise for the cube around the grid")
     side = np.arange(-highest, highest + 1)
     cx, cy, cz = (a.ravel() for a in np.meshgrid(side, side, side[highest:], indexing="ij"))
     order = np.lexsort((cz, cy, cx, np.maximum(np.maximum(np.abs(cx), np.abs(cy)), cz)))

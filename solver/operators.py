@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solver import memory
 from solver.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
 from solver.fusion import fused
 from solver.grid import Grid
@@ -28,9 +29,15 @@ class Operators:
     ----------
     grid, decomposition : the global grid and its slabs.
     device, dtype : where the fields live and their precision.
+
+    Raises
+    ------
+    CaseError : this machine cannot hold the flow.
     """
 
     def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
+        if device.type == "cpu":
+            memory.require_for(grid, decomposition.size, dtype.itemsize)
         self.grid, self.decomposition = grid, decomposition
         self.device, self.dtype = device, dtype
         self.timers = Timers(device)

@@ -16,13 +16,18 @@ def _length(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     match = _MULTIPLE_OF_PI.fullmatch(value)
-    if match is None or float(match[2] or 1.0) == 0:
+    try:
+        factor, divisor = (float(part or 1.0) for part in match.groups()) if match else (0.0, 0.0)
+    except ValueError:  # 1.2.3
+        divisor = 0.0
+    if divisor == 0:
         raise ValueError("should be a number or a multiple of pi such as '4 pi' or '2 pi / 3'")
-    return float(match[1] or 1.0) * np.pi / float(match[2] or 1.0)
+    return factor * np.pi / divisor
 
 
-Length = Annotated[float, BeforeValidator(_length), Field(gt=0)]
-Coordinate = Annotated[float, BeforeValidator(_length)]
+LONGEST = 1e12  # or, of its inverse, shortest: squares of wavenumbers have to be numbers in single precision too
+Length = Annotated[float, BeforeValidator(_length), Field(ge=1 / LONGEST, le=LONGEST)]
+Coordinate = Annotated[float, BeforeValidator(_length), Field(ge=-LONGEST, le=LONGEST)]
 
 
 class Table(BaseModel):

@@ -32,6 +32,7 @@ from closures import artefact, shipped
 from closures.data.farm import resolve
 from closures.data.flow_layout import layout_of
 from closures.data.flow_recipe import is_flow_recipe, load_flow_recipe
+from closures.data.flow_subset import write_subset
 from closures.data.recipe import load_recipe as load_family
 from closures.operators import build
 from closures.preconditioners import learned_multigrid_train as multigrid
@@ -50,6 +51,7 @@ SECONDS, MEMORY = 30, 8 * 2**30  # of one input
 FOUND: tuple[tuple[str, int], ...] = ()
 CASES = sorted(p.parent for p in ROOT.glob("cases/*/case.toml"))
 RECIPES = sorted([*ROOT.glob("closures/**/recipes/**/*.toml")])
+SAMPLE = ROOT / "closures/data/samples/channel180_sample.h5"
 STL = """solid box
 {}
 endsolid box
@@ -278,15 +280,11 @@ _made: dict[str, Path] = {}
 def made(name: str) -> Path:
     """A finished run of the tiny channel, its case, or a small data set; made once in a process."""
     if not _made:
-        from tests.training.trajectories import add_statistics, les_file
-
         root = Path(tempfile.mkdtemp(prefix="fuzz-"))
         runs.write_case(root / "case")
         assert solver("run", root / "case", "--set", "time.end=2.5", "--out", root / "run", "--quiet").code == 0
-        (root / "data").mkdir()
-        _, file = les_file(root / "data", (1, 2, 3), frames=4, step=0.1)
-        add_statistics(file)
-        _made.update({"case": root / "case", "run": root / "run", "data.h5": file})
+        write_subset(SAMPLE, root / "data.h5", trajectories=3, snapshots=2)
+        _made.update({"case": root / "case", "run": root / "run", "data.h5": root / "data.h5"})
     return _made[name]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ import numpy as np
 from closures.data.flow_store import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
 from solver.errors import RunFolderError
 
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+
 
 def is_flow_file(path: Path) -> bool:
     """Whether a file says that it holds trajectories."""
     try:
         with h5py.File(path, "r") as file:
-            return file.attrs.get("kind") == KIND
-    except OSError:
+            return bool(plain(file.attrs.get("kind")) == KIND)
+    except DAMAGE:
         return False
 
 
@@ -77,12 +81,25 @@ def verify_flow(path: Path) -> dict[str, Any]:
     return {"trajectories": len(claimed), "snapshots": n_steps, "sha256": total}
 
 
-def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> h5py.File:
-    """An open file of trajectories, or of another of `kinds`.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """In its context, what damage makes of reading `path` is a RunFolderError: HDF5 meets it with errors of any kind."""
+    try:
+        yield
+    except DAMAGE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunFolderError(
+            f"{path}: damaged, or not as `solver generate` writes it ({reason}): make it again"
+        ) from None
+
+
+@contextmanager
+def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> Iterator[h5py.File]:
+    """An open file of trajectories, or of another of `kinds`, in a context.
 
     Raises
     ------
-    RunFolderError : missing, not such a file, or of another version.
+    RunFolderError : missing, not such a file, of another version, or damaged where it is read.
     """
     if not path.is_file():
         raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
@@ -90,11 +107,13 @@ def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> h5py.File:
         file = h5py.File(path, "r")
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
-    if file.attrs.get("kind") not in kinds or file.attrs.get("format") != FORMAT:
-        version = file.attrs.get("format", "none")
-        file.close()
-        raise RunFolderError(f"{path}: not trajectories of format {FORMAT} (format {version}): generate the file again")
-    return file
+    with file, reading(path):
+        kind, version = (plain(file.attrs.get(key)) for key in ("kind", "format"))
+        if kind not in kinds or version != FORMAT:
+            raise RunFolderError(
+                f"{path}: not trajectories of format {FORMAT} (format {version}): generate the file again"
+            )
+        yield file
 
 
 def plain(value: Any) -> Any:

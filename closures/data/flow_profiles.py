@@ -78,12 +78,12 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
         if length < 1:
             raise CaseError(f"{path}: {n_steps} snapshots cannot be cut into {batches} batches: ask for fewer")
         moments, stress = (file[f"statistics/{name}"][:, : batches * length] for name in ("moments", "wall_stress"))
-    means = moments.reshape(n_traj, batches, length, *moments.shape[2:]).mean(axis=2)
-    found = np.zeros((n_traj, batches, len(NAMES) + 1, y.n, 1))
-    found[:, :, WALL_STRESS] = stress.reshape(n_traj, batches, -1).mean(axis=2)[..., None, None]
-    for i, name in enumerate(MOMENTS):
-        if name in INDEX:
-            found[:, :, INDEX[name], :, 0] = means[:, :, i]
+        means = moments.reshape(n_traj, batches, length, *moments.shape[2:]).mean(axis=2)
+        found = np.zeros((n_traj, batches, len(NAMES) + 1, y.n, 1))
+        found[:, :, WALL_STRESS] = stress.reshape(n_traj, batches, -1).mean(axis=2)[..., None, None]
+        for i, name in enumerate(MOMENTS):
+            if name in INDEX:
+                found[:, :, INDEX[name], :, 0] = means[:, :, i]
     return FilteredChannel(y, nu), found
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from closures.data.flow_inspect import datasets, describe_flow, is_flow_file, plain, verify_flow
+from closures.data.flow_inspect import datasets, describe_flow, is_flow_file, plain, reading, verify_flow
 from closures.data.flow_profiles import channel_facts
 from closures.data.linear_store import FORMAT, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
@@ -87,15 +89,16 @@ def _recheck(file: h5py.File, recipe: Recipe, sample: int, path: Path) -> float:
     return residual
 
 
-def _opened(path: Path) -> h5py.File:
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
-    if file.attrs.get("format") != FORMAT or "checksums" not in file:
-        version = file.attrs.get("format", "none")
-        file.close()
-        raise RunFolderError(f"{path}: data format {version}, this version reads {FORMAT}: generate the file again")
-    return file
+    with file, reading(path):
+        version = plain(file.attrs.get("format"))
+        if version != FORMAT or "checksums" not in file:
+            raise RunFolderError(f"{path}: data format {version}, this version reads {FORMAT}: generate the file again")
+        yield file

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from closures.data.flow_inspect import DAMAGE
 from closures.operators.domain import Domain, Line
 from closures.operators.predictor import Scaling
 from solver.errors import CaseError
@@ -85,9 +86,10 @@ class TrajectoryFile:
                 self.test = tuple(int(n) for n in np.ravel(file.attrs.get("test_trajectories", ())))
         except FileNotFoundError:
             raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
-        except (OSError, KeyError, ValueError) as error:
-            raise CaseError(f"{path}: not a file of trajectories ({str(error.args[0]).splitlines()[0]})") from None
-        if self.shape[2:] != (*self.domain.shape, 3) or len(times) != self.shape[1]:
+        except DAMAGE as error:
+            reason = str(error.args[0] if error.args else type(error).__name__).partition("\n")[0]
+            raise CaseError(f"{path}: not a file of trajectories ({reason})") from None
+        if self.shape[2:] != (*self.domain.shape, 3) or times.shape != (self.shape[1],):
             raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
         self.step, self.start = _spacing(times, path), float(times[0])
 
@@ -95,7 +97,11 @@ class TrajectoryFile:
         """See `Trajectories`."""
         if self._owner != os.getpid():  # an HDF5 handle does not survive a fork
             self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
-        return self._file["t1_fields/velocity"][trajectory, frames]
+        try:
+            return self._file["t1_fields/velocity"][trajectory, frames]
+        except DAMAGE as error:
+            reason = str(error).partition("\n")[0]
+            raise CaseError(f"{self.path}: trajectory {trajectory} cannot be read ({reason})") from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_file"} | {"_owner": -1}
@@ -126,6 +132,8 @@ def _viscosity(file: h5py.File) -> np.ndarray:
 def _line(file: h5py.File, name: str) -> Line:
     """One direction of a file."""
     points = _numbers(file, f"dimensions/{name}")
+    if points.ndim != 1 or not points.size:
+        raise ValueError(f"dimensions/{name} should be a list of coordinates")
     kinds = [
         str(group.attrs["bc_type"]).upper()
         for group in file.get("boundary_conditions", {}).values()
@@ -135,18 +143,20 @@ def _line(file: h5py.File, name: str) -> Line:
         raise KeyError(f"boundary_conditions has nothing about {name}")
     periodic = kinds[0] == "PERIODIC"
     if periodic and f"dimensions/{name}_faces" not in file:
-        spacing = (points[-1] - points[0]) / (len(points) - 1)
+        spacing = (points[-1] - points[0]) / max(len(points) - 1, 1)
         faces = points[0] + spacing * np.arange(len(points) + 1)
     else:
         faces = _numbers(file, f"dimensions/{name}_faces")
+    if faces.shape != (len(points) + 1,) or not (np.diff(faces) > 0).all():
+        raise ValueError(f"dimensions/{name}_faces should be one more than its points, and increase")
     length = float(faces[-1] - faces[0])
     weights = torch.from_numpy(np.diff(faces) / length)
     return Line(torch.from_numpy(points), weights, length, periodic, float(faces[0]))
 
 
 def _spacing(times: np.ndarray, path: Path) -> float:
-    gaps = np.diff(times)
-    if len(gaps) == 0 or gaps.min() <= 0 or np.ptp(gaps) > 1e-3 * gaps.mean():
+    gaps = np.diff(times) if times.ndim == 1 else np.zeros(0)
+    if len(gaps) == 0 or gaps.min() <= 0 or not np.ptp(gaps) <= 1e-3 * gaps.mean():
         raise CaseError(f"{path}: dimensions/time should hold two or more evenly spaced times")
     return float(gaps.mean())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from solver.errors import RunFolderError
 from solver.reference_files import read_reference, read_text
 
 Table = dict[str, np.ndarray]
@@ -36,7 +37,11 @@ class Results:
     def summary(self) -> dict:
         """Contents of `summary.json`."""
         path = self.run / "summary.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise RunFolderError(f"{path}: damaged ({error}): run the case again") from None
+        return found if isinstance(found, dict) else {}
 
     def table(self, name: str) -> Table | None:
         """Return the run's `<name>.csv`, or None when it is missing or has no rows."""
@@ -63,15 +68,22 @@ class Results:
 
 
 def read_table(path: Path) -> Table:
-    """Return the columns of a CSV file by name: float64 (an empty cell is NaN), or text.
+    """Return the columns of a CSV file of numbers by name, float64; an empty cell is NaN.
 
     Lines that start with '#' are comments. A last line cut short by a killed run is dropped.
+
+    Raises
+    ------
+    RunFolderError : a cell holds something else; the column is named.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(line for line in file if line.strip() and not line.startswith("#"))
+    lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        rows = csv.reader(lines)
         names = [name.strip() for name in next(rows, [])]
         complete = [row for row in rows if len(row) == len(names)]
-    return {name: _column([row[i] for row in complete]) for i, name in enumerate(names)}
+    except csv.Error as error:
+        raise RunFolderError(f"{path}: damaged ({error}): remove it, or run the case again") from None
+    return {name: _column(path, name, [row[i] for row in complete]) for i, name in enumerate(names)}
 
 
 def half_width(table: Table, name: str) -> np.ndarray | None:
@@ -84,8 +96,8 @@ def _read_if_any(path: Path) -> Table | None:
     return table if table and len(next(iter(table.values()))) else None
 
 
-def _column(cells: list[str]) -> np.ndarray:
+def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
-    except ValueError:
-        return np.array(cells)
+    except ValueError as error:
+        raise RunFolderError(f"{path}: damaged (column '{name}': {error}): remove it, or run the case again") from None
