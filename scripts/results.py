@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ FACTS = (
 )
 FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
 FACTS += ("fft_limit_ratio",)
-TUNED = " (tuned "  # in the label of a row that `--tune` has added
 ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma", "tbnn")
 KEY = ("case", "closure", "grid", "ranks")
 
@@ -73,32 +72,34 @@ def judge(report: Path, into: Path, name: str | None = None) -> None:
     kept = ("case", "title", "grid", "reference", "baseline", "unit", "created", "quantities")
     parts = ("label", "status", "averaging_time", "words", "verdict", "cost", "errors")
     made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
-    words = ["solver", "compare", f"cases/{record['case']}"]
-    given = [row["label"] for row in record["rows"] if TUNED not in row["label"]]
-    asked = next((b for a, b in pairwise(record["command"].split()) if a == "--closures"), ",".join(given)).strip("'")
-    words += ["--closures", asked]
-    words += ["--tune"] if len(given) < len(record["rows"]) else []
-    seeds = max(len(row["seeds"]) for row in record["rows"])
-    words += ["--seeds", str(seeds)] if seeds > 1 else []
+    arguments = record["arguments"]
     filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
-    words += ["--reference", "filtered-dns"] if filtered else []
-    words += settings(record["command"])
     rows = [{key: row[key] for key in parts} for row in record["rows"]]
-    options = {name: parts for name, *parts in (spec.split(":") for spec in asked.split(",")) if parts}
+    options = {name: parts for name, *parts in (spec.split(":") for spec in arguments["closures"]) if parts}
     for row in rows:  # one of several with a name has its options in the label already
         if row["label"] in options:
             row["label"] += f" ({', '.join(part.replace('=', ' = ') for part in options[row['label']])})"
-    found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": " ".join(words)}
+    command = shlex.join(words_of(arguments, record["case"]))
+    found = {key: record[key] for key in kept} | {"rows": rows, "made": sorted(made), "command": command}
     into.mkdir(parents=True, exist_ok=True)
     stem = name or f"{record['case']}{'-filtered' if filtered else ''}"
     (into / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def settings(command: str) -> list[str]:
-    """What a command of `solver compare` changes in the case."""
-    words = command.split()
-    pairs = [[a, b] for a, b in pairwise(words) if a == "--set"]
-    return [word for pair in pairs for word in pair] + (["--quick"] if "--quick" in words else [])
+def words_of(arguments: Record, case: str) -> list[str]:
+    """The command line of a comparison, from its arguments as values; a case by its place in this repository."""
+    words = ["solver", "compare"]
+    if arguments["closures"]:
+        words += [f"cases/{case}", "--closures", ",".join(arguments["closures"])]
+    else:
+        words += [Path(path).name for path in arguments["paths"]]
+    words += ["--tune"] if arguments["tune"] else []
+    words += ["--seeds", str(arguments["seeds"])] if arguments["seeds"] > 1 else []
+    reference = Path((arguments["reference"] or "").partition(":")[0]).name  # where a run lay is of no use elsewhere
+    words += ["--reference", reference] if reference else []
+    words += [word for pair in arguments["set"] for word in ("--set", pair)]
+    words += ["--quick"] if arguments["quick"] else []
+    return words + (["--different-cases"] if arguments["different_cases"] else [])
 
 
 def load(path: Path) -> list[Record]:

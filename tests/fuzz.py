@@ -275,12 +275,13 @@ KINDS: dict[str, Callable[[Path, np.random.Generator], Ended]] = {
     "stl": stl,
 }
 _made: dict[str, Path] = {}
+_workspace = tempfile.TemporaryDirectory(prefix="fuzz-")
 
 
 def made(name: str) -> Path:
     """A finished run of the tiny channel, its case, or a small data set; made once in a process."""
     if not _made:
-        root = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        root = Path(_workspace.name)
         runs.write_case(root / "case")
         assert solver("run", root / "case", "--set", "time.end=2.5", "--out", root / "run", "--quiet").code == 0
         write_subset(SAMPLE, root / "data.h5", trajectories=3, snapshots=2)
@@ -340,7 +341,9 @@ def main() -> None:
             print(json.dumps(attempt(kind, number, keep)), flush=True)
         return
     bad = 0
-    for kind, number, verdict in supervised(todo, given.keep):
+    for done, (kind, number, verdict) in enumerate(supervised(todo, given.keep), 1):
+        if done % 500 == 0:
+            print(f"{done} of {len(todo)}", flush=True)
         if verdict:
             bad += 1
             print(f"{kind} {number}: {verdict}", flush=True)

@@ -60,6 +60,8 @@ def compare(
     console = console or Console()
     if parallel.world_size() > 1:
         raise CaseError("compare starts processes of its own, one a core: call it without mpirun")
+    arguments = {"paths": [str(path) for path in paths], "closures": list(closures), "seeds": seeds, "quick": quick}
+    arguments |= {"reference": reference, "tune": tuned, "set": list(sets), "different_cases": different_cases}
     extra: dict[str, Any] = {"failures": [], "tuning": []}
     labels: dict[Path, str] = {}
     if closures:
@@ -81,7 +83,7 @@ def compare(
         runs = [as_stored(run) for run in runs]
     comparison = compare_members(group(runs, labels), resolve(reference, runs, files))
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
-    record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra)
+    record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra | {"arguments": arguments})
     report.write(comparison, record, out)
     show(report.markdown(record), console)
     console.print(f"report: {out / 'report.html'}    data: report.json, table.csv", highlight=False)

@@ -83,14 +83,12 @@ def verify_flow(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """In its context, what damage makes of reading `path` is a RunFolderError: HDF5 meets it with errors of any kind."""
+    """In its context, what damage does to reading `path` is a RunFolderError: HDF5 meets it with errors of any kind."""
     try:
         yield
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise RunFolderError(
-            f"{path}: damaged, or not as `solver generate` writes it ({reason}): make it again"
-        ) from None
+        raise RunFolderError(f"{path}: damaged, or not from `solver generate` ({reason}): make it again") from None
 
 
 @contextmanager

@@ -21,7 +21,10 @@ def train(
     data: Annotated[Path | None, typer.Option(help="data file in place of the recipe's")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
-    """Train a network; the same command goes on where it stopped. Several processes: torchrun -m solver train ..."""
+    """Train a network; the same command goes on where it stopped, and further with more epochs.
+
+    Several processes: torchrun --nproc-per-node N -m solver train ...; an ensemble: mpirun -n N solver train ...
+    """
     from closures.preconditioners import learned_multigrid_train as multigrid
     from closures.preconditioners import train as matrices
     from closures.training import ensemble, through_solver

@@ -275,8 +275,17 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
         "reference": {"name": "filtered-dns"},
         "baseline": "none",
         "unit": "time unit",
-        "command": "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 "
-        "--reference filtered-dns:/far/run --set time.end=5",
+        "command": "solver compare somewhere/hit_decay ...",
+        "arguments": {
+            "paths": ["somewhere/hit_decay"],
+            "closures": ["none", "smagorinsky:c_s=0.1"],
+            "seeds": 2,
+            "quick": False,
+            "reference": "filtered-dns:/far/run",
+            "tune": False,
+            "set": ["time.end=5", "title='two words'"],
+            "different_cases": True,
+        },
         "created": "now",
         "quantities": [],
         "rows": [row | {"label": name} for name in ("none", "smagorinsky")],
@@ -287,5 +296,6 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
     found = json.loads((tmp_path / "stem.json").read_text())
     assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s = 0.1)"]
     assert found["command"] == (
-        "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --reference filtered-dns --set time.end=5"
+        "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --seeds 2 --reference filtered-dns "
+        """--set time.end=5 --set 'title='"'"'two words'"'"'' --different-cases"""
     )

@@ -72,6 +72,8 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
     closures = ["smagorinsky:c_s=0.3", "smagorinsky:c_s=-1.0"]
     out = compare([case], ["none", *closures], console=Console(quiet=True))
     record = json.loads((out / "report.json").read_text())
+    assert record["arguments"]["paths"] == [str(case)]
+    assert record["arguments"]["closures"] == ["none", *closures]
     assert [row["label"] for row in record["rows"]] == ["none", "smagorinsky"]
     assert [f["run"] for f in record["failures"]] == ["smagorinsky, seed 20261"]
     assert "c_s" in record["failures"][0]["reason"]

@@ -278,6 +278,8 @@ def test_shipped_recipes_are_valid():
         (('"skr"', '"skrr"'), r"\[solve\] method = 'skrr': .*no such method; did you mean 'skr"),
         (('"skr"', '"skr"\nrecycle = 40'), r"\[solve\] 'recycle' = 40 should be less than 'subspace' = 40"),
         (("batch = 4", "batch = 0"), r"\[farm\] batch = 0"),
+        (('"skr"', '"direct"\nrecycle = 10'), r"recycle: does nothing with \[solve\] method = 'direct': remove it"),
+        (('"skr"', '"auto"\nsubspace = 80'), "subspace: does nothing with"),
         (("seed = 104_729", ""), "missing key 'seed'"),
         (('"darcy"\nshape = [12, 10]', '"thermal"\nshape = [12, 12]'), "slot fits multiples of 20"),
         (("samples = 14", "samples = "), "not valid TOML"),

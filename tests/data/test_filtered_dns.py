@@ -473,6 +473,13 @@ def test_trajectories_from_a_stored_state(tmp_path):
     assert not [p for p in tmp_path.iterdir() if "c.h5" in p.name]
 
 
+@pytest.mark.parametrize("line", ["seed = 7", "peak_wavenumber = 2.0", 'spectrum = "table.csv"', "thickness = 2.0"])
+def test_keys_of_the_noise_that_do_nothing_are_refused(tmp_path, line):
+    text = CHANNEL.replace('"wall_turbulence"', f'"wall_turbulence"\n{line}')
+    with pytest.raises(CaseError, match=f"{line.split()[0]}: does nothing with"):
+        load_flow_recipe(write_recipe(tmp_path, text))
+
+
 def test_a_stored_state_is_scaled_to_the_bulk_velocity(tmp_path):
     """The same flow in units of another bulk velocity: both begin at theirs, on profiles of the same shape."""
     store = flow_store.FlowStore(tmp_path / "a.h5", load_flow_recipe(write_recipe(tmp_path)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -12,6 +15,7 @@ from closures.loop.resample import Resampler, network_grid
 from closures.operators import build
 from closures.operators.stress import COEFFICIENT
 from closures.training.a_posteriori import APosteriori, profile_error, profiles
+from closures.training.processes import ALONE, Team
 from closures.training.unrolled import Unrolled
 from solver.errors import CaseError
 from solver.forcing import HeldShells
@@ -183,6 +187,56 @@ def test_a_model_is_learned_from_the_flow_it_makes(loss):
     with torch.no_grad():
         assert float(student.conclude(means(student, batch))["validation_loss"]) < 0.4 * start
     assert 0.09 < COEFFICIENT * float(bias.detach()) < 0.27  # 2 c_s^2: 0.18 is true, 0.005 was the start
+
+
+def test_statistics_do_not_depend_on_how_frames_are_shared():
+    """Two processes have half of the frames each: the gradients they average are those of one with all; and the
+    validation loss of several batches is that of the whole set."""
+    domain = channel_domain(6, 8, 5)
+    frames, true = (torch.cat([smooth(domain, seed).double() for seed in seeds]) for seeds in (range(4), range(4, 8)))
+
+    def slope(own, team):
+        own = own.clone().requires_grad_()
+        aims = profiles(true[team.rank :: team.size], team.mean)
+        profile_error(profiles(own, team.mean), aims, domain).backward()
+        return own.grad
+
+    shared = [torch.empty(0), torch.empty(0)]
+    meeting = threading.Barrier(2)
+
+    class Half(Team):
+        def sum(self, values):
+            shared[self.rank] = values
+            meeting.wait(timeout=60)
+            total = shared[0] + shared[1]
+            meeting.wait(timeout=60)
+            return total
+
+    whole = slope(frames, ALONE)
+    with ThreadPoolExecutor(2) as pool:
+        halves = [pool.submit(slope, frames[rank::2], Half(rank, 2, torch.device("cpu"))) for rank in range(2)]
+        found = [half.result() for half in halves]
+    for rank in range(2):
+        torch.testing.assert_close(found[rank] / 2, whole[rank::2], rtol=1e-9, atol=1e-12)
+
+
+def test_validation_statistics_are_of_the_whole_set_however_it_is_cut():
+    grid = GRIDS["channel"]()
+    network = build("tensor_basis", width=2, depth=1, tensors=1, c_s=0.1).double()
+    objective = APosteriori(learned(grid, network, dt=0.04), network, steps=1, loss="statistics")
+    operators = objective.resampler.operators
+    with torch.no_grad():
+        windows = []
+        for seed in (3, 4, 5):
+            velocity = Velocity(objective.unrolled.simulation.strain, noise(operators, seed=seed))
+            first = objective.resampler.centred(velocity)
+            windows.append(torch.stack([first, 1.1 * first]))
+        batch = torch.stack(windows)
+        at_once, direct = objective.conclude(means(objective, batch)), float(objective(batch, [0, 0, 0]))
+        cut = [objective.measure(part, [0, 0]) for part in (batch[:2], batch[2:])]
+        pooled = {name: torch.cat([part[name] for part in cut]).mean(dim=0) for name in cut[0]}
+    assert at_once["validation_loss"] == pytest.approx(direct, rel=1e-9)
+    assert objective.conclude(pooled)["validation_loss"] == pytest.approx(direct, rel=1e-9)
 
 
 def test_a_window_starts_from_its_first_frame():

@@ -10,11 +10,14 @@ import torch
 from closures import artefact, registry
 from closures.data.windows import TrajectoryFile, Windows
 from closures.loop.meter import stress_size
+from closures.shipped import PRETRAINED
+from closures.training.begin import weights_of
+from closures.training.identity import content_of
 from closures.training.stress_network import first_guess
 from closures.training.through_solver import SolverRecipe, prepare, train
 from solver import assembly
 from solver.case import load_case
-from solver.errors import CaseError
+from solver.errors import CaseError, RunFolderError
 from solver.rundir import to_toml, write_text
 from tests.loop.flows import write
 from tests.runs import solver
@@ -78,6 +81,36 @@ def test_a_training_goes_on_where_it_stopped(made, tmp_path):
     digest = artefact.load(out).card.weights_sha256
     (out / artefact.WEIGHTS).unlink()
     assert train(file, out).weights_sha256 == digest
+    case = made[0] / "case.toml"
+    text = case.read_text()
+    case.write_text(text.replace("nu = 0.002", "nu = 0.003"))
+    try:
+        with pytest.raises(RunFolderError, match="belongs to another recipe, data file or version"):
+            train(file, out)
+    finally:
+        case.write_text(text)
+
+
+def test_the_identity_of_a_training_is_all_that_it_depends_on(made):
+    """Not when the case ends or what it is called; what its solver and its network are."""
+    first = content_of(load_case(made[0])[0])
+    for idle in ("time.end=7", "title=other", "output.every_steps=5", "run.device=cpu"):
+        assert content_of(load_case(made[0], (idle,))[0]) == first
+    for telling in ("flow.nu=0.003", "flow.forcing.bulk_velocity=0.5", "time.dt=0.1", "grid.y.n=10"):
+        assert content_of(load_case(made[0], (telling,))[0]) != first
+    network = f"closure={{name='corrector', artefact='{PRETRAINED / 'differential_corrector'}'}}"
+    assert content_of(load_case(made[0], (network,))[0])["artefact"] == weights_of(
+        str(PRETRAINED / "differential_corrector")
+    )
+
+
+def test_a_pressure_solver_without_a_gradient_is_refused(made):
+    overrides = ["grid.x={kind='finite_volume', n=8, end=1, lower='periodic', upper='periodic'}"]
+    overrides += ["grid.z={kind='finite_volume', n=8, end=1, lower='periodic', upper='periodic'}"]
+    overrides += ["pressure.solver=multigrid", "initial={kind='rest'}", "flow.forcing={kind='none'}"]
+    described = recipe(made, overrides=overrides)
+    with pytest.raises(CaseError, match=r"\[solids\] an iterative pressure solver passes no gradient"):
+        prepare(described, first_guess(described.operator, None, "[solver]"), TrajectoryFile(made[1]))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_a_frozen_flow_stays_and_scores_as_frozen(made):
     assert found["errors"]["u_mean"] == pytest.approx(100 * error, rel=0.05)  # there in bulk units
 
 
+def test_a_long_run_starts_in_the_trajectories_it_is_given_and_is_held_against_them(made):
+    case, source, _ = made
+    flows = [LongRun(lambda grid, nu: None, source, chosen, str(case), ()) for chosen in ((1,), (0, 1), (0,))]
+    second, both, first = (flow.first(0)[0] for flow in flows)
+    assert np.array_equal(first, both)
+    assert not np.array_equal(first, second)
+    references = [flow.reference.profile("u_rms", np.array([0.3, 0.6])) for flow in flows]
+    assert np.abs(references[0] - references[2]).min() > 0
+    assert np.abs(references[1] - references[2]).min() > 0
+
+
 def test_a_flow_that_grows_is_given_up(made):
     """The guard lets the energy of the fluctuations grow by a half in one step, not more: 1.05 squared, not 1.3."""
     slow, fast = judged(made, 0.05, 4, 1), judged(made, 0.3, 4, 1)

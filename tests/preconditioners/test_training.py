@@ -103,6 +103,7 @@ def test_training_improves_on_the_classical_start(tmp_path):
     for rate, epochs in ((1e-9, 1), (1e-3, 3)):  # the first stays where it starts
         recipe = RECIPE.replace("rate = 5e-3", f"rate = {rate}").replace("epochs = 4", f"epochs = {epochs}")
         recipe = recipe.replace("cells = 8", "cells = 16").replace("geometries = 2", "geometries = 6")
+        recipe = recipe.replace("vectors = 40\n", "")
         recipe = recipe.replace("group = 8", 'group = 2\nsource = "noise"\nstart = "classical"\ndirections = 3')
         (tmp_path / "start.toml").write_text(recipe)
         left.append(matrices.train(tmp_path / "start.toml", tmp_path / f"net{rate}").metrics["residual_left"])
@@ -117,6 +118,8 @@ def test_training_improves_on_the_classical_start(tmp_path):
         ("cells = 8", 'cells = 8\nstart = "classical"', "16 or more"),
         ("vectors = 40", "vector = 40", "vectors"),
         ("samples = 20", "samples = 0", "samples"),
+        ("group = 8", 'group = 8\nsource = "noise"', "vectors: does nothing with source = 'noise'"),
+        ("batch = 1", 'batch = 1\nprecision = "bfloat16"', r"\[loop\] unknown key 'precision'"),
     ],
 )
 def test_wrong_recipes_are_refused_by_name(tmp_path, old, new, words):

@@ -11,6 +11,7 @@ from closures.data.windows import TrajectoryFile
 from closures.loop.resample import Resampler, network_grid
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
+from closures.training import offline
 from closures.training.corrections import CorrectTable, Frames, arrivals, corrections, flow
 from closures.training.head import Head
 from closures.training.offline import train
@@ -20,7 +21,7 @@ from closures.training.processes import Team
 from closures.training.recipe import Recipe
 from solver import assembly
 from solver.case import load_case
-from solver.errors import CaseError
+from solver.errors import CaseError, RunFolderError
 from tests.training.trajectories import les_file
 
 STEP = 0.05
@@ -163,6 +164,21 @@ def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_pa
             times.append(simulation.t)
     assert times == pytest.approx([n * STEP for n in (1, 1.5, 2, 3, 3.5, 4)])
     assert simulation.closure_state["guard"].tolist() == [0, 0, 0]
+
+
+def test_where_the_solver_arrives_is_worked_out_once(made, tmp_path, monkeypatch):
+    """In turns, for the frames to train on alone; taken up again, not at all; of another case, refused."""
+    changes = TURNS | {"data": {"file": str(made[1]), "apart": 3}, "loop": LOOP | {"epochs": 1}}
+    train(recipe(made, **changes), tmp_path)
+    assert [path.name for path in tmp_path.glob("pairs*")] == ["pairs.safetensors"]
+
+    def again(*_):
+        raise AssertionError("worked out again")
+
+    monkeypatch.setattr(offline, "arrivals", again)
+    train(recipe(made, **changes), tmp_path)
+    with pytest.raises(RunFolderError, match=r"pairs\.safetensors: fields of another case"):
+        train(recipe(made, **(changes | {"correct": table(made[0], 0.06).model_dump()})), tmp_path)
 
 
 def test_labels_may_be_runs_of_the_solver(made, tmp_path):

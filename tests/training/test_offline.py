@@ -13,21 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from safetensors.torch import load_file
 from torch.utils.data import Subset
 
 from closures import artefact
-from closures.data.windows import TrajectoryFile, Windows, scaling
+from closures.data.windows import TrajectoryFile, Windows, fluctuation_size, scaling
 from closures.operators import build
 from closures.operators.predictor import Predictor
+from closures.preconditioners import learned_multigrid_train as multigrid
+from closures.training import ensemble
 from closures.training.fit import Fit
 from closures.training.objective import Rollout
 from closures.training.offline import train
-from closures.training.processes import Team
+from closures.training.processes import Team, team
 from closures.training.recipe import SHIPPED, load_recipe
+from solver import parallel
 from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError
-from tests.training.trajectories import small_recipe, write_file
+from tests.training.trajectories import small_recipe, travelling, write_file
 
 SMALL = {
     "fno": {"width": 6, "modes": [2, 4, 2], "layers": 2, "hidden": 8},
@@ -138,6 +142,76 @@ def test_best_weights_are_kept_and_patience_ends_it(tmp_path, file):
     assert found.card.metrics["validation_loss"] == pytest.approx(errors[best], rel=1e-6)
 
 
+def test_a_training_that_is_done_goes_on_with_more_epochs(tmp_path, file):
+    """At a constant rate to the weights of the longer one; in the middle of it another number is refused."""
+    constant = {"optimiser": {"schedule": "constant", "warm_up": 0.0}}
+    short, longer = (small_recipe(file, loop={"epochs": n, "checkpoint_seconds": 0.0}, **constant) for n in (2, 3))
+    start(longer, tmp_path / "cut", kill_at=3).wait(timeout=120)
+    with pytest.raises(RunFolderError, match="of 3 epochs, not 2: finish it with those"):
+        train(short, tmp_path / "cut")
+    train(short, tmp_path / "grown")
+    grown, whole = (train(longer, tmp_path / name).progress for name in ("grown", "whole"))
+    assert [row["epoch"] for row in grown.history] == [0, 1, 2]
+    assert grown.history == whole.history
+    assert largest_difference(weights(tmp_path / "grown"), weights(tmp_path / "whole")) == 0.0
+
+
+def test_the_loss_that_is_trained_chooses_the_weights(file):
+    """Of all the steps, from first frames with noise: not the error of one step from a clean one."""
+    recipe, source = small_recipe(file, loss={"steps": 3}), TrajectoryFile(file)
+    predictor = Predictor(build("fno", **SMALL["fno"]), scaling(source, [0], 1, "increment"))
+    noise = 0.3 * fluctuation_size(source, [0])
+    objective = Rollout(predictor, source.domain, recipe.loss, "float32", noise)
+    batch = torch.stack([Windows(source, [1], 3)[n] for n in range(3)])
+    with torch.no_grad():
+        means = {name: values.mean(dim=0) for name, values in objective.measure(batch, [5, 6, 7]).items()}
+        found = objective.conclude(means)
+        assert next(iter(found)) == "validation_loss"
+        assert found["validation_loss"] == pytest.approx(float(objective(batch, [5, 6, 7])), rel=1e-6)
+    assert abs(found["validation_loss"] - found["relative_l2"]) > 1e-2 * found["relative_l2"]
+
+
+def test_validation_that_is_not_finite_ends_it_at_once(tmp_path):
+    velocity = travelling()
+    velocity[-1, 2] = np.nan  # of the trajectory that validates
+    bad = write_file(tmp_path / "bad.h5", velocity)
+    with pytest.raises(Diverged, match="epoch 0: validation_loss is nan on the validation set"):
+        train(small_recipe(bad), tmp_path / "out")
+
+
+def test_mpirun_and_torchrun_are_not_mixed_up(tmp_path, file, monkeypatch):
+    """Each rank would train the same, into the same folder."""
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "world_size", lambda: 2)
+        with pytest.raises(CaseError, match=r"2 ranks of mpirun cannot share this training: start .* with torchrun"):
+            train(small_recipe(file), tmp_path)
+        with pytest.raises(CaseError, match="takes one process: leave out mpirun"):
+            multigrid.train(multigrid.SHIPPED / "multigrid.toml", tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CaseError, match=r"an ensemble is not shared .* torchrun: start its ranks with mpirun"):
+        ensemble.train(SHIPPED / "subgrid/tbnn.toml", tmp_path)
+    with pytest.raises(CaseError, match="leave out torchrun"):
+        multigrid.train(multigrid.SHIPPED / "multigrid.toml", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_process_works_on_a_gpu_of_its_own(monkeypatch):
+    """It is made the current one before NCCL's first collective, which would take the first GPU otherwise."""
+    said = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: said.append(("current", device)))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **given: said.append((backend, given["device_id"])))
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(dist, "barrier", lambda device_ids: said.append(("barrier", device_ids)))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with team("cuda") as processes:
+        processes.wait()
+    own = torch.device("cuda", 1)
+    assert said == [("current", own), ("nccl", own), ("barrier", [1])]
+
+
 def test_rollout_trains_on_its_own_predictions(tmp_path, file):
     """The error of the last of three steps is measured; cutting the gradient between steps gives other weights."""
     several = {"steps": 3, "noise": 0.02}
@@ -243,6 +317,12 @@ def test_recipes_that_are_wrong(tmp_path):
     path.write_text(text.replace("epochs = 30", "epoch = 30"))
     with pytest.raises(CaseError, match=r"\[loop\] unknown key 'epoch'; did you mean 'epochs'"):
         load_recipe(path)
+    idle = {"noise = 0.01": "noise = 0.01\nlength = 0.1", "clip = 1.0": "clip = 1.0\nwarm_up = 0.1"}
+    idle |= {'target = "increment"': "data = 2.0", 'kind = "relative_l2"': "through = false"}
+    for old, new in idle.items():
+        path.write_text(text.replace(old, new))
+        with pytest.raises(CaseError, match=f"{new.splitlines()[-1].split()[0]}: does nothing with .*: remove it"):
+            load_recipe(path)
     path.write_text(text.replace("batch = 8", "batch = 0"))
     with pytest.raises(CaseError, match=r"\[loop\] batch = 0: should be greater"):
         load_recipe(path)
