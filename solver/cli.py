@@ -35,7 +35,7 @@ def _run_command() -> int:
 
         return int(build()(prog_name="solver", standalone_mode=False) or 0)  # the code of typer.Exit is returned
     except SolverError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(" ".join(str(error).splitlines()), error.exit_code)  # it may quote a key of several lines
     except OSError as error:
         where = f"{error.filename}: {error.strerror}" if error.filename else ""
         return _fail(where or str(error) or "input or output failed", 2)
