@@ -26,6 +26,7 @@ from closures.operators.predictor import Predictor, Scaling
 from solver.errors import SolverError
 from solver.explain import explain
 from solver.rundir import write_atomically, write_json
+from solver.table import LONGEST
 
 log = logging.getLogger("solver")
 FORMAT = 1
@@ -67,10 +68,10 @@ class Card(BaseModel):
     parameters: int = Field(ge=0)
     inputs: Literal["velocity", "velocity_gradient", "residual"]
     scaling: Scaling | None
-    step: float = Field(ge=0)
-    interval: float = Field(default=0.0, ge=0)
-    solver_step: float = Field(default=0.0, ge=0)
-    start: float = Field(default=0.0, ge=0)
+    step: float = Field(ge=0, le=LONGEST)
+    interval: float = Field(default=0.0, ge=0, le=LONGEST)
+    solver_step: float = Field(default=0.0, ge=0, le=LONGEST)
+    start: float = Field(default=0.0, ge=0, le=LONGEST)
     largest_answer: float | None = Field(default=None, gt=0)
     filter: str
     grid: dict[str, Any] | None
@@ -180,11 +181,14 @@ def check_domain(artefact: Artefact, domain: Domain, folder: Path, named: Domain
     """
     trained = artefact.card.grid
     named = named or domain
-    if trained is None or same(trained, domain.describe()) or same(trained, named.describe()):
-        return
-    there = " x ".join(str(len(trained[name]["points"])) for name in "xyz")
+    try:
+        if trained is None or same(trained, domain.describe()) or same(trained, named.describe()):
+            return
+        there = " x ".join(str(len(trained[name]["points"])) for name in "xyz")
+        periodic = tuple(trained[name]["periodic"] for name in "xyz")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{folder / CARD}: [grid] is damaged ({error}): copy the card again") from None
     here = " x ".join(map(str, named.shape))
-    periodic = tuple(trained[name]["periodic"] for name in "xyz")
     if artefact.network.kind == "state" and periodic != domain.periodic:
         raise ArtefactError(
             f"{folder}: trained where x, y, z are periodic = {periodic}, this case has {domain.periodic}"

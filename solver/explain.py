@@ -38,7 +38,7 @@ class _Problem:
                 here = here.get(part)
                 if not (last and self.kind == "extra_forbidden"):
                     self.models = [t for m in self.models for t in _tables(m, str(part))]
-            elif isinstance(here, list) and isinstance(part, int) and isinstance(here[part], dict):
+            elif _is_row(here, part):
                 self.path.append(str(part))
                 here = here[part]
             elif isinstance(part, str):  # pydantic names the member of a union it tried
@@ -75,6 +75,11 @@ class _Problem:
         known = sorted({field for model in self.models for field in model.model_fields})
         near = difflib.get_close_matches(key, known, 1)
         return f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"
+
+
+def _is_row(here: Any, part: Any) -> bool:
+    """Whether `here` is a list of tables that has number `part`; too short a list is a problem of its own."""
+    return isinstance(here, list) and isinstance(part, int) and part < len(here) and isinstance(here[part], dict)
 
 
 def _where(tables: Sequence[str]) -> str:

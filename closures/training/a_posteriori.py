@@ -75,7 +75,8 @@ class APosteriori(nn.Module):
         if self.loss == "trajectory":
             return {LOSS: self.errors(paths, targets)}
         both = torch.stack([paths, targets], dim=1).double()
-        return {"first": both.mean(dim=(2, 4, 6)), "second": torch.stack([_products(w) for w in both])}
+        second = torch.stack([_products(frames) for frames in both.flatten(0, 1)]).unflatten(0, both.shape[:2])
+        return {"first": both.mean(dim=(2, 4, 6)), "second": second}
 
     def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
         """The loss of the whole set."""

@@ -68,13 +68,13 @@ class Results:
 
 
 def read_table(path: Path) -> Table:
-    """Return the columns of a CSV file of numbers by name, float64; an empty cell is NaN.
+    """Return the columns of a CSV file by name: float64 (an empty cell is NaN), or text where no cell is a number.
 
     Lines that start with '#' are comments. A last line cut short by a killed run is dropped.
 
     Raises
     ------
-    RunFolderError : a cell holds something else; the column is named.
+    RunFolderError : a cell among numbers is none; the column is named.
     """
     lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
     try:
@@ -97,7 +97,13 @@ def _read_if_any(path: Path) -> Table | None:
 
 
 def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
-    try:
-        return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
-    except ValueError as error:
-        raise RunFolderError(f"{path}: damaged (column '{name}': {error}): remove it, or run the case again") from None
+    numbers, words = [], []
+    for cell in cells:
+        try:
+            numbers.append(float(cell) if cell.strip() else np.nan)
+        except ValueError:
+            words.append(cell)
+    if words and numbers:
+        problem = f"column '{name}' has {words[0][:40]!r} among numbers"
+        raise RunFolderError(f"{path}: damaged ({problem}): remove it, or run the case again")
+    return np.array(words or numbers)

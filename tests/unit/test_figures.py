@@ -304,6 +304,14 @@ def test_a_table_cut_short_by_a_kill_loses_only_its_last_line(tmp_path):
     assert np.isnan(table["cfl"][1])
 
 
+def test_a_cell_that_is_no_number_is_named(tmp_path):
+    (tmp_path / "spectra.csv").write_text("direction,k\nx,1.0\nz,oops\n", encoding="utf-16")
+    with pytest.raises(RunFolderError, match=r"spectra\.csv: damaged \(column 'k' has 'oops' among numbers\)"):
+        results.read_table(tmp_path / "spectra.csv")
+    (tmp_path / "spectra.csv").write_text("direction,k\nx,1.0\nz,2.0\n")
+    assert list(results.read_table(tmp_path / "spectra.csv")["direction"]) == ["x", "z"]
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path):
     target = tmp_path / "profiles.png"
     target.write_bytes(b"old")
