@@ -96,11 +96,7 @@ class FlowRecipe(Table):
             raise ValueError(f"'test' = {self.test} should be less than 'trajectories' = {self.trajectories}")
         if self.initial.kind == "run":
             raise ValueError("[initial] describes the noise of each trajectory: give the stored run in [start] run")
-        kind = self.initial.kind
-        idle = {"seed": "'seed' of the recipe, from which each trajectory draws its own"}
-        idle |= dict.fromkeys({"peak_wavenumber", "spectrum"} if kind != "isotropic" else (), f"kind = '{kind}'")
-        idle |= {"thickness": f"kind = '{kind}'"} if kind != "shear_layers" else {}
-        refuse_idle(self.initial, idle)
+        refuse_idle(self.initial, {"seed": "'seed' of the recipe, from which each trajectory draws its own"})
         return self
 
     @property
