@@ -12,7 +12,7 @@ from solver.grid import Grid
 from tests.fuzz import FOUND, KINDS, STL, attempt, judged
 from tests.runs import ROOT, Ended, solver
 
-FEW = {"case": 10, "recipe": 20, "card": 5, "table": 3, "hdf5": 6, "stl": 4}
+FEW = {"case": 10, "recipe": 20, "card": 5, "table": 2, "hdf5": 6, "stl": 4}
 
 
 @pytest.mark.parametrize(("kind", "number"), [*FOUND, *((kind, n) for kind in KINDS for n in range(FEW[kind]))])
