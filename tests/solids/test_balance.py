@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from closures.algebraic.wale import Wale
+from closures.registry import create
 from solver.axis import FiniteVolumeAxis, NoSlip, Outflow
 from solver.axis import Inflow as InflowEnd
 from solver.forcing import MassFluxAroundSolids, PressureGradient, bulk_velocity
@@ -89,6 +90,21 @@ def test_fluid_solids_walls_and_drive_balance(name, drive):
     assert size > 1e-4
     assert abs(taken[0]) > 1e-2 * size
     np.testing.assert_allclose((gained + taken - wall - given)[closed], 0.0, atol=1e-13 * max(size, 1.0))
+
+
+def test_forces_know_the_eddy_viscosity():
+    """A body in periodic cells, where nothing but it takes momentum; nu_t many times nu right at its faces."""
+    momentum, projection = around(*CLOSED["periodic"], 1e-3, LOOSE)
+    op, model = momentum.operators, create("smagorinsky", grid=CLOSED["periodic"][0], nu=1e-3, options={"c_s": 0.5})
+    forcing = PressureGradient(op, GRADIENT)
+    flow = simulation(momentum, projection, random_flow(projection), 4e-3, forcing, model)
+    start, t = momentum_of(op, flow.velocity.coefficients), flow.t
+    for _ in range(3):
+        flow.step()
+    assert float(flow.present_term().nu_t.max()) > 5 * 1e-3
+    taken, gained = np.array(projection.taken()), momentum_of(op, flow.velocity.coefficients) - start
+    given = np.array([GRADIENT * (flow.t - t) * op.grid.volume, 0.0, 0.0])
+    np.testing.assert_allclose(gained + taken, given, rtol=0, atol=1e-9 * given[0])
 
 
 @pytest.mark.parametrize("name", PERIODIC_IN_X)
