@@ -171,7 +171,7 @@ def test_an_initial_spectrum_may_have_holes_and_a_zero(tmp_path):
     grid = [f"grid.{name}={{kind='fourier',n=8,length='2 pi'}}" for name in "xyz"]
     (tmp_path / "case.toml").write_text((CASES / "hit_decay" / "case.toml").read_text())
     (tmp_path / "E.csv").touch()
-    case, _ = load_case(tmp_path, (*grid, "initial.spectrum='E.csv'"))
+    case, _ = load_case(tmp_path, (*grid, "initial={kind='isotropic',spectrum='E.csv'}"))
     fields = []
     for text in ("k,E\n1,1\n3,0.25\n", "k,E\n3,0.25\n0,0\n2,\n1,1\n1,1\n"):
         (tmp_path / "E.csv").write_text(text)
