@@ -12,7 +12,7 @@ from solver.errors import CaseError, PressureSolveError
 from solver.forcing import MassFluxAroundSolids, NoForcing, PressureGradient
 from solver.grid import Grid
 from solver.obstructed import flow_around, pressure_solver
-from solver.pressure.shapes import Box
+from solver.pressure.shapes import Box, Sphere
 from solver.pressure.solids import Solids
 from solver.solid_tables import PressureTable
 from tests.grids import distance, operators
@@ -138,3 +138,28 @@ def test_blocked_ways_are_refused():
     for wall in (Box((0.8, -1.0, -1.0), (1.2, 2.0, 2.0)), Box((-1.0, -1.0, -1.0), (0.2, 2.0, 2.0))):
         with pytest.raises(CaseError, match=r"\[solids\].*inflow.*(open a way|leave fluid)"):
             around(grid, [wall], 0.02)
+
+
+BODIES = {  # an enclosed fluid, and a body that almost fills the box
+    "hollow": (Box((0.2, 0.2, 0.2), (0.8, 0.8, 0.8)), Box((0.4, 0.4, 0.4), (0.6, 0.6, 0.6))),
+    "as large as the box": (Sphere((0.5, 0.5, 0.5), 0.49), None),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_same_forces_around_hollow_and_large_bodies(name):
+    grid, (outer, inner) = Grid(*(cells(10) for _ in range(3))), BODIES[name]
+    solid = Solids.from_shapes(grid, [outer]).solid
+    if inner is not None:
+        solid &= ~Solids.from_shapes(grid, [inner]).solid
+    taken = []
+    for solver in ("box", "multigrid"):
+        table = PressureTable(solver=solver, tolerance=1e-11)
+        momentum, projection = flow_around(operators(grid), 0.02, Solids(grid, solid), table)
+        drive = PressureGradient(momentum.operators, 1.0)
+        flow = simulation(momentum, projection, random_flow(projection), 4e-3, drive)
+        for _ in range(3):
+            flow.step()
+        taken.append(projection.taken())
+    assert abs(taken[0][0]) > 1e-4
+    assert taken[1] == pytest.approx(taken[0], abs=1e-8)
