@@ -72,5 +72,5 @@ def test_flow_around_bodies_is_solenoidal_and_keeps_its_energy(solids: Solids, s
     if grid.is_open:
         return
     rate = projection.walls.masked(momentum.tendency(Velocity(momentum.strain, velocity), None))
-    size = norm(op, velocity)
+    size = norm(op, start)  # what is left may be round-off: bodies can leave no way
     assert abs(product(op, velocity, rate)) <= 1e-9 * size * (norm(op, rate) + size**2 / smallest)
