@@ -5,7 +5,7 @@ SHELL := bash
 .SILENT:
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install channel180 test petsc lint bench clean
+.PHONY: help install channel180 test kernels petsc lint bench clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -40,6 +40,19 @@ channel180: $(VENV)/.stamp-run ## run the turbulent channel and compare it with 
 test: $(VENV)/.stamp-test $(VENV)/.stamp-petsc ## all tests (builds PETSc the first time)
 	pip show -q petsc4py 2>/dev/null || cat $(VENV)/.stamp-petsc
 	pytest $(PYTEST_ARGS)
+	[ -n "$(PYTEST_ARGS)" ] || $(MAKE) kernels
+
+# Other processors have other kernels: the numerics once with each lesser set of this one's.
+kernels: $(VENV)/.stamp-test
+	case $$(python -c 'import torch; print(torch.backends.cpu.get_cpu_capability())') in
+	  AVX512) lesser='avx2 default' ;;
+	  DEFAULT) lesser= ;;
+	  *) lesser=default ;;
+	esac
+	for kernels in $$lesser; do
+	  echo "with the kernels ATEN_CPU_CAPABILITY=$$kernels"
+	  ATEN_CPU_CAPABILITY=$$kernels pytest -q tests/identities tests/convergence tests/operators
+	done
 
 petsc: ## try again to build PETSc
 	rm -f $(VENV)/.stamp-petsc
