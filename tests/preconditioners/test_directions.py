@@ -102,7 +102,7 @@ def test_loss_is_what_line_searches_leave_whatever_the_length_of_the_directions(
     b = poisson.layout.unpack(poisson.source(noise(poisson)), torch.empty(1, N, N, N, dtype=torch.float64))
     b = (b / b.norm()).float()
     loss = LineSearch(network, directions)
-    left = float(loss.measure(torch.cat([b, fluid[None]])[None])["residual_left"])
+    left = float(loss.measure(torch.cat([b, fluid[None]])[None], [0])["residual_left"])
     solver = ConjugateDirections(poisson, NetworkDirection(poisson, network), max_iterations=directions)
     solver.make_fallback = lambda p, tolerance: MultigridPressure(p, tolerance, max_iterations=0)
     with pytest.raises(PressureSolveFailure) as failure:  # what is left after so many directions
@@ -113,7 +113,7 @@ def test_loss_is_what_line_searches_leave_whatever_the_length_of_the_directions(
     assert float(loss(samples, [0])) == pytest.approx(expected, rel=1e-4)
     network.project.weight *= 7.0
     network.project.bias *= 7.0
-    assert float(loss.measure(torch.cat([b, fluid[None]])[None])["residual_left"]) == pytest.approx(left, rel=1e-4)
+    assert float(loss.measure(torch.cat([b, fluid[None]])[None], [0])["residual_left"]) == pytest.approx(left, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["cube", "ball", "parts", "rods", "varied", "outlet"])
