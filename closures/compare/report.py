@@ -173,7 +173,7 @@ def markdown(record: Record) -> str:
     against = f"against {record['reference']['citation']}" if record["reference"] else "without a reference"
     head = ["closure", "status", *(f"{q['label']} [{q['unit']}]" for q in quantities), f"core s / {record['unit']}"]
     lines = [f"# {record['case']} {against}", ""]
-    if record["reference"]:
+    if record["reference"] and "basis" in record["reference"]:  # records kept from before have none
         lines += [f"Judged by {record['reference']['basis']}.", ""]
     lines += [" | ".join(["", *head, ""]).strip()]
     lines.append(" | ".join(["", *(":--" if i < 2 else "--:" for i in range(len(head))), ""]).strip())
@@ -186,7 +186,7 @@ def markdown(record: Record) -> str:
         cells.append(measured(row["cost"]["core_seconds_per_unit"]))
         lines.append(" | ".join(["", *cells, ""]).strip())
     lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals.", ""]
-    if len(commits := sorted({origin["commit"] for origin in record["provenance"]})) > 1:
+    if len(commits := sorted({origin["commit"] for origin in record.get("provenance", ())})) > 1:
         lines.append(f"- These runs were made by different versions of the code: {', '.join(commits)}.")
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]
     lines += [f"- **{row['label']}**: {row['verdict']}" for row in record["rows"]]
