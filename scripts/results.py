@@ -163,7 +163,7 @@ def closures(folder: Path) -> str:
 
 def comparison(file: Path) -> str:
     """Errors of every closure with intervals, words and verdicts, and where they come from."""
-    record = json.loads(file.read_text())
+    record = json.loads(file.read_text()) | {"provenance": []}  # kept in words, in "made"
     _, _, *lines = markdown(record).splitlines()
     against = record["reference"]["citation"] if record["reference"] else "no reference"
     points = " x ".join(map(str, record["grid"]))
