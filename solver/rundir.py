@@ -146,6 +146,7 @@ def prepare(folder: Path) -> None:
     RunFolderError : it cannot be written, or holds something and no run.
     """
     try:
+        remove_unfinished(folder)  # of a run that was killed before it had said what it is
         found = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
         if found and "provenance.json" not in found:
             raise RunFolderError(f"{folder}: exists and is not a run folder: choose another with --out")

@@ -240,3 +240,11 @@ def test_locks_where_the_file_system_has_none(tmp_path, monkeypatch):
     with lock.held(tmp_path):
         pass
     assert not path.exists()
+
+
+def test_a_run_that_was_killed_in_its_first_write_leaves_a_folder_of_its_own(tmp_path):
+    case = runs.write_case(tmp_path / "case")
+    (case / "run").mkdir()
+    (case / "run/.provenance.json.4711.part").write_text("{")
+    assert runs.solver("run", case, "--out", case / "run", *QUIET, "--steps", 1).code == 0
+    assert not list((case / "run").glob(".*.part"))
