@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from solver.errors import RunFolderError
 from solver.figures.qcriterion import is_uniform
 
 
@@ -33,15 +34,31 @@ class Snapshot:
         return Snapshot(self.velocity[:, :, keep], self.x, self.y[keep], self.z, self.time, self.nu)
 
 
-def latest_snapshot(run: Path) -> Snapshot | None:
-    """Return the snapshot of the run with the largest time, or None when it has none."""
+def latest_path(run: Path) -> Path | None:
+    """Return the file of the snapshot with the largest time, or None when the run has none.
+
+    Raises
+    ------
+    RunFolderError
+        One of them cannot be read.
+    """
     times = {}
     for path in sorted((run / "snapshots").glob("*.h5")):
-        with h5py.File(path) as file:
-            times[path] = float(file.attrs["time"])
-    if not times:
+        try:
+            with h5py.File(path) as file:
+                times[path] = float(file.attrs["time"])
+        except (OSError, KeyError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RunFolderError(f"{path}: damaged snapshot ({reason}): remove it and try again") from None
+    return max(times, key=times.__getitem__, default=None)
+
+
+def latest_snapshot(run: Path) -> Snapshot | None:
+    """Return the snapshot of the run with the largest time, or None when it has none."""
+    path = latest_path(run)
+    if path is None:
         return None
-    with h5py.File(max(times, key=times.__getitem__)) as file:
+    with h5py.File(path) as file:
         return Snapshot(
             file["velocity"][:],
             file["x"][:],
