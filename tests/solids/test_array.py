@@ -66,6 +66,24 @@ def test_the_dynamic_model_drains_between_cubes(by_multigrid):
     assert by_multigrid.closure.reach == 0  # filters within planes
 
 
+def test_courtyards_of_one_cell_stay_calm():
+    """16 cells deep and open at the top: one by one cell, where continuity leaves no flow, and one by two."""
+    ground = [(1, 3, 0, 5), (4, 6, 0, 5), (3, 4, 0, 1), (3, 4, 3, 4)]  # x and z of two houses and what joins them
+    boxes = ", ".join(f"{{kind='box', lower=[{a},0,{c}], upper=[{b},2,{d}]}}" for a, b, c, d in ground)
+    ends = ("grid.x.n=7", "grid.x.end=7.0", "grid.y.n=24", "grid.y.end=3.0", "grid.z.n=5", "grid.z.end=5.0")
+    run = flow(f"solids.shapes=[{boxes}]", "pressure.tolerance=1e-7", "initial.amplitude=0.5", *ends)
+    solid = run.projection.walls.solids.solid
+    assert not solid[3, :16, [1, 2, 4]].any()
+    assert solid[3, :16, [0, 3]].all()
+    assert solid[[2, 4], :16].all()
+    for _ in range(50):
+        run.step()
+        speed = torch.stack([f.reshape(solid.shape) for f in run.velocity.centred]).norm(dim=0)
+        assert float(speed.max()) > 1.0
+        assert float(speed[3, :16, 4].max()) < 1e-6
+        assert float(speed[3, :16, 1:3].max()) < 0.1
+
+
 def test_filter_along_cells_is_a_box_of_two_widths():
     """To third order, as Simpson's rule is."""
     wave_number, errors = 3.0, []
