@@ -13,7 +13,7 @@ from solver.hooks.batch_means import BatchMeans
 from solver.hooks.time_average import TimeAverage
 from solver.operators import Operators
 from solver.pressure.solids import Solids
-from solver.rundir import write_hdf5
+from solver.rundir import label, write_hdf5
 from solver.simulation import Simulation
 
 VELOCITY = ("u", "v", "w")
@@ -58,9 +58,7 @@ class FieldMeans(TimeAverage):
                 file[name] = axis.centres
                 file[name].make_scale(name)
             for name, array in arrays.items():
-                data = file.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True)
-                for dimension, axis_name in enumerate("xyz"):
-                    data.dims[dimension].attach_scale(file[axis_name])
+                label(file, name, array, "xyz", compression="gzip", compression_opts=1, shuffle=True)
             file.attrs.update(names=list(arrays), averaging_time=means.duration, nu=nu)
 
         write_hdf5(folder / "statistics.h5", fill)
