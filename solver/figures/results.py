@@ -97,13 +97,17 @@ def _read_if_any(path: Path) -> Table | None:
 
 
 def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
-    numbers, words = [], []
-    for cell in cells:
-        try:
-            numbers.append(float(cell) if cell.strip() else np.nan)
-        except ValueError:
-            words.append(cell)
-    if words and numbers:
+    filled = [cell for cell in cells if cell.strip()]
+    words = [cell for cell in filled if not _is_number(cell)]
+    if words and len(words) < len(filled):
         problem = f"column '{name}' has {words[0][:40]!r} among numbers"
         raise RunFolderError(f"{path}: damaged ({problem}): remove it, or run the case again")
-    return np.array(words or numbers)
+    return np.array(cells) if words else np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -297,6 +297,13 @@ def test_draw_writes_what_there_is_and_skips_the_rest(channel_run, monkeypatch, 
     assert not list(empty.iterdir())
 
 
+def test_a_column_of_words_may_have_empty_cells(tmp_path):
+    (tmp_path / "table.csv").write_text("value,word\n1.5,\n,worse\n")
+    found = results.read_table(tmp_path / "table.csv")
+    assert found["word"].tolist() == ["", "worse"]
+    np.testing.assert_array_equal(found["value"], [1.5, np.nan])
+
+
 def test_a_table_cut_short_by_a_kill_loses_only_its_last_line(tmp_path):
     (tmp_path / "timeseries.csv").write_text("step,time,cfl\n0,0.0,0.5\n1,0.1,\n2,0.")
     table = results.read_table(tmp_path / "timeseries.csv")
