@@ -297,7 +297,7 @@ GUIDE = (Path(__file__).parents[2] / "docs/add_a_closure.md").read_text(encoding
 
 def test_the_table_of_the_guide(tmp_path):
     """It is valid as it stands, but for the folder."""
-    (table,) = re.findall(r"```text\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (table,) = re.findall(r"```text\n(\[closure\].*?)```", GUIDE, flags=re.DOTALL)
     options = tomllib.loads(table)["closure"]
     name, _ = options.pop("name"), options.pop("artefact")
     made = closure(name, write(tmp_path, name), channel(), **options)
