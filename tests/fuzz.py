@@ -37,6 +37,7 @@ FOUND: tuple[tuple[str, int], ...] = (
     ("table", 9),
     *(("card", n) for n in (8032, 8100, 8263)),
     ("recipe", 1602),
+    ("case", 40003),
 )
 
 

@@ -69,7 +69,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     divergence = simulation.max_divergence
     simulation.step()
     duration = statistics.median(seconds(simulation.step) for _ in range(3))
-    steps = int((source.case.time.end - simulation.t) / simulation.dt)
+    steps = (source.case.time.end - simulation.t) / simulation.dt  # may be infinite
     table = Table(title=str(case), show_header=False)
     table.add_row("grid", " x ".join(map(str, simulation.operators.grid.shape)))
     if isinstance(simulation.projection, ObstructedProjection):
@@ -78,7 +78,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")
     table.add_row("seconds a step (not fused)", f"{duration:.4f}")
-    table.add_row("steps to the end", f"about {steps}, {steps * duration / 60:.0f} min or less")
+    table.add_row("steps to the end", f"about {steps:.0f}, {steps * duration / 60:.0f} min or less")
     kept = _contract(source) if closure not in (None, "none") else {}
     for clause, word in kept.items():
         table.add_row(f"contract: {clause}", word)
