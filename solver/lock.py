@@ -1,4 +1,4 @@
-"""One process writes a run folder: ``run.lock`` says which, on which machine."""
+"""One process writes a folder, or a data file: a lock in or beside it says which, on which machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,39 +21,50 @@ from solver.rundir import LOCK
 log = logging.getLogger("solver")
 BEAT_SECONDS = 60.0  # between signs of life
 STALE_SECONDS = 900.0  # without one an owner on another machine is taken for dead
+_held: set[int] = set()  # descriptors; forks, such as those that load data, would keep the claim of a process that died
+
+
+def _forget() -> None:
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class Lock:
-    """The claim of this process on a folder.
+    """The claim of this process on the folder `target`, or on the file if it `is_file`.
 
     On one machine the kernel knows whether the owner lives, and lets go of the claim with it. Of an owner on another
-    machine the age of the file tells, which a run refreshes while it steps; a batch job that was put back into the
-    queue takes over from its earlier self at once.
+    machine the age of the lock tells, which a thread refreshes as long as the process lives; a batch job that was put
+    back into the queue takes over from its earlier self at once.
 
     Raises
     ------
     RunFolderError : another process is at work there, or the folder cannot be written.
     """
 
-    name = "lock"
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.beaten_at = folder / LOCK, time.monotonic()
-        self.is_new = not folder.exists()
+    def __init__(self, target: Path, is_file: bool = False) -> None:
+        self.target, self.path = target, target.with_name(f".{target.name}.lock") if is_file else target / LOCK
+        self.made = [folder for folder in self.path.parents if not folder.exists()]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self._open()
         except OSError as error:
             reason = error.strerror or error
-            raise RunFolderError(f"{folder}: cannot be written ({reason}): choose another folder with --out") from None
+            raise RunFolderError(f"{target}: cannot be written ({reason}): choose another place with --out") from None
         owner = _owner(self.path)
         if owner and self._lives(owner):
             os.close(self.file)
-            raise RunFolderError(_busy(folder, owner))
+            raise RunFolderError(self._busy(owner))
         if owner:
             log.info("%s was left by process %s on %s, which is gone", self.path, owner["pid"], owner["host"])
         os.ftruncate(self.file, 0)
         os.pwrite(self.file, json.dumps(_self()).encode(), 0)
+        _held.add(self.file)
+        self.released = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def _open(self) -> int:
         """The file, locked where the file system can; again if its last owner removes it meanwhile."""
@@ -63,7 +75,7 @@ class Lock:
                 self.kernel_knows = True
             except BlockingIOError:
                 os.close(file)
-                raise RunFolderError(_busy(self.path.parent, _owner(self.path))) from None
+                raise RunFolderError(self._busy(_owner(self.path))) from None
             except OSError:  # a file system without locks
                 self.kernel_knows = False
             with contextlib.suppress(FileNotFoundError):
@@ -79,21 +91,29 @@ class Lock:
         queued_again = me["job"] == owner.get("job") and me["restarts"] != owner.get("restarts")
         return not queued_again and time.time() - self.path.stat().st_mtime < STALE_SECONDS
 
-    def __call__(self, simulation: object) -> None:
-        """A sign of life now and then."""
-        if time.monotonic() - self.beaten_at > BEAT_SECONDS:
-            self.beaten_at = time.monotonic()
+    def _busy(self, owner: dict[str, Any]) -> str:
+        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        return (
+            f"{self.target}: {who} is writing here: wait for it, or choose another place with --out "
+            f"(if it is dead, remove {self.path})"
+        )
+
+    def _beat(self) -> None:
+        """Signs of life."""
+        while not self.released.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Let go; a folder that was made for this and that nothing was written into goes too."""
+        """Let go; folders that were made for this and that nothing was written into go too."""
+        self.released.set()
         with contextlib.suppress(OSError):
             self.path.unlink()
+        _held.discard(self.file)
         os.close(self.file)
-        if self.is_new:
-            with contextlib.suppress(OSError):
-                self.path.parent.rmdir()
+        with contextlib.suppress(OSError):
+            for folder in self.made:
+                folder.rmdir()
 
 
 def _self() -> dict[str, Any]:
@@ -120,33 +140,25 @@ def _is_process(number: int) -> bool:
     return number != os.getpid()
 
 
-def _busy(folder: Path, owner: dict[str, Any]) -> str:
-    who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-    return (
-        f"{folder}: {who} is writing this folder: wait for it, or choose another with --out "
-        f"(if it is dead, remove {folder / LOCK})"
-    )
-
-
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[Lock | None]:
-    """The claim of the root's process for the length of a context, None on other ranks; collective.
+def held(target: Path, is_file: bool = False) -> Iterator[None]:
+    """The claim of the root's process for the length of a context, see `Lock`; collective.
 
     Raises
     ------
-    RunFolderError : on every rank, see `Lock`.
+    RunFolderError : on every rank.
     """
     lock, problem = None, None
     if parallel.is_root():
         try:
-            lock = Lock(folder)
+            lock = Lock(target, is_file)
         except RunFolderError as error:
             problem = str(error)
     problem = parallel.broadcast(problem)
     if problem:
         raise RunFolderError(problem)
     try:
-        yield lock
+        yield
     finally:
         if lock:
             lock.release()

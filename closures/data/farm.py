@@ -24,7 +24,7 @@ from closures.data.linear.family import Family, Parameters
 from closures.data.linear_store import DIGEST, LinearStore, sample_rows
 from closures.data.recipe import AUTO, Recipe, load_recipe
 from closures.data.sorting import likeness_vectors, path
-from solver import __version__, parallel
+from solver import __version__, lock, parallel
 from solver.errors import CaseError, RunFolderError
 from solver.farm import farm
 from solver.linear.methods import Method, method
@@ -100,7 +100,7 @@ def generate(
     Raises
     ------
     CaseError : the recipe is wrong.
-    RunFolderError : the file cannot be written, or exists and is another one.
+    RunFolderError : the file cannot be written, exists and is another one, or another process is making it.
     LinearSolveError : a system was not solved.
     """
     if is_flow_recipe(recipe_path):
@@ -115,14 +115,15 @@ def generate(
     header = recipe.model_dump_json()
     if target.exists():
         return _already_there(target, header)
-    work = _Batches(recipe, family, chosen, LinearStore(target, header))
-    todo = work.prepare() if parallel.is_root() else {}
-    parallel.barrier()
-    work.store.open_rows()
-    made = sum(len(batch) for batch in todo.values())
-    with _Progress(recipe.samples, recipe.samples - made, quiet or not parallel.is_root()) as progress:
-        farm(todo.items(), lambda task, _: work.solve(*task), lambda result: progress.advance(work.record(*result)))
-    sha = work.store.finish(work.digests) if parallel.is_root() else ""
+    with lock.held(target, is_file=True):
+        work = _Batches(recipe, family, chosen, LinearStore(target, header))
+        todo = work.prepare() if parallel.is_root() else {}
+        parallel.barrier()
+        work.store.open_rows()
+        made = sum(len(batch) for batch in todo.values())
+        with _Progress(recipe.samples, recipe.samples - made, quiet or not parallel.is_root()) as progress:
+            farm(todo.items(), lambda task, _: work.solve(*task), lambda result: progress.advance(work.record(*result)))
+        sha = work.store.finish(work.digests) if parallel.is_root() else ""
     seconds = time.monotonic() - start
     return {
         "path": str(target),

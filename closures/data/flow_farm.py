@@ -23,7 +23,7 @@ from closures.data.flow_profiles import channel_facts
 from closures.data.flow_recipe import FlowRecipe, load_flow_recipe
 from closures.data.flow_store import ORIGIN, FlowStore, origin_of
 from closures.data.trajectory import Trajectory
-from solver import __version__, fusion, parallel
+from solver import __version__, fusion, lock, parallel
 from solver.errors import RunFolderError
 from solver.farm import farm
 from solver.machine import choose_fusion
@@ -55,7 +55,8 @@ def generate_flow(
     Raises
     ------
     CaseError : the recipe is wrong, or the ranks cannot be divided into groups of its size.
-    RunFolderError : the file cannot be written, exists and is another one, or the stored run cannot be read.
+    RunFolderError : the file cannot be written, exists and is another one, or another process is making it; the stored
+        run cannot be read.
     Diverged : a flow blew up or became laminar.
     """
     recipe = load_flow_recipe(recipe_path, trajectories, snapshots)
@@ -67,6 +68,17 @@ def generate_flow(
     store = FlowStore(target, recipe, parallel.broadcast(origin_of(recipe) if parallel.is_root() else ""))
     if grows:
         store.check_origin(target, str(describe_flow(target).get(ORIGIN, "")))
+    with lock.held(target, is_file=True):
+        sha, made = _make(store, recipe, grows, quiet)
+    seconds = time.monotonic() - start
+    counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
+    found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
+    found |= channel_facts(target) if parallel.is_root() else {}
+    return found | counts | {"samples_per_second": made / seconds}
+
+
+def _make(store: FlowStore, recipe: FlowRecipe, grows: bool, quiet: bool) -> tuple[str, int]:
+    """The checksum (on the root) and the number of trajectories made now (collective)."""
     if parallel.is_root():
         _begin(store, recipe)
     parallel.barrier()
@@ -90,12 +102,7 @@ def generate_flow(
 
         longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
         farm(longest_first, work, done, recipe.farm.ranks)
-    sha = _finish(store, digests) if parallel.is_root() else ""
-    made, seconds = progress.made, time.monotonic() - start
-    counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
-    found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
-    found |= channel_facts(target) if parallel.is_root() else {}
-    return found | counts | {"samples_per_second": made / seconds}
+    return _finish(store, digests) if parallel.is_root() else "", progress.made
 
 
 def _begin(store: FlowStore, recipe: FlowRecipe) -> None:

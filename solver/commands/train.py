@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -25,26 +27,43 @@ def train(
 
     Several processes: torchrun --nproc-per-node N -m solver train ...; an ensemble: mpirun -n N solver train ...
     """
+    folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
+    with _claimed(folder):
+        metrics = _trained(recipe, folder, data, shown)
+    if shown and _is_first():
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        shown.print(f"{folder}: {errors}")
+
+
+def _trained(recipe: Path, folder: Path, data: Path | None, shown: Console | None) -> dict[str, float]:
+    """The errors of the network that a recipe of any kind makes."""
     from closures.preconditioners import learned_multigrid_train as multigrid
     from closures.preconditioners import train as matrices
     from closures.training import ensemble, through_solver
     from closures.training.offline import train as train_network
     from closures.training.recipe import find
 
-    folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
     if file := find(recipe, "multigrid", multigrid.SHIPPED):
-        metrics = multigrid.train(file, folder, shown).metrics
-    elif file := find(recipe, "matrices", matrices.SHIPPED):
-        metrics = matrices.train(file, folder, shown).metrics
-    elif file := find(recipe, "solver"):
-        metrics = through_solver.train(file, folder, data, shown).metrics
-    elif file := find(recipe, "ensemble"):
-        metrics = ensemble.train(file, folder, data, shown).metrics
-    else:
-        metrics = train_network(recipe, folder, data, shown).card.metrics
-    if shown and os.environ.get("RANK", "0") == "0":
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        shown.print(f"{folder}: {errors}")
+        return multigrid.train(file, folder, shown).metrics
+    if file := find(recipe, "matrices", matrices.SHIPPED):
+        return matrices.train(file, folder, shown).metrics
+    if file := find(recipe, "solver"):
+        return through_solver.train(file, folder, data, shown).metrics
+    if file := find(recipe, "ensemble"):
+        return ensemble.train(file, folder, data, shown).metrics
+    return train_network(recipe, folder, data, shown).card.metrics
+
+
+def _is_first() -> bool:
+    """Whether this is no process of torchrun, or the first of its group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _claimed(folder: Path) -> AbstractContextManager[None]:
+    """The lock of the folder; of torchrun's processes, each of which is alone to MPI, the first holds it."""
+    from solver import lock, parallel
+
+    return lock.held(folder) if parallel.world_size() > 1 or _is_first() else nullcontext()
 
 
 def closures() -> None:

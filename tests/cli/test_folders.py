@@ -6,13 +6,17 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from solver import lock
+from solver.commands import train
 from solver.errors import RunFolderError
 from tests import runs
+from tests.data.flows import BOX
+from tests.kill_runs import DATA, TRAINING
 
 QUIET = ("--quiet", "--set", "time.end=2", "--set", "statistics.start=0.5")
 
@@ -40,6 +44,13 @@ def refused(done: runs.Ended, *words: str) -> None:
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done.err
     for word in words:
         assert word in done.err
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + runs.PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("more", [(), ("--steps", 2), ("--set", "flow.nu=0.01")])
@@ -179,10 +190,7 @@ def test_two_runs_do_not_share_a_folder(case):
     """The one that is there is named; once it is killed the next one takes over."""
     run = case / "long"
     process = runs.forked("run", case, "--out", run, "--quiet", "--set", "time.end=1e5")
-    deadline = time.monotonic() + runs.PATIENCE
-    while not (run / "timeseries.csv").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until((run / "timeseries.csv").exists)
     second = ("run", case, "--out", run, "--quiet", "--steps", 1, "--restart", "auto", "--set", "time.end=1e5")
     try:
         refused(runs.solver(*second), f"process {process.pid} on {os.uname().nodename}", "--out")
@@ -193,6 +201,55 @@ def test_two_runs_do_not_share_a_folder(case):
     done = runs.solver(*second)
     assert done.code == 0, done.err
     assert not (run / "run.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "name", "lock_name", "part"),
+    [
+        (("train",), TRAINING, "trained", "trained/run.lock", "solver.commands.train._trained"),
+        (("generate",), DATA, "made.h5", ".made.h5.lock", "closures.data.farm._Batches.prepare"),
+        (("generate", "--samples", 1), BOX, "made.h5", ".made.h5.lock", "closures.data.flow_farm._make"),
+    ],
+)
+def test_two_commands_do_not_write_the_same(tmp_path, monkeypatch, words, text, name, lock_name, part):
+    """Both wrote one training state, or one data file; what a killed one leaves is taken over."""
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "new" / name
+    recipe.write_text(text)
+    command = (*words, recipe, "--out", out, "--quiet")
+    with monkeypatch.context() as changed:
+        changed.setattr(part, lambda *_: time.sleep(runs.PATIENCE))
+        process = runs.forked(*command)
+    claim = tmp_path / "new" / lock_name
+    until(lambda: claim.exists() and bool(claim.read_text()))
+    try:
+        refused(runs.solver(*command), f"{out}: process {process.pid} on {os.uname().nodename}", "--out")
+        assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == [claim]
+    finally:
+        process.kill()
+        process.join(runs.PATIENCE)
+    assert claim.exists()
+    monkeypatch.setattr("solver.commands.train._trained", lambda *_: {})  # the rest is in test_kills.py
+    done = runs.solver(*command)
+    assert done.code == 0, done.err
+    assert not claim.exists()
+
+
+def test_of_the_processes_of_torchrun_the_first_holds_the_lock(tmp_path, monkeypatch):
+    """To MPI each of them is alone, and the root."""
+    monkeypatch.setenv("RANK", "0")
+    with train._claimed(tmp_path):
+        with pytest.raises(RunFolderError, match=f"process {os.getpid()}"), train._claimed(tmp_path):
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with train._claimed(tmp_path):
+            pass
+        assert (tmp_path / "run.lock").exists()
+
+
+def test_a_refused_command_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="mistake"), lock.held(tmp_path / "a/b"):
+        raise ValueError("mistake")
+    assert not (tmp_path / "a").exists()
 
 
 ELSEWHERE = {"host": "another-machine", "pid": 7, "job": "81", "restarts": None}
@@ -217,11 +274,10 @@ def test_locks_of_other_machines(tmp_path, monkeypatch):
     path.write_text(json.dumps(ELSEWHERE))
     old = time.time() - 2 * lock.STALE_SECONDS
     os.utime(path, (old, old))
-    with lock.held(tmp_path) as claim:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    with lock.held(tmp_path):
         os.utime(path, (old, old))
-        claim.beaten_at -= 2 * lock.BEAT_SECONDS
-        claim(None)
-        assert path.stat().st_mtime > old + lock.STALE_SECONDS  # a sign of life
+        until(lambda: path.stat().st_mtime > old + lock.STALE_SECONDS)  # a sign of life
         with pytest.raises(RunFolderError, match=f"process {os.getpid()}"), lock.held(tmp_path):
             pass
     assert not path.exists()
