@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from solver import fusion, leg, lock, rundir
+from solver import failure, fusion, leg, lock, rundir
 from solver.assembly import Source, build
 from solver.case import Case
 from solver.channel import wall_flows
@@ -91,12 +91,12 @@ def run(
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
     folder = leg.folder_of(source.case, source.folder, source.name, out, restart)
-    with RunLog() as journal, lock.held(folder) as claim:
+    with RunLog() as journal, lock.held(folder):
         this = leg.plan(source.case, folder, restart, overwrite)
         if this.done:
             log.info("%s: %s: nothing to do", folder, leg.reached(folder))
             return EXIT[this.done]
-        return run_leg(source, this, steps, quiet, console, journal, [claim] if claim else [])
+        return run_leg(source, this, steps, quiet, console, journal)
 
 
 def run_leg(
@@ -106,7 +106,6 @@ def run_leg(
     quiet: bool,
     console: Console,
     journal: RunLog,
-    claim: Sequence[Hook],
 ) -> int:
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
     started, compiled = time.perf_counter(), fusion.compile_seconds()
@@ -115,9 +114,8 @@ def run_leg(
     this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
     operators, slabs = simulation.operators, simulation.operators.decomposition
     check_reference(case, source.folder, operators.grid)
-    statistics = averaging_hooks(case, simulation)
+    statistics, spectra = averaging_hooks(case, simulation), shell_spectra(case, operators)
     snapshots = Snapshots(folder, case.output.snapshot)
-    spectra = shell_spectra(case, operators)
     forces, memory = observe_forces(case, simulation), pressure_memory(simulation)
     parts: list[Any] = [*statistics, *spectra, *forces]
     if saved:
@@ -130,42 +128,53 @@ def run_leg(
     if slabs.is_root:
         tell_start(source, simulation, folder, saved, expected)
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, [*parts, *memory], simulation.step_count)
-    first_step = simulation.step_count
+
+    def ended(status: str) -> Outcome:
+        wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
+        done = simulation.step_count - checkpoint.start
+        outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
+        outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
+        return outcome
+
     with StopSignal() as stop:
         with ExitStack() as context:
-            if saved:
-                tell_restart(this, simulation)
+            tell_restart(this, simulation)
             more = {name: column for hook in forces for name, column in hook.columns.items()}
             series = TimeSeries(simulation, folder, case.output.every_steps, more, this.every_steps)
             health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-            hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint, *claim]
-            if saved is None or this.physics:
-                initial: list[Hook] = [snapshots, *spectra]
-                for hook in initial:
-                    hook(simulation)
+            hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint]
+            initial: list[Hook] = [snapshots, *spectra] if saved is None or this.physics else []
+            for hook in initial:
+                hook(simulation)
             hooks += progress(Way(simulation, case.time.end, steps), quiet, console, context) if slabs.is_root else []
             simulation.timers.reset()  # of what setting up has taken
-            status = loop(simulation, case.time.end, steps, hooks, stop)
-            if status in ("finished", "stopped") and not checkpoint.write(simulation):
-                status = "diverged"
-            if status != "diverged":
-                series.finish(simulation)
-        wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
-        done = simulation.step_count - first_step
-        outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
-        outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
+            with failure.kept(slabs, folder, lambda: ended(leg.FAILED)):
+                status = loop(simulation, case.time.end, steps, hooks, stop)
+                if status in ("finished", "stopped") and not checkpoint.write(simulation):
+                    status = "diverged"
+                if status != "diverged":
+                    series.finish(simulation)
+        outcome = ended(status)
         if slabs.is_root:
-            tell_end(outcome.summary, printed := outcome.lines(folder))
-            for item in () if quiet else printed:
-                console.print(item)
+            tell_results(outcome, folder, None if quiet else console)
     return 0 if status == "stopped" and not stop.received else EXIT[status]
 
 
 def tell_restart(this: leg.Leg, simulation: Simulation) -> None:
-    """Where a leg begins, and why its averages do."""
+    """Where a leg begins that is not the first, and why its averages do."""
+    if this.saved is None:
+        return
     log.info("restarted from step %d, t = %.6g", simulation.step_count, simulation.t)
     if changed := list(this.physics or this.averages):
         log.info("averages begin anew at t = %.6g, since these changed: %s", simulation.t, ", ".join(changed))
+
+
+def tell_results(outcome: Outcome, folder: Path, console: Console | None) -> None:
+    """In the log and, if there is one, on the console (root only)."""
+    tell_end(outcome.summary, printed := outcome.lines(folder))
+    if console is not None:
+        for item in printed:
+            console.print(item)
 
 
 def progress(way: Way, quiet: bool, console: Console, context: ExitStack) -> list[Hook]:

@@ -19,6 +19,7 @@ from solver.hooks.saved import Saved, checkpoints, latest
 log = logging.getLogger("solver")
 AUTO = Path("auto")  # --restart auto
 BROKEN = ("diverged", "laminar")
+FAILED = "failed"  # by an error; the tables are those of the steps before it
 Changes = dict[str, tuple[Any, Any]]
 
 # What a change of a key at a restart does: the longest entry that a key begins with counts.
@@ -118,7 +119,8 @@ def plan(case: Case, folder: Path, restart: Path | None, overwrite: bool) -> Leg
         restart = folder if state.checkpoints else None
     origin = _origin(restart)
     fresh = origin is None or origin.resolve() != folder.resolve()
-    if fresh and not overwrite and (state.status or state.checkpoints):
+    holds = state.checkpoints or state.status not in ("", FAILED)  # from a failure alone one cannot go on
+    if fresh and not overwrite and holds:
         told = reached(folder) if state.status else "not ended"
         raise RunFolderError(
             f"{folder}: holds a run ({told}): go on with it (--restart {folder}), replace it (--overwrite), "

@@ -25,6 +25,7 @@ from solver.hooks.snapshots import Snapshots
 from solver.hooks.spectra import PlaneSpectra, ShellSpectra
 from solver.hooks.statistics import Statistics
 from solver.hooks.time_average import TimeAverage
+from solver.leg import FAILED
 from solver.performance import in_words, performance
 from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
@@ -51,6 +52,11 @@ class Outcome:
 
     def __post_init__(self) -> None:
         self.summary = self._facts()
+
+    @property
+    def has_last_state(self) -> bool:
+        """Whether the velocity is that of the end of a step, and of use."""
+        return self.status not in ("diverged", FAILED)
 
     def _facts(self) -> dict[str, Any]:
         sim, op = self.simulation, self.simulation.operators
@@ -100,12 +106,13 @@ class Outcome:
             if isinstance(hook, ShellSpectra) and series.is_root:
                 with excused("spectra.csv"):
                     write_table(folder / "spectra.csv", hook.table())
-            if isinstance(hook, Snapshots) and self.status != "diverged":
+            if isinstance(hook, Snapshots) and self.has_last_state:
                 hook.finish(self.simulation)
             if isinstance(hook, Forces):
                 with excused("forces"):
                     self.summary["forces"] = hook.summary()
-        self.summary |= write_centrelines(folder, self.simulation)
+        if self.has_last_state:
+            self.summary |= write_centrelines(folder, self.simulation)
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
 

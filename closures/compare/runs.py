@@ -17,7 +17,7 @@ from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
 from solver.hooks.batch_means import Array, whole_batches
 from solver.hooks.saved import latest
-from solver.leg import BROKEN, differences
+from solver.leg import BROKEN, FAILED, differences
 
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
 SHOWN = 12  # differing keys that a refusal lists
@@ -112,6 +112,9 @@ def read(folder: Path) -> Run:
         raise RunFolderError(f"{folder}: the run has not ended (it has no summary.json): {remedy}") from None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{folder}: its summary cannot be read ({error}): run the case again") from None
+    if summary.get("status") == FAILED:
+        remedy = f"see {folder / 'log.txt'}, then `solver run {folder} --restart {folder}`"
+        raise RunFolderError(f"{folder}: the run ended by an error at t = {summary['time']:.6g}: {remedy}")
     case, _ = load_case(folder)
     return Run(folder, case, summary, provenance)
 

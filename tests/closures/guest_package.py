@@ -145,6 +145,18 @@ class Half(Told):
         return None, state
 
 
+class Tired(Told):
+    """Fails half-way, on every rank or on one."""
+
+    def __init__(self, *, grid, nu, after: float = 0.5, rank: int = -1):
+        self.answer, self.after, self.rank = ANSWERS["good"], after, rank
+
+    def __call__(self, velocity, t, state):
+        if t > self.after and self.rank in (-1, velocity.operators.decomposition.rank):
+            raise RuntimeError("enough")
+        return super().__call__(velocity, t, state)
+
+
 class Growing(Told):
     """A corrector: everything but the mean grows."""
 
@@ -165,7 +177,7 @@ class Whole(Growing):
 
 
 HERE = "tests.closures.guest_package"
-CLASSES = (Mirror, Stresses, Forces, Neighbours, Told, Alone, Number, Nameless, Half, Growing, Whole)
+CLASSES = (Mirror, Stresses, Forces, Neighbours, Told, Alone, Number, Nameless, Half, Tired, Growing, Whole)
 NAMES = {made.__name__.lower(): f"{HERE}:{made.__name__}" for made in CLASSES}
 
 

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from closures import registry
+from closures.compare.runs import read
 from closures.guests.checks import ClosureError
+from solver import leg
+from solver.case import load_case
+from solver.errors import RunFolderError
 from tests import runs
 from tests.closures import guest_package
 from tests.loop.flows import NU, channel, flow
@@ -133,6 +137,72 @@ def test_the_command_line_shows_no_code_of_ours(tmp_path):
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert done.err.startswith("solver: [closure] 'told' (tests.closures.guest_package:Told) failed in __call__: ")
+
+
+SHORT = ("--quiet", "--set", "time.dt=0.05", "--set", "time.end=2", "--set", "statistics.start=0.2")
+ENOUGH = "[closure] 'tired' (tests.closures.guest_package:Tired) failed in __call__: RuntimeError: enough"
+
+
+def tired(folder, *more):
+    """The command that runs a channel until the guest in it has enough."""
+    return ("run", runs.write_case(folder / "tiny"), "--closure", "tired", "--out", folder / "run", *SHORT, *more)
+
+
+def assert_failed(run):
+    """The summary and the tables say what was before."""
+    summary, rows = runs.summary(run), runs.table(run / "timeseries.csv")
+    assert (summary["status"], summary["steps"]) == ("failed", 10)
+    assert summary["time"] == pytest.approx(0.5)
+    assert summary["final"]["time"] == pytest.approx(rows[-1, 1]) == pytest.approx(0.45)
+    assert summary["averaging_time"] == pytest.approx(0.3, abs=0.06)
+    assert (run / "profiles.csv").is_file()
+    assert ENOUGH in (run / "log.txt").read_text()
+
+
+def test_a_run_that_fails_keeps_what_it_has(tmp_path):
+    """Hours of averages went with one error of a closure; the error is the same line as ever."""
+    run = tmp_path / "run"
+    for _ in range(2):  # where one cannot go on, the same command begins again
+        done = runs.solver(*tired(tmp_path))
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert done.err.startswith(f"solver: {ENOUGH}")
+        assert_failed(run)
+    with pytest.raises(RunFolderError, match=r"ended by an error at t = 0\.5: see .*log\.txt"):
+        read(run)
+    case, _ = load_case(run)
+    assert not leg.has_ended(runs.summary(run), case)
+
+
+def test_a_run_that_has_failed_goes_on_from_its_checkpoint(tmp_path):
+    words = tired(tmp_path, "--set", "output.checkpoint=0.2")
+    assert runs.solver(*words).code == 2
+    assert [path.name for path in runs.checkpoints(tmp_path / "run")] == ["step_00000004.h5", "step_00000008.h5"]
+    done = runs.solver(*words)
+    assert (done.code, "holds a run (failed at t = 0.5): go on with it" in done.err) == (2, True)
+    assert runs.solver(*words, "--restart", "auto").code == 2
+    assert_failed(tmp_path / "run")
+
+
+def test_a_failure_leaves_the_summary_of_what_was_finished(tmp_path):
+    words, run = tired(tmp_path), tmp_path / "run"
+    assert runs.solver(*words, "--set", "time.end=0.4").code == 0
+    before = (run / "summary.json").read_bytes()
+    assert runs.solver(*words, "--restart", run).code == 2
+    assert (run / "summary.json").read_bytes() == before
+
+
+@runs.needs_mpirun
+@pytest.mark.parametrize("rank", [-1, 0])
+def test_ranks_that_fail_together_keep_what_they_have(tmp_path, rank):
+    """One that fails alone ends the others, which wait for it."""
+    words = tired(tmp_path, "--set", f"closure.rank={rank}")
+    done = runs.ended(runs.mpirun(2, "-m", "tests.closures.run_solver", *words))
+    assert done.code == 2
+    assert f"solver: {ENOUGH}" in done.err
+    if rank < 0:
+        assert_failed(tmp_path / "run")
+    else:
+        assert not (tmp_path / "run/summary.json").exists()
 
 
 def test_check_asks_for_the_contract(tmp_path):
