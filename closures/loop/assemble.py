@@ -23,7 +23,7 @@ from closures.loop.whole_field import WholeField
 from closures.operators.domain import Domain
 from closures.plugins import OURS
 from closures.shipped import shipped, with_artefact
-from solver.closure import Closure
+from solver.closure import Closure, Corrector, Surrogate
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
@@ -62,6 +62,7 @@ def _subgrid_model(
 ) -> GuardedModel:
     table = _options(name, found.card, options)
     artefact.check_domain(found, Domain.of(grid), folder, named=Domain.of(network_grid(grid)))
+    reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu, create)
     model = SubgridModel(
         found.network,
         grid=grid,
@@ -70,9 +71,8 @@ def _subgrid_model(
         form=table.form,
         device=table.device,
         precision=table.precision,
-        facts=_facts(folder, found.card),
+        facts=_facts(folder, found.card, "fallback", reserve),
     )
-    reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu, create)
     calls = STAGES if table.each == "step" else 1
     return GuardedModel(model, reserve, table.guard, found.card.largest_answer, calls)
 
@@ -99,7 +99,7 @@ def companion(
         device=table.device,
         precision=table.precision,
     )
-    facts, start = _facts(folder, card), card.start if table.start is None else table.start
+    facts, start = _facts(folder, card, "base", base), card.start if table.start is None else table.start
     if start > 0 and table.start is None:
         log.info("'%s' acts from t = %g on, where its data begin: [closure] start changes that", name, start)
     if isinstance(table, SurrogateTable):
@@ -161,7 +161,10 @@ def _other(key: str, name: str, options: dict[str, Any], grid: Grid, nu: float, 
     if name in (*shipped(), *with_artefact()):
         raise CaseError(f"[closure] {key} = '{name}' is a network: use an algebraic model, such as 'wale', or 'none'")
     try:
-        return create(name, grid=grid, nu=nu, options=options)
+        found = create(name, grid=grid, nu=nu, options=options)
+        if isinstance(found, Corrector | Surrogate):
+            raise CaseError("it changes the velocity between steps: use a subgrid model, such as 'wale', or 'none'")
+        return found
     except ArtefactError:
         raise
     except CaseError as error:
@@ -182,9 +185,10 @@ def _points(card: Card, grid: Grid) -> Points:
     return x, y, z
 
 
-def _facts(folder: Path, card: Card) -> dict[str, Any]:
-    """What the summary of a run says about its network."""
-    return {
+def _facts(folder: Path, card: Card, key: str, other: Closure | None) -> dict[str, Any]:
+    """What the summary of a run says about its network and, if that comes from another package, its `key`."""
+    about = getattr(other, "facts", {})
+    return ({key: about} if about else {}) | {
         "artefact": str(folder),
         "role": card.role,
         "architecture": card.architecture,

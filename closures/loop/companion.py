@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from closures.loop.guard import COUNTS, SAID, Guard, Overruled, parted
+from closures.loop.guard import COUNTS, SAID, Guard, Overruled, joined, parted
 from closures.loop.whole_field import Misfit, Project, WholeField
 from solver.closure import Closure, State, SubgridTerm
 from solver.operators import Components, Operators
@@ -41,13 +41,14 @@ class Companion:
     ) -> None:
         self.name, self.field, self.base, self.guard = name, field, base, field.guard
         self.facts = facts or {}
+        self.slabs: tuple[str, ...] = tuple(getattr(base, "slabs", ()))
         self.solver_step = solver_step
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the base remembers; the weights move to their device."""
         self.field.place(operators)
         clock = {CLOCK: torch.tensor([math.nan, 0.0], dtype=torch.float64)}
-        return Guard.start() | clock | (self.base.init(operators) if self.base else {})
+        return joined(Guard.start() | clock, self.base, operators)
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The term of the base."""

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from solver.closure import State
-from solver.errors import Diverged, SolverError
+from solver.closure import Closure, State
+from solver.errors import CaseError, Diverged, SolverError
+from solver.operators import Operators
 from solver.table import Table
 from solver.terminal import record
 
@@ -32,6 +33,20 @@ MARGIN = 3.0  # over the largest answer of the training data
 def parted(state: State, own: tuple[str, ...] = (COUNTS, SAID)) -> tuple[State, State]:
     """What of a state is one's own, and what belongs to the closure inside."""
     return {k: v for k, v in state.items() if k in own}, {k: v for k, v in state.items() if k not in own}
+
+
+def joined(own: State, inner: Closure | None, operators: Operators) -> State:
+    """One's own first state and that of the closure inside.
+
+    Raises
+    ------
+    CaseError : they have names in common.
+    """
+    theirs = inner.init(operators) if inner else {}
+    if inner and (common := own.keys() & theirs.keys()):
+        taken = ", ".join(sorted(common))
+        raise CaseError(f"[closure] '{inner.name}' names its state {taken}, as the guard does: rename that")
+    return own | theirs
 
 
 class NetworkRefused(Diverged):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from closures.loop.guard import MARGIN, Guard, GuardTable, Overruled, parted
+from closures.loop.guard import MARGIN, Guard, GuardTable, Overruled, joined, parted
 from closures.loop.hold import Hold
 from closures.loop.meter import Meter
 from solver.closure import Closure, State, SubgridTerm
@@ -54,6 +54,7 @@ class GuardedModel:
         self.reach: int | Literal["global"] = model.reach
         self.symmetries: frozenset[str] = getattr(model, "symmetries", frozenset())
         self.facts: dict[str, Any] = getattr(model, "facts", {})
+        self.slabs: tuple[str, ...] = tuple(getattr(reserve, "slabs", ()))
         self.guard = Guard(settings, model.name, f"'{reserve.name}'" if reserve else "no model")
         self.injection, self.meter = settings.injection, Meter()
         self.size = settings.size or (max(MARGIN * largest, ORDINARY_STRESS) if largest else LARGEST_STRESS)
@@ -61,7 +62,7 @@ class GuardedModel:
     def init(self, operators: Operators) -> State:
         """Counts, and what the two closures remember."""
         self.model.init(operators)
-        return Guard.start() | (self.reserve.init(operators) if self.reserve else {})
+        return joined(Guard.start(), self.reserve, operators)
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The network's term, or that of the reserve."""

@@ -17,7 +17,7 @@ from solver.closure import EddyViscosity, SubgridForce, SubgridStress
 class Mirror:
     """Reads the whole field: the strain rate in the opposite half counts, and so does that of the call before."""
 
-    name, reach = "mirror", "global"
+    name, reach, slabs = "mirror", "global", ("before",)
 
     def __init__(self, *, grid, nu, strength: float = 0.02):
         self.shape, self.strength = grid.shape, strength
@@ -131,6 +131,15 @@ class Number(Told):
         return {"calls": 0}
 
 
+class Clocked(Told):
+    """Has a clock, as the guard of a corrector does."""
+
+    name = "clocked"
+
+    def init(self, operators):
+        return {"clock": torch.zeros(())}
+
+
 class Nameless:
     """No closure."""
 
@@ -177,7 +186,7 @@ class Whole(Growing):
 
 
 HERE = "tests.closures.guest_package"
-CLASSES = (Mirror, Stresses, Forces, Neighbours, Told, Alone, Number, Nameless, Half, Tired, Growing, Whole)
+CLASSES = (Mirror, Stresses, Forces, Neighbours, Told, Alone, Number, Clocked, Nameless, Half, Tired, Growing, Whole)
 NAMES = {made.__name__.lower(): f"{HERE}:{made.__name__}" for made in CLASSES}
 
 

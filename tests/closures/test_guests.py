@@ -14,10 +14,10 @@ from closures.compare.runs import read
 from closures.guests.checks import ClosureError
 from solver import leg
 from solver.case import load_case
-from solver.errors import RunFolderError
+from solver.errors import CaseError, RunFolderError
 from tests import runs
 from tests.closures import guest_package
-from tests.loop.flows import NU, channel, flow
+from tests.loop.flows import NU, channel, closure, distance, flow, write
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_what_a_guest_reads_is_there_on_any_number_of_ranks():
     """A network that reads the whole field was given a part of it, without a word."""
     done = runs.ended(runs.mpirun(3, "-m", "tests.closures.run_guests"))
     assert done.code == 0, done.out + done.err
-    assert "ranks 3 compared 9" in done.out
+    assert "ranks 3 compared 11" in done.out
 
 
 def test_slabs_thinner_than_the_reach_are_refused(monkeypatch):
@@ -105,6 +105,43 @@ def test_a_corrector_of_another_package_corrects():
     grown.step()
     for d, factor in ((0, 1.0), (1, 1.1), (2, 1.1)):
         torch.testing.assert_close(grown.velocity.coefficients[d], factor * plain.velocity.coefficients[d])
+
+
+def behind(folder, name, answer="good", **options):
+    """A channel with a network of no use, which leaves the flow to the guest behind it."""
+    grid = channel()
+    if name == "fallback":
+        folder = write(folder, "tensor_basis")
+        options = {"each": "stage", "guard": {"size": 1e-9, "patience": 1000}} | options
+    else:
+        folder = write(folder, "fno", grid, scale=0.0)
+    made = {name: "told", f"{name}_options": {"answer": answer}} | options
+    return flow(grid, closure("tensor_basis" if name == "fallback" else "fno", folder, grid, **made))
+
+
+@pytest.mark.parametrize("key", ["base", "fallback"])
+def test_a_guest_acts_behind_a_network(tmp_path, key):
+    plain, acted = told(), behind(tmp_path, key)
+    for _ in range(3):
+        plain.step()
+        acted.step()
+    assert distance(plain, acted) < 1e-13 < distance(plain, flow(channel(), None))
+    assert int(acted.closure_state["guard"][0]) == (9 if key == "fallback" else 0)
+    assert acted.closure.facts[key]["entry_point"] == "tests.closures.guest_package:Told"
+    with pytest.raises(ClosureError, match=r"'told' \(.*\) failed in __call__: RuntimeError: size mismatch"):
+        behind(tmp_path, key, "broken").step()
+
+
+@pytest.mark.parametrize("key", ["base", "fallback"])
+def test_a_corrector_behind_a_network_is_refused(tmp_path, key):
+    """It was built, and never asked for a correction."""
+    with pytest.raises(CaseError, match=rf"^\[closure\] {key} = 'growing': it changes the velocity between steps"):
+        behind(tmp_path, key, **{key: "growing"})
+
+
+def test_states_of_a_guard_and_of_a_guest_are_not_mixed_up(tmp_path):
+    with pytest.raises(CaseError, match=r"'clocked' names its state clock, as the guard does"):
+        behind(tmp_path, "base", base="clocked")
 
 
 @pytest.fixture
