@@ -17,6 +17,15 @@ COORDINATES = ("time", "t", "y_over_h", "y_plus", "y", "x", "k_x_h", "k_z_h", "k
 UNKNOWN = ("", "nan", "na", "n/a", "-")  # cells without a number
 
 
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table reads as a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def read_text(path: Path) -> str:
     """The text of a table in UTF-8 or UTF-16 (with or without byte order mark) or Latin-1; lines end in ``\\n``.
 
@@ -81,7 +90,7 @@ def _names(path: Path, names: list[str]) -> list[str]:
     problem = ""
     if len(names) == 1 and any(mark in names[0] for mark in ";\t "):
         problem = f"its columns are separated otherwise: '{names[0][:40]}'"
-    elif any(_is_number(name) for name in names):
+    elif any(is_number(name) for name in names):
         problem = "its first line without # should name the columns"
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
@@ -89,14 +98,6 @@ def _names(path: Path, names: list[str]) -> list[str]:
     if problem:
         raise CaseError(f"{path}: no table of comma-separated columns ({problem}): repair the file")
     return names
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _numbers(path: Path, line: int, names: Sequence[str], cells: list[str]) -> list[float]:
@@ -108,7 +109,7 @@ def _numbers(path: Path, line: int, names: Sequence[str], cells: list[str]) -> l
     row = []
     for name, cell in zip(names, cells, strict=True):
         unknown = cell.lower() in UNKNOWN
-        if not unknown and not (name and _is_number(cell) and math.isfinite(float(cell))):
+        if not unknown and not (name and is_number(cell) and math.isfinite(float(cell))):
             where = f"column '{name}'" if name else "a column without name"
             raise CaseError(f"{path}: line {line}, {where}: '{cell[:40]}' is no number: repair the file")
         row.append(math.nan if unknown else float(cell))

@@ -71,8 +71,7 @@ def compare(
         runs, extra, labels = _campaign(source, closures, seeds, quick, reference, tuned, sets, console)
     else:
         _refuse_for_runs(paths, seeds, quick, tuned, sets)
-        runs = [read(path) for path in paths]
-        files = None
+        runs, files = [read(path) for path in paths], None
     if not different_cases:
         require_one_difference(runs)
     if closures:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from solver.errors import RunFolderError
-from solver.reference_files import read_reference, read_text
+from solver.reference_files import is_number, read_reference, read_text
 
 Table = dict[str, np.ndarray]
 
@@ -98,16 +98,8 @@ def _read_if_any(path: Path) -> Table | None:
 
 def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
     filled = [cell for cell in cells if cell.strip()]
-    words = [cell for cell in filled if not _is_number(cell)]
+    words = [cell for cell in filled if not is_number(cell)]
     if words and len(words) < len(filled):
         problem = f"column '{name}' has {words[0][:40]!r} among numbers"
         raise RunFolderError(f"{path}: damaged ({problem}): remove it, or run the case again")
     return np.array(cells) if words else np.array([float(cell) if cell.strip() else np.nan for cell in cells])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
