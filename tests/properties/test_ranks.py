@@ -7,7 +7,7 @@ import json
 from tests import runs
 
 pytestmark = runs.needs_mpirun
-EXAMPLES = 30
+EXAMPLES = 20
 
 
 def test_flows_that_nobody_chose(tmp_path):
