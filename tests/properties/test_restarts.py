@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import h5py
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import runs
@@ -14,7 +14,7 @@ from tests import runs
 FOURIER = '[grid.{d}]\nkind = "fourier"\nn = {n}\nlength = {length}\n'
 WALLS = '[grid.{d}]\nkind = "finite_volume"\nn = {n}\nend = {length}\nstretching = 1.2\n'
 KINDS = {"box": "fff", "channel": "fwf", "duct": "fww", "cavity": "www"}
-CLOSURES = ["none", "smagorinsky", "wale", "dynamic_smagorinsky"]
+CLOSURES = ["none", "smagorinsky", "wale", "dynamic_smagorinsky"]  # the last averages along Fourier directions
 EXAMPLES = 6 if settings.default.max_examples < 100 else 200
 
 
@@ -36,7 +36,7 @@ def cases(draw) -> str:
         text += f"[flow.forcing]\nkind = '{drive}'\n{value[drive]}\n"
     start = {"box": "isotropic", "channel": "wall_turbulence", "duct": "wall_turbulence", "cavity": "rest"}[kind]
     text += f"[initial]\nkind = '{start}'\n"
-    text += f"[closure]\nname = '{draw(st.sampled_from(CLOSURES))}'\n"
+    text += f"[closure]\nname = '{draw(st.sampled_from(CLOSURES[: 3 if kind == 'cavity' else 4]))}'\n"
     step = draw(st.sampled_from(["dt = 0.03", "cfl = 0.6\ndt_max = 0.04"]))
     text += f"[time]\nend = 0.3\n{step}\n"
     text += f"[output]\nevery_steps = {draw(st.integers(1, 3))}\ncheckpoint = {draw(st.sampled_from([0.05, 0.1]))}\n"
@@ -45,7 +45,7 @@ def cases(draw) -> str:
     return text + "[run]\ndevice = 'cpu'\nfuse = 'off'\n"
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, phases=[Phase.generate])  # a smaller case says no more, and takes minutes to find
 @given(cases(), st.integers(1, 6), st.integers(1, 6))
 def test_legs_make_one_run(text: str, first: int, second: int):
     with tempfile.TemporaryDirectory() as name:
