@@ -103,11 +103,11 @@ F, V = FourierAxis(4, 1.0), walls(4)
         (lambda: FiniteVolumeAxis(np.array([0.0, 2.0, 1.0]), WALL, WALL), "increasing"),
         (
             lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), Periodic(), NoSlip()),
-            "'periodic' must be given on both",
+            "'periodic' must be both ends",
         ),
         (
             lambda: FiniteVolumeAxis(np.array([0.0, 1.0, 2.0]), FreeSlip(), Periodic()),
-            "'periodic' must be given on both",
+            "'periodic' must be both ends",
         ),
         (lambda: Grid(V, F, F), "y can be Fourier only where x and z are"),
         (lambda: Grid(F, F, V), "y can be Fourier only where x and z are"),
