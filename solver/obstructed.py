@@ -90,7 +90,7 @@ def pressure_solver(
         solver, chosen = LearnedPressure(found.solver(table.tolerance)), f"learned ({found.name})"
     else:
         box = box_solver(poisson) if chosen == "box" else None
-        solver = MultigridPressure(poisson, table.tolerance, preconditioner=box)
+        solver = MultigridPressure(poisson, table.tolerance, preconditioner=box, name=chosen)
     return (ProjectedGuess(solver, poisson, table.guesses) if table.guesses else solver), chosen
 
 
@@ -104,7 +104,7 @@ def self_tuning(poisson: Poisson, tolerance: float) -> SelfTuning:
     """The arms of ``solver = "auto"``: what is sure, what is often fast, and PETSc's if it is here."""
     arms: dict[str, PressureSolver] = {
         "multigrid": MultigridPressure(poisson, tolerance),
-        "box": MultigridPressure(poisson, tolerance, preconditioner=box_solver(poisson)),
+        "box": MultigridPressure(poisson, tolerance, preconditioner=box_solver(poisson), name="box"),
     }
     if importlib.util.find_spec("petsc4py"):
         names: tuple[Preconditioner, ...] = ("gamg", "icc")

@@ -235,9 +235,8 @@ class MultigridPressure:
     tolerance : relative residual at which to stop.
     max_iterations : give up after so many.
     preconditioner : from flat residuals to flat errors; by default a single-precision V-cycle.
+    name : what failures call it.
     """
-
-    name = "multigrid"
 
     def __init__(
         self,
@@ -245,8 +244,9 @@ class MultigridPressure:
         tolerance: float = 1e-8,
         max_iterations: int = 100,
         preconditioner: Callable[[Tensor], Tensor] | None = None,
+        name: str = "multigrid",
     ) -> None:
-        self.poisson, self.tolerance, self.max_iterations = poisson, tolerance, max_iterations
+        self.poisson, self.tolerance, self.max_iterations, self.name = poisson, tolerance, max_iterations, name
         self.precondition = preconditioner or Multigrid(poisson)
         self.direction, self.product, self.guess = (poisson.layout.zeros(poisson.dtype) for _ in range(3))
 

@@ -31,6 +31,7 @@ from tests.solids.flows import simulation as flow_between
 
 STEPS = 3
 SAME = 1e-8  # of the largest entry: three steps amplify round-off, solvers of pressure stop at 1e-12
+SPONGE = 0.3  # share of solid cells beyond which the solver of the box without them may give up, on any rank count
 CLOSURES = ["none", "smagorinsky", "wale", "vreman", "sigma", "dynamic_smagorinsky"]
 
 
@@ -79,10 +80,12 @@ def flows(draw) -> Flow:
     solid = draw(st.integers(0, 2)) == 0
     grid = draw(cell_grids(WALLS) if solid else grids(WALLS))
     drives = ["none", "flux", "gradient"] if grid.x.periodic else ["none"]
+    solids = draw(bodies(grid)) if solid else None
+    sponge = solids is not None and float(np.mean(solids.solid)) > SPONGE
     return Flow(
         grid,
-        draw(bodies(grid)) if solid else None,
-        draw(st.sampled_from(["multigrid", "box"])),
+        solids,
+        "multigrid" if sponge else draw(st.sampled_from(["multigrid", "box"])),
         draw(st.sampled_from(drives)),
         draw(st.sampled_from(CLOSURES)),
         draw(SEEDS),

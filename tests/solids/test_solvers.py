@@ -163,3 +163,16 @@ def test_same_forces_around_hollow_and_large_bodies(name):
         taken.append(projection.taken())
     assert abs(taken[0][0]) > 1e-4
     assert taken[1] == pytest.approx(taken[0], abs=1e-8)
+
+
+def test_a_solver_that_gives_up_is_called_as_the_case_calls_it():
+    """Not by the iteration that it shares with multigrid."""
+    rng = np.random.default_rng(5)
+    grid = Grid(cells(9, 6.0), cells(9, 0.4), cells(9, 40.0))
+    solids = Solids(grid, rng.random(grid.shape) < 0.6)
+    op = operators(grid)
+    solver, name = pressure_solver(PressureTable(solver="box", tolerance=1e-13), op, solids)
+    rhs = torch.from_numpy(rng.standard_normal(grid.shape))
+    with pytest.raises(PressureSolveError, match="pressure solver 'box'"):
+        solver.solve(rhs, torch.zeros_like(rhs))
+    assert name == "box"
