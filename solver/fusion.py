@@ -2,13 +2,14 @@
 
 A method marked ``@fused`` is an ordinary pure function of tensors. `enable()` makes marked methods compile on
 first use; until then, and wherever a gradient is recorded, they run as plain torch and give the same numbers but for
-round-off.
+round-off. So they do from the first kernel on that the compiler refuses.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import shutil
 import time
 import types
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+log = logging.getLogger("solver")
 _state = {"enabled": False}
 _spent = {"seconds": 0.0}
 
@@ -74,11 +76,22 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         start, before = time.perf_counter(), _spent["seconds"]
         unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
-        result = known[key](*args)
+        try:
+            result = known[key](*args)
+        except RuntimeError as error:  # what torch raises has no common class; a fault of the method itself comes again
+            del known[key]
+            result = function(self, *args)
+            enable(False)
+            log.warning("kernels stay plain torch: %s is not compiled: %s", function.__name__, first_line(error))
         _spent["seconds"] = before + time.perf_counter() - start  # what was compiled inside is part of it
         return result
 
     return call
+
+
+def first_line(error: Exception) -> str:
+    """What an error says before its details."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def signature(value: Any, storages: dict[int, int]) -> Any:

@@ -133,3 +133,35 @@ def test_kernels_are_compiled_where_it_pays(monkeypatch, caplog):
     assert "no Triton for this GPU" in caplog.text
     with pytest.raises(FeatureUnavailable, match=r"\[run\] fuse = 'on', but there is no Triton"):
         machine.choose_fusion("on", points, None, "cuda")
+
+
+def test_a_compiler_that_gives_up_costs_a_line(fused, monkeypatch, caplog):
+    """A missing header, a full disk: the numbers are those of plain torch, and nothing else is tried."""
+
+    def refused(function, **_):
+        def call(*args):
+            raise RuntimeError("\nC++ compile error\nfatal error: Python.h: No such file")
+
+        return call
+
+    op = operators(channel(1.7))
+    plain = run(simulation(op, random_velocity(op, SEED), NU, 2e-3), 1)
+    monkeypatch.setattr(torch, "compile", refused)
+    fused(True)
+    found = run(simulation(op, random_velocity(op, SEED), NU, 2e-3), 1)
+    assert norm(op, minus(found, plain)) < 1e-14 * norm(op, plain)
+    assert not fusion.is_enabled()
+    (line,) = [m for m in caplog.messages if "plain torch" in m]
+    assert line.endswith("is not compiled: C++ compile error")
+
+
+def test_a_method_that_fails_fails_compiled(fused, monkeypatch):
+    class Wrong:
+        @fusion.fused
+        def product(self, a, b):
+            return a @ b
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    fused(True)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        Wrong().product(torch.zeros(2, 3), torch.zeros(2, 3))
