@@ -151,7 +151,7 @@ class TorchEngine:
 
 def choose_engine(f: Tensor) -> type[DuccEngine] | type[TorchEngine]:
     """ducc0 for plain CPU fields, torch for GPU fields and wherever a gradient is recorded."""
-    return TorchEngine if f.is_cuda or (f.requires_grad and torch.is_grad_enabled()) else DuccEngine
+    return TorchEngine if f.device.type != "cpu" or (f.requires_grad and torch.is_grad_enabled()) else DuccEngine
 
 
 def _complex(real: np.dtype) -> np.dtype:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-NUMERICS = {"unit", "identities", "convergence", "parallel", "pressure", "properties"}
+NUMERICS = {"unit", "identities", "convergence", "parallel", "pressure", "properties", "gpu"}
 
 # What hypothesis draws is the same every time, unless a profile with more examples is asked for.
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "print_blob": True}

@@ -1,0 +1,63 @@
+"""Flows of every kind, with every closure, small: shipped cases on coarse grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from solver.assembly import Source
+from solver.case import load_case
+
+CASES = Path(__file__).parents[2] / "cases"
+SMALL_CHANNEL = ("grid.x.n=8", "grid.y.n=9", "grid.z.n=8", "statistics.every_steps=2", "output.every_steps=3")
+SMALL_BOX = ("grid.x.n=8", "grid.y.n=6", "grid.z.n=8")
+LOCAL = ("closure.name=dynamic_smagorinsky", "closure.averaging=local")
+CUBES = (
+    "grid.x.n=8",
+    "grid.y.n=8",
+    "grid.z.n=8",
+    "pressure.tolerance=1e-3",
+    'solids.shapes=[{kind = "box", lower = [1.0, 0.0, 2.0], upper = [3.0, 1.0, 4.0]}]',
+)
+CYLINDER = (
+    "grid.x.n=24",
+    "grid.y.n=16",
+    "pressure.tolerance=1e-3",
+    'solids.shapes=[{kind = "cylinder", centre = [0.0, 0.0, 0.0], radius = 3.0}]',
+)
+COARSE = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")  # of the channel on which networks were trained
+
+
+def closure(name: str) -> tuple[str, ...]:
+    """The override that names a closure."""
+    return (f"closure.name={name}",)
+
+
+# case, overrides, steps
+FLOWS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "channel": ("channel180", (*SMALL_CHANNEL, *closure("none")), 2),
+    "channel, smagorinsky": ("channel180", (*SMALL_CHANNEL, *closure("smagorinsky")), 1),
+    "channel, dynamic": ("channel180", (*SMALL_CHANNEL, *closure("dynamic_smagorinsky"), "closure.every=2"), 1),
+    "channel, wale": ("channel180", (*SMALL_CHANNEL, *closure("wale")), 1),
+    "channel, vreman": ("channel180", (*SMALL_CHANNEL, *closure("vreman")), 1),
+    "channel, sigma": ("channel180", (*SMALL_CHANNEL, *closure("sigma")), 1),
+    "channel, tbnn": ("channel180_coarse", (*COARSE, *closure("tbnn")), 1),
+    "channel, corrector": ("channel180_coarse", (*COARSE, *closure("differential_corrector"), "closure.every=1"), 1),
+    "channel, attention": ("channel180_coarse", (*COARSE, *closure("ifactformer_m_corrector"), "closure.every=1"), 1),
+    "channel, surrogate": ("channel180_coarse", (*COARSE, *closure("differential_surrogate"), "closure.start=0.0"), 1),
+    "box": ("hit_decay", (*SMALL_BOX, *closure("none")), 2),
+    "box, held shells, dynamic": ("hit_forced", (*SMALL_BOX, *closure("dynamic_smagorinsky"), "closure.every=2"), 1),
+    "box, dynamic, local": ("hit_decay", (*SMALL_BOX, *LOCAL), 1),
+    "mixing layer": ("mixing_layer", ("grid.x.n=8", "grid.y.n=16", "grid.z.n=6", *closure("wale")), 1),
+    "duct": ("duct", ("grid.x.n=8", "grid.y.n=9", "grid.z.n=7", *closure("vreman")), 1),
+    "cavity": ("cavity", ("grid.x.n=9", "grid.y.n=8", *closure("sigma")), 1),
+    "cubes": ("cube_array", CUBES, 1),
+    "cylinder": ("cylinder", CYLINDER, 1),
+}
+
+
+def source(name: str, *overrides: str) -> Source:
+    """The case of a flow."""
+    case, own, _ = FLOWS[name]
+    folder = CASES / case
+    found, place = load_case(folder, (*own, "run.fuse=off", *overrides))
+    return Source(found, place, name)
