@@ -1,4 +1,4 @@
-"""A pretend GPU: tensors that say they live on ``pretend:0``, hold memory of the CPU, and refuse to mix with its tensors.
+"""A pretend GPU: tensors that say they live on ``pretend:0``, hold memory of the CPU, and refuse to mix with others.
 
 What a real one would be asked for is counted while `counted` is on: kernels, copies from the host, reads by the host,
 and waits, with the line of this project that asked. A read that blocks, a wait for the device, and an event that is

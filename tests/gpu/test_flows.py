@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -12,36 +10,28 @@ from solver.assembly import build
 from solver.simulation import Simulation
 from tests.closeness import assert_round_off
 from tests.gpu import flows
-from tests.gpu.pretend import OnDevice, counted, pretended
+from tests.gpu.pretend import OnDevice, pretended
 
 LONG = 100.0  # units of `assert_round_off`: an engine of its own for the transforms, some thousand operations
 
 
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """Where runs go that choose a device."""
-    with pretended() as device:
-        monkeypatch.setattr(parallel, "choose_device", lambda wanted: device)
-        yield device
-
-
-def stepped(name: str, steps: int, *overrides: str) -> Simulation:
-    flow = build(flows.source(name, *overrides))
-    for _ in range(steps):
+def stepped(name: str, device: torch.device) -> Simulation:
+    """A flow after its steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "choose_device", lambda wanted: device)
+        flow = build(flows.source(name))
+    for _ in range(flows.FLOWS[name][2]):
         flow.step()
     return flow
 
 
 @pytest.mark.parametrize("name", flows.FLOWS)
-def test_same_fields_as_on_the_cpu(name, device):
-    steps = flows.FLOWS[name][2]
-    there = stepped(name, steps)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "choose_device", lambda wanted: torch.device("cpu"))
-        here = stepped(name, steps)
-    assert there.t == pytest.approx(here.t, rel=1e-12)
-    for found, expected in zip(
-        (*there.velocity.coefficients, there.potential), (*here.velocity.coefficients, here.potential), strict=True
-    ):
-        assert isinstance(found, OnDevice)
-        assert_round_off(found.cpu(), expected, LONG)
+def test_same_fields_as_on_the_cpu(name):
+    here = stepped(name, torch.device("cpu"))
+    with pretended() as device:
+        there = stepped(name, device)
+        assert there.t == pytest.approx(here.t, rel=1e-12)
+        fields = [(*flow.velocity.coefficients, flow.potential) for flow in (there, here)]
+        for found, expected in zip(*fields, strict=True):
+            assert isinstance(found, OnDevice)
+            assert_round_off(found.cpu(), expected, LONG)
