@@ -15,9 +15,9 @@ import torch
 
 from closures import artefact, shipped
 from closures.data.farm import resolve
+from closures.data.flow_grids import is_flow_recipe, load_flow_recipes
 from closures.data.flow_layout import layout_of
 from closures.data.flow_profiles import filtered_channel
-from closures.data.flow_recipe import is_flow_recipe, load_flow_recipe
 from closures.data.flow_subset import write_subset
 from closures.data.recipe import load_recipe as load_family
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
@@ -97,7 +97,8 @@ def recipe(folder: Path, rng: np.random.Generator) -> Ended:
 
 def _of_data(file: Path) -> None:
     if is_flow_recipe(file):
-        layout_of(load_flow_recipe(file))
+        for found in load_flow_recipes(file).values():
+            layout_of(found)
     else:
         resolve(load_family(file))
 

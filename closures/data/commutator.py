@@ -40,17 +40,20 @@ class Commutator:
         """The filtered velocity, whole on every rank (collective)."""
         return Velocity(self.strain, self.filter.velocity(velocity.coefficients))
 
-    def stress(self, velocity: Velocity, filtered: Velocity | None = None) -> list[Tensor]:
+    def stress(
+        self, velocity: Velocity, filtered: Velocity | None = None, whole: list[Tensor] | None = None
+    ) -> list[Tensor]:
         """Six coefficient fields of the coarse grid, whole on every rank (collective), velocity^2.
 
         Parameters
         ----------
         velocity : on the fine grid.
         filtered : what `velocity` makes of it, if that is at hand already.
+        whole : its `products`, if these are: filters to several grids share them.
         """
         resolved = products(filtered if filtered is not None else self.velocity(velocity))
-        filtered_products = self.filter.centred(products(velocity))
-        return [whole - own for whole, own in zip(filtered_products, resolved, strict=True)]
+        filtered_products = self.filter.centred(products(velocity) if whole is None else whole)
+        return [of_whole - own for of_whole, own in zip(filtered_products, resolved, strict=True)]
 
 
 def pair(commutator: Commutator, velocity: Velocity) -> tuple[Components, list[Tensor]]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closures.data.flow_farm import generate_flow
-from closures.data.flow_recipe import is_flow_recipe
+from closures.data.flow_grids import is_flow_recipe
 from closures.data.inspect import describe
 from closures.data.linear.family import Family, Parameters
 from closures.data.linear_store import DIGEST, LinearStore, sample_rows

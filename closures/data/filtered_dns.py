@@ -1,19 +1,22 @@
-"""Direct simulation filtered while it runs: snapshots, subgrid stress and statistics on the coarse grid."""
+"""Direct simulation filtered while it runs: snapshots, subgrid stress and statistics on one coarse grid or several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from closures.data.commutator import Commutator
+from closures.data.commutator import Commutator, products
+from closures.data.exchange import exchange
 from closures.data.filters import on_points
-from closures.data.flow_recipe import FlowRecipe
-from closures.data.flow_store import Rows
+from closures.data.flow_file import Rows
+from closures.data.flow_recipe import SamplingTable, StoreTable
 from solver.operators import Operators
 from solver.shells import shell_energies
 from solver.simulation import Simulation
+from solver.velocity import Velocity
 
 TOLERANCE = 1e-9  # of the interval: how exactly a snapshot is in time
 
@@ -23,32 +26,36 @@ class FilteredFlow:
 
     Parameters
     ----------
-    commutator : filter and subgrid stress.
-    recipe : when snapshots are due, and what is stored of them.
-    sink : ``sink(frame, rows)``.
+    views : what is kept on each coarse grid, by its name; all see the same step.
+    sampling : when snapshots are due.
+    sink : ``sink(frame, rows)``, the rows of each grid by its name.
     count : snapshots taken before.
     """
 
     name = "filtered_flow"
 
     def __init__(
-        self, commutator: Commutator, recipe: FlowRecipe, sink: Callable[[int, Rows], object], count: int = 0
+        self,
+        views: Mapping[str, FilteredView],
+        sampling: SamplingTable,
+        sink: Callable[[int, Mapping[str, Rows]], object],
+        count: int = 0,
     ) -> None:
-        self.commutator, self.recipe, self.sink, self.count = commutator, recipe, sink, count
+        self.views, self.sampling, self.sink, self.count = views, sampling, sink, count
 
     @property
     def due(self) -> float:
         """Time of the next snapshot."""
-        return self.recipe.sampling.spin_up + self.count * self.recipe.sampling.interval
+        return self.sampling.spin_up + self.count * self.sampling.interval
 
     @property
     def complete(self) -> bool:
         """Whether all have been taken."""
-        return self.count >= self.recipe.sampling.snapshots
+        return self.count >= self.sampling.snapshots
 
     def __call__(self, simulation: Simulation) -> str | None:
         """Take a snapshot if it is time; ``finished`` with the last one."""
-        if not self.complete and simulation.t >= self.due - TOLERANCE * self.recipe.sampling.interval:
+        if not self.complete and simulation.t >= self.due - TOLERANCE * self.sampling.interval:
             with simulation.timers("output"):
                 rows = self.rows(simulation)
             if simulation.operators.decomposition.is_root:
@@ -56,26 +63,47 @@ class FilteredFlow:
             self.count += 1
         return "finished" if self.complete else None
 
-    def rows(self, simulation: Simulation) -> Rows:
-        """What the file keeps of the present flow (collective)."""
+    def rows(self, simulation: Simulation) -> dict[str, Rows]:
+        """What each file keeps of the present flow (collective); products of the velocity are formed once."""
+        whole = products(simulation.velocity)
+        walls = {}
+        if simulation.operators.grid.is_channel:
+            walls["statistics/wall_stress"] = np.array(wall_stress(simulation))
+        return {name: view.rows(simulation.velocity, whole) | walls for name, view in self.views.items()}
+
+
+@dataclass(frozen=True)
+class FilteredView:
+    """The flow as one coarse grid sees it.
+
+    Parameters
+    ----------
+    commutator : filter and subgrid stress.
+    store : what is kept.
+    """
+
+    commutator: Commutator
+    store: StoreTable
+
+    def rows(self, velocity: Velocity, whole: list[Tensor] | None = None) -> dict[str, np.ndarray]:
+        """One snapshot of a file, but for what the walls feel (collective); `whole`: the `products` of the velocity."""
         op, strain = self.commutator.filter.coarse, self.commutator.strain
-        filtered = self.commutator.velocity(simulation.velocity)
-        tau = [_values(op, f) for f in self.commutator.stress(simulation.velocity, filtered)]
-        padded = filtered.padded_coefficients
-        velocity = [_values(op, strain.to_centre(f, i)) for i, f in enumerate(padded)]
-        rows: dict[str, np.ndarray] = {
-            "t1_fields/velocity": np.stack(velocity, -1).astype(np.float32),
-            "statistics/moments": plane_means(velocity, tau),
-        }
-        if self.recipe.store.staggered:
+        filtered = self.commutator.velocity(velocity)
+        stress = self.commutator.stress(velocity, filtered, whole)
+        centred = [strain.to_centre(f, i) for i, f in enumerate(filtered.padded_coefficients)]
+        tau, at_centres = ([_values(op, f) for f in fields] for fields in (stress, centred))
+        rows: dict[str, np.ndarray] = {"statistics/moments": plane_means(at_centres, tau)}
+        if self.store.velocity:
+            rows["t1_fields/velocity"] = np.stack(at_centres, -1).astype(np.float32)
+        if self.store.staggered:
             staggered = [_values(op, f) for f in filtered.coefficients]
             rows["t1_fields/staggered_velocity"] = np.stack(staggered, -1).astype(np.float32)
-        if self.recipe.store.stress:
+        if self.store.stress:
             xx, yy, zz, xy, xz, yz = tau
             matrix = np.stack([np.stack(row, -1) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))], -2)
             rows["t2_fields/subgrid_stress"] = matrix.astype(np.float32)
-        if op.grid.is_channel:
-            rows["statistics/wall_stress"] = np.array(wall_stress(simulation))
+        if self.store.planes:
+            rows |= exchange(filtered, centred, stress)
         if op.grid.is_box:
             rows["statistics/spectrum"] = shell_energies(op, filtered.coefficients)
         return rows

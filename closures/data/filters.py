@@ -155,7 +155,7 @@ def check(fine: Grid, coarse: Grid, kernel: Kernel) -> None:
             raise CaseError(f"{where} should be of the same kind and length as [grid.{name}]")
         if isinstance(f, FourierAxis):
             if cast(FourierAxis, c).highest_mode > f.highest_mode:
-                raise CaseError(f"{where} n = {c.points} keeps more modes than [grid.{name}]: lower it")
+                raise CaseError(f"{where} n = {c.n} keeps more modes than [grid.{name}]: lower it")
         elif name != "y" or f.periodic or not isinstance(c, FiniteVolumeAxis) or c.periodic:
             raise CaseError(f"{where} filters know Fourier axes, and finite volumes between walls in y alone")
         elif not np.allclose([f.faces[0], f.faces[-1]], [c.faces[0], c.faces[-1]], rtol=0, atol=1e-9 * f.length):

@@ -6,22 +6,23 @@ recipe says: so the content of the file does not depend on how many ranks there 
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from closures.data.flow_file import ORIGIN, FlowFile
+from closures.data.flow_grids import load_flow_recipes
 from closures.data.flow_inspect import describe_flow
-from closures.data.flow_layout import layout_of
 from closures.data.flow_profiles import channel_facts
-from closures.data.flow_recipe import FlowRecipe, load_flow_recipe
-from closures.data.flow_store import ORIGIN, FlowStore, origin_of
+from closures.data.flow_recipe import FlowRecipe
+from closures.data.flow_set import is_flow_set, manifest
+from closures.data.flow_store import FlowStore, origin_of
 from closures.data.trajectory import Trajectory
 from solver import __version__, fusion, lock, parallel
 from solver.errors import RunFolderError
@@ -39,12 +40,12 @@ def generate_flow(
     snapshots: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Make the trajectories of a recipe, finish a file that was interrupted, or add to one that has fewer; collective.
+    """Make the trajectories of a recipe, finish a set that was interrupted, or add to one that has fewer; collective.
 
     Parameters
     ----------
     recipe_path : TOML file, or the name of a shipped recipe.
-    out : the file; ``data/<recipe>.h5`` by default.
+    out : the file, ``data/<recipe>.h5`` by default; the folder ``data/<recipe>`` where there are several grids.
     trajectories, snapshots : instead of the recipe's.
 
     Returns
@@ -59,28 +60,49 @@ def generate_flow(
         run cannot be read.
     Diverged : a flow blew up or became laminar.
     """
-    recipe = load_flow_recipe(recipe_path, trajectories, snapshots)
-    target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
+    recipes = load_flow_recipes(recipe_path, trajectories, snapshots)
+    single = list(recipes) == [""]
+    target = out if out is not None else Path("data") / (f"{recipe_path.stem}.h5" if single else recipe_path.stem)
     start = time.monotonic()
-    grows = target.exists() and _is_smaller(target, recipe)
-    if target.exists() and not grows:
-        return _already_there(target, recipe)
-    store = FlowStore(target, recipe, parallel.broadcast(origin_of(recipe) if parallel.is_root() else ""))
+    _check_kind(target, single)
+    recipe = next(iter(recipes.values()))
+    finished = target.exists() if single else is_flow_set(target)
+    grows = finished and FlowStore(target, recipes).grows
+    if finished and not grows:
+        return _already_there(FlowStore(target, recipes), recipe)
+    store = FlowStore(target, recipes, parallel.broadcast(origin_of(recipe) if parallel.is_root() else ""))
     if grows:
-        store.check_origin(target, str(describe_flow(target).get(ORIGIN, "")))
+        for file in store.files.values():
+            file.check_origin(file.path, str(describe_flow(file.path).get(ORIGIN, "")))
     with lock.held(target, is_file=True):
         sha, made = _make(store, recipe, grows, quiet)
     seconds = time.monotonic() - start
     counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
     found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
-    found |= channel_facts(target) if parallel.is_root() else {}
+    found |= _facts(store) if parallel.is_root() else {}
     return found | counts | {"samples_per_second": made / seconds}
+
+
+def _check_kind(target: Path, single: bool) -> None:
+    """A file where a folder should be, or the reverse, is another set."""
+    if target.exists() and target.is_file() != single:
+        wanted = "one file" if single else "a folder with a file for each grid"
+        raise RunFolderError(f"{target}: exists, and the recipe makes {wanted}: choose another with --out")
+
+
+def _facts(store: FlowStore) -> dict[str, float]:
+    """`channel_facts` of the file that misses the balance of momentum least: cells that are coarse at the wall miss
+    some of it in any flow."""
+    found = [channel_facts(file.path) for file in store.files.values()]
+    return min(found, key=lambda facts: facts.get("imbalance", 0.0))
 
 
 def _make(store: FlowStore, recipe: FlowRecipe, grows: bool, quiet: bool) -> tuple[str, int]:
     """The checksum (on the root) and the number of trajectories made now (collective)."""
     if parallel.is_root():
-        _begin(store, recipe)
+        revision, dirty = commit()
+        facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
+        store.begin(facts)
     parallel.barrier()
     store.open_rows()
     if grows and parallel.is_root():
@@ -89,55 +111,38 @@ def _make(store: FlowStore, recipe: FlowRecipe, grows: bool, quiet: bool) -> tup
     points = int(np.prod(recipe.case(0).build_grid().shape)) // recipe.farm.ranks
     device = parallel.choose_device(recipe.run.device).type
     fusion.enable(choose_fusion(recipe.run.fuse, points, None, device))
-    digests: dict[int, str] = {}
+    digests: dict[int, Mapping[str, bytes]] = {}
     with FlowProgress(recipe, quiet or not parallel.is_root()) as progress, torch.no_grad():
 
-        def work(number: int, comm: object) -> tuple[int, str, bool]:
-            trajectory = Trajectory(recipe, number, store, comm)
+        def work(number: int, comm: object) -> tuple[int, dict[str, bytes], bool]:
+            trajectory = Trajectory(number, store, comm)
             return number, trajectory.run(progress.reach), trajectory.was_complete
 
-        def done(result: tuple[int, str, bool]) -> None:
+        def done(result: tuple[int, dict[str, bytes], bool]) -> None:
             digests[result[0]] = result[1]
             progress.end(result[0], already=result[2])
 
         longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
         farm(longest_first, work, done, recipe.farm.ranks)
-    return _finish(store, digests) if parallel.is_root() else "", progress.made
+    return store.finish([digests[i] for i in range(len(digests))]) if parallel.is_root() else "", progress.made
 
 
-def _begin(store: FlowStore, recipe: FlowRecipe) -> None:
-    """Lay the file out (root only)."""
-    revision, dirty = commit()
-    facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
-    store.begin(layout_of(recipe), facts)
-
-
-def _finish(store: FlowStore, digests: dict[int, str]) -> str:
-    """Pool the statistics and close the file (root only)."""
-    table = np.array([list(bytes.fromhex(digests[i])) for i in range(len(digests))], np.uint8)
-    with h5py.File(store.part, "r") as file:
-        mean = np.mean([file["statistics/moments"][i].mean(axis=0) for i in range(len(digests))], axis=0)
-    return store.finish(table, {"statistics/mean": mean})
-
-
-def _is_smaller(target: Path, recipe: FlowRecipe) -> bool:
-    """Whether a finished file is of the same recipe but for the number of trajectories, of which it has fewer."""
-    found, wanted = json.loads(str(describe_flow(target)["recipe"])), json.loads(recipe.model_dump_json())
-    counts = found.pop("trajectories", 0), wanted.pop("trajectories")
-    found.pop("test", None), wanted.pop("test")
-    return bool(found == wanted and counts[0] < counts[1])
-
-
-def _already_there(target: Path, recipe: FlowRecipe) -> dict[str, Any]:
-    """What `generate_flow` returns for a finished file of the same recipe; the run it started from may be gone."""
-    found = describe_flow(target)
-    if found["recipe"] != recipe.model_dump_json():
-        raise RunFolderError(f"{target}: exists, and another recipe made it: remove it or choose another with --out")
-    if recipe.start is not None and Path(recipe.start.run).exists():
-        FlowStore(target, recipe, origin_of(recipe)).check_origin(target, str(found.get(ORIGIN, "")))
-    kept = {"path": found["path"], "sha256": found["sha256"], "snapshots": found["snapshots"]}
+def _already_there(store: FlowStore, recipe: FlowRecipe) -> dict[str, Any]:
+    """What `generate_flow` returns for a finished set of the same recipe; the run it started from may be gone."""
+    here = recipe.start is not None and Path(recipe.start.run).exists()
+    origin = origin_of(recipe) if here else ""
+    for file in store.files.values():
+        found = describe_flow(file.path)
+        if found["recipe"] != file.header:
+            raise RunFolderError(
+                f"{file.path}: exists, and another recipe made it: remove it or choose another with --out"
+            )
+        if here:
+            FlowFile(file.path, file.recipe, origin).check_origin(file.path, str(found.get(ORIGIN, "")))
+    sha = str(found["sha256"] if store.single else manifest(store.target)["sha256"])
+    kept = {"path": str(store.target), "sha256": sha, "snapshots": recipe.sampling.snapshots}
     now = {"made": 0, "seconds": 0.0, "samples_per_second": 0.0}
-    return kept | now | {"samples": found["trajectories"], "method": METHOD}
+    return kept | now | {"samples": recipe.trajectories, "method": METHOD}
 
 
 class FlowProgress:

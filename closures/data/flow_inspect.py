@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.flow_store import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
+from closures.data.flow_file import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
 from solver.errors import RunFolderError
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
@@ -35,7 +35,7 @@ def describe_flow(path: Path) -> dict[str, Any]:
     with opened(path) as file:
         found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
         shapes = datasets(file)
-        n_traj, n_steps = file["t1_fields/velocity"].shape[:2]
+        n_traj, n_steps = file["statistics/moments"].shape[:2]
     sizes = {"trajectories": n_traj, "snapshots": n_steps, "bytes": path.stat().st_size}
     return found | sizes | {"path": str(path), "datasets": shapes}
 
@@ -63,7 +63,7 @@ def verify_flow(path: Path) -> dict[str, Any]:
     RunFolderError : damaged; the first bad trajectory is named.
     """
     with opened(path) as file:
-        claimed, n_steps = file["checksums"][()], file["t1_fields/velocity"].shape[1]
+        claimed, n_steps = file["checksums"][()], file["statistics/moments"].shape[1]
         for trajectory, sha in enumerate(claimed):
             digest = BEGIN
             for frame in range(n_steps):

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from closures.data.exchange import EXCHANGE, SPECTRA
 from closures.data.flow_recipe import FlowRecipe
 from closures.data.linear_store import DIGEST
 from closures.data.well import at_ends, boundary, dimension, named, words
@@ -29,17 +30,21 @@ MOMENTS = (
 
 
 def layout_of(recipe: FlowRecipe) -> Layout:
-    """What a snapshot consists of: fields in single precision, statistics in double."""
+    """What a snapshot consists of: fields and spectra in single precision, other statistics in double."""
     grid = recipe.coarse_grid
     shape = tuple(axis.n for axis in grid.axes)
-    found: dict[str, tuple[tuple[int, ...], Any]] = {
-        "t1_fields/velocity": ((*shape, 3), np.float32),
-        "statistics/moments": ((len(MOMENTS), shape[1]), np.float64),
-    }
+    found: dict[str, tuple[tuple[int, ...], Any]] = {"statistics/moments": ((len(MOMENTS), shape[1]), np.float64)}
+    if recipe.store.velocity:
+        found["t1_fields/velocity"] = ((*shape, 3), np.float32)
     if recipe.store.staggered:
         found["t1_fields/staggered_velocity"] = ((*shape, 3), np.float32)
     if recipe.store.stress:
         found["t2_fields/subgrid_stress"] = ((*shape, 3, 3), np.float32)
+    if recipe.store.planes:
+        found["statistics/exchange"] = ((len(EXCHANGE), shape[1]), np.float64)
+        for d, name in ((0, "x"), (2, "z")):
+            waves = len(grid.fourier_axes[d].wavenumbers(half=True))
+            found[f"statistics/spectra_{name}"] = ((len(SPECTRA), waves, shape[1]), np.float32)
     if grid.is_channel:
         found["statistics/wall_stress"] = ((), np.float64)
     if grid.is_box:
@@ -107,6 +112,9 @@ def _axes_of(name: str) -> tuple[str, ...]:
     own = {
         "statistics/moments": ("moment", "y"),
         "statistics/wall_stress": (),
+        "statistics/exchange": ("exchange", "y"),
+        "statistics/spectra_x": ("cospectrum", "k_x", "y"),
+        "statistics/spectra_z": ("cospectrum", "k_z", "y"),
         "statistics/spectrum": ("shell",),
         "t1_fields/staggered_velocity": ("x", "y_upper", "z", "component"),
         "t2_fields/subgrid_stress": ("x", "y", "z", "component", "second_component"),
@@ -135,6 +143,9 @@ def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> None:
         lines["y_upper"] = grid.y.faces[1:]
     else:
         lines["y_upper"] = lines["y"]
+    if recipe.store.planes:
+        lines |= {"exchange": words(EXCHANGE), "cospectrum": words(SPECTRA)}
+        lines |= {f"k_{'xyz'[d]}": axis.wavenumbers(half=True) for d, axis in grid.fourier_axes.items()}
     if grid.is_box:
         lines["shell"] = shell_wavenumbers(grid)
     for name, values in lines.items():

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
+from closures.data.flow_file import KIND
 from closures.data.flow_inspect import opened
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_recipe import FlowRecipe
-from closures.data.flow_store import KIND
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.grid import Grid
 from solver.hooks.statistics import INDEX, NAMES
-from solver.rundir import write_hdf5
 
 STATISTICS = "statistics of trajectories"
 WALL_STRESS = len(NAMES)  # the row of the means of a filtered channel that a run's do not have
@@ -107,38 +105,6 @@ def channel_facts(path: Path) -> dict[str, float]:
     mean = means.mean(axis=(0, 1))
     re_tau = channel.friction_velocity(channel.fold(mean)) * channel.half_height / channel.nu
     return {"re_tau": re_tau, "imbalance": channel.imbalance(mean)}
-
-
-def write_statistics(source: Path, target: Path, batches: int = 5) -> None:
-    """The statistics of a channel's data set without its fields: some hundred kilobytes that judge an LES.
-
-    Each trajectory is cut into `batches` of equal length, whose means are kept, so intervals can be had from the file;
-    `filtered_channel` reads it as it reads the set.
-
-    Raises
-    ------
-    CaseError : not a channel, or fewer snapshots than batches.
-    RunFolderError : `source` is missing or no such file, or `target` cannot be written.
-    """
-    with opened(source) as old:
-        if "statistics/wall_stress" not in old:
-            raise CaseError(f"{source}: only a channel has profiles in wall units")
-        moments, stress = old["statistics/moments"][()], old["statistics/wall_stress"][()]
-        length = moments.shape[1] // batches
-        if length < 1:
-            raise CaseError(f"{source}: {moments.shape[1]} snapshots cannot be cut into {batches} batches")
-        cut = slice(0, batches * length)
-
-        def fill(new: h5py.File) -> None:
-            for name, rows in (("moments", moments), ("wall_stress", stress)):
-                parts = rows[:, cut].reshape(len(rows), batches, length, *rows.shape[2:])
-                new[f"statistics/{name}"] = parts.mean(axis=2)
-            for name in ("dimensions/y", "dimensions/y_faces", "dimensions/moment"):
-                new.create_dataset(name, data=old[name][()], dtype=old[name].dtype)
-            new.attrs.update({key: value for key, value in old.attrs.items() if key not in ("case", "kind")})
-            new.attrs.update(kind=STATISTICS, snapshots_per_batch=length)
-
-        write_hdf5(target, fill)
 
 
 def reference_profiles(path: Path) -> dict[str, Array]:

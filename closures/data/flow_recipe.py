@@ -1,17 +1,18 @@
-"""A recipe for filtered direct simulations (TOML): the tables of a case, a coarse grid, what is kept of the flow."""
+"""A recipe for filtered direct simulations (TOML): the tables of a case, a coarse grid, what is kept of the flow.
+
+A recipe that lists several grids (``[[coarse]]``) is as many recipes that share a direct simulation, see
+`closures.data.flow_grids`.
+"""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from closures.data.filters import Kernel, check
-from closures.data.recipe import SHIPPED
 from solver.case import Case, FlowTable, RunTable, TimeTable
 from solver.errors import CaseError
 from solver.explain import explain
@@ -19,6 +20,8 @@ from solver.grid import Grid
 from solver.grid_tables import GridTable
 from solver.initial_table import InitialTable
 from solver.table import Table, refuse_idle
+
+Amount = Annotated[float, Field(ge=0)]
 
 
 class KernelTable(Table):
@@ -34,10 +37,20 @@ class KernelTable(Table):
 
 
 class StartTable(Table):
-    """``[start]``: every trajectory begins from this run or checkpoint, plus `perturbation` times noise of its own."""
+    """``[start]``: every trajectory begins from this run or checkpoint, plus `perturbation` times noise of its own.
+
+    A list of perturbations has one for each trajectory, the last one for all that follow; the one that is zero goes on
+    from the stored flow as it is.
+    """
 
     run: str
-    perturbation: float = Field(default=1.0, gt=0)
+    perturbation: Amount | Annotated[tuple[Amount, ...], Field(strict=False, min_length=1)] = 1.0
+
+    def noise(self, trajectory: int) -> float:
+        """The perturbation of one trajectory."""
+        if isinstance(self.perturbation, tuple):
+            return self.perturbation[min(trajectory, len(self.perturbation) - 1)]
+        return self.perturbation
 
 
 class SamplingTable(Table):
@@ -60,10 +73,16 @@ class SamplingTable(Table):
 
 
 class StoreTable(Table):
-    """``[store]``: what is kept besides velocity at cell centres and the statistics."""
+    """``[store]``: what is kept besides the statistics.
+
+    `velocity` at cell centres, and `staggered`; the subgrid `stress`; of each plane between walls the strain, the work
+    of the subgrid stress and one-dimensional spectra (`planes`).
+    """
 
     staggered: bool = False
     stress: bool = False
+    velocity: bool = Field(default=True, exclude_if=lambda kept: kept)  # sets made before this key have no word of it
+    planes: bool = Field(default=False, exclude_if=lambda kept: not kept)
 
 
 class FarmTable(Table):
@@ -96,6 +115,14 @@ class FlowRecipe(Table):
             raise ValueError(f"'test' = {self.test} should be less than 'trajectories' = {self.trajectories}")
         if self.initial.kind == "run":
             raise ValueError("[initial] describes the noise of each trajectory: give the stored run in [start] run")
+        still = [i for i in range(self.trajectories) if self.start is not None and self.start.noise(i) == 0]
+        if len(still) > 1:
+            raise ValueError(
+                f"[start] perturbation: trajectories {still[0]} and {still[1]} would be the same flow: "
+                "give a list with one zero, such as [0.0, 0.1]"
+            )
+        if self.store.planes and not self.coarse_grid.is_channel:
+            raise ValueError("[store] planes: only a flow between walls has planes: remove it")
         refuse_idle(self.initial, {"seed": "'seed' of the recipe, from which each trajectory draws its own"})
         return self
 
@@ -126,32 +153,6 @@ def held_out(test: int, whole: int, trajectories: int) -> int:
     return min(max(round(test * trajectories / whole), min(test, 1)), trajectories - 1)
 
 
-def is_flow_recipe(path: Path) -> bool:
-    """Whether a recipe is about flows: it has a ``[sampling]`` table. False where it cannot be read."""
-    try:
-        return "sampling" in _read(path)[0]
-    except CaseError:
-        return False
-
-
-def load_flow_recipe(path: Path, trajectories: int | None = None, snapshots: int | None = None) -> FlowRecipe:
-    """Read `path`, or the shipped recipe of that name; the numbers override it.
-
-    Raises
-    ------
-    CaseError : missing file, TOML syntax, unknown key, wrong type or value, grids without a filter; one line.
-    """
-    data, source = _read(path)
-    if trajectories is not None:
-        whole, test = data.get("trajectories"), data.get("test")
-        data["trajectories"] = trajectories
-        if isinstance(whole, int) and isinstance(test, int) and 0 <= test < whole:
-            data["test"] = held_out(test, whole, trajectories)
-    if snapshots is not None and isinstance(data.get("sampling"), dict):
-        data["sampling"]["snapshots"] = snapshots
-    return parse_flow_recipe(data, source)
-
-
 def parse_flow_recipe(data: dict[str, Any], source: str) -> FlowRecipe:
     """Validate a mapping; `source` is named in errors."""
     try:
@@ -162,15 +163,3 @@ def parse_flow_recipe(data: dict[str, Any], source: str) -> FlowRecipe:
     except CaseError as error:
         raise CaseError(f"{source}: {error}") from None
     return recipe
-
-
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """The mapping that a recipe holds, and the name of its file."""
-    shipped = SHIPPED / f"{path}.toml"
-    file = shipped if not path.exists() and shipped.exists() else path
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), str(file)
-    except OSError as error:
-        raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file or a shipped recipe") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None

@@ -12,19 +12,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from closures.data.flow_layout import lay_out, layout_of
-from closures.data.flow_recipe import FlowRecipe, held_out, parse_flow_recipe
-from closures.data.flow_store import (
+from closures.data.flow_file import (
     BEGIN,
     FORMAT,
     KIND,
     ORIGIN,
-    FlowStore,
     chained,
     content_digest,
     read_rows,
     row_names,
 )
+from closures.data.flow_layout import lay_out, layout_of
+from closures.data.flow_recipe import FlowRecipe, held_out, parse_flow_recipe
+from closures.data.flow_store import FlowStore, digests_of
 from closures.data.linear_store import DIGEST
 from solver.errors import CaseError, RunFolderError
 from solver.rundir import write_hdf5
@@ -54,7 +54,7 @@ def write_subset(source: Path, target: Path, trajectories: int, snapshots: int |
             raise RunFolderError(f"{found}: not trajectories of format {FORMAT}: generate the file again")
         whole = parse_flow_recipe(json.loads(old.attrs["recipe"]), str(found))
         recipe = smaller(whole, trajectories, snapshots)
-        ended = old["checksums"][()] if found == source else _ended(FlowStore(source, whole))
+        ended = old["checksums"][()] if found == source else _ended(FlowStore(source, {"": whole}))
         for number in range(trajectories):
             if number >= len(ended) or _digest(old, number, whole.sampling.snapshots) != ended[number].tobytes():
                 raise CaseError(f"{found}: trajectory {number} is damaged or not complete: ask for {number}")
@@ -91,8 +91,9 @@ def _digest(file: h5py.File, trajectory: int, snapshots: int) -> bytes:
 def _ended(store: FlowStore) -> np.ndarray:
     """Digests of the complete trajectories from the first on, of a file that is being made."""
     digests: list[bytes] = []
-    while (saved := store.kept(len(digests))) and int(saved.attributes["count"]) == store.count:
-        digests.append(bytes.fromhex(saved.attributes["digest"]))
+    whole = store.recipe.sampling.snapshots
+    while (saved := store.kept(len(digests))) and int(saved.attributes["count"]) == whole:
+        digests.append(digests_of(saved)[""])
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from closures.data.flow_inspect import datasets, describe_flow, is_flow_file, plain, reading, verify_flow
 from closures.data.flow_profiles import channel_facts
+from closures.data.flow_set import describe_set, is_flow_set, verify_set
 from closures.data.linear_store import FORMAT, content_digest, digest, read_rows
 from closures.data.recipe import Recipe, parse_recipe
 from solver.errors import RunFolderError
@@ -27,6 +28,8 @@ def describe(path: Path) -> dict[str, Any]:
     ------
     RunFolderError : missing, not such a file, or of another version.
     """
+    if is_flow_set(path):
+        return describe_set(path)
     if is_flow_file(path):
         return describe_flow(path) | channel_facts(path)
     with _opened(path) as file:
@@ -54,6 +57,8 @@ def verify(path: Path) -> dict[str, Any]:
     ------
     RunFolderError : damaged, or it does not hold what its recipe makes; the first bad sample is named.
     """
+    if is_flow_set(path):
+        return verify_set(path)
     if is_flow_file(path):
         return verify_flow(path)
     with _opened(path) as file:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from closures.data.commutator import Commutator
-from closures.data.filtered_dns import FilteredFlow
+from closures.data.filtered_dns import FilteredFlow, FilteredView
 from closures.data.filters import GridFilter
+from closures.data.flow_file import Rows
 from closures.data.flow_recipe import FlowRecipe
-from closures.data.flow_store import BEGIN, FlowStore, Rows, chained
+from closures.data.flow_store import FlowStore, digests_of
 from solver import assembly, parallel
 from solver.case import Case
 from solver.errors import Diverged
@@ -47,30 +48,35 @@ class Trajectory:
     from step to step. On another number of ranks sums differ in their last bits, and a turbulent flow soon after.
     """
 
-    def __init__(self, recipe: FlowRecipe, number: int, store: FlowStore, comm: object) -> None:
-        self.recipe, self.number, self.store = recipe, number, store
-        self.case = recipe.case(number)
+    def __init__(self, number: int, store: FlowStore, comm: object) -> None:
+        self.recipe, self.number, self.store = store.recipe, number, store
+        self.case = self.recipe.case(number)
         grid = self.case.build_grid()
         slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
         device = parallel.choose_device(self.case.run.device)
         self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
         saved = slabs.broadcast(store.kept(number) if slabs.is_root else None)
-        self.digest = bytes.fromhex(saved.attributes["digest"]) if saved else BEGIN
+        self.digests = digests_of(saved) if saved else store.nothing
         self.saved_at = time.monotonic()
-        commutator = Commutator(GridFilter(self.operators, recipe.coarse_grid, recipe.filter.kernel()))
-        self.flow = FilteredFlow(commutator, recipe, self._take, int(saved.attributes["count"]) if saved else 0)
+        views = {name: self._view(file.recipe) for name, file in store.files.items()}
+        count = int(saved.attributes["count"]) if saved else 0
+        self.flow = FilteredFlow(views, self.recipe.sampling, self._take, count)
         self.saved: Saved | None = saved
         self.was_complete = self.flow.complete
 
-    def run(self, progress: Callable[[int, float], object]) -> str:
-        """Go on to the last snapshot; returns what they hash to (on the root of the flow).
+    def _view(self, recipe: FlowRecipe) -> FilteredView:
+        grid_filter = GridFilter(self.operators, recipe.coarse_grid, recipe.filter.kernel())
+        return FilteredView(Commutator(grid_filter), recipe.store)
+
+    def run(self, progress: Callable[[int, float], object]) -> dict[str, bytes]:
+        """Go on to the last snapshot; returns what they hash to, by file (on the root of the flow).
 
         Raises
         ------
         Diverged : the flow blew up or became laminar.
         """
         if self.flow.complete:
-            return self.digest.hex()
+            return self.digests
         simulation = self._simulation()
         health = Health(simulation, 10, self.case.initial.kind == "wall_turbulence")
         status = self.flow(simulation)
@@ -88,23 +94,23 @@ class Trajectory:
             if status is None and self.operators.decomposition.agree(late):
                 self._keep(simulation)
         self._keep(None)
-        return self.digest.hex()
+        return self.digests
 
-    def _take(self, frame: int, rows: Rows) -> None:
+    def _take(self, frame: int, rows: Mapping[str, Rows]) -> None:
         self.store.write(self.number, frame, rows)
-        self.digest = chained(self.digest, rows)
+        self.digests = self.store.chained(self.digests, rows)
 
     def _keep(self, simulation: Simulation | None) -> None:
         """Note where the flow is; without one, that it is complete (collective)."""
         op, arrays = self.operators, {}
-        attributes = {"count": self.flow.count, "digest": self.digest.hex(), "case": self.case.model_dump_json()}
+        attributes: dict[str, float] = {}
         if simulation is not None:
             velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
             arrays = {f"velocity/{name}": op.gather(c) for name, c in velocity}
             arrays |= {f"grid/{name}": axis.centres for name, axis in zip("xyz", op.grid.axes, strict=True)}
-            attributes |= {"t": simulation.t, "step": simulation.step_count, "dt": simulation.dt}
+            attributes = {"t": simulation.t, "step": simulation.step_count, "dt": simulation.dt}
         if op.decomposition.is_root:
-            self.store.keep(self.number, arrays, attributes)  # type: ignore[arg-type]
+            self.store.keep(self.number, arrays, attributes, self.digests, self.flow.count)  # type: ignore[arg-type]
         self.saved_at = time.monotonic()
 
     def _simulation(self) -> Simulation:
@@ -124,10 +130,12 @@ class Trajectory:
         if self.recipe.start is None:
             return self._drawn(self.case)
         saved = latest(Path(self.recipe.start.run))
-        self.store.check_origin(self.store.part, checksum(saved.arrays, saved.attributes))
+        for file in self.store.files.values():
+            file.check_origin(file.part, checksum(saved.arrays, saved.attributes))
         scale, stored = self._bulk_ratio(saved), velocity_of(saved, self.operators)
-        one, other = self._drawn(self.case), self._drawn(self.recipe.case(self.number, draw=1))
-        a = self.recipe.start.perturbation  # what two draws have in common is the mean flow: only noise is left
+        a = self.recipe.start.noise(self.number)
+        one, other = (self._drawn(self.recipe.case(self.number, draw)) for draw in (0, 1))
+        # what two draws have in common is the mean flow: only noise is left
         u, v, w = (scale * f + a * (g - h) for f, g, h in zip(stored, one, other, strict=True))
         return u, v, w
 

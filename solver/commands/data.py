@@ -12,14 +12,14 @@ from solver.commands.prepare import PLAIN, prepared, resumable
 from solver.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Look into a data file.", **PLAIN)
-DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="data file made by `solver generate`")]
+DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="file (or folder) made by `solver generate`")]
 
 
 @resumable
 def generate(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
     samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories to make")] = None,
-    out: Annotated[Path | None, typer.Option(help="file to write, data/RECIPE.h5 by default")] = None,
+    out: Annotated[Path | None, typer.Option(help="file (or folder) to write, in data/ by default")] = None,
     method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
@@ -62,18 +62,18 @@ def verify(file: DataFile) -> None:
 @prepared
 def statistics(
     file: DataFile,
-    out: Annotated[Path, typer.Option(help="file to write, for [reference] filtered of a case")],
+    out: Annotated[Path, typer.Option(help="file (or folder) to write, for [reference] filtered of a case")],
     batches: Annotated[int, typer.Option(min=1, help="parts of each trajectory, for intervals")] = 5,
 ) -> None:
     """Keep the statistics of a channel without its fields: what judges an LES, small enough to lie beside a case."""
-    from closures.data.flow_profiles import channel_facts, write_statistics
+    from closures.data.flow_profiles import channel_facts
+    from closures.data.flow_statistics import write_statistics
 
-    write_statistics(file, out, batches)
-    facts = channel_facts(out)
-    console().print(
-        f"{out}: {out.stat().st_size / 1024:.0f} KiB; Re_tau {facts['re_tau']:.1f}; {_balance(facts['imbalance'])}",
-        highlight=False,
-    )
+    for written in write_statistics(file, out, batches):
+        facts, size = channel_facts(written), written.stat().st_size / 1024
+        console().print(
+            f"{written}: {size:.0f} KiB; Re_tau {facts['re_tau']:.1f}; {_balance(facts['imbalance'])}", highlight=False
+        )
 
 
 def _balance(missing: float) -> str:

@@ -15,6 +15,22 @@ from solver.shells import shell_energies, shell_width
 from solver.simulation import Simulation
 
 
+def plane_spectra(operators: Operators, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """One-dimensional cospectra of two coefficient fields in every plane, (kx, planes) and (kz, planes).
+
+    Discrete and one-sided: the sum over the wavenumbers is the mean of ``a' b'`` over the plane, fluctuations about
+    the means over the plane.
+    """
+    weight = torch.where(operators.wavenumber[2] > 0, 2.0, 1.0)
+    density = (a * b).sum(0) * weight  # (kx, planes, kz)
+    density[0, :, 0] = 0.0  # the mean is no fluctuation
+    along_x = density.sum(-1)
+    half = operators.grid.fourier_axes[0].highest_mode + 1
+    one_sided = along_x[:half].clone()
+    one_sided[1:] += along_x[half:].flip(0)
+    return one_sided, density.sum(0).T
+
+
 class PlaneSpectra(TimeAverage):
     """Time means of ``E_uu, E_vv, E_ww`` over kx and kz in every plane of cell centres.
 
@@ -28,18 +44,7 @@ class PlaneSpectra(TimeAverage):
         """Spectra of the present velocity, (3, wavenumbers in x then z, planes, 1)."""
         velocity = simulation.velocity
         centred = [velocity.strain.to_centre(c, i) for i, c in enumerate(velocity.padded_coefficients)]
-        return torch.stack([self._spectra(c) for c in centred])
-
-    def _spectra(self, c: Tensor) -> Tensor:
-        """Energies (kx then kz, planes) of one component, as rows ready to be joined along planes."""
-        weight = torch.where(self.operators.wavenumber[2] > 0, 2.0, 1.0)
-        density = (c**2).sum(0) * weight  # (kx, planes, kz)
-        density[0, :, 0] = 0.0  # the mean is no fluctuation
-        along_x = density.sum(-1)
-        half = self.operators.grid.fourier_axes[0].highest_mode + 1
-        one_sided = along_x[:half].clone()
-        one_sided[1:] += along_x[half:].flip(0)
-        return torch.cat([one_sided, density.sum(0).T])[..., None]
+        return torch.stack([torch.cat(plane_spectra(self.operators, c, c))[..., None] for c in centred])
 
     def table(self, whole: BatchMeans, channel: ChannelProfiles, heights: tuple[float, ...]) -> dict[str, list[object]]:
         """Long table of what `gathered` gave at the planes nearest to the wall distances `heights`.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
+import h5py
+import numpy as np
+
+from closures.data import trajectory
 from closures.data.flow_farm import generate_flow
 from solver.machine import prepare_process
+from solver.simulation import Simulation
+from tests import runs
 
 CHANNEL = """\
 title = "Tiny channel"
@@ -103,11 +113,68 @@ fuse = "off"
 """
 
 
+GRIDS = """\
+coarse = [
+  { n = [6, 6, 8], store = { stress = true, planes = true } },
+  { n = [4, 5, 6] },
+  { name = "cut", n = [6, 6, 8], filter = { horizontal = "sharp" }, store = { planes = true, velocity = false } },
+]
+"""  # instead of [coarse]
+
+
+def listing(text: str, grids: str = GRIDS) -> str:
+    """A recipe with a list of grids instead of its one."""
+    before, _, after = text.partition("[coarse.x]")
+    head, _, tables = before.partition("[grid.x]")
+    return f"{head}{grids}[grid.x]{tables}[flow]{after.partition('[flow]')[2]}"
+
+
 def write_recipe(folder: Path, text: str = CHANNEL, name: str = "tiny") -> Path:
     """A recipe file."""
     file = folder / f"{name}.toml"
     file.write_text(text)
     return file
+
+
+def forked(recipe: Path, out: Path) -> multiprocessing.process.BaseProcess:
+    """`generate_flow` in a fork, slowly, with a state after every step."""
+
+    def child() -> None:
+        step = Simulation.step
+
+        def slowly(self: Simulation, longest: float = np.inf) -> None:
+            step(self, longest)
+            time.sleep(0.1)
+
+        Simulation.step, trajectory.SAVE_SECONDS = slowly, 0.0  # type: ignore[method-assign]
+        generate_flow(recipe, out, quiet=True)
+
+    process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+    process.start()
+    return process
+
+
+def steps_of(state: Path) -> int:
+    """Steps of a trajectory that are safe; all six for one that is complete."""
+    try:
+        with h5py.File(state) as file:
+            return int(file.attrs.get("step", 6))
+    except OSError:
+        return 0
+
+
+def kill_when(process: multiprocessing.process.BaseProcess, state: Path, steps: int, delay: float) -> None:
+    """kill -9 some time after a trajectory has come so far."""
+    deadline = time.monotonic() + runs.PATIENCE
+    while steps_of(state) < steps:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(delay)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from closures.data.commutator import PAIRS, Commutator, pair
-from closures.data.filtered_dns import FilteredFlow
+from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel, from_points
 from closures.data.flow_recipe import StoreTable
 from solver.axis import FourierAxis
@@ -41,9 +39,7 @@ def flow(c: Commutator, components) -> Velocity:
 
 def as_stored(c: Commutator, velocity: Velocity):
     """Coefficients of the filtered velocity, and the subgrid stress, from the rows that go to a file."""
-    recipe = SimpleNamespace(store=StoreTable(staggered=True, stress=True))
-    simulation = SimpleNamespace(velocity=velocity, operators=c.filter.fine, nu=NU)
-    rows = FilteredFlow(c, recipe, lambda *_: None).rows(simulation)
+    rows = FilteredView(c, StoreTable(staggered=True, stress=True)).rows(velocity)
     u = torch.from_numpy(rows["t1_fields/staggered_velocity"]).double()
     tau = torch.from_numpy(rows["t2_fields/subgrid_stress"]).double()
     op = c.filter.coarse

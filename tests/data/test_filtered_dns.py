@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -20,10 +19,11 @@ from scipy.stats import t as student_t
 
 from closures.compare.references import table_of
 from closures.compare.uncertainty import Sample, estimate
-from closures.data import flow_farm, flow_store, trajectory
+from closures.data import flow_farm, flow_file, flow_store
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
 from closures.data.flow_farm import generate_flow
+from closures.data.flow_grids import SHIPPED, is_flow_recipe, load_flow_recipe, load_flow_recipes
 from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.flow_layout import MOMENTS
 from closures.data.flow_profiles import (
@@ -33,9 +33,9 @@ from closures.data.flow_profiles import (
     channel_facts,
     filtered_channel,
     reference_profiles,
-    write_statistics,
 )
-from closures.data.flow_recipe import SHIPPED, is_flow_recipe, load_flow_recipe
+from closures.data.flow_set import verify_set
+from closures.data.flow_statistics import write_statistics
 from closures.data.flow_subset import write_subset
 from closures.data.trajectory import PunctualControl, Trajectory
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
@@ -50,7 +50,7 @@ from solver.operators import Operators
 from solver.reference import ChannelReference
 from solver.simulation import Simulation
 from tests import runs
-from tests.data.flows import BOX, CHANNEL, write_recipe
+from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
 from tests.grids import minus, norm, operators, orders, project, tendency
 
 SAMPLE = SHIPPED.parent / "samples" / "channel180_sample.h5"
@@ -102,9 +102,9 @@ def test_windows_reads_the_file(channel, box):
 def test_snapshots_are_those_of_the_simulation(channel):
     """Computed again without the farm, the hook or the file: same flow, same filter, evenly spaced in time."""
     recipe = load_flow_recipe(write_recipe(channel.parent))
-    run = Trajectory(recipe, 1, flow_store.FlowStore(channel.parent / "none.h5", recipe), COMM)
+    run = Trajectory(1, flow_store.FlowStore(channel.parent / "none.h5", {"": recipe}), COMM)
     simulation = run._simulation()
-    control = simulation.control
+    control, view = simulation.control, run.flow.views[""]
     assert isinstance(control, PunctualControl)
     with h5py.File(channel) as file:
         for frame in range(3):
@@ -113,10 +113,10 @@ def test_snapshots_are_those_of_the_simulation(channel):
                 control.remaining = due - simulation.t
                 simulation.step()
                 assert simulation.dt > 0.01
-            filtered = run.flow.commutator.velocity(simulation.velocity)
+            filtered = view.commutator.velocity(simulation.velocity)
             for i, f in enumerate(filtered.centred):
                 stored = torch.from_numpy(file["t1_fields/velocity"][1, frame, ..., i].astype(float))
-                points = run.flow.commutator.filter.coarse.to_physical(from_points(filtered.operators, stored))
+                points = view.commutator.filter.coarse.to_physical(from_points(filtered.operators, stored))
                 torch.testing.assert_close(points, f, rtol=0, atol=3e-7)
         assert file["statistics/wall_stress"][1, 2] == pytest.approx(_slope(simulation), rel=1e-12)
         assert not np.array_equal(file["t1_fields/velocity"][0], file["t1_fields/velocity"][1])
@@ -351,47 +351,6 @@ def test_another_call_makes_nothing_and_damage_is_found(channel, tmp_path):
         verify_flow(tmp_path / "none.h5")
 
 
-def forked(recipe: Path, out: Path) -> multiprocessing.process.BaseProcess:
-    """`generate_flow` in a fork, slowly, with a state after every step."""
-
-    def child() -> None:
-        step = Simulation.step
-
-        def slowly(self: Simulation, longest: float = np.inf) -> None:
-            step(self, longest)
-            time.sleep(0.1)
-
-        Simulation.step, trajectory.SAVE_SECONDS = slowly, 0.0  # type: ignore[method-assign]
-        generate_flow(recipe, out, quiet=True)
-
-    process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
-    process.start()
-    return process
-
-
-def steps_of(state: Path) -> int:
-    """Steps of a trajectory that are safe; all six for one that is complete."""
-    try:
-        with h5py.File(state) as file:
-            return int(file.attrs.get("step", 6))
-    except OSError:
-        return 0
-
-
-def kill_when(process: multiprocessing.process.BaseProcess, state: Path, steps: int, delay: float) -> None:
-    """kill -9 some time after a trajectory has come so far."""
-    deadline = time.monotonic() + runs.PATIENCE
-    while steps_of(state) < steps:
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    time.sleep(delay)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
 def test_three_kills_and_the_same_checksum(channel, tmp_path):
     """Killed once in each trajectory at a random moment; then a damaged state and a lost snapshot on top."""
     recipe, out = write_recipe(tmp_path), tmp_path / "killed.h5"
@@ -410,31 +369,38 @@ def test_three_kills_and_the_same_checksum(channel, tmp_path):
 
 
 @runs.needs_mpirun
-def test_same_file_on_three_ranks_and_nearly_the_same_on_shared_trajectories(channel, tmp_path):
+def test_same_set_on_three_ranks_and_nearly_the_same_on_shared_trajectories(channel, tmp_path):
     """To the bit where each has a rank for itself; to round-off, grown by the flow, where two share one."""
-    recipe, out = write_recipe(tmp_path), tmp_path / "ranks.h5"
+    several = "coarse = [{ n = [6, 6, 8] }, { n = [4, 5, 6] }]\n"
+    recipe, out = write_recipe(tmp_path, listing(CHANNEL, several)), tmp_path / "ranks"
     done = runs.ended(runs.mpirun(3, "-m", "tests.data.flows", recipe, out))
     assert done.code == 0, done.err
-    assert verify_flow(out)["sha256"] == describe_flow(channel)["sha256"]
+    assert verify_flow(out / "6x6x8.h5")["sha256"] == describe_flow(channel)["sha256"]
+    assert verify_set(out)["files"] == 2
     shared = write_recipe(tmp_path, CHANNEL.replace("[run]", "[farm]\nranks = 2\n[run]"), "shared")
     done = runs.ended(runs.mpirun(2, "-m", "tests.data.flows", shared, tmp_path / "shared.h5"))
     assert done.code == 0, done.err
     with h5py.File(channel) as one, h5py.File(tmp_path / "shared.h5") as other:
-        for name in flow_store.row_names(one):
+        for name in flow_file.row_names(one):
             scale = np.abs(one[name][()]).max()
             np.testing.assert_allclose(other[name][()], one[name][()], rtol=0, atol=3e-7 * scale, err_msg=name)
     with pytest.raises(CaseError, match="cannot be divided into groups of 2"):
         generate_flow(shared, tmp_path / "one.h5", quiet=True)
 
 
+def begun(store: flow_store.FlowStore) -> None:
+    """Room for the states of a set of which no file is looked at."""
+    store.states.mkdir()
+    store.files[""].part.touch()
+
+
 def test_trajectories_from_a_stored_state(tmp_path):
     """A run's checkpoint plus noise of each trajectory's own; the mean flow stays what it was."""
     recipe = write_recipe(tmp_path)
     started = load_flow_recipe(recipe)
-    store = flow_store.FlowStore(tmp_path / "a.h5", started)
-    store.states.mkdir()
-    store.part.touch()
-    first = Trajectory(started, 0, store, COMM)
+    store = flow_store.FlowStore(tmp_path / "a.h5", {"": started})
+    begun(store)
+    first = Trajectory(0, store, COMM)
     simulation = first._simulation()
     for _ in range(3):
         simulation.step()
@@ -443,9 +409,8 @@ def test_trajectories_from_a_stored_state(tmp_path):
     branched = load_flow_recipe(write_recipe(tmp_path, text, "branched"))
     flows = [
         Trajectory(
-            branched,
             i,
-            flow_store.FlowStore(tmp_path / "b.h5", branched, flow_store.origin_of(branched)),
+            flow_store.FlowStore(tmp_path / "b.h5", {"": branched}, flow_store.origin_of(branched)),
             first.operators.decomposition.comm,
         )
         for i in range(2)
@@ -461,7 +426,7 @@ def test_trajectories_from_a_stored_state(tmp_path):
     simulation.step()
     first._keep(simulation)  # under the same name another flow
     content.append(flow_store.origin_of(branched))
-    digests = {flow_store.content_digest(np.zeros(4, np.uint8), "the recipe", origin) for origin in content}
+    digests = {flow_file.content_digest(np.zeros(4, np.uint8), "the recipe", origin) for origin in content}
     assert len(digests) == 2
     with pytest.raises(
         RunFolderError, match=r"b\.h5\.part: its trajectories start from another flow than \[start\] run"
@@ -482,16 +447,15 @@ def test_keys_of_the_noise_that_do_nothing_are_refused(tmp_path):
 
 def test_a_stored_state_is_scaled_to_the_bulk_velocity(tmp_path):
     """The same flow in units of another bulk velocity: both begin at theirs, on profiles of the same shape."""
-    store = flow_store.FlowStore(tmp_path / "a.h5", load_flow_recipe(write_recipe(tmp_path)))
-    store.states.mkdir()
-    store.part.touch()
-    first = Trajectory(store.recipe, 0, store, COMM)
+    store = flow_store.FlowStore(tmp_path / "a.h5", {"": load_flow_recipe(write_recipe(tmp_path))})
+    begun(store)
+    first = Trajectory(0, store, COMM)
     first._keep(first._simulation())
     text = CHANNEL.replace("[run]", f'[start]\nrun = "{store._state(0)}"\nperturbation = 1e-9\n[run]')
     text = text.replace("bulk_velocity = 1.0", "bulk_velocity = 0.6")
     slower = load_flow_recipe(write_recipe(tmp_path, text, "slower"))
-    other = flow_store.FlowStore(tmp_path / "b.h5", slower, flow_store.origin_of(slower))
-    flow = Trajectory(slower, 0, other, first.operators.decomposition.comm)
+    other = flow_store.FlowStore(tmp_path / "b.h5", {"": slower}, flow_store.origin_of(slower))
+    flow = Trajectory(0, other, first.operators.decomposition.comm)
     for ours, theirs in zip(
         flow._simulation().velocity.coefficients, first._simulation().velocity.coefficients, strict=True
     ):
@@ -581,10 +545,10 @@ def test_bad_recipes_are_one_line(tmp_path, change, message):
 def test_shipped_recipes_are_valid():
     names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
     expected = {"channel180_small", "hit_decay_32", "mixing_layer"}
-    expected |= {f"channel180_coarse{kind}" for kind in ("", "_dense", "_stationary")}
+    expected |= {f"channel180_coarse{kind}" for kind in ("", "_dense", "_stationary")} | {"channel180_grids"}
     assert set(names) == expected
     for name in names:
-        recipe = load_flow_recipe(Path(name))
+        recipe = next(iter(load_flow_recipes(Path(name)).values()))
         assert recipe.case(0).initial.seed != recipe.case(1).initial.seed
     coarse = load_flow_recipe(Path("channel180_coarse"))
     assert [axis.n for axis in coarse.coarse_grid.axes] == [32, 32, 16]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from closures.data.farm import generate
+from closures.data.flow_grids import SHIPPED, load_flow_recipe
 from closures.data.flow_inspect import describe_flow, verify_flow
 from closures.data.flow_layout import lay_out, layout_of
-from closures.data.flow_recipe import SHIPPED, load_flow_recipe
 from closures.data.inspect import describe, verify
 from closures.data.windows import TrajectoryFile
 from solver.rundir import write_hdf5

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from closures.artefact import CARD, read_card
-from closures.data.flow_recipe import load_flow_recipe
+from closures.data.flow_grids import load_flow_recipe
 from closures.operators import validated
 from closures.shipped import shipped
 from closures.training.ensemble_recipe import EnsembleRecipe

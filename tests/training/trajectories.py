@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import torch
 
+from closures.data.flow_file import FORMAT, KIND
 from closures.data.flow_layout import MOMENTS
-from closures.data.flow_store import FORMAT, KIND
 from closures.loop.resample import Resampler, network_grid
 from closures.training.recipe import Recipe
 from solver import assembly
