@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from solver import initial, parallel
-from solver.case import Case, HeldShellsTable, MassFluxTable, PressureGradientTable
+from solver.case import Case
+from solver.case_tables import HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.errors import CaseError
 from solver.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
 from solver.hooks.regrid import velocity_of

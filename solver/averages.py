@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from solver.axis import Array, Axis, FiniteVolumeAxis
-from solver.case import Case, ReferenceTable
+from solver.case import Case
+from solver.case_tables import ReferenceTable
 from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, errors, report, wall_flows
 from solver.duct import Duct
 from solver.grid import Grid

@@ -8,10 +8,19 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from solver.case_tables import (
+    ClosureTable,
+    FlowTable,
+    OutputTable,
+    ReferenceTable,
+    RunTable,
+    StatisticsTable,
+    TimeTable,
+)
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
@@ -23,133 +32,10 @@ from solver.solid_tables import PressureTable, SolidsTable
 from solver.table import Table
 
 
-class NoForcingTable(Table):
-    """Nothing drives the flow."""
-
-    kind: Literal["none"] = "none"
-
-
-class MassFluxTable(Table):
-    """Constant bulk velocity along x."""
-
-    kind: Literal["mass_flux"]
-    bulk_velocity: float
-
-
-class PressureGradientTable(Table):
-    """Constant ``-dp/dx`` (kinematic)."""
-
-    kind: Literal["pressure_gradient"]
-    gradient: float
-
-
-class HeldShellsTable(Table):
-    """Kinetic energies at which the lowest wavenumber shells are held."""
-
-    kind: Literal["held_shells"]
-    energies: tuple[float, ...] = Field(min_length=1, strict=False)
-
-
-ForcingTable = Annotated[
-    NoForcingTable | MassFluxTable | PressureGradientTable | HeldShellsTable, Field(discriminator="kind")
-]
-
-
-class FlowTable(Table):
-    """``[flow]``: viscosity and what drives the flow."""
-
-    nu: float = Field(ge=0)
-    forcing: ForcingTable = NoForcingTable()
-
-
-class ClosureTable(BaseModel):
-    """``[closure]``: a registered name; every other key is an option of that closure."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: str = "none"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What is handed to the closure's factory."""
-        return dict(self.model_extra or {})
-
-
-class TimeTable(Table):
-    """``[time]``: when to stop and how far to step (``dt`` fixed, or chosen to keep ``cfl``)."""
-
-    end: float = Field(gt=0)
-    cfl: float = Field(default=1.2, gt=0, le=1.7)
-    dt: float | None = Field(default=None, gt=0)
-    dt_max: float | None = Field(default=None, gt=0)
-
-
-class OutputTable(Table):
-    """``[output]``: at multiples of what hooks act; times in flow units, `every_steps` in steps, 0 = never."""
-
-    every_steps: int = Field(default=10, ge=1)
-    checkpoint: float = Field(default=0.0, ge=0)
-    snapshot: float = Field(default=0.0, ge=0)
-    spectra: float = Field(default=0.0, ge=0)
-    spectra_at: tuple[float, ...] = Field(default=(), strict=False)
-
-
-class StatisticsTable(Table):
-    """``[statistics]``: averaging starts at `start`; sampled about every `every_steps` steps."""
-
-    start: float = Field(ge=0)
-    every_steps: int = Field(default=10, ge=1)
-    batches: int = Field(default=20, ge=4, le=200)
-
-
-class ReferenceTable(Table):
-    """``[reference]``: files beside the case that the run is compared with.
-
-    `filtered` holds the statistics of filtered direct simulations (`solver data statistics`), for ``--reference
-    filtered-dns``.
-    """
-
-    name: str
-    filtered: str | None = None
-    profiles: str | None = None
-    spectra_x: str | None = None
-    spectra_z: str | None = None
-    k_budget: str | None = None
-    dissipation: str | None = None
-    spectra: str | None = None
-    cavity_u: str | None = None
-    cavity_v: str | None = None
-    c_f: float | None = None
-    re_tau: float | None = None
-
-    @model_validator(mode="after")
-    def _beside_the_case(self) -> ReferenceTable:
-        for key, value in self.paths.items():
-            if ".." in Path(value).parts:
-                raise ValueError(f"'{key}' = '{value}' should lie beside the case: copy the file there")
-        return self
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """The files given, as they are written in the case, by key."""
-        return {key: value for key, value in self.model_dump().items() if isinstance(value, str) and key != "name"}
-
-    def files(self, folder: Path) -> dict[str, Path]:
-        """The files given, by key."""
-        return {key: folder / value for key, value in self.paths.items()}
-
-
-class RunTable(Table):
-    """``[run]``: where and how precisely to compute."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float64", "float32"] = "float64"
-    fuse: Literal["auto", "on", "off"] = "auto"
-
-
 class Case(Table):
     """A flow, whole and valid."""
 
-    title: str
+    title: str = Field(description="one line, for people")
     grid: GridTable
     flow: FlowTable
     initial: InitialTable

@@ -27,9 +27,9 @@ class FourierTable(Table):
     """A periodic spectral direction."""
 
     kind: Literal["fourier"]
-    n: int = Field(ge=1, le=100_000)
-    length: Length
-    dealias: Literal["3/2", "2/3"] = "3/2"
+    n: int = Field(ge=1, le=100_000, description="modes; products are evaluated on half as many points again with 3/2")
+    length: Length = Field(description="period, a number or a multiple of pi")
+    dealias: Literal["3/2", "2/3"] = Field(default="3/2", description="rule that keeps products free of aliases")
 
     def axis(self) -> Axis:
         """The axis it describes."""
@@ -40,18 +40,22 @@ class NoSlipTable(Table):
     """A wall, possibly moving in its own plane."""
 
     kind: Literal["no_slip"]
-    velocity: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), strict=False)
+    velocity: tuple[float, float, float] = Field(
+        default=(0.0, 0.0, 0.0), strict=False, description="of the wall, within its plane"
+    )
 
 
 Pairs = Annotated[tuple[Annotated[tuple[float, float], Field(strict=False)], ...], Field(strict=False)]
 
 
 class InflowTable(Table):
-    """Fluid enters; `profile` multiplies u along y: a name, or pairs [y, factor]."""
+    """Fluid enters here and leaves at an outflow at the other end."""
 
     kind: Literal["inflow"]
-    velocity: tuple[float, float, float] = Field(strict=False)
-    profile: Literal["uniform", "parabolic"] | Pairs = "uniform"
+    velocity: tuple[float, float, float] = Field(strict=False, description="of the fluid that enters; u is positive")
+    profile: Literal["uniform", "parabolic"] | Pairs = Field(
+        default="uniform", description="multiplies u along y: a name, or pairs [y, factor]"
+    )
 
     @model_validator(mode="after")
     def _enters(self) -> InflowTable:
@@ -77,21 +81,19 @@ def _boundary(value: Named | NoSlipTable | InflowTable) -> Boundary:
 
 
 class FiniteVolumeTable(Table):
-    """A staggered direction between two ends.
-
-    `stretching` clusters cells at both ends (tanh); `focus` makes them equal between two coordinates instead, and each
-    `growth` times as large as the one before it from there on.
-    """
+    """A staggered direction between two ends."""
 
     kind: Literal["finite_volume"]
-    n: int = Field(ge=2, le=100_000)
-    start: Coordinate = 0.0
-    end: Coordinate
-    stretching: float = Field(default=0.0, ge=0, le=6)
-    focus: Annotated[tuple[Coordinate, Coordinate], Field(strict=False)] | None = None
-    growth: float = Field(default=1.05, ge=1, le=2)
-    lower: Named | EndTable = "no_slip"
-    upper: Named | EndTable = "no_slip"
+    n: int = Field(ge=2, le=100_000, description="cells")
+    start: Coordinate = Field(default=0.0, description="coordinate of the first face")
+    end: Coordinate = Field(description="coordinate of the last face")
+    stretching: float = Field(default=0.0, ge=0, le=6, description="clusters cells at both ends (tanh); 0 is uniform")
+    focus: Annotated[tuple[Coordinate, Coordinate], Field(strict=False)] | None = Field(
+        default=None, description="cells are equal between these two coordinates and grow outwards; no stretching then"
+    )
+    growth: float = Field(default=1.05, ge=1, le=2, description="ratio of neighbouring cells beyond the `focus`")
+    lower: Named | EndTable = Field(default="no_slip", description="what is at the first face: a word or a table")
+    upper: Named | EndTable = Field(default="no_slip", description="what is at the last face: a word or a table")
 
     @model_validator(mode="after")
     def _ordered(self) -> FiniteVolumeTable:
@@ -124,8 +126,8 @@ AxisTable = Annotated[FourierTable | FiniteVolumeTable, Field(discriminator="kin
 
 
 class GridTable(Table):
-    """``[grid]``: one table a direction."""
+    """``[grid]``: one table a direction, whose `kind` says what it is."""
 
-    x: AxisTable
-    y: AxisTable
-    z: AxisTable
+    x: AxisTable = Field(description="streamwise")
+    y: AxisTable = Field(description="normal to walls")
+    z: AxisTable = Field(description="spanwise")

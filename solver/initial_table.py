@@ -21,18 +21,20 @@ READS = {  # keys of [initial] that a kind reads, besides the seed
 
 
 class InitialTable(Table):
-    """``[initial]``: a named recipe of `solver.initial` and its numbers.
+    """``[initial]``: the flow at the beginning; a kind reads the keys that say so."""
 
-    `run` is a run folder or checkpoint, beside the case or else relative to the working directory.
-    """
-
-    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "stream", "run"]
-    seed: int = Field(default=20261, ge=0)
-    amplitude: float = Field(default=1.0, ge=0)
-    peak_wavenumber: float = Field(default=4.0, gt=0)
-    spectrum: str | None = None
-    thickness: float = Field(default=1.0, gt=0)
-    run: str | None = None
+    kind: Literal["rest", "taylor_green", "wall_turbulence", "isotropic", "shear_layers", "stream", "run"] = Field(
+        description="rest; the Taylor-Green vortex; mean profile, streaks and noise that become turbulent between "
+        "walls; random noise of a given spectrum; two layers of opposite shear; a stream around solids; another run"
+    )
+    seed: int = Field(default=20261, ge=0, description="of all that is random; it is drawn over the whole grid")
+    amplitude: float = Field(default=1.0, ge=0, description="multiplies the vortex, or the disturbances; not for `run`")
+    peak_wavenumber: float = Field(default=4.0, gt=0, description="of ``isotropic``: where the spectrum peaks")
+    spectrum: str | None = Field(default=None, description="of ``isotropic``: file beside the case with a spectrum")
+    thickness: float = Field(default=1.0, gt=0, description="of ``shear_layers``: momentum thickness")
+    run: str | None = Field(
+        default=None, description="run folder or checkpoint, beside the case or relative to the working directory"
+    )
 
     @model_validator(mode="after")
     def _knows_where_to_start(self) -> InitialTable:

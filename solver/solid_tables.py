@@ -20,8 +20,8 @@ class BoxTable(Table):
     """An axis-parallel block between two corners."""
 
     kind: Literal["box"]
-    lower: Corner
-    upper: Corner
+    lower: Corner = Field(description="corner with the smallest coordinates")
+    upper: Corner = Field(description="corner with the largest coordinates")
 
     @model_validator(mode="after")
     def _ordered(self) -> BoxTable:
@@ -38,8 +38,8 @@ class SphereTable(Table):
     """A ball."""
 
     kind: Literal["sphere"]
-    centre: Corner
-    radius: Length
+    centre: Corner = Field(description="of the ball")
+    radius: Length = Field(description="of the ball")
 
     def shape(self, folder: Path) -> shapes.Shape:
         """The body."""
@@ -47,14 +47,14 @@ class SphereTable(Table):
 
 
 class CylinderTable(Table):
-    """A circular cylinder along one axis, endless unless `lower` and `upper` say where it ends there."""
+    """A circular cylinder along one axis."""
 
     kind: Literal["cylinder"]
-    centre: Corner
-    radius: Length
-    axis: Literal["x", "y", "z"] = "z"
-    lower: Coordinate | None = None
-    upper: Coordinate | None = None
+    centre: Corner = Field(description="a point on its axis")
+    radius: Length = Field(description="of the circle")
+    axis: Literal["x", "y", "z"] = Field(default="z", description="along which it lies")
+    lower: Coordinate | None = Field(default=None, description="where it begins on its axis; endless if not given")
+    upper: Coordinate | None = Field(default=None, description="where it ends on its axis; endless if not given")
 
     @model_validator(mode="after")
     def _ordered(self) -> CylinderTable:
@@ -70,18 +70,16 @@ class CylinderTable(Table):
 
 
 class SurfaceTable(Table):
-    """A surface in a file beside the case (anything that pyvista or meshio reads), turned, scaled, then shifted.
-
-    `up` is the axis of the file that points away from the floor. A closed surface encloses the body; with ``close =
-    "ground"`` it fills every column of cells from its highest triangle down to the floor, as terrain does.
-    """
+    """A surface in a file beside the case, turned, scaled, then shifted; a closed one encloses the body."""
 
     kind: Literal["surface"]
-    path: str
-    scale: float = Field(default=1.0, gt=0)
-    shift: Corner = (0.0, 0.0, 0.0)
-    up: Literal["y", "z"] = "y"
-    close: Literal["ground"] | None = None
+    path: str = Field(description="file beside the case: STL, or anything else that pyvista or meshio reads")
+    scale: float = Field(default=1.0, gt=0, description="factor on the lengths of the file")
+    shift: Corner = Field(default=(0.0, 0.0, 0.0), description="what is added to its coordinates after that")
+    up: Literal["y", "z"] = Field(default="y", description="axis of the file that points away from the floor")
+    close: Literal["ground"] | None = Field(
+        default=None, description="ground: columns of cells are filled from their highest triangle down, as terrain is"
+    )
 
     @model_validator(mode="after")
     def _beside_the_case(self) -> SurfaceTable:
@@ -103,15 +101,15 @@ class CoefficientsTable(Table):
     ``c_d = F_x / (velocity^2 area / 2)``, ``c_l`` from F_y, Strouhal number ``f length / velocity``.
     """
 
-    velocity: float = Field(gt=0)
-    area: Length
-    length: Length
+    velocity: float = Field(gt=0, description="of the stream")
+    area: Length = Field(description="area that the forces are divided by")
+    length: Length = Field(description="length that frequencies are multiplied by")
 
 
 class SolidsTable(Table):
     """``[solids]``: a list of bodies; a cell is solid if its centre lies in one of them."""
 
-    shapes: tuple[ShapeTable, ...] = Field(min_length=1, strict=False)
+    shapes: tuple[ShapeTable, ...] = Field(min_length=1, strict=False, description="bodies, a table each")
     coefficients: CoefficientsTable | None = None
 
     @property
@@ -131,23 +129,31 @@ class PressureTable(Table):
     "auto" finds out, while it runs, which of multigrid, box and those of PETSc that are here is fastest; which one
     solves a system then depends on the clock, so two runs agree to the tolerance only.
 
-    "learned" takes the trained network, or the learned smoother of multigrid, called `artefact`: a name shipped with
-    this version, or a folder beside the case. What a network leaves unsolved goes to multigrid, and is counted in
-    ``guard_interventions``. As a `preconditioner` of PETSc it has no such safety net.
+    "learned" takes a trained network, or a learned smoother of multigrid. What a network leaves unsolved goes to
+    multigrid, and is counted in ``guard_interventions``. As a `preconditioner` of PETSc it has no such safety net.
 
     "box" is conjugate gradients preconditioned by the direct solver of the box without the solids: for plane flows and
     small or strongly stretched grids, which point smoothers dislike. "krylov" is PETSc.
-    `preconditioner` and `method` are those of PETSc; `tolerance` is the residual relative to the source of each solve.
-    Each solve starts from the last pressure, or with `guesses` = 8, say, from the best combination of that many
-    solutions: faster, but a restart begins without them, so that two legs are one run to the tolerance only.
     """
 
-    solver: Literal["auto", "direct", "multigrid", "box", "krylov", "learned"] | None = None
-    preconditioner: Preconditioner | None = None
-    method: Method | None = None
-    artefact: str | None = Field(default=None, min_length=1)
-    tolerance: float = Field(default=1e-8, ge=1e-13, le=1e-2)
-    guesses: int = Field(default=0, ge=0, le=100)
+    solver: Literal["auto", "direct", "multigrid", "box", "krylov", "learned"] | None = Field(
+        default=None, description="how the pressure is solved for; by default what fits the flow"
+    )
+    preconditioner: Preconditioner | None = Field(default=None, description="of ``krylov``: the one of PETSc")
+    method: Method | None = Field(default=None, description="of ``krylov``: the one of PETSc")
+    artefact: str | None = Field(
+        default=None, min_length=1, description="of ``learned``: name of a shipped network, or a folder beside the case"
+    )
+    tolerance: float = Field(
+        default=1e-8, ge=1e-13, le=1e-2, description="residual of each solve, relative to its source"
+    )
+    guesses: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="begin each solve with the best combination of so many solutions, not with the last pressure: "
+        "faster, but a restart begins without them, so that two legs are one run to the tolerance only",
+    )
 
     @property
     def is_iterative(self) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 
 _MULTIPLE_OF_PI = re.compile(r"\s*([0-9.]*)\s*\*?\s*pi\s*(?:/\s*([0-9.]+))?\s*")
+AS_TEXT = {"type": "string", "pattern": f"^{_MULTIPLE_OF_PI.pattern}$", "description": "a multiple of pi: '4 pi / 3'"}
 
 
 def _length(value: Any) -> Any:
@@ -25,9 +26,16 @@ def _length(value: Any) -> Any:
     return factor * np.pi / divisor
 
 
+class _OrText:
+    """Tells JSON schemas that a number may be written as a multiple of pi."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(core), AS_TEXT]}
+
+
 LONGEST = 1e12  # or, of its inverse, shortest: squares of wavenumbers have to be numbers in single precision too
-Length = Annotated[float, BeforeValidator(_length), Field(ge=1 / LONGEST, le=LONGEST)]
-Coordinate = Annotated[float, BeforeValidator(_length), Field(ge=-LONGEST, le=LONGEST)]
+Length = Annotated[float, Field(ge=1 / LONGEST, le=LONGEST), BeforeValidator(_length), _OrText()]
+Coordinate = Annotated[float, Field(ge=-LONGEST, le=LONGEST), BeforeValidator(_length), _OrText()]
 
 
 class Table(BaseModel):

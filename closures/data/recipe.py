@@ -30,7 +30,14 @@ Shape = Annotated[tuple[Cells, ...], Field(min_length=2, max_length=3, strict=Fa
 
 
 class DarcyTable(Table):
-    """``-div(K grad p) = 1``, K the exponential of a random field."""
+    """``-div(K grad p) = 1``, K the exponential of a random field.
+
+    Parameters
+    ----------
+    shape : cells in each direction, two or three numbers.
+    alpha : smoothness of the field, see `closures.data.random_fields`.
+    tau : its inverse correlation length.
+    """
 
     kind: Literal["darcy"]
     shape: Shape
@@ -43,7 +50,12 @@ class DarcyTable(Table):
 
 
 class PoissonTable(Table):
-    """``-lap u = f``, f and the values on the sides random Chebyshev sums."""
+    """``-lap u = f``, f and the values on the sides random Chebyshev sums.
+
+    Parameters
+    ----------
+    shape : cells in each direction, two or three numbers.
+    """
 
     kind: Literal["poisson"]
     shape: Shape
@@ -54,7 +66,18 @@ class PoissonTable(Table):
 
 
 class HelmholtzTable(Table):
-    """``-div(K grad u) - k^2 u = 1``, K or k a random field."""
+    """``-div(K grad u) - k^2 u = 1``, K or k a random field.
+
+    Parameters
+    ----------
+    shape : cells in each direction, two or three numbers.
+    wave_number : the range of k, or of its scale.
+    medium : which of them is the exponential of a random field.
+    contrast : factor of the field in that exponent.
+    media : how many different fields there are; 0 is one for every sample.
+    alpha : smoothness of the field, see `closures.data.random_fields`.
+    tau : its inverse correlation length.
+    """
 
     kind: Literal["helmholtz"]
     shape: Shape
@@ -79,7 +102,13 @@ class HelmholtzTable(Table):
 
 
 class ThermalTable(Table):
-    """Heat in a block with a slot."""
+    """Heat in a block with a slot.
+
+    Parameters
+    ----------
+    shape : cells in each direction, two or three numbers.
+    right : what is prescribed on the right.
+    """
 
     kind: Literal["thermal"]
     shape: Shape
@@ -94,7 +123,14 @@ FamilyTable = Annotated[DarcyTable | PoissonTable | HelmholtzTable | ThermalTabl
 
 
 class SolveTable(Table):
-    """``[solve]``: how the systems are solved, and how well; GCRO-DR(subspace, recycle)."""
+    """``[solve]``: how the systems are solved, and how well.
+
+    Parameters
+    ----------
+    method : as `solver bench linear` has them, for example ``skr+icc``; auto is the best known for the family.
+    tolerance : residual relative to the source.
+    subspace, recycle : of GCRO-DR: its dimension, and how much of it goes on to the next system.
+    """
 
     method: str = AUTO
     tolerance: float = Field(default=1e-8, gt=0, lt=1)
@@ -119,14 +155,28 @@ class SolveTable(Table):
 
 
 class FarmTable(Table):
-    """``[farm]``: samples are solved in batches; what is recycled lives as long as its batch."""
+    """``[farm]``: samples are solved in batches; what is recycled lives as long as its batch.
+
+    Parameters
+    ----------
+    batch : samples of a batch.
+    sorting : order in which they are solved, see `closures.data.sorting`.
+    """
 
     batch: int = Field(default=50, ge=1)
     sorting: Sorting = "greedy"
 
 
 class Recipe(Table):
-    """A data set, whole and valid."""
+    """A data set, whole and valid.
+
+    Parameters
+    ----------
+    title : one line, for people.
+    seed : of all that is random.
+    samples : how many systems are solved.
+    family : the equation and what is random in it; its `kind` says which.
+    """
 
     title: str
     seed: int = Field(ge=0)

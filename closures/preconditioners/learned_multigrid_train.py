@@ -16,7 +16,8 @@ from closures.preconditioners.bodies import random_fluid
 from closures.preconditioners.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.preconditioners.learned_multigrid_file import SmoothingCard, write_smoothing
 from closures.training.processes import check_alone
-from closures.training.recipe import CardTable, read
+from closures.training.recipe import read
+from closures.training.tables import CardTable
 from solver import parallel
 from solver.axis import FiniteVolumeAxis, NoSlip
 from solver.errors import CaseError
@@ -39,11 +40,19 @@ Degrees = Annotated[tuple[Annotated[int, Field(ge=1, le=6)], ...], Field(strict=
 class MultigridTable(Table):
     """``[multigrid]``: a cycle with smoothers of `degrees`, learned in closed cubes of `cells`^3 with random bodies.
 
-    There is a degree for each level from the finest on; the last serves all that are coarser. With `damping`, cells
-    beside solids have weights of their own, which costs a pass over one more array in every sweep.
+    What is minimised is the residual after so many steps of conjugate gradients from white noise.
 
-    What is minimised is the residual after `steps` steps of conjugate gradients, from `sources` fields of white noise
-    in each of `geometries`, the first of them empty; `validation` others judge. `iterations` are those of L-BFGS.
+    Parameters
+    ----------
+    degrees : of the smoother, for each level from the finest on; the last serves all that are coarser.
+    damping : cells beside solids have weights of their own, which costs a pass over one more array in every sweep.
+    cells : along each side.
+    geometries : that are trained on, the first of them empty.
+    validation : geometries that judge.
+    sources : fields of white noise in each.
+    steps : of conjugate gradients.
+    iterations : of L-BFGS.
+    seed : of geometries and sources.
     """
 
     degrees: Degrees = (2, 2, 2)
@@ -58,7 +67,12 @@ class MultigridTable(Table):
 
 
 class MultigridRecipe(Table):
-    """How one cycle is learned."""
+    """How one cycle is learned.
+
+    Parameters
+    ----------
+    title : one line, for people.
+    """
 
     title: str
     multigrid: MultigridTable

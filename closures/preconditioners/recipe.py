@@ -6,17 +6,29 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from closures.training.recipe import CardTable, LoopTable, OperatorTable, OptimiserTable
+from closures.training.tables import CardTable, LoopTable, OperatorTable, OptimiserTable
 from solver.table import Table, refuse_idle
 
 
 class MatricesTable(Table):
     """``[matrices]``: closed cubes of `cells`^3, the first one empty, the others with random bodies.
 
-    A sample is a `group` of residuals of one geometry; `samples` of them make an epoch, `validation` others judge it,
-    of geometries that are not trained on. Residuals are combinations of so many Ritz `vectors`, whose lower share
-    `amplified` is enlarged (see `ritz`), or with ``source = "noise"`` white noise, which goes with several
-    `directions`: see `LineSearch`. ``start = "classical"``: see `starts`.
+    A sample is a group of residuals of one geometry.
+
+    Parameters
+    ----------
+    cells : along each side.
+    geometries : that are trained on.
+    source : residuals are combinations of Ritz vectors (see `ritz`), or white noise, which goes with several
+        `directions`.
+    start : of the weights; ``classical``: see `starts`.
+    directions : of a search, see `LineSearch`.
+    vectors : Ritz vectors that are combined.
+    amplified : lower share of them that is enlarged.
+    group : residuals of a sample.
+    samples : of an epoch.
+    validation : samples that judge it, of geometries that are not trained on.
+    seed : of the geometries and residuals.
     """
 
     cells: int = Field(default=32, ge=8, le=256)
@@ -38,7 +50,12 @@ class MatricesTable(Table):
 
 
 class MatrixRecipe(Table):
-    """How one network is trained on matrices."""
+    """How one network is trained on matrices.
+
+    Parameters
+    ----------
+    title : one line, for people.
+    """
 
     title: str
     matrices: MatricesTable

@@ -16,8 +16,8 @@ from closures.loop.subgrid_model import SubgridModel
 from closures.operators import build, kind
 from closures.training.begin import take_weights
 from closures.training.head import Start
-from closures.training.recipe import CardTable, OperatorTable
 from closures.training.stress_network import first_guess, role
+from closures.training.tables import CardTable, OperatorTable
 from solver.closure import Closure
 from solver.errors import CaseError
 from solver.grid import Grid

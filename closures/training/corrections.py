@@ -40,8 +40,8 @@ class CorrectTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it; with `overrides`, its closure is that of the solver's
-        steps.
+    case : folder or file, as `solver.paths` finds it; its closure is that of the solver's steps.
+    overrides : of its keys: ``"closure.name = none"`` and the like.
     steps : of the solver between two frames, best as many as the run will take: corrections make up for the error of
         the time step as well, and with a shorter one fluctuations grow too strong.
     ahead : time that is left of the interval when the solver stops. The network goes on over it: it is a surrogate

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from closures.training.recipe import CardTable, FileTable, OperatorTable
+from closures.training.tables import CardTable, FileTable, OperatorTable
 from solver.table import Table
 
 LEAST = 4  # flows that make an ensemble
@@ -16,6 +16,13 @@ class ToleranceTable(Table):
     """``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
 
     Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
+
+    Parameters
+    ----------
+    u_mean : mean velocity.
+    u_rms, v_rms, w_rms : rms fluctuation.
+    uv : shear stress.
+    c_f : friction coefficient.
     """
 
     u_mean: float = Field(default=0.01, gt=0)
@@ -31,7 +38,8 @@ class EnsembleTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it; `overrides` are ``"run.dtype=float32"`` and the like.
+    case : folder or file, as `solver.paths` finds it.
+    overrides : of its keys: ``"run.dtype=float32"`` and the like.
     begin : folder of an artefact whose weights are the centre of the first ensemble; a corrector or a surrogate has its
         units and times from there.
     closure : options of the closure, as in a case; of a corrector or a surrogate (``base``, ``every``, ...).
@@ -39,6 +47,7 @@ class EnsembleTable(Table):
     members, iterations : how many networks, and how often all of them run.
     spread : standard deviation of the weights in the first ensemble, times the root of the number of inputs they share.
     settle, average : time units of a run before and during its averages; flows go on from iteration to iteration.
+    seed : of the ensemble and of the flows.
     """
 
     case: str
@@ -56,7 +65,12 @@ class EnsembleTable(Table):
 
 
 class EnsembleRecipe(Table):
-    """How one closure is trained on the statistics of long runs."""
+    """How one closure is trained on the statistics of long runs.
+
+    Parameters
+    ----------
+    title : one line, for people.
+    """
 
     title: str
     data: FileTable = FileTable()

@@ -10,7 +10,13 @@ from solver.table import Table
 class FieldsTable(Table):
     """``[equations.fields]``: first frames without labels, from our own LES of the case with seeds of its own.
 
-    Each trajectory starts in the initial field of the case, drawn anew, and is stored after `spin_up`, `frames` of it.
+    Each trajectory starts in the initial field of the case, drawn anew.
+
+    Parameters
+    ----------
+    trajectories : how many flows.
+    frames : kept of each.
+    spin_up : time before the first of them.
     """
 
     trajectories: int = Field(ge=2)
@@ -21,8 +27,13 @@ class FieldsTable(Table):
 class LabelsTable(FieldsTable):
     """``[correct.fields]``: frames and labels from runs of the case with `overrides`, say with a good corrector.
 
-    They can be as long as one likes, and begin in flows for which no direct simulation has labels. Frames are
-    `interval` apart, after `steps` steps of the solver.
+    They can be as long as one likes, and begin in flows for which no direct simulation has labels.
+
+    Parameters
+    ----------
+    overrides : of the keys of the case: the closure whose runs these are, say.
+    interval : time between frames.
+    steps : of the solver in between.
     """
 
     overrides: tuple[str, ...] = Field(strict=False)

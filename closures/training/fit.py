@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from closures.training import state
 from closures.training.objective import Objective
 from closures.training.processes import Team
-from closures.training.recipe import LoopTable, OptimiserTable
 from closures.training.report import Report
 from closures.training.schedule import batches, rate, seeds
 from closures.training.state import Progress
+from closures.training.tables import LoopTable, OptimiserTable
 from solver.errors import CaseError, Diverged
 
 VALIDATION = 2**32 - 1  # in place of a step, for what is drawn for the validation set: the same in every epoch

@@ -14,7 +14,7 @@ from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
-from closures.training.recipe import LossTable
+from closures.training.tables import LossTable
 from solver.errors import CaseError
 
 LOSS = "validation_loss"  # what chooses the best weights

@@ -30,8 +30,9 @@ from closures.training.objective import Objective, Rollout, directions
 from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
-from closures.training.recipe import LossTable, Recipe, load_recipe
+from closures.training.recipe import Recipe, load_recipe
 from closures.training.state import Progress
+from closures.training.tables import LossTable
 from solver.case import load_case
 from solver.errors import CaseError
 from solver.rundir import commit, to_toml, write_text

@@ -17,7 +17,7 @@ from closures.operators.domain import Domain, same
 from closures.training.fields_table import FieldsTable
 from closures.training.kept import kept
 from closures.training.processes import Team
-from closures.training.recipe import EquationsTable
+from closures.training.tables import EquationsTable
 from solver import assembly
 from solver.case import Case, load_case
 from solver.errors import CaseError, Diverged

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from closures.training.recipe import OptimiserTable
+from closures.training.tables import OptimiserTable
 
 FIRST_SHARE, LAST_SHARE, RISE = 1 / 25, 1e-4, 0.3  # of one cycle
 

@@ -13,7 +13,7 @@ from closures.loop.subgrid_model import SubgridModel
 from closures.operators import build
 from closures.training.begin import take_weights
 from closures.training.head import Start
-from closures.training.recipe import OperatorTable
+from closures.training.tables import OperatorTable
 from solver.errors import CaseError
 from solver.simulation import Simulation
 from solver.velocity import Velocity

@@ -23,8 +23,9 @@ from closures.training.candidate import write
 from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
 from closures.training.processes import ALONE, Team, team
-from closures.training.recipe import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable, read
+from closures.training.recipe import read
 from closures.training.stress_network import first_guess, role
+from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
 from closures.training.unrolled import check_gradient
 from solver import assembly
 from solver.case import load_case
@@ -39,7 +40,8 @@ class SolverTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it; `overrides` are ``"time.cfl = 1.0"`` and the like.
+    case : folder or file, as `solver.paths` finds it.
+    overrides : of its keys: ``"time.cfl = 1.0"`` and the like.
     steps : of the solver between two frames.
     frames : of a window after the first.
     loss : see `closures.training.a_posteriori.APosteriori`.
@@ -60,7 +62,12 @@ class SolverTable(Table):
 
 
 class SolverRecipe(Table):
-    """How one subgrid model is trained."""
+    """How one subgrid model is trained.
+
+    Parameters
+    ----------
+    title : one line, for people.
+    """
 
     title: str
     data: DataTable

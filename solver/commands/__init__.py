@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solver import __version__
-from solver.commands import bench, compare, data, export, figures, machine, run, train
+from solver.commands import bench, compare, data, export, figures, machine, run, schema, train
 from solver.commands.prepare import PLAIN, prepared
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -21,6 +21,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     figures.plot,
     figures.view,
     export.export,
+    schema.schema,
     machine.doctor,
 )
 

@@ -12,7 +12,7 @@ from closures.artefact import CARD, ArtefactError
 from closures.operators import build
 from closures.operators.registry import names
 from closures.training.offline import train
-from closures.training.recipe import OperatorTable
+from closures.training.tables import OperatorTable
 from solver.errors import CaseError
 from solver.rundir import to_toml
 from tests import runs

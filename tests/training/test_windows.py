@@ -14,8 +14,8 @@ from closures.data.windows import CHUNK, InMemory, TrajectoryFile, Windows, fluc
 from closures.operators import Domain
 from closures.operators.domain import same
 from closures.training.objective import perturbed
-from closures.training.recipe import OptimiserTable
 from closures.training.schedule import batches, rate, seeds
+from closures.training.tables import OptimiserTable
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
 from solver.grid import Grid

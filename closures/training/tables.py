@@ -1,0 +1,221 @@
+"""The tables of a training recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from closures.losses.les_residual import Norm
+from closures.losses.registry import known
+from closures.losses.time_residual import TimeScheme
+from closures.training.fields_table import FieldsTable
+from solver.table import Table, refuse_idle
+
+
+class FileTable(Table):
+    """``[data]``: a file of trajectories.
+
+    Parameters
+    ----------
+    file : beside the recipe or in the working directory.
+    """
+
+    file: str | None = None
+
+
+class DataTable(FileTable):
+    """``[data]``: a file of trajectories and how it is cut into windows.
+
+    Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
+
+    Parameters
+    ----------
+    stride : frames in the file from one frame of a window to the next.
+    apart : frames in the file from the beginning of one window to that of the next.
+    validation : share of the trajectories that choose the best weights, of those that the file does not keep for tests.
+    workers : processes that load data.
+    """
+
+    stride: int = Field(default=1, ge=1)
+    apart: int = Field(default=1, ge=1)
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    workers: int = Field(default=0, ge=0, le=64)
+
+
+class OperatorTable(BaseModel):
+    """``[operator]``: a network by name; every other key is an argument of that network.
+
+    Parameters
+    ----------
+    name : of `closures.operators`, or of another package.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What is handed to the network."""
+        return dict(self.model_extra or {})
+
+
+class LossTable(Table):
+    """``[loss]``: mean over `steps` predicted steps of a relative error.
+
+    ``projected_l2`` is the relative error of what the surrogate makes of the answers in the flow of ``[equations]``:
+    divergence-free, of the same mass flux. A network without a view of the whole field cannot learn the pressure.
+    With ``[correct]`` the solver and the network take turns, `steps` times.
+    ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
+    ``hybrid`` adds `data` times the relative error against the frames of the file.
+    Other packages add errors of their own, see `closures.losses.registry`; they are used as ``relative_l2`` is.
+
+    Parameters
+    ----------
+    kind : ours, or the name that another package gives to its own.
+    target : whether the network answers with the change over a step or with the next state.
+    length : of ``sobolev``: the length in its norm.
+    steps : that are predicted in a row.
+    noise : perturbs the first frame, in units of the rms fluctuation of each component in each plane: a rollout leaves
+        the flows of the data, and the equations hold beside them as well.
+    through : gradients flow through the whole rollout; false cuts them between steps (push-forward, Brandstetter et al.
+        2022, arXiv 2202.03376).
+    data : of ``hybrid``: weight of the error against the frames of the file.
+    norm : whether errors are relative to the velocity of the whole volume, or plane by plane to the fluctuation there
+        (`plane_error`).
+    energy : weight of `energy_error` beside that error.
+    mirrors : directions along which every other window is reflected, symmetries of the flow: y and z in a channel,
+        whose two walls then teach the same.
+    """
+
+    kind: Annotated[str, AfterValidator(known)] = "relative_l2"
+    target: Literal["increment", "state"] = "increment"
+    length: float = Field(default=0.0, ge=0)
+    steps: int = Field(default=1, ge=1, le=1000)
+    noise: float = Field(default=0.0, ge=0)
+    through: bool = True
+    data: float = Field(default=1.0, gt=0)
+    norm: Literal["volume", "plane"] = "volume"
+    energy: float = Field(default=0.0, ge=0)
+    mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
+
+    @property
+    def needs_case(self) -> bool:
+        """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
+        return self.kind in ("projected_l2", "les_residual", "hybrid")
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> LossTable:
+        unused = {
+            "length": self.kind != "sobolev",
+            "data": self.kind != "hybrid",
+            "through": self.steps == 1,
+            "norm": self.kind not in ("projected_l2", "hybrid"),
+            "energy": self.kind not in ("projected_l2", "hybrid"),
+            "mirrors": not self.needs_case,
+        }
+        refuse_idle(self, {key: f"kind = '{self.kind}', steps = {self.steps}" for key, idle in unused.items() if idle})
+        return self
+
+
+class EquationsTable(Table):
+    """``[equations]``: the flow behind the losses ``projected_l2``, ``les_residual`` and ``hybrid``.
+
+    Grid, viscosity, forcing and closure are those of the case.
+
+    Parameters
+    ----------
+    case : folder or file, as `solver.paths` finds it.
+    overrides : of its keys: ``"closure.c_s = 0.1"`` and the like.
+    interval : time between frames.
+    steps : that the solver would take in between.
+    scheme : difference in time, see `closures.losses.les_residual`.
+    norm : of the residual, see `closures.losses.les_residual`.
+    alpha : of ``h_minus_1``, see `closures.losses.negative_norm`.
+    fields : frames from runs of the solver, in place of a file.
+    """
+
+    case: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+    interval: float = Field(gt=0)
+    steps: int = Field(default=1, ge=1, le=1000)
+    scheme: TimeScheme = "runge_kutta"
+    norm: Norm = "l2"
+    alpha: float = Field(default=1.0, gt=0)
+    fields: FieldsTable | None = None
+
+
+class OptimiserTable(Table):
+    """``[optimiser]``: AdamW; the rate rises over the share `warm_up` of all steps and falls by `schedule`.
+
+    Parameters
+    ----------
+    rate : the largest learning rate.
+    weight_decay : of AdamW.
+    schedule : how the rate falls; ``one_cycle`` has a rise of its own.
+    warm_up : share of all steps over which the rate rises.
+    factor, every : of ``step``: the rate is multiplied by `factor` every `every` epochs.
+    clip : largest norm of a gradient.
+    """
+
+    rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "cosine"
+    warm_up: float = Field(default=0.02, ge=0, lt=1)
+    factor: float = Field(default=0.7, gt=0, le=1)
+    every: int = Field(default=5, ge=1)
+    clip: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> OptimiserTable:
+        unused = {"factor", "every"} if self.schedule != "step" else set()
+        unused |= {"warm_up"} if self.schedule == "one_cycle" else set()
+        refuse_idle(self, dict.fromkeys(unused, f"schedule = '{self.schedule}'"))
+        return self
+
+
+class LoopTable(Table):
+    """``[loop]``: how long, how large.
+
+    Parameters
+    ----------
+    epochs : after which the training ends; more of them go on with one that has ended.
+    batch : samples a step, of all processes together.
+    seed : of the first weights, the order of samples and the noise.
+    patience : epochs without a better validation loss after which it ends early.
+    checkpoint_seconds : between two states from which it can go on.
+    device : where to train; auto is a GPU if there is one.
+    """
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(default=8, ge=1)
+    seed: int = Field(default=20411, ge=0)
+    patience: int | None = Field(default=None, ge=1)
+    checkpoint_seconds: float = Field(default=300.0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class NetworkLoopTable(LoopTable):
+    """``[loop]`` of a state operator.
+
+    Parameters
+    ----------
+    begin : folder of an artefact whose weights are the first.
+    precision : in which the network is evaluated; its weights stay single.
+    """
+
+    begin: str | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class CardTable(Table):
+    """``[card]``: what the card of the network says beyond what is measured.
+
+    Parameters
+    ----------
+    trained_on : the data, in words.
+    licence : of the network.
+    """
+
+    trained_on: str
+    licence: str = "BSD-3-Clause"
