@@ -102,10 +102,27 @@ def difference(serial: Any, parallel: Any) -> str | None:
     return None if worst <= SAME * size else f"differ by {worst:.2e} of {size:.2e}"
 
 
-def main(path: str, examples: int) -> None:
-    """Draw, run, compare; every rank draws the same."""
-    world, compared, found = MPI.COMM_WORLD, {2: 0, 3: 0}, []
-    pair = world.Split(world.rank // 2, world.rank)
+class Comparison:
+    """Flows on one, two and all ranks of the world."""
+
+    def __init__(self, world: MPI.Intracomm) -> None:
+        self.world, self.pair = world, world.Split(world.rank // 2, world.rank)
+        self.compared, self.found = {2: 0, 3: 0}, []
+
+    def judge(self, flow: Flow) -> None:
+        """Move one flow (collective), and keep what differs."""
+        serial = flow.run(MPI.COMM_SELF) if self.world.rank == 0 else None
+        for ranks, comm in ((2, self.pair if self.world.rank < 2 else None), (3, self.world)):
+            parallel = flow.run(comm) if comm is not None else None
+            if self.world.rank == 0:
+                self.compared[ranks] += not isinstance(parallel, str)
+                if (problem := difference(serial, parallel)) is not None:
+                    self.found.append(f"{ranks} ranks, {flow}: {problem}")
+
+
+def draw_flows(comparison: Comparison, examples: int) -> None:
+    """The root draws and tells the others: two processes need not draw the same."""
+    world = comparison.world
 
     @settings(
         max_examples=examples,
@@ -117,22 +134,28 @@ def main(path: str, examples: int) -> None:
     )
     @given(flows())
     def check(flow: Flow) -> None:
-        serial = flow.run(MPI.COMM_SELF) if world.rank == 0 else None
-        for ranks, comm in ((2, pair if world.rank < 2 else None), (3, world)):
-            parallel = flow.run(comm) if comm is not None else None
-            if world.rank == 0:
-                compared[ranks] += not isinstance(parallel, str)
-                if (problem := difference(serial, parallel)) is not None:
-                    found.append(f"{ranks} ranks, {flow}: {problem}")
+        comparison.judge(world.bcast(flow))
 
+    if world.rank == 0:
+        check()
+        world.bcast(None)
+    else:
+        while (flow := world.bcast(None)) is not None:
+            comparison.judge(flow)
+
+
+def main(path: str, examples: int) -> None:
+    """Draw, run, compare."""
+    world = MPI.COMM_WORLD
+    comparison = Comparison(world)
     try:
         with torch.no_grad():
-            check()
+            draw_flows(comparison, examples)
     except BaseException:  # the other ranks wait for this one
         traceback.print_exc()
         world.Abort(1)
     if world.rank == 0:
-        Path(path).write_text(json.dumps({"compared": compared, "found": found}))
+        Path(path).write_text(json.dumps({"compared": comparison.compared, "found": comparison.found}))
 
 
 if __name__ == "__main__":
