@@ -28,9 +28,9 @@ from solver.errors import RunFolderError
 
 log = logging.getLogger("solver")
 LOCK = "run.lock"  # see `solver.lock`
-PRODUCTS = (  # of a run, the file that makes a folder a run's last
+PRODUCTS = (  # of a run, but for the file that makes a folder a run's: it stays until the next run replaces it
     *("summary.json", "case.toml", "log.txt", "timeseries.csv", "statistics.h5"),
-    *("profiles.csv", "budget.csv", "spectra.csv", "checkpoints", "snapshots", "figures", "provenance.json"),
+    *("profiles.csv", "budget.csv", "spectra.csv", "checkpoints", "snapshots", "figures"),
 )
 
 

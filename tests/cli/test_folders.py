@@ -80,6 +80,20 @@ def test_overwrite_replaces_what_the_run_wrote_and_nothing_else(case):
     refused(runs.solver("run", case, "--out", case / "run", *QUIET, "--overwrite"), "is not a run folder")
 
 
+def test_a_folder_stays_a_run_s_while_its_run_is_replaced(case, monkeypatch):
+    """Killed between the end of the old files and the first of the new ones, it can be used again."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("solver.rundir.write_json", stop)
+        assert runs.solver("run", case, "--out", case / "run", *QUIET, "--overwrite").code == 130
+    assert not (case / "run/checkpoints").exists()
+    assert runs.solver("run", case, "--out", case / "run", *QUIET).code == 0
+    assert (case / "run/notes.txt").read_text() == "mine"
+
+
 def test_a_trial_is_not_a_finished_run(case):
     """Neither by its word nor for `--restart auto`, which takes it to its end; its exit code is that of success."""
     trial = case / "trial"
