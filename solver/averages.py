@@ -17,7 +17,7 @@ import numpy as np
 from solver.axis import Array, Axis, FiniteVolumeAxis
 from solver.case import Case
 from solver.case_tables import ReferenceTable
-from solver.channel import BUDGET, ERRORS, PROFILE, ChannelProfiles, errors, report, wall_flows
+from solver.channel import BUDGET, ERRORS, PROFILE, SUBGRID, ChannelProfiles, errors, report, wall_flows
 from solver.duct import Duct
 from solver.grid import Grid
 from solver.hooks.batch_means import BatchMeans
@@ -72,7 +72,9 @@ def _write_profiles(folder: Path, side: str, channel: ChannelProfiles, means: Ba
     suffix = f"_{side}" if side else ""
     write_table(folder / f"profiles{suffix}.csv", table)
     write_table(folder / f"budget{suffix}.csv", budget)
-    return _scalars(values, widths)
+    summary = _scalars(values, widths)
+    named = [dict(zip(SUBGRID, map(float, numbers), strict=True)) for numbers in found["subgrid"]]
+    return summary | {"subgrid": named[0] | {"ci95": named[1]}}
 
 
 def _scalars(values: Array, widths: Array) -> dict[str, Any]:

@@ -9,7 +9,6 @@ run's own friction velocity.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -18,9 +17,15 @@ from solver.grid import Grid
 from solver.hooks.batch_means import Array, BatchMeans
 from solver.hooks.statistics import INDEX
 from solver.reference import PROFILES, ChannelReference
-from solver.wall_view import FAR, mirrored, seen_from, wall_at
+from solver.wall_flow import WallFlow, between
+from solver.wall_view import mirrored, wall_at
 
-PROFILE = ("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus", "tau_sgs", "nu_t_plus")
+PROFILE = (
+    *("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus"),
+    *("tau_sgs", "nu_t_plus", "sgs_share", "sgs_work_mean", "sgs_work_fluctuation"),
+)
+SUBGRID = ("share_at_y_plus_15", "work_mean", "work_fluctuation")
+SHARE_AT = 15.0  # wall units: where turbulence is produced most
 BUDGET = (
     "production",
     "dissipation",
@@ -33,81 +38,8 @@ BUDGET = (
 
 
 @dataclass(frozen=True)
-class ChannelProfiles:
-    """Evaluates derived quantities from means ``(len(NAMES), ny, 1)`` of a flow along one or two walls.
-
-    Parameters
-    ----------
-    y : wall-normal axis.
-    nu : kinematic viscosity.
-    only : the end (0 lower, 1 upper) of the one wall that is meant; by default all walls, averaged, but the lower one
-        alone where the cells are not the mirror image of each other.
-    """
-
-    y: FiniteVolumeAxis
-    nu: float
-    only: int | None = None
-
-    @cached_property
-    def walls(self) -> tuple[int, ...]:
-        """The ends from which the flow is seen."""
-        if self.only is not None:
-            return (self.only,)
-        found = tuple(end for end in (0, 1) if wall_at(self.y, end) is not None)
-        return found if mirrored(self.y) else found[:1]
-
-    @cached_property
-    def half_height(self) -> float:
-        """h."""
-        both = all(wall_at(self.y, end) is not None for end in (0, 1))
-        return (0.5 if both else 1.0) * self.y.length
-
-    @cached_property
-    def _faces(self) -> Array:
-        """Wall distance of all faces."""
-        faces = self.y.faces
-        return faces[-1] - faces[::-1] if self.walls == (1,) else faces - faces[0]
-
-    @cached_property
-    def heights(self) -> Array:
-        """Wall distance of all cell centres."""
-        return 0.5 * (self._faces[1:] + self._faces[:-1])
-
-    @cached_property
-    def distance(self) -> Array:
-        """Wall distance of the cell centres up to h."""
-        return self.heights[self.heights <= self.half_height * (1 + 1e-9)]
-
-    @cached_property
-    def weights(self) -> Array:
-        """Heights of these cells within h (half of the centre cell where n is odd)."""
-        return np.diff(np.minimum(self._faces, self.half_height))[: len(self.distance)]
-
-    def seen(self, means: Array) -> dict[str, Array]:
-        """Moments over the whole height as the walls see them, their average."""
-        views = [seen_from(self.y, end, means) for end in self.walls]
-        return {name: sum((view[name] for view in views[1:]), start=f) / len(views) for name, f in views[0].items()}
-
-    def fold(self, means: Array) -> dict[str, Array]:
-        """The same moments up to h."""
-        seen = self.seen(means)
-        return {name: seen[name][: len(self.distance)] for name in INDEX if name != "flux_xy"}
-
-    def planes(self, f: Array) -> Array:
-        """An average ``(..., ny)`` that no reflection changes, such as a spectrum, over the wall distance `heights`."""
-        return np.mean([f[..., ::-1] if end else f for end in self.walls], axis=0)
-
-    def friction_velocity(self, m: dict[str, Array]) -> float:
-        """``sqrt(nu |dU/dy|)`` at the wall, as the discretisation sees it."""
-        return float(np.sqrt(self.nu * abs(m["u"][0]) / self.distance[0]))
-
-    def _unit(self, m: dict[str, Array]) -> float:
-        """The velocity of wall units, NaN where nothing rubs on the wall."""
-        return self.friction_velocity(m) or np.nan
-
-    def bulk(self, m: dict[str, Array]) -> float:
-        """Mean velocity up to h."""
-        return float((m["u"] * self.weights).sum()) / self.half_height
+class ChannelProfiles(WallFlow):
+    """What a flow along walls is judged by, from its means ``(len(NAMES), ny, 1)``."""
 
     def scalars(self, means: Array) -> Array:
         """``u_tau, bulk velocity, re_tau, re_bulk (2 h U / nu), c_f (2 u_tau^2 / U^2), total stress residual``.
@@ -136,18 +68,52 @@ class ChannelProfiles:
         flux = uv + tau_sgs. Between two walls at rest the line is ``u_tau^2 (1 - y/h)``.
         """
         slope = self._slopes(m)
-        stress = self.nu * slope[1:-1] - m["flux_xy"][:-1]
+        stress = (self.nu * slope - self._at_faces(m["flux_xy"]) - self._stress_of_force(m))[1:-1]
         ends = [self.friction_velocity(m) ** 2, self.nu * slope[-1]]
         line = np.interp(self._faces[1:-1], self._faces[[0, -1]], ends)
         return float(np.abs(stress - line).max()) / self._unit(m) ** 2
 
     def profiles(self, means: Array) -> Array:
-        """Rows `PROFILE` up to h, plus units; ``tau_sgs`` is the shear stress with the sign of uv."""
-        m = self.fold(means)
+        """Rows `PROFILE` up to h, plus units.
+
+        ``tau_sgs`` is the subgrid shear stress with the sign of uv, ``sgs_share`` its part of the turbulent shear
+        stress, ``tau_sgs / (uv + tau_sgs)``, NaN where there is none. For the work see `subgrid_work`.
+        """
+        m = self.seen(means)
         u_tau = self._unit(m)
         rms = [np.sqrt(np.maximum(m[f"{c}{c}"] - m[c] ** 2, 0.0)) / u_tau for c in "uvw"]
-        uv = (m["uv"] - m["u"] * m["v"]) / u_tau**2
-        return np.stack([m["u"] / u_tau, *rms, uv, m["tau_xy"] / u_tau**2, m["nu_t"] / self.nu])
+        uv, tau = m["uv"] - m["u"] * m["v"], self.subgrid_shear(m)
+        work = [part / (u_tau**4 / self.nu) for part in self.subgrid_work(m)]
+        rows = [m["u"] / u_tau, *rms, uv / u_tau**2, tau / u_tau**2, m["nu_t"] / self.nu, _share(tau, uv), *work]
+        return np.stack(rows)[:, : len(self.distance)]
+
+    def subgrid_shear(self, m: dict[str, Array]) -> Array:
+        """The mean subgrid shear stress at the centres of what `seen` gave; a force counts as the stress it acts as."""
+        return m["tau_xy"] + between(self._stress_of_force(m))
+
+    def subgrid_work(self, m: dict[str, Array]) -> tuple[Array, Array]:
+        """The energy that the subgrid term drains from the mean flow along x, and from all other motion, at centres.
+
+        ``-<tau_xy> dU/dy`` and ``-<tau_ij s_ij>`` without that, which is ``-<tau_ij' s_ij'>``; of a force
+        ``-<f_x> U`` and ``-<f_i' u_i'>``.
+        """
+        mean = -between(self._at_faces(m["sgs_flux_xy"]) * self._slopes(m)) - m["force_x"] * m["u"]
+        return mean, m["eps_sgs"] - mean
+
+    def subgrid(self, means: Array) -> Array:
+        """The rows `SUBGRID`: the share of the subgrid in the turbulent shear stress at y+ = 15, and of its work on the
+        mean flow and on fluctuations in the energy that the resolved flow loses, viscous dissipation included.
+        """
+        m = self.seen(means)
+        at = SHARE_AT * self.nu / self._unit(m)
+        tau, uv = (np.array(np.interp(at, self.heights, f)) for f in (self.subgrid_shear(m), m["uv"] - m["u"] * m["v"]))
+        share = _share(tau, uv) if at <= self.half_height else np.nan
+        viscous = self.nu * (m["dudx_dudx"] + m["dvdx_dvdx"] + m["dwdx_dwdx"])
+        mean, fluctuation, lost = (
+            float((f[: len(self.distance)] * self.weights).sum()) for f in (*self.subgrid_work(m), viscous)
+        )
+        all_of_it = mean + fluctuation + lost or np.nan
+        return np.array([share, mean / all_of_it, fluctuation / all_of_it])
 
     def budget(self, means: Array) -> Array:
         """Rows `BUDGET`: the budget of resolved turbulent kinetic energy in units of ``u_tau^4 / nu``."""
@@ -160,33 +126,25 @@ class ChannelProfiles:
         production = -uv * dudy
         dissipation = -self.nu * gradients
         transport = -0.5 * self._divergence(third)
-        diffusion = self.nu * self._curvature(energy, opposite=m[FAR] * 0)
+        diffusion = self.nu * self._curvature(energy)
         pressure = -self._divergence(m["pv"] - m["p"] * m["v"])
-        sgs = -(m["eps_sgs"] + m["tau_xy"] * dudy) - self._divergence(m["tau_u"] - u * m["tau_xy"])
+        sgs = -self.subgrid_work(m)[1] - self._divergence(m["tau_u"] - u * m["tau_xy"])
         rows = [production, dissipation, transport, diffusion, pressure, sgs]
         return np.stack([*rows, sum(rows)])[:, : len(self.distance)] / (self._unit(m) ** 4 / self.nu)
 
-    def shear(self, m: dict[str, Array]) -> Array:
-        """dU/dy at the centres of what `seen` gave, as the accumulated gradients have it: the mean of both faces."""
-        slope = self._slopes(m)
-        return 0.5 * (slope[1:] + slope[:-1])
+    def _stress_of_force(self, m: dict[str, Array]) -> Array:
+        """The shear stress at all faces by which ``<f_x>`` moves momentum: ``-d(stress)/dy`` is what it is beyond its
+        mean over the height, which drives the flow as a pressure gradient does.
+        """
+        height = np.diff(self._faces)
+        inner = m["force_x"] - (m["force_x"] * height).sum() / height.sum()
+        return self._at_faces(-np.cumsum(inner * height))
 
-    def _slopes(self, m: dict[str, Array]) -> Array:
-        """dU/dy at all faces."""
-        return self._gradient(m["u"], m[FAR])
 
-    def _gradient(self, f: Array, opposite: Array) -> Array:
-        """df/dy at all faces: f vanishes at the wall and is `opposite` at the other end, free where that is NaN."""
-        y = self.heights
-        end = 0.0 if np.isnan(opposite) else (opposite - f[-1]) / (self._faces[-1] - y[-1])
-        return np.concatenate([[f[0] / y[0]], np.diff(f) / np.diff(y), [end]])
-
-    def _curvature(self, f: Array, opposite: Array) -> Array:
-        return np.diff(self._gradient(f, opposite)) / np.diff(self._faces)
-
-    def _divergence(self, flux: Array) -> Array:
-        """d/dy of a flux that is given at centres and vanishes at both ends."""
-        return np.diff(np.concatenate([[0.0], 0.5 * (flux[1:] + flux[:-1]), [0.0]])) / np.diff(self._faces)
+def _share(part: Array, rest: Array) -> Array:
+    """``part / (part + rest)``, NaN where that is 0 / 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return part / (part + rest)
 
 
 def wall_flows(grid: Grid, nu: float, driven: bool) -> dict[str, ChannelProfiles]:
@@ -235,9 +193,10 @@ def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, 
 
 
 def report(channel: ChannelProfiles, statistics: BatchMeans) -> dict[str, tuple[Array, Array]]:
-    """Scalars, profiles and budget with their 95 % half widths."""
+    """Scalars, profiles, budget and the rows `SUBGRID` with their 95 % half widths."""
     return {
         "scalars": statistics.estimate(channel.scalars),
         "profiles": statistics.estimate(channel.profiles),
         "budget": statistics.estimate(channel.budget),
+        "subgrid": statistics.estimate(channel.subgrid),
     }

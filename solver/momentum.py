@@ -14,7 +14,7 @@ from torch import Tensor
 
 from solver.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.fusion import fused
-from solver.operators import Components
+from solver.operators import Components, Operators
 from solver.staggered import DIM, above, below, difference, inner, mean
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
@@ -22,6 +22,19 @@ from solver.velocity import Velocity
 Key = tuple[int, int]
 FIELDS_AT_ONCE = 9  # three velocities, six fluxes
 STRESS_INDEX = {(0, 0): 0, (1, 1): 1, (2, 2): 2, (0, 1): 3, (0, 2): 4, (1, 2): 5}
+
+
+def padded_term(operators: Operators, term: SubgridTerm | None) -> list[Tensor]:
+    """``[nu_t]`` or six stresses with ghosts, nothing for other terms.
+
+    They vanish on no-slip walls; a stress along a free-slip end vanishes there too, being odd across it.
+    """
+    if isinstance(term, EddyViscosity):
+        return [operators.pad_scalar(term.nu_t, at_wall=-1.0)]
+    if isinstance(term, SubgridStress):
+        shear = {index: pair if pair[0] != pair[1] else () for pair, index in STRESS_INDEX.items()}
+        return [operators.pad_scalar(tau, at_wall=-1.0, odd=shear[i]) for i, tau in enumerate(term.tau)]
+    return []
 
 
 class Momentum:
@@ -60,11 +73,7 @@ class Momentum:
         Slabs stay in cache until they are transformed. Fluxes along a finite-volume y live on one face more than there
         are planes: the first slab has the lower face of the rank.
         """
-        pad, padded = self.operators.pad_scalar, []
-        if isinstance(term, EddyViscosity):
-            padded = [pad(term.nu_t, at_wall=-1.0)]
-        elif isinstance(term, SubgridStress):
-            padded = [pad(tau, at_wall=-1.0) for tau in term.tau]
+        padded = padded_term(self.operators, term)
         spectral = velocity.spectral_derivatives if isinstance(term, EddyViscosity) else {}
         for first, size in self.operators.slabs(FIELDS_AT_ONCE):
 
@@ -86,7 +95,7 @@ class Momentum:
     def _resolved_fluxes(self, velocity: Components, strain: Strain) -> list[Tensor]:
         return self._assemble(
             lambda i, along: self._square(velocity, i, along),
-            lambda i, j: self._advected(velocity, i, j, strain),
+            lambda i, j: self.advected(velocity, i, j, strain),
         )
 
     @fused
@@ -95,7 +104,7 @@ class Momentum:
     ) -> list[Tensor]:
         def shear(i: int, j: int) -> Tensor:
             twice_s_ij = strain.edge(velocity, spectral, i, j) + strain.edge_transposed(velocity, spectral, i, j)
-            return self._advected(velocity, i, j, strain) - strain.to_edge(nu_t, i, j) * twice_s_ij
+            return self.advected(velocity, i, j, strain) - strain.to_edge(nu_t, i, j) * twice_s_ij
 
         def normal(i: int, along: int) -> Tensor:
             twice_s_ii = 2.0 * strain.normal(velocity, spectral, i, along)
@@ -107,7 +116,7 @@ class Momentum:
     def _stress_fluxes(self, velocity: Components, tau: list[Tensor], strain: Strain) -> list[Tensor]:
         def shear(i: int, j: int) -> Tensor:
             part = tau[STRESS_INDEX[min(i, j), max(i, j)]]
-            return self._advected(velocity, i, j, strain) + strain.to_edge(part, i, j)
+            return self.advected(velocity, i, j, strain) + strain.to_edge(part, i, j)
 
         return self._assemble(lambda i, along: self._square(velocity, i, along) + self._at_centre(tau[i], along), shear)
 
@@ -129,7 +138,7 @@ class Momentum:
                 f = above(f, axis) if axis == along else inner(f, axis)
         return f * f
 
-    def _advected(self, velocity: Components, i: int, j: int, strain: Strain) -> Tensor:
+    def advected(self, velocity: Components, i: int, j: int, strain: Strain) -> Tensor:
         """u_i carried by u_j through n + 1 faces along j, at upper faces along i."""
         transported, advecting = velocity[i], velocity[j]
         for axis in self.volume_axes:

@@ -195,15 +195,18 @@ class Operators:
             return self.decomposition.from_above(first)
         return first if self.grid.axes[axis].periodic else None
 
-    def pad_scalar(self, f: Tensor, at_wall: float = 1.0) -> Tensor:
-        """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall)."""
+    def pad_scalar(self, f: Tensor, at_wall: float = 1.0, odd: Sequence[int] = ()) -> Tensor:
+        """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall).
+
+        A free-slip end of an axis in `odd` mirrors it with the other sign.
+        """
         for axis, line in self.grid.volume_axes.items():
             first, last = edge(f, axis, 0), edge(f, axis, -1)
             lower, upper = self._from_below(last, axis), self._from_above(first, axis)
             if lower is None:
-                lower = first * (at_wall if isinstance(line.lower, NoSlip) else 1.0)
+                lower = first * _mirror_sign(line.lower, at_wall, axis in odd)
             if upper is None:
-                upper = last * (at_wall if isinstance(line.upper, NoSlip) else 1.0)
+                upper = last * _mirror_sign(line.upper, at_wall, axis in odd)
             f = join([lower, f, upper], axis)
         return f
 
@@ -311,3 +314,10 @@ class Operators:
             return self.derivative(potential[d], d)
 
         return u - gradient(0), v - gradient(1), w - gradient(2)
+
+
+def _mirror_sign(end: Boundary, at_wall: float, odd: bool) -> float:
+    """By which a centred field beyond an end is that before it."""
+    if isinstance(end, NoSlip):
+        return at_wall
+    return -1.0 if odd and isinstance(end, FreeSlip) else 1.0

@@ -134,6 +134,8 @@ class Outcome:
         """What to print: the timings, the comparison, where everything is, and how to go on (root only)."""
         s = self.summary
         found: list[str | Table] = [in_words(s)]
+        if line := stresses_in_words(s):
+            found.append(line)
         if "errors" in s:
             found.append(comparison_table(s))
         if s.get("forces"):
@@ -163,6 +165,25 @@ def excused(what: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         log.error("%s: not written: %s (%s); the run is complete without", what, reason, type(error).__name__)
+
+
+def stresses_in_words(summary: dict[str, Any]) -> str:
+    """How straight the total stress is, and what the subgrid part of it carries and drains; "" without walls."""
+    subgrid, residual = summary.get("subgrid"), summary.get("total_stress_residual")
+    if subgrid is None or residual is None or not np.isfinite(residual):
+        return ""
+    words = [f"viscous + resolved + subgrid stress is straight to {100 * residual:.2g} %"]
+
+    def told(key: str) -> str:
+        width = subgrid["ci95"][key]
+        return f"{100 * subgrid[key]:.1f}" + (f" ± {100 * width:.1f}" if np.isfinite(width) else "") + " %"
+
+    if np.isfinite(subgrid["share_at_y_plus_15"]):
+        words.append(f"subgrid part of turbulent shear at y+ 15: {told('share_at_y_plus_15')}")
+    if np.isfinite(subgrid["work_mean"]) and (subgrid["work_mean"] or subgrid["work_fluctuation"]):
+        mean, fluctuation = told("work_mean"), told("work_fluctuation")
+        words.append(f"its work on the mean flow and on fluctuations: {mean} and {fluctuation} of what is lost")
+    return "; ".join(words)
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from solver.closure import Closure, Corrector, EddyViscosity, State, SubgridStress, SubgridTerm, Surrogate
+from solver.closure import Answers, Closure, Corrector, EddyViscosity, State, SubgridStress, SubgridTerm, Surrogate
 from solver.forcing import Forcing
 from solver.fusion import fused
 from solver.momentum import Momentum
@@ -71,6 +71,7 @@ class Simulation:
     ) -> None:
         self.operators, self.nu, self.scheme = operators, nu, scheme
         self.closure, self.forcing, self.control = closure, forcing, control
+        self.answers = Answers()
         self.differentiable = any(c.requires_grad for c in velocity)
         self.exact_diffusion = not operators.volume_axes
         self.momentum = momentum or Momentum(Strain(operators), 0.0 if self.exact_diffusion else nu)
@@ -168,13 +169,15 @@ class Simulation:
         if self.closure is None:
             return None
         with self.timers("closure"):
-            term, self.closure_state = self.closure(self.velocity, t, self.closure_state)
+            term, self.closure_state = self.answers(self.closure, self.velocity, t, self.closure_state, keep=False)
         return term
 
     @_recorded_if_asked
     def present_term(self) -> SubgridTerm | None:
         """The closure's term for the present velocity, for observers: the state stays where it is."""
-        return None if self.closure is None else self.closure(self.velocity, self.t, self.closure_state)[0]
+        if self.closure is None:
+            return None
+        return self.answers(self.closure, self.velocity, self.t, self.closure_state, keep=True)[0]
 
     def tendency(self, term: SubgridTerm | None) -> Components:
         """``du/dt`` of the present velocity without pressure, and without the diffusion that is integrated exactly."""

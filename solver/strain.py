@@ -70,6 +70,20 @@ class Strain:
             g = below(g, j)
         return self._inner_others(g, i, j)
 
+    def twice_shear(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i + d_i u_j`` (i != j) on all edges of cells: faces 0 .. n along i and j where these have cells."""
+        parts = []
+        for first, second in ((i, j), (j, i)):
+            g = self._derivative(velocity, spectral, first, second)
+            parts.append(self._inner_others(below(g, first) if first in self.volume_axes else g, i, j))
+        return parts[0] + parts[1]
+
+    def to_edges(self, f: Tensor, i: int, j: int) -> Tensor:
+        """A padded centred field on the edges of `twice_shear`: the mean over the cells around, as in `to_edge`."""
+        for axis in self.volume_axes:
+            f = mean(f, axis) if axis in (i, j) else inner(f, axis)
+        return f
+
     def _inner_others(self, g: Tensor, i: int, j: int) -> Tensor:
         for axis in self.volume_axes:
             if axis not in (i, j):

@@ -12,8 +12,9 @@ import numpy as np
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.hooks.statistics import INDEX
 
-ODD_IN_X = {"u", "uv", "uw", "tau_xy", "tau_xz", "flux_xy"}
-ODD_IN_Y = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u", "flux_xy"}
+FLUXES = ("flux_xy", "sgs_flux_xy")  # through the faces above the cells
+ODD_IN_X = {"u", "uv", "uw", "tau_xy", "tau_xz", "force_x", *FLUXES}
+ODD_IN_Y = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u", *FLUXES}
 FAR = "far_wall"  # velocity of the wall opposite as it is seen, NaN where there is none
 
 
@@ -37,13 +38,13 @@ def at_rest(*axes: FiniteVolumeAxis) -> bool:
 def seen_from(y: FiniteVolumeAxis, end: int, means: Array) -> dict[str, Array]:
     """Moments ``(ny,)`` by name, from the raw means ``(len(NAMES), ny, 1)``, as the wall at `end` sees them.
 
-    ``flux_xy`` is that through the faces above the cells; beside the moments there is `FAR`, a single number.
+    `FLUXES` are those through the faces above the cells; beside the moments there is `FAR`, a single number.
     """
     m = {name: means[i, :, 0] for name, i in INDEX.items()}
     width = y.width
     if end == 1:
-        flux = np.append(m["flux_xy"][-2::-1], 0.0)  # nothing flows through the wall
-        m = {name: f[::-1] for name, f in m.items()} | {"flux_xy": flux}
+        flux = {name: np.append(m[name][-2::-1], 0.0) for name in FLUXES}  # nothing flows through the wall
+        m = {name: f[::-1] for name, f in m.items()} | flux
         m = {name: -f if name in ODD_IN_Y else f for name, f in m.items()}
         width = width[::-1]
     wall, other = wall_at(y, end), wall_at(y, 1 - end)
@@ -67,4 +68,5 @@ def _in_frame(m: dict[str, Array], speed: float) -> dict[str, Array]:
         "uw": m["uw"] - speed * m["w"],
         "uuv": m["uuv"] - 2 * speed * m["uv"] + speed**2 * m["v"],
         "tau_u": m["tau_u"] - speed * m["tau_xy"],
+        "eps_sgs": m["eps_sgs"] + speed * m["force_x"],
     }

@@ -42,6 +42,11 @@ class FilteredChannel(ChannelProfiles):
         """``sqrt(wall_stress)``."""
         return float(np.sqrt(abs(m["wall_stress"].mean())))
 
+    def subgrid_work(self, m: dict[str, Array]) -> tuple[Array, Array]:
+        """That on the mean flow, from the stresses at centres; that on the fluctuations is not known."""
+        mean = -m["tau_xy"] * self.shear(m)
+        return mean, np.full_like(mean, np.nan)
+
     def imbalance(self, means: Array) -> float:
         """Root mean square over the height of ``(nu dU/dy - uv - tau_xy) / u_tau^2 - (1 - y/h)``.
 
@@ -121,7 +126,7 @@ def reference_profiles(path: Path) -> dict[str, Array]:
     """
     channel, means = filtered_channel(path)
     mean = means.mean(axis=(0, 1))
-    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(mean)
+    u, u_rms, v_rms, w_rms, uv, tau_xy, *_ = channel.profiles(mean)
     rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
     y = channel.distance / channel.half_height
     u_tau = channel.friction_velocity(channel.fold(mean))

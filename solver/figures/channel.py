@@ -20,6 +20,7 @@ from solver.figures.style import (
     reference_key,
     sheet,
 )
+from solver.figures.subgrid import has_subgrid, plot_share, plot_work
 
 COMPONENTS = (("u", BLUE, "o"), ("v", VERMILLION, "s"), ("w", GREEN, "^"))
 KAPPA, INTERCEPT = 0.4, 5.5  # the log law drawn by Kim, Moin & Moser (1987) at this Reynolds number
@@ -38,16 +39,25 @@ BUDGET = (
 
 
 def plot_profiles(results: Results) -> Figure | None:
-    """Return mean velocity, rms, shear stress and its balance over the half channel; None for other flows."""
+    """Return mean velocity, rms, shear stress and its balance over the half channel; None for other flows.
+
+    With a closure also what its stress carries and drains.
+    """
     profiles = results.table("profiles")
     if profiles is None or not {"y_plus", "u_plus"} <= profiles.keys():
         return None
     dns = results.reference_table("profiles")
-    figure, ((mean, rms), (shear, balance)) = sheet(2, 2, height=5.6)
+    modelled = has_subgrid(profiles)
+    figure, panels = sheet(3, 2, height=8.2) if modelled else sheet(2, 2, height=5.6)
+    mean, rms, shear, balance = panels.flat[:4]
     _mean_velocity(mean, profiles, dns, results.citation("profiles") if dns else "")
     _fluctuations(rms, profiles, dns)
     _shear_stress(shear, profiles, dns)
     _stress_balance(balance, profiles, results.summary.get("re_tau"))
+    if modelled:
+        share, work = panels.flat[4:]
+        plot_share(share, profiles)
+        plot_work(work, profiles)
     return figure
 
 

@@ -14,6 +14,7 @@ from solver.closure import EddyViscosity
 from solver.errors import CaseError
 from solver.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
 from solver.grid import Grid
+from solver.hooks.statistics import Moments
 from solver.parallel import Decomposition
 from tests.grids import operators, random_velocity, run, simulation, uneven, walls
 
@@ -72,6 +73,8 @@ def final_state(grid: Grid, forcing: Callable | None, closure: object, steps: in
         flow.max_divergence,
         *rates,
     ]
+    if op.grid.x.is_fourier:
+        fields["moments"] = gather(Moments(op).sample(flow, flow.present_term()))
     fields["numbers"] = torch.tensor([float(x) for x in numbers], dtype=torch.float64)
     return {key: f.numpy() for key, f in fields.items()} if op.decomposition.is_root else None
 

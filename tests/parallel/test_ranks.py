@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from solver.hooks.statistics import INDEX
 from tests import runs
 from tests.grids import operators, random_velocity
 from tests.parallel.run_grids import FLOWS, SEED
@@ -24,11 +25,24 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.
 @pytest.mark.parametrize("name", FLOWS)
 def test_same_fields(results, name, ranks):
     serial, parallel = results[1], results[ranks]
-    keys = [key for key in serial if key.startswith(f"{name}/") and not key.endswith("numbers")]
+    keys = [key for key in serial if key.startswith(f"{name}/") and not key.endswith(("numbers", "moments"))]
     assert len(keys) == 12  # velocity and its gradient
     for key in keys:
         size = max(abs(serial[k]).max() for k in keys if k[: len(name) + 2] == key[: len(name) + 2])
         assert abs(parallel[key] - serial[key]).max() < 1e-11 * size, key
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_same_moments(results, ranks):
+    """Every row by its own size: means, stresses, gradients, subgrid work and flux."""
+    keys = [key for key in results[1] if key.endswith("moments")]
+    assert len(keys) == len([name for name, flow in FLOWS.items() if flow[0].x.is_fourier]) > 3
+    for key in keys:
+        expected, found = results[1][key], results[ranks][key]
+        largest = abs(expected).max(axis=(1, 2))
+        assert (abs(found - expected).max(axis=(1, 2)) <= 1e-10 * np.maximum(largest, 1e-3)).all(), key
+    channel = results[1]["channel/moments"]
+    assert all(abs(channel[INDEX[name]]).max() > 1e-5 for name in ("eps_sgs", "sgs_flux_xy", "nu_t"))
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])

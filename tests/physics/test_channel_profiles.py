@@ -70,10 +70,11 @@ def test_budget(means):
     assert found["residual"] == pytest.approx(sum(found[name] for name in BUDGET[:-1]))
 
 
-def test_dissipation_at_the_wall(means):
+def test_dissipation_at_the_wall_is_fed_by_viscous_diffusion(means):
     found = dict(zip(BUDGET, CHANNEL.budget(means)[:, 0], strict=True))
     tabulated = curve(TERMS, TERMS["dissipation"])(CHANNEL.distance[0])
     assert found["dissipation"] == pytest.approx(tabulated, rel=0.01)
+    assert found["viscous_diffusion"] == pytest.approx(-tabulated, rel=0.05)
 
 
 def test_a_mirrored_run_reads_the_same(means):

@@ -13,13 +13,14 @@ import torch
 from solver import averages
 from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, stretched_faces
 from solver.case import Case, load_case
-from solver.channel import BUDGET, ChannelProfiles, wall_flows
+from solver.channel import BUDGET, PROFILE, ChannelProfiles, wall_flows
 from solver.duct import Duct
 from solver.grid import Grid
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.spectra import PlaneSpectra
 from solver.hooks.statistics import INDEX, NAMES, Moments
 from solver.simulation import Simulation
+from solver.wall_view import FLUXES
 from tests.grids import GRIDS, WALL, operators, random_velocity, simulation
 from tests.physics.dns import AXIS, CHANNEL, NU
 from tests.physics.shipped import CASES
@@ -31,7 +32,7 @@ def everything(channel: ChannelProfiles, moments: np.ndarray) -> dict[str, np.nd
     """All that is evaluated; nothing may warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        evaluators = (channel.scalars, channel.profiles, channel.budget)
+        evaluators = (channel.scalars, channel.profiles, channel.budget, channel.subgrid)
         return {f.__name__: f(moments) for f in evaluators}
 
 
@@ -40,15 +41,16 @@ def upside_down(moments: np.ndarray) -> np.ndarray:
     found = moments[:, ::-1].copy()
     for name in ("v", "uv", "vw", "tau_xy", "tau_yz", "uuv", "vvv", "wwv", "pv", "tau_u"):
         found[INDEX[name]] *= -1
-    found[INDEX["flux_xy"], :-1] = -moments[INDEX["flux_xy"], -2::-1]
-    found[INDEX["flux_xy"], -1] = 0.0
+    for name in FLUXES:
+        found[INDEX[name], :-1] = -moments[INDEX[name], -2::-1]
+        found[INDEX[name], -1] = 0.0
     return found
 
 
 def backwards(moments: np.ndarray) -> np.ndarray:
     """The flow mirrored in x."""
     found = moments.copy()
-    for name in ("u", "uv", "uw", "tau_xy", "tau_xz", "flux_xy"):
+    for name in ("u", "uv", "uw", "tau_xy", "tau_xz", "force_x", *FLUXES):
         found[INDEX[name]] *= -1
     return found
 
@@ -61,6 +63,20 @@ def carried(moments: np.ndarray, speed: float) -> np.ndarray:
     found[INDEX["uv"]] += speed * m["v"]
     found[INDEX["uuv"]] += 2 * speed * m["uv"] + speed**2 * m["v"]
     found[INDEX["tau_u"]] += speed * m["tau_xy"]
+    found[INDEX["eps_sgs"]] -= speed * m["force_x"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def means(means) -> np.ndarray:
+    """The DNS with a made-up subgrid stress and force, whose power is not the same in every frame."""
+    y, faces = AXIS.centres - 1.0, AXIS.faces[1:] - 1.0
+    found = means.copy()
+    found[INDEX["tau_xy"], :, 0], found[INDEX["sgs_flux_xy"], :, 0] = (0.4 * f * (1 - f**2) for f in (y, faces))
+    found[INDEX["flux_xy"]] += found[INDEX["sgs_flux_xy"]]
+    found[INDEX["tau_u"]] = 1.1 * found[INDEX["u"]] * found[INDEX["tau_xy"]]
+    found[INDEX["force_x"], :, 0] = 0.3 - y**2
+    found[INDEX["eps_sgs"], :, 0] = (1 - y**2) / NU - found[INDEX["force_x"], :, 0] * found[INDEX["u"], :, 0]
     return found
 
 
@@ -140,7 +156,9 @@ def test_fluid_at_rest_has_no_wall_units_and_no_warnings():
     found = everything(CHANNEL, np.zeros((len(NAMES), AXIS.n, 1)))
     assert found["scalars"][:4] == pytest.approx(0.0)
     assert np.isnan(found["scalars"][4:]).all()
-    assert np.isnan(found["profiles"][:-1]).all()
+    with_units = [name != "nu_t_plus" for name in PROFILE]
+    assert np.isnan(found["profiles"][with_units]).all()
+    assert np.isnan(found["subgrid"]).all()
 
 
 def test_duct_friction_balances_the_drive():
