@@ -13,11 +13,12 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
-from solver.channel import ChannelProfiles, errors
+from solver.channel import PROFILE, ChannelProfiles, errors
 from solver.hooks.batch_means import Array
 from solver.reference import ChannelReference
 
 ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
+SUBGRID_ROWS = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
 COMPONENTS = ("E_uu", "E_vv", "E_ww")
 PLANES = (15.0, 100.0)  # y+
 SAME_PLANE = 0.3  # |ln| of the ratio of wall distances up to which two planes are called one
@@ -132,6 +133,28 @@ class ChannelJudge:
             return self.channel.profiles(means)[:5] * ratio ** np.array([1, 1, 1, 1, 2])[:, None]
 
         return estimate(scaled, member.moments)
+
+    def subgrid_profiles(self, member: Member) -> Estimate:
+        """Share of the subgrid stress and its work on the mean flow and on fluctuations, ``(3, planes)``, wall units.
+
+        The rows `SUBGRID_ROWS`, NaN where a share means nothing: by 0.1 h from the centre all shear stress is noise.
+        """
+        found = estimate(lambda means: self.channel.profiles(means)[SUBGRID_ROWS], member.moments)
+        value = found.value.copy()
+        value[0, self.channel.distance > 0.9 * self.channel.half_height] = np.nan
+        return Estimate(value, found.variance, found.freedom)
+
+    def subgrid_of_reference(self) -> Array | None:
+        """The same rows of a filtered reference, as far as it knows them; None where nothing was filtered out."""
+        sample, channel = self.target.sample, self.target.channel
+        if sample is None or channel is None:
+            return None
+        rows = channel.profiles(sample.mean)[SUBGRID_ROWS]
+        return rows if np.nan_to_num(rows).any() else None
+
+    def subgrid(self, member: Member) -> Estimate:
+        """The numbers `solver.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
+        return estimate(self.channel.subgrid, member.moments)
 
     def spectra(self, member: Member, plane: _Plane, direction: str) -> Estimate | None:
         """Energy per unit wavenumber over the squared bulk velocity, ``(3, wavenumbers)``."""

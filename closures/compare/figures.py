@@ -17,6 +17,7 @@ from closures.compare.looks import SPACING, cited, dot, key, legend_columns, loo
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.quantities import Quantity
 from closures.compare.spectral_figures import decay, increments, spectra
+from closures.compare.subgrid_figure import subgrid
 from solver.figures.style import GREY, curve, paper, points, sheet
 
 PROFILE_LABELS = (
@@ -49,6 +50,7 @@ def draw(comparison: Comparison) -> list[Picture]:
     plots: tuple[tuple[str, str, Callable[[Comparison], tuple[Figure, str] | None]], ...] = (
         ("errors", "Errors with 95 % intervals", errors),
         ("profiles", "Profiles", profiles),
+        ("subgrid", "What the closures carry and drain", subgrid),
         ("layers", "Mixing layers", layers),
         ("spectra", "Spectra", spectra),
         ("decay", "Energy in time", decay),

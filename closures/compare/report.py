@@ -16,6 +16,7 @@ from closures.compare.channels import ChannelJudge
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.runs import Run, differences
 from closures.compare.uncertainty import Estimate, Word
+from solver.channel import SUBGRID
 from solver.rundir import to_toml, write_atomically, write_json, write_table, write_text
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -76,6 +77,8 @@ def _row(judged: Judged, comparison: Comparison) -> Record:
     if isinstance(comparison.judge, ChannelJudge) and member.sound:
         values = [float(run.summary["re_tau"]) for run in member.sound]
         row["re_tau"] = sum(values) / len(values)
+        found = comparison.judge.subgrid(member)
+        row["subgrid"] = {name: _number(found.item(i)) for i, name in enumerate(SUBGRID)}
     return row
 
 

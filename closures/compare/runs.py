@@ -17,6 +17,7 @@ from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
 from solver.hooks.batch_means import Array, whole_batches
 from solver.hooks.saved import latest
+from solver.hooks.statistics import NAMES
 from solver.leg import BROKEN, FAILED, differences
 
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
@@ -78,9 +79,12 @@ class Run:
         try:
             with h5py.File(path) as file:
                 state = {name: file[f"batches/{name}"][()] for name in ("span", "weights", "sums")}
+                names = tuple(file.attrs["names"])
         except (OSError, KeyError) as error:
             reason = str(error).partition("\n")[0]
             raise RunFolderError(f"{path}: holds no batches of time ({reason}): {remedy}") from None
+        if names != NAMES:
+            raise RunFolderError(f"{path}: its means are those of another version of the code: run the case again")
         return whole_batches(state["sums"], state["weights"], float(state["span"][1]))
 
     @cached_property

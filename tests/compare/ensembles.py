@@ -33,7 +33,8 @@ def ar1(rng: np.random.Generator, phi: float, shape: tuple[int, ...]) -> np.ndar
 def moments(seed: int, bias: dict[str, float], noise: float = 0.05) -> np.ndarray:
     """Batch means ``(BATCHES, len(NAMES), ny, 1)``: the table, each fluctuation times ``1 + bias``, and noise.
 
-    The noise is smooth across the channel and correlated from batch to batch (phi = 0.15); U has a tenth of it.
+    The noise is smooth across the channel and correlated from batch to batch (phi = 0.15); U has a tenth of it. A
+    subgrid stress comes on top, with the share ``bias["sgs_share"]`` of all turbulent shear.
     """
     case, _ = load_case(CASE)
     y = case.build_grid().y.centres
@@ -53,6 +54,11 @@ def moments(seed: int, bias: dict[str, float], noise: float = 0.05) -> np.ndarra
         mean = u**2 if name == "uu" else 0.0
         factor = 1 + noise * ar1(rng, 0.15, (3, BATCHES)).T @ waves
         found[:, INDEX[name], :, 0] = mean + u_tau**2 * stress * factor
+    share = bias.get("sgs_share", 0.0)
+    found[:, INDEX["tau_xy"]] = share / (1 - share) * found[:, INDEX["uv"]]
+    faces = 0.5 * (found[:, INDEX["tau_xy"], 1:] + found[:, INDEX["tau_xy"], :-1])
+    found[:, INDEX["sgs_flux_xy"], :-1] = faces
+    found[:, INDEX["dudx_dudx"]], found[:, INDEX["eps_sgs"]] = 1e-4, share * 1e-4
     return found
 
 
@@ -76,6 +82,7 @@ def write_run(
     if statistics:
         with h5py.File(folder / "statistics.h5", "w") as file:
             file["batches/span"] = [200.0, weights[0]]
+            file.attrs["names"] = list(NAMES)
             file["batches/weights"] = weights
             file["batches/sums"] = means * weights[:, None, None, None]
     summary = {

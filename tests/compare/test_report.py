@@ -21,6 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"]
 PATIENCE = 120  # seconds
+SMAGORINSKY = {"uv": -0.2, "v_rms": -0.1, "sgs_share": 0.3}
 CLICK = """<script>
 const heads = document.querySelectorAll("#errors thead button");
 const order = () => [...document.querySelectorAll("#errors tbody tr")].map(row => row.dataset.member).join(",");
@@ -65,7 +66,7 @@ def report(tmp_path_factory) -> Path:
     runs = [
         write_run(folder / "none", "none", 5, {"w_rms": 0.12}),
         write_run(folder / "wale", "wale", 5),
-        write_run(folder / "smagorinsky", "smagorinsky", 5, {"uv": -0.2, "v_rms": -0.1}, seconds_per_step=0.013),
+        write_run(folder / "smagorinsky", "smagorinsky", 5, SMAGORINSKY, seconds_per_step=0.013),
         write_run(folder / "vreman", "vreman", 5, status="diverged", statistics=False),
     ]
     return compare(runs, reference="MKM180", out=folder / "report")
@@ -85,7 +86,7 @@ def test_it_needs_nothing_from_anywhere(report, page):
 
 
 def test_every_figure_has_an_alternative_text_with_its_facts(report, page):
-    assert {path.stem for path in (report / "figures").glob("*.png")} >= {"errors", "profiles", "cost"}
+    assert {path.stem for path in (report / "figures").glob("*.png")} >= {"errors", "profiles", "cost", "subgrid"}
     text = unescape((report / "report.html").read_text(encoding="utf-8"))
     assert len(page.images) == len(list((report / "figures").glob("*.png")))
     for image in page.images:
@@ -125,6 +126,20 @@ def test_csv_and_markdown_say_the_same(report):
                 assert f"{100 * error['value']:.1f} ± {100 * error['ci95']:.1f}" in line
             else:
                 assert math.isnan(float(cell["value"]))
+
+
+def test_what_closures_carry_is_told_and_not_judged(report, page):
+    record = json.loads((report / "report.json").read_text())
+    rows = {row["label"]: row.get("subgrid") for row in record["rows"]}
+    share = rows["smagorinsky"]["share_at_y_plus_15"]
+    assert share["value"] == pytest.approx(0.3)
+    assert 0 <= share["ci95"] < 1e-6
+    assert rows["smagorinsky"]["work_mean"]["value"] > 0
+    assert rows["none"]["share_at_y_plus_15"]["value"] == 0
+    assert rows["vreman"] is None
+    assert not any("sgs" in q["key"] or "work" in q["key"] for q in record["quantities"])
+    (picture,) = [image["alt"] for image in page.images if "share at y+ = 15" in image["alt"]]
+    assert "smagorinsky 30, " in picture
 
 
 def test_verdicts_in_words(report):

@@ -77,9 +77,7 @@ def test_intervals_are_those_of_the_batches(means):
         statistics.add(batch + 0.5, 1.0, with_stress(means, share))
     value, width = report(CHANNEL, statistics)["subgrid"]  # batches that are not correlated
     assert value[0] == pytest.approx(0.3)
-    assert width[0] == pytest.approx(
-        2.571 * np.std(shares, ddof=1) / np.sqrt(6), rel=1e-3
-    )  # t of 5 degrees
+    assert width[0] == pytest.approx(2.571 * np.std(shares, ddof=1) / np.sqrt(6), rel=1e-3)  # t of 5 degrees
     assert np.isfinite(width).all()
 
 

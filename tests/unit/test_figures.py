@@ -187,6 +187,24 @@ def test_profiles_carry_the_run_the_band_and_the_reference(channel_run):
     assert total[1] == pytest.approx(stresses)
 
 
+def test_a_run_with_a_closure_shows_what_its_stress_carries_and_drains(channel_run):
+    path = channel_run.run / "profiles.csv"
+    table = dict(results.read_table(path))
+    y_plus = table["y_plus"]
+    table |= {"sgs_share": 0.6 - y_plus / 400, "sgs_work_mean": 0.1 / y_plus, "sgs_work_fluctuation": -0.2 / y_plus}
+    table |= {"sgs_share_ci95": 0.05 + 0 * y_plus, "nu_t_plus": y_plus / 50}
+    write_csv(path, **table)
+    figure = channel.plot_profiles(results.Results(channel_run.run, channel_run.reference))
+    *_, share, work, viscosity = figure.axes
+    (drawn,) = lines(share).values()
+    assert drawn[1] == pytest.approx((0.6 - y_plus / 400)[: len(drawn[1])])
+    assert share.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(0.65, abs=0.01)
+    assert lines(viscosity)[r"$\nu_t/\nu$"][1] == pytest.approx(y_plus / 50)
+    first, second = (line.get_ydata() for line in work.lines[1:])
+    assert first == pytest.approx(0.1 / y_plus)
+    assert second == pytest.approx(-2 * first)
+
+
 def test_viscous_stress_is_second_order_and_uses_the_wall():
     errors = []
     for n in (20, 40, 80):
