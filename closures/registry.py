@@ -38,6 +38,8 @@ BUILT_IN = {
     "wale": "closures.algebraic.wale:Wale",
     "vreman": "closures.algebraic.vreman:Vreman",
     "sigma": "closures.algebraic.sigma:Sigma",
+    "amd": "closures.algebraic.amd:Amd",
+    "two_part": "closures.algebraic.two_part:TwoPart",
 }
 ARTEFACT = "artefact"
 FOREIGN = Plugins("solver.closures", "[closure]", lambda: (NONE, *BUILT_IN, *shipped(), *with_artefact()))

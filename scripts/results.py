@@ -37,7 +37,7 @@ FACTS = (
 )
 FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
 FACTS += ("fft_limit_ratio",)
-ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma", "tbnn")
+ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma", "amd", "two_part", "tbnn")
 KEY = ("case", "closure", "grid", "ranks")
 
 

@@ -110,11 +110,29 @@ def mean_wall_shear(velocity: Velocity) -> Tensor:
     return operators.decomposition.sum(total) / area
 
 
-def _wall_integral(operators: Operators, padded: Components, axis: int, upper: bool) -> Tensor:
-    """Integral of the shear rate over this rank's part of one wall."""
+def wall_shear(velocity: Velocity) -> Tensor:
+    """``d u_i / d n`` at each no-slip wall, averaged over it: (walls, 3) in the order of `walls`, in 1/time.
+
+    n points along the axis at both ends. The same on every rank; the mean is that of the vector, not of its magnitude.
+    """
+    operators = velocity.operators
+    padded = velocity.padded_coefficients
+    rows = []
+    for d, upper, _ in walls(operators.grid):
+        row = [operators.tensor(0.0)] * 3
+        if d != 1 or (operators.decomposition.above if upper else operators.decomposition.below) is None:
+            area = math.prod(axis.length for k, axis in enumerate(operators.grid.axes) if k != d)
+            for i, slope in _wall_slopes(operators, padded, d, upper).items():
+                row[i] = _over_wall(operators, slope, d) / area
+        rows.append(torch.stack(row))
+    return operators.decomposition.sum(torch.stack(rows))
+
+
+def _wall_slopes(operators: Operators, padded: Components, axis: int, upper: bool) -> dict[int, Tensor]:
+    """Slopes across this rank's part of one wall of the components along it, averaged along Fourier axes."""
     dim = DIM[axis]
-    metric = operators.metric[axis]
-    squares = operators.tensor(0.0)
+    gap = operators.metric[axis].spacing.narrow(dim, -1 if upper else 0, 1)
+    slopes = {}
     for component, f in enumerate(padded):
         if component == axis:
             continue
@@ -123,13 +141,23 @@ def _wall_integral(operators: Operators, padded: Components, axis: int, upper: b
             if other != axis:
                 line = mean(below(line, other), other) if other == component else inner(line, other)
         near = line.narrow(dim, line.shape[dim] - 2 if upper else 0, 2)
-        gap = metric.spacing.narrow(dim, -1 if upper else 0, 1)
-        slope = (near.narrow(dim, 1, 1) - near.narrow(dim, 0, 1)) / gap
-        squares = squares + slope * slope
-    integral = safe_sqrt(squares)
+        slopes[component] = (near.narrow(dim, 1, 1) - near.narrow(dim, 0, 1)) / gap
+    return slopes
+
+
+def _over_wall(operators: Operators, f: Tensor, axis: int) -> Tensor:
+    """Integral over this rank's part of one wall of what is averaged along Fourier axes."""
     for other, line_axis in enumerate(operators.grid.axes):
         if other in operators.volume_axes and other != axis:
-            integral = integral * operators.metric[other].width
+            f = f * operators.metric[other].width
         elif other != axis:
-            integral = integral * line_axis.length
-    return integral.sum()
+            f = f * line_axis.length
+    return f.sum()
+
+
+def _wall_integral(operators: Operators, padded: Components, axis: int, upper: bool) -> Tensor:
+    """Integral of the shear rate over this rank's part of one wall."""
+    squares = operators.tensor(0.0)
+    for slope in _wall_slopes(operators, padded, axis, upper).values():
+        squares = squares + slope * slope
+    return _over_wall(operators, safe_sqrt(squares), axis)

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from closures.contract import make_operators, make_velocity, moved, random_fields, reflect, reflect_scalar
+from closures import registry
+from closures.algebraic.invariants import contraction, symmetric
+from closures.contract import STRESS, make_operators, make_velocity, moved, random_fields, reflect, reflect_scalar
 from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.closure import EddyViscosity
 from solver.grid import Grid
 
 __all__ = ["make_operators", "make_velocity", "moved", "random_fields", "reflect", "reflect_scalar"]
 
 KINDS = ["channel", "box", "duct", "cavity"]
 NU = 1e-3
+VARIANTS = [
+    *((name, {}) for name in registry.BUILT_IN),
+    ("dynamic_smagorinsky", {"averaging": "local"}),
+    ("two_part", {"model": "dynamic_smagorinsky"}),
+]
 
 
 def make_grid(kind, wall_velocity=(0.0, 0.0, 0.0)):
@@ -35,6 +43,30 @@ def make_grid(kind, wall_velocity=(0.0, 0.0, 0.0)):
 def viscosity(closure, velocity):
     """nu_t of the first call."""
     return closure(velocity, 0.0, closure.init(velocity.operators))[0].nu_t
+
+
+def answer(closure, velocity):
+    """The first answer as one tensor (fields, nx, local ny, nz): one viscosity, or six stresses."""
+    term = closure(velocity, 0.0, closure.init(velocity.operators))[0]
+    return term.nu_t[None] if isinstance(term, EddyViscosity) else torch.stack(term.tau)
+
+
+def exchange_answer(fields, a, b):
+    """An answer as it is with two axes exchanged."""
+    seen = fields.swapaxes(a + 1, b + 1)
+    if len(fields) == 1:
+        return seen
+    other = {a: b, b: a}
+    order = [STRESS.index(tuple(sorted((other.get(i, i), other.get(j, j))))) for i, j in STRESS]
+    return seen[order]
+
+
+def drain(term, velocity):
+    """``-tau_ij s_ij`` at cell centres."""
+    s = symmetric(velocity.gradient)
+    if isinstance(term, EddyViscosity):
+        return 2.0 * term.nu_t * contraction(s, s)
+    return -contraction(term.tau, s)
 
 
 def exchange(fields, a, b):

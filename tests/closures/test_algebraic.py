@@ -15,7 +15,7 @@ from solver.errors import CaseError
 from solver.grid import Grid
 from tests.closures.flows import NU, make_grid, make_operators, make_velocity, random_fields, viscosity
 
-POINTWISE = ["wale", "vreman", "sigma"]
+POINTWISE = ["wale", "vreman", "sigma", "amd"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,8 @@ def rows(g):
 
 def formula(name, g):
     model = create(name, grid=make_grid("box"), nu=NU)
-    return model.eddy_viscosity(rows(g), torch.ones(3 if name == "vreman" else 1, 1, dtype=g.dtype)).reshape(-1)
+    widths = torch.ones(3 if name in ("vreman", "amd") else 1, 1, dtype=g.dtype)
+    return model.eddy_viscosity(rows(g), widths).reshape(-1)
 
 
 def test_smagorinsky_on_taylor_green():
@@ -99,7 +100,7 @@ def near_wall_gradient(y):
     return torch.stack([torch.stack(row) for row in g])
 
 
-@pytest.mark.parametrize(("name", "order"), [("wale", 3.0), ("sigma", 3.0), ("vreman", 1.0)])
+@pytest.mark.parametrize(("name", "order"), [("wale", 3.0), ("sigma", 3.0), ("vreman", 1.0), ("amd", 1.0)])
 def test_order_at_a_wall(name, order):
     y = torch.tensor([1e-3, 1e-4], dtype=torch.float64)
     nu_t = formula(name, near_wall_gradient(y))
@@ -130,6 +131,17 @@ def test_formulas_against_plain_linear_algebra():
     torch.testing.assert_close(formula("vreman", g), 0.07 * torch.sqrt(second / (a * a).sum((1, 2))))
     s1, s2, s3 = torch.linalg.svdvals(a).unbind(1)
     torch.testing.assert_close(formula("sigma", g), 1.35**2 * s3 * (s1 - s2) * (s2 - s3) / s1**2)
+    produced = -torch.einsum("nik,njk,nij->n", a, a, s)
+    torch.testing.assert_close(formula("amd", g), produced.clamp_min(0.0) / (12.0 * (a * a).sum((1, 2))))
+
+
+def test_amd_counts_cells_double():
+    """C D^2 is 1/12 of the squared width of a mode along Fourier directions, 1/3 of the squared cell along others."""
+    grid = make_grid("channel")
+    scale = create("amd", grid=grid, nu=NU).scale(make_operators(grid))
+    assert float(scale[0, 0, 3, 0] ** 2 / 12) == pytest.approx((6.0 / 9) ** 2 / 12)
+    assert float(scale[1, 0, 3, 0] ** 2 / 12) == pytest.approx(grid.y.width[3] ** 2 / 3)
+    assert float(scale[2, 0, 3, 0] ** 2 / 12) == pytest.approx((3.0 / 9) ** 2 / 12)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -141,13 +153,13 @@ def test_singular_values(scale):
 
 @pytest.mark.parametrize("name", POINTWISE)
 def test_laminar_flows_without_viscosity(name):
-    """Solid rotation is seen by WALE alone; plane and axisymmetric strain by WALE and Vreman, not by sigma."""
+    """Solid rotation is seen by WALE alone; plane strain and jets by WALE and Vreman, not by sigma and AMD."""
     rotation, plane, axisymmetric = torch.zeros(3, 3, 3, 1, dtype=torch.float64)
     rotation[0, 1], rotation[1, 0] = 1.0, -1.0
     plane[0, 0], plane[1, 1] = 1.0, -1.0
     axisymmetric[0, 0], axisymmetric[1, 1], axisymmetric[2, 2] = 2.0, -1.0, -1.0
     seen = [bool(formula(name, g).max() > 1e-7) for g in (rotation, plane, axisymmetric)]
-    assert seen == {"wale": [True, True, True], "vreman": [True, True, True], "sigma": [False, False, False]}[name]
+    assert seen == [name in ("wale", "vreman")] * 3
 
 
 @pytest.mark.parametrize("kind", ["channel", "box", "duct"])
