@@ -169,10 +169,10 @@ def restarts(subject: Subject) -> None:
     operators, old = make_operators(subject.grid), subject.create(subject.grid)
     state = old.init(operators)
     for seed in (11, 12, 13):
-        velocity = make_velocity(operators, random_fields(subject.grid, seed))
+        velocity, t = make_velocity(operators, random_fields(subject.grid, seed)), 0.01 * seed
         copy = {name: value.clone() for name, value in state.items()}
-        new = values(subject.create(subject.grid)(velocity, 0.0, copy)[0], velocity)
-        term, state = old(velocity, 0.0, state)
+        new = values(subject.create(subject.grid)(velocity, t, copy)[0], velocity)
+        term, state = old(velocity, t, state)
         subject.same(values(term, velocity), new, "restarts")
 
 

@@ -9,25 +9,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from closures.algebraic.base import SYMMETRIES, unfused_gradient
+from closures.algebraic.base import SYMMETRIES
+from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.cutoff import CutoffFilter, width_ratio
 from closures.algebraic.geometry import PerGrid, filter_width
-from closures.algebraic.germano import (
-    THIRD,
-    Resolved,
-    box_filter,
-    box_filter_inner,
-    contractions,
-    products,
-)
-from closures.algebraic.invariants import contraction, safe_ratio, safe_sqrt, symmetric
+from closures.algebraic.germano import Resolved, contractions, products
+from closures.algebraic.invariants import safe_ratio
+from closures.algebraic.resolved import ResolvedScales
 from solver.closure import EddyViscosity, State
 from solver.errors import CaseError
 from solver.fusion import fused
 from solver.grid import Grid
-from solver.operators import Components, Operators
+from solver.operators import Operators
 from solver.staggered import DIM, join
-from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 
 FILTERED_FIELDS = 18
@@ -77,11 +71,12 @@ class DynamicSmagorinsky:
         if averaging == "local" and every is not None:
             raise CaseError("[closure] 'every' keeps a profile of the coefficient: use averaging = 'homogeneous'")
         sharp = averaging == "homogeneous"
-        self.side = THIRD if self.filtered else 1.0 / 6.0
         self.filtered = self.filtered or self.cells
         ratios = [width_ratio(grid.fourier_axes[d]) if sharp else 2.0 for d in self.filtered]
         self.alpha = math.prod(ratios) ** (1 / len(ratios))
-        self.reach: int | Literal["global"] = 1 if 1 in self.filtered and not sharp else 0
+        self.box = BoxFilter(sides_of_test_filter(grid))
+        self.reach: int | Literal["global"] = 0 if sharp else self.box.reach
+        self.resolved = ResolvedScales()
         self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 9
         self.squared_delta = PerGrid(self._squared_delta)
         self.cutoff = PerGrid(lambda operators: CutoffFilter(operators, self.filtered))
@@ -96,8 +91,7 @@ class DynamicSmagorinsky:
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
         """``nu_t`` at cell centres, length^2/time, and the state with the coefficient used."""
         operators = velocity.operators
-        spectral = velocity.spectral_derivatives
-        resolved = self.resolved(velocity.staggered, spectral, velocity.strain)
+        resolved = self.resolved(velocity)
         squared_delta = self.squared_delta(operators)
         if self.averaging == "local":
             numerator, denominator = self.local_averages(resolved, operators)
@@ -114,13 +108,6 @@ class DynamicSmagorinsky:
             c_s2 = self._everywhere(coefficient / squared_delta, operators)
         next_state = {"c_s2": c_s2, "calls": torch.tensor(calls + 1)}
         return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), next_state
-
-    @fused
-    def resolved(self, staggered: Components, spectral: Derivatives, strain: Strain) -> Resolved:
-        """Strain rate, its norm and the velocity at cell centres, see `germano`."""
-        s = symmetric(unfused_gradient(strain, staggered, spectral))
-        u, v, w = (strain.to_centre(f, i) for i, f in enumerate(staggered))
-        return (s[0], s[1], s[3], s[4], s[5]), safe_sqrt(2.0 * contraction(s, s)), (u, v, w)
 
     @fused
     def eddy_viscosity(self, coefficient: Tensor, norm: Tensor) -> Tensor:
@@ -168,15 +155,6 @@ class DynamicSmagorinsky:
         along = [DIM[d] for d in self.filtered]
         return [f.mean(along, keepdim=True) for f in contractions(filtered.unbind(0), self.alpha)]
 
-    def _with_halo(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
-        if not self.reach:
-            return fields
-        edges = torch.stack([torch.cat([f[:, :1], f[:, -1:]], 1) for f in fields])
-        lower, upper = operators.decomposition.halo(edges)
-        assert lower is not None
-        assert upper is not None
-        return [join([lower[i], f, upper[i]], 1) for i, f in enumerate(fields)]
-
     def _everywhere(self, c_s2: Tensor, operators: Operators) -> Tensor:
         """The coefficient of every rank, on every rank: a checkpoint may be read by any number of them."""
         if 1 in self.filtered or operators.decomposition.size == 1:
@@ -189,18 +167,6 @@ class DynamicSmagorinsky:
 
     def local_averages(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
         """Test-filtered ``L_ij M_ij`` and ``M_ij M_ij`` at every point."""
-        numerator, denominator = self.test_filter(list(self.local_contractions(resolved, operators)), operators)
+        both = contractions(self.box(products(resolved), operators), self.alpha)
+        numerator, denominator = self.box(list(both), operators)
         return numerator, denominator
-
-    def local_contractions(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
-        """``L_ij M_ij`` and ``M_ij M_ij`` at every point."""
-        return contractions(self.test_filter(products(resolved), operators), self.alpha)
-
-    def test_filter(self, fields: list[Tensor], operators: Operators) -> list[Tensor]:
-        """Weighted mean of three points along all filtered directions."""
-        if 1 in self.filtered:
-            fields = [box_filter_inner(f, DIM[1], self.side) for f in self._with_halo(fields, operators)]
-        for d in self.filtered:
-            if d != 1:
-                fields = [box_filter(f, DIM[d], self.side) for f in fields]
-        return fields

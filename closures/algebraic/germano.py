@@ -1,4 +1,4 @@
-"""The test filter and the contractions of Germano's identity, as plain functions of tensors.
+"""The products to filter and the contractions of Germano's identity, as plain functions of tensors.
 
 A *resolved* set is ``(s_xx, s_yy, s_xy, s_xz, s_yz), |S|, (u, v, w)``: s_zz follows from the zero trace.
 The sign: ``tau_dev = -2 C |S| s_ij`` at the grid filter and ``-2 alpha^2 C |S^| s^_ij`` at the test filter, with
@@ -11,31 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import Six, contraction, safe_sqrt
 
 Resolved = tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]
-
-
-THIRD = 1.0 / 3.0
-
-
-def box_filter(f: Tensor, dim: int, side: float = THIRD) -> Tensor:
-    """Weighted mean of three points of a periodic dimension; by default the moving average."""
-    return weighted(f, torch.roll(f, 1, dim), torch.roll(f, -1, dim), side)
-
-
-def box_filter_inner(f: Tensor, dim: int, side: float = THIRD) -> Tensor:
-    """The same where both neighbours are at hand: two entries fewer."""
-    n = f.shape[dim] - 2
-    return weighted(f.narrow(dim, 1, n), f.narrow(dim, 0, n), f.narrow(dim, 2, n), side)
-
-
-def weighted(middle: Tensor, below: Tensor, above: Tensor, side: float) -> Tensor:
-    """``side`` times both neighbours and the rest of the point itself."""
-    return (middle + below + above) * side if side == THIRD else (below + above) * side + middle * (1.0 - 2.0 * side)
 
 
 def products(resolved: Resolved) -> list[Tensor]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from closures.algebraic import germano
+from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.geometry import mean_wall_shear, wall_distance
 from closures.algebraic.sigma import singular_values
 from closures.registry import create
@@ -220,8 +221,7 @@ def test_both_filters_of_the_dynamic_model_have_one_strain_norm():
     found = []
     for factor in (1.0, 3.0):
         velocity = make_velocity(operators, [factor * f for f in fields])
-        spectral = velocity.spectral_derivatives
-        resolved = model.resolved(velocity.staggered, spectral, velocity.strain)
+        resolved = model.resolved(velocity)
         _, square = germano.contractions(germano.products(resolved), alpha=2.0)
         torch.testing.assert_close(square, 9.0 * 0.5 * resolved[1] ** 4, rtol=1e-10, atol=1e-12)
         found.append(model(velocity, 0.0, model.init(operators))[1]["c_s2"])
@@ -230,9 +230,22 @@ def test_both_filters_of_the_dynamic_model_have_one_strain_norm():
 
 
 def test_test_filter_removes_the_highest_mode():
-    n = 12
-    wave = torch.cos(2 * np.pi * 4 * torch.arange(n, dtype=torch.float64) / n)  # 12 points carry modes 0 .. 4
-    assert float(germano.box_filter(wave, -1).abs().max()) < 1e-14
+    grid = make_grid("box")  # 12 points carry modes 0 .. 4
+    wave = torch.cos(2 * np.pi * 4 * torch.arange(12, dtype=torch.float64) / 12).reshape(-1, 1, 1).repeat(1, 12, 12)
+    (filtered,) = BoxFilter({0: sides_of_test_filter(grid)[0]})([wave], make_operators(grid))
+    assert float(filtered.abs().max()) < 1e-14
+
+
+def test_test_filter_along_uneven_cells():
+    """Keeps linear fields away from walls, and has the second moment of a box of twice the cell."""
+    grid = make_grid("cavity")
+    y, dy = grid.y.centres, grid.y.width
+    for power, expected in ((1, y), (2, y**2 + dy**2 / 3)):
+        f = torch.from_numpy(np.broadcast_to((y**power)[None, :, None], grid.shape).copy())
+        (filtered,) = BoxFilter({1: sides_of_test_filter(grid)[1]})([f], make_operators(grid))
+        np.testing.assert_allclose(filtered[0, 1:-1, 0].numpy(), expected[1:-1], rtol=1e-13)
+    one = torch.ones(grid.shape, dtype=torch.float64)
+    assert float((BoxFilter(sides_of_test_filter(grid))([one], make_operators(grid))[0] - 1).abs().max()) < 1e-15
 
 
 def test_dynamic_model_is_small_at_a_wall_and_bounded_locally():
