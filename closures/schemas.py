@@ -11,7 +11,11 @@ from solver.schema import Known, schema
 
 KINDS: dict[str, tuple[str, ...]] = {
     "case": ("solver.case:Case",),
-    "data": ("closures.data.flow_recipe:FlowRecipe", "closures.data.recipe:Recipe"),
+    "data": (
+        "closures.data.flow_recipe:FlowRecipe",
+        "closures.data.flow_grids:GridsRecipe",
+        "closures.data.recipe:Recipe",
+    ),
     "training": (
         "closures.training.recipe:Recipe",
         "closures.training.through_solver:SolverRecipe",

@@ -23,7 +23,7 @@ from solver.grid import Grid
 from solver.hooks.batch_means import BatchMeans
 from solver.hooks.spectra import PlaneSpectra
 from solver.hooks.statistics import INDEX, NAMES
-from solver.reference import ChannelReference, comparable
+from solver.reference import ChannelReference, comparable, leaves_out_much
 from solver.rundir import label, write_hdf5, write_table
 from solver.simulation import Simulation
 from solver.wall_view import at_rest
@@ -51,6 +51,8 @@ def write_statistics(folder: Path, case: Case, origin: Path, grid: Grid, means: 
     if case.reference is not None and case.reference.profiles is not None and comparable(grid):
         compared = compare(views[""], means, case.reference, origin / case.reference.profiles)
         summary["ci95"] |= compared.pop("ci95")
+        viscous_length = views[""].half_height / compared["reference_values"]["re_tau"]
+        summary["grid_is_coarse"] = leaves_out_much(grid, viscous_length)
         summary |= compared
     return summary
 

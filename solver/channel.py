@@ -73,6 +73,17 @@ class ChannelProfiles(WallFlow):
         line = np.interp(self._faces[1:-1], self._faces[[0, -1]], ends)
         return float(np.abs(stress - line).max()) / self._unit(m) ** 2
 
+    def imbalance(self, means: Array) -> float:
+        """Root mean square over the height of ``(nu dU/dy - uv - tau_xy) / u_tau^2 - (1 - y/h)``, at centres.
+
+        A stationary flow between two walls at rest has none, but for the slopes of coarse cells at the wall (half a per
+        cent on the grid of channel180_coarse), if these stresses are all that moves its momentum.
+        """
+        m, count = self.seen(means), len(self.distance)
+        stress = (self.nu * self.shear(m) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"])[:count]
+        missing = stress / self.friction_velocity(m) ** 2 - (1 - self.distance / self.half_height)
+        return float(np.sqrt((missing**2 * self.weights).sum() / self.half_height))
+
     def profiles(self, means: Array) -> Array:
         """Rows `PROFILE` up to h, plus units.
 

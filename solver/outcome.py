@@ -31,6 +31,9 @@ from solver.rundir import write_json, write_table
 from solver.simulation import Simulation
 
 log = logging.getLogger("solver")
+COARSE_GRID = (
+    "the grid is coarse: of these, U and C_f alone can be held against a whole flow; for stresses see `solver compare`"
+)
 TIMINGS = (
     *("wall_seconds", "compile_seconds", "memory_mib", "seconds_per_step", "ns_per_point_per_stage"),
     *("fft_limit_ratio", "closure_fraction", "milliseconds_per_step"),
@@ -138,6 +141,8 @@ class Outcome:
             found.append(line)
         if "errors" in s:
             found.append(comparison_table(s))
+            if s.get("grid_is_coarse"):
+                found.append(COARSE_GRID)
         if s.get("forces"):
             found.append("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()))
         found.append(f"results: {folder}    figures: solver plot {folder}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from closures.compare.filtered import parts
 from closures.compare.quantities import Quantity
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
@@ -30,12 +32,29 @@ QUANTITIES = (
     Quantity("w_rms", "w'", "spanwise fluctuation"),
     Quantity("uv", "-uv", "Reynolds shear stress"),
     Quantity("c_f", "C_f", "friction coefficient"),
+    Quantity("total_stress", "-uv - tau", "total shear stress, resolved and subgrid; where both balance the forcing"),
 )
+MEAN_FLOW = [i for i, q in enumerate(QUANTITIES) if q.key in ("u_mean", "c_f", "total_stress")]
+BALANCED = 0.1  # of the wall stress: a flow whose stresses miss more of its balance has others that are not recorded
 
 
 def with_summary(found: Array) -> Array:
     """The root mean square of the five profile errors, before these and the one of c_f."""
     return np.concatenate([[np.sqrt((found[:5] ** 2).mean())], found])
+
+
+def total_stress_error(channel: ChannelProfiles, value: Array, reference: ChannelReference) -> Array:
+    """Relative error, (1,), of the total shear stress `value` on the cells of `channel`, both in bulk units."""
+    truth = total_stress(reference, channel.distance / channel.half_height) / reference.bulk**2
+    wrong = (channel.weights * (value - truth) ** 2).sum()
+    return np.array([np.sqrt(wrong / (channel.weights * truth**2).sum())])
+
+
+def total_stress(table: ChannelReference, y_over_h: Array) -> Array:
+    """Resolved and subgrid shear stress of a table in plus units; a table without the latter has resolved all."""
+    resolved, nodes = table.profile("uv", y_over_h), table.table["y_over_h"]
+    subgrid = table.table.get("tau_xy_plus")
+    return resolved if subgrid is None else resolved + np.interp(y_over_h, nodes, subgrid)
 
 
 def table_errors(channel: ChannelProfiles, one: ChannelReference, reference: ChannelReference) -> Array:
@@ -46,7 +65,9 @@ def table_errors(channel: ChannelProfiles, one: ChannelReference, reference: Cha
         power = 2 if name == "uv" else 1
         value, truth = (t.profile(name, y) / t.bulk**power for t in (one, reference))
         found.append(np.sqrt((channel.weights * (value - truth) ** 2).sum() / (channel.weights * truth**2).sum()))
-    return with_summary(np.array([*found, abs(one.c_f / reference.c_f - 1)]))
+    found.append(abs(one.c_f / reference.c_f - 1))
+    total = total_stress_error(channel, total_stress(one, y) / one.bulk**2, reference)
+    return np.concatenate([with_summary(np.array(found)), total])
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,7 @@ class ChannelJudge:
     @cached_property
     def planes(self) -> list[_Plane]:
         """Planes near `PLANES` that both runs and reference have; none where the first run kept no spectra."""
-        if self.first.plane_spectra is None:
+        if self.first.plane_spectra is None or self.target.mean_flow_only:
             return []
         return [p for height in PLANES if (p := _Plane.near(height, self)) is not None]
 
@@ -87,19 +108,42 @@ class ChannelJudge:
             )
             for plane in self.planes
         ]
-        opinions = [] if self.target.sample is not None else second_opinions(self.table)
-        floors = [table_errors(self.channel, other, self.table) for other in opinions]
-        floor = np.max(floors, axis=0) if floors else np.zeros(len(QUANTITIES))
-        return [q.with_floor(f) for q, f in zip(QUANTITIES, floor, strict=True)] + spectra
+        profiles = [q.with_floor(f) for q, f in zip(QUANTITIES, self._floors(), strict=True)]
+        return [profiles[i] for i in self._judged] + spectra
+
+    @property
+    def _judged(self) -> list[int]:
+        """Which of `QUANTITIES` the reference can judge."""
+        return MEAN_FLOW if self.target.mean_flow_only else list(range(len(QUANTITIES)))
+
+    def _floors(self) -> Array:
+        """How far references disagree: published databases at most, trajectories of a filtered one in the mean."""
+        if self.target.sample is None:
+            found = [table_errors(self.channel, other, self.table) for other in second_opinions(self.table)]
+            return np.max(found, axis=0) if found else np.zeros(len(QUANTITIES))
+        tables = [self.target.at(means) for means in parts(self.target.sample)] if self.target.is_filtered else []
+        found = [table_errors(self.channel, a, b) for a, b in permutations(tables, 2)]
+        return np.sqrt(np.mean(np.square(found), axis=0)) if found else np.zeros(len(QUANTITIES))
 
     def _function(self, means: Array, reference: Array | None = None) -> Array:
         table = self.table if reference is None else self.target.at(reference)
-        return with_summary(errors(self.channel, table, means, units="bulk"))
+        found = with_summary(errors(self.channel, table, means, units="bulk"))
+        m = self.channel.fold(means)
+        stress = (m["uv"] - m["u"] * m["v"] + m["tau_xy"]) / self.channel.bulk(m) ** 2
+        total = total_stress_error(self.channel, stress, table)
+        return np.concatenate([found, total])[self._judged]
+
+    def _masked(self, found: Estimate, *members: Member) -> Estimate:
+        """Without the total stress of members that move momentum by more than recorded stresses, as correctors do."""
+        if all(self.channel.imbalance(member.moments.mean) < BALANCED for member in members):
+            return found
+        known = np.array([QUANTITIES[i].key != "total_stress" for i in self._judged])
+        return Estimate(*(np.where(known, f, np.nan) for f in (found.value, found.variance, found.freedom)))
 
     def errors(self, member: Member, duration: float | None = None) -> Estimate:
         """Errors of one member, in the order of `quantities`; of the first `duration` of its averages if given."""
         samples = [_shortened(member.moments, duration), *self._reference_sample()]
-        found = estimate(self._function, *samples)
+        found = self._masked(estimate(self._function, *samples), member)
         if not self.planes:
             return found
         spectra = member.plane_spectra
@@ -115,6 +159,7 @@ class ChannelJudge:
             return self._function(a, *reference) - self._function(b, *reference)
 
         found = estimate(minus, member.moments, baseline.moments, *self._reference_sample())
+        found = self._masked(found, member, baseline)
         if not self.planes:
             return found
         ours, theirs = member.plane_spectra, baseline.plane_spectra

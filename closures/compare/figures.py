@@ -110,7 +110,7 @@ def _dots(axes: Axes, comparison: Comparison, shown: Sequence[tuple[int, Judged]
     quantities = [comparison.quantities[c] for c in columns]
     for row, q in enumerate(quantities):
         if q.floor:
-            label = "databases disagree" if row == 0 else None
+            label = "references disagree" if row == 0 else None
             axes.barh(row, q.scale * q.floor, height=0.85, color=GREY, alpha=0.35, linewidth=0, label=label)
     for (i, judged), offset in zip(shown, offsets, strict=True):
         assert judged.errors is not None
@@ -185,7 +185,7 @@ def cost(comparison: Comparison) -> tuple[Figure, str] | None:
             label=judged.member.label,
         )
     if leading.floor:
-        axes.axhspan(0, leading.scale * leading.floor, color=GREY, alpha=0.3, linewidth=0, label="databases disagree")
+        axes.axhspan(0, leading.scale * leading.floor, color=GREY, alpha=0.3, linewidth=0, label="references disagree")
     unit = comparison.unit.replace("h/u_tau", r"$h/u_\tau$")
     axes.set(xlabel=f"core seconds a {unit}", ylabel=f"error, {symbol(leading.label)}  [{leading.unit}]")
     dearest = max(j.cost.core_seconds_per_unit for _, j in shown)

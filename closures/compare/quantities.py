@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 class Quantity:
     """An error that can be smaller or larger; printed times `scale` in `unit`.
 
-    ``floor`` is how far published databases disagree on it, zero where only one is known.
+    ``floor`` is how far references of the same flow disagree on it: published databases, or trajectories of a filtered
+    simulation; zero where only one is known.
     """
 
     key: str

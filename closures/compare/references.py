@@ -8,17 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from closures.compare.filtered import (
+    bulk_reynolds,
+    filtered_spectra,
+    of_grid_or_refuse,
+    own_statistics,
+    statistics_of,
+)
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
-from closures.data.flow_profiles import filtered_channel, filtered_grid
 from solver.axis import FiniteVolumeAxis
 from solver.case import Case
 from solver.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.figures.results import Results, Table
 from solver.hooks.batch_means import Array
-from solver.reference import ChannelReference
+from solver.reference import ChannelReference, leaves_out_much
 from solver.reference_files import read_complete
 
 FILTERED = "filtered-dns"
@@ -49,11 +55,23 @@ class Target:
     run: Run | None = None
     channel: ChannelProfiles | None = None
     sample: Sample | None = None
+    mean_flow_only: bool = False  # the whole flow is the reference, and the grid leaves out much of it
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether it is a direct simulation seen through a grid."""
+        return self.name == FILTERED
 
     @property
     def basis(self) -> str:
         """What runs are held against, in words."""
-        if self.name == FILTERED:
+        if self.mean_flow_only:
+            whole = "a simulation filtered to another grid" if self.is_filtered else "the whole flow"
+            return (
+                f"{whole}, while this grid leaves out much of the flow, so by mean flow, friction and total shear "
+                "stress alone: no statistics filtered to the grid are known"
+            )
+        if self.is_filtered:
             return "a direct simulation filtered to the scales that the grid carries"
         return "another run" if self.run is not None else "the whole flow, not filtered to the grid"
 
@@ -65,8 +83,11 @@ class Target:
 
     def spectra(self, direction: str) -> Table | None:
         """One-dimensional spectra of planes: ``y_over_h, k, E_uu, E_vv, E_ww``, energy per unit k in wall units."""
+        if "filtered" in self.files and self.channel is not None and self.sample is not None:
+            u_tau = self.channel.friction_velocity(self.channel.fold(self.sample.mean))
+            return filtered_spectra(self.files["filtered"], direction, u_tau)
         if self.run is not None:
-            return _run_spectra(self.run, direction, self.at()) if self.channel and self.name != FILTERED else None
+            return _run_spectra(self.run, direction, self.at()) if self.channel and not self.is_filtered else None
         path = self.files.get(f"spectra_{direction}")
         if path is None or not path.is_file():
             return None
@@ -88,11 +109,11 @@ def channel_of(case: Case) -> ChannelProfiles:
 def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
     """Means of a run as the table a publication would print, the wall included."""
     m = channel.fold(means)
-    u, u_rms, v_rms, w_rms, uv, *_ = channel.profiles(means)
+    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(means)
     u_tau = channel.friction_velocity(m)
     rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
     y = channel.distance / channel.half_height
-    rows |= {"y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
+    rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
     return RunReference({name: np.concatenate([[0.0], row]) for name, row in rows.items()}, channel.bulk(m) / u_tau)
 
 
@@ -112,16 +133,17 @@ def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> 
 def find(wanted: str | None, case: Case, folder: Path) -> Target | None:
     """The reference that `--reference` asks for, readable; None where the case has none.
 
-    By default it is the case's own: the filtered direct simulation where that is of the grid of the case, since a
-    large-eddy simulation should carry no more than that; else the published tables. `folder` has the case's files.
+    By default it is a direct simulation filtered to the grid of the case, where there is one, since a large-eddy
+    simulation should carry no more than that; else the case's published tables, by which the stresses on a coarse grid
+    are judged only if they are asked for by name. `folder` has the case's files.
 
     Raises
     ------
     CaseError : no such reference, or it cannot be read.
     """
     table = case.reference
-    if wanted is None and _filtered_alike(case, folder):
-        wanted = FILTERED
+    if wanted is None and (own := own_statistics(case, folder)) is not None:
+        return _of_statistics(own)
     if wanted is None or (table is not None and wanted.lower() == table.name.lower()):
         if table is None:
             return None
@@ -129,11 +151,15 @@ def find(wanted: str | None, case: Case, folder: Path) -> Target | None:
         first = next(iter(files), None)
         citation = Results(folder, files).citation(first) if first else table.name
         target = Target(table.name, citation, files)
-        if "profiles" in files and case.build_grid().is_channel:
-            target.at()
+        if "profiles" in files and (grid := case.build_grid()).is_channel:
+            viscous_length = channel_of(case).half_height / target.at().re_tau
+            target = replace(target, mean_flow_only=wanted is None and leaves_out_much(grid, viscous_length))
     elif wanted.partition(":")[0] == FILTERED:
-        own = table.files(folder).get("filtered") if table else None
-        target = _filtered(wanted.partition(":")[2] or str(own or ""), case)
+        beside = table.files(folder).get("filtered") if table else None
+        named, own = wanted.partition(":")[2], own_statistics(case, folder)
+        target = _filtered(named or str(own or beside or ""), case)
+        if not named and own is None and beside is not None:
+            target = replace(target, mean_flow_only=True)
     else:
         if not Path(wanted).is_dir():
             known = f"'{table.name.lower()}' (the case's own), " if table else ""
@@ -147,20 +173,11 @@ def find(wanted: str | None, case: Case, folder: Path) -> Target | None:
     return target
 
 
-def _filtered_alike(case: Case, folder: Path) -> bool:
-    """Whether the case names statistics of a flow filtered to its very grid."""
-    path = case.reference.files(folder).get("filtered") if case.reference else None
-    if path is None or not path.is_file():
-        return False
-    axes = zip(case.build_grid().axes, filtered_grid(path).axes, strict=True)
-    return all(a.points == b.points and np.allclose(a.width, b.width, rtol=1e-9) for a, b in axes)
-
-
 def _filtered(path: str, case: Case) -> Target:
     """A data set, or the filtered snapshots of a direct simulation of a channel; box spectra are cut off anyway."""
     if not path:
         found = sorted(p.parent for p in Path("runs").glob("*_dns-none-*/summary.json"))
-        same = [p for p in found if abs(np.log(_bulk_reynolds(read(p).case) / _bulk_reynolds(case))) < SAME_FLOW]
+        same = [p for p in found if abs(np.log(bulk_reynolds(read(p).case) / bulk_reynolds(case))) < SAME_FLOW]
         if not same:
             raise CaseError(
                 f"--reference {FILTERED}: runs/ holds no direct simulation of this flow: "
@@ -168,9 +185,9 @@ def _filtered(path: str, case: Case) -> Target:
             )
         path = str(same[-1])
     if Path(path).is_file():
-        profiles, means = filtered_channel(Path(path), batches=5)
-        sample = Sample.of([(m, np.ones(len(m))) for m in means])
-        return Target(FILTERED, "filtered DNS", {}, None, profiles, sample)
+        return _of_statistics(Path(path))
+    if any(Path(path).glob("*.h5")):
+        return _of_statistics(of_grid_or_refuse(Path(path), case))
     run = read(Path(path))
     target = Target(FILTERED, f"filtered DNS ({run.folder.name})", {}, run)
     if not case.build_grid().is_channel:
@@ -179,10 +196,9 @@ def _filtered(path: str, case: Case) -> Target:
     return replace(target, channel=channel_of(run.case), sample=sample)
 
 
-def _bulk_reynolds(case: Case) -> float:
-    """A Reynolds number of the flow's drive: 2 h U_b / nu, or 1 / nu where no mass flux is prescribed."""
-    bulk = getattr(case.flow.forcing, "bulk_velocity", 1.0)
-    return 2 * abs(bulk) / case.flow.nu * 0.5 * case.build_grid().y.length if case.flow.nu else np.inf
+def _of_statistics(path: Path) -> Target:
+    profiles, sample = statistics_of(path)
+    return Target(FILTERED, "filtered DNS", {"filtered": path}, None, profiles, sample)
 
 
 def _check_same_flow(target: Target, runs: list[Run]) -> None:

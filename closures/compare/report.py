@@ -188,7 +188,13 @@ def markdown(record: Record) -> str:
             cells.append(f"{percent((row['errors'] or {}).get(q['key']), q)} {mark}".strip())
         cells.append(measured(row["cost"]["core_seconds_per_unit"]))
         lines.append(" | ".join(["", *cells, ""]).strip())
-    lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals.", ""]
+    if any(q["floor"] for q in quantities):
+        floors = [significant(q["scale"] * q["floor"], 2) if q["floor"] else "-" for q in quantities]
+        lines.append(" | ".join(["", "*floor*", "", *floors, "", ""]).strip())
+    lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals."]
+    if any(q["floor"] for q in quantities):
+        lines.append("A difference below the floor is none: so far references of the same flow disagree.")
+    lines.append("")
     if len(commits := sorted({origin["commit"] for origin in record.get("provenance", ())})) > 1:
         lines.append(f"- These runs were made by different versions of the code: {', '.join(commits)}.")
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]

@@ -11,45 +11,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from closures.data.flow_recipe import FlowRecipe, KernelTable, StoreTable, held_out, parse_flow_recipe
+from closures.data.flow_recipe import CoarseTable, FlowRecipe, FlowTables, held_out, parse_flow_recipe
 from closures.data.recipe import SHIPPED
 from solver.errors import CaseError
 from solver.explain import explain
-from solver.grid_tables import AxisTable
-from solver.table import Table
 
 Recipes = dict[str, FlowRecipe]
-Points = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class CoarseTable(Table):
-    """``[[coarse]]``: one of several grids that a flow is filtered to.
+class GridsRecipe(FlowTables):
+    """A recipe that lists its grids."""
 
-    Either `n`, points along x, y and z with all else as in ``[grid]``, or tables `x`, `y` and `z`; the `filter` and
-    the `store` of the recipe unless it has its own. The name, ``16x16x8`` by default, is that of its file.
-    """
-
-    name: str = Field(default="", pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    n: Annotated[tuple[Points, Points, Points], Field(strict=False)] | None = None
-    x: AxisTable | None = None
-    y: AxisTable | None = None
-    z: AxisTable | None = None
-    filter: KernelTable | None = None
-    store: StoreTable | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> CoarseTable:
-        if [self.n is None] * 3 != [axis is not None for axis in (self.x, self.y, self.z)]:
-            raise ValueError("give either n = [nx, ny, nz] or the tables x, y and z")
-        return self
-
-    @property
-    def title(self) -> str:
-        """The name that it has in the set."""
-        points = self.n or [axis.n for axis in (self.x, self.y, self.z) if axis is not None]
-        return self.name or "x".join(map(str, points))
+    coarse: Annotated[tuple[CoarseTable, ...], Field(strict=False, min_length=1)]
 
 
 def is_flow_recipe(path: Path) -> bool:

@@ -10,11 +10,9 @@ import numpy as np
 from closures.data.flow_file import KIND
 from closures.data.flow_inspect import opened
 from closures.data.flow_layout import MOMENTS
-from closures.data.flow_recipe import FlowRecipe
 from solver.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.channel import ChannelProfiles
 from solver.errors import CaseError
-from solver.grid import Grid
 from solver.hooks.statistics import INDEX, NAMES
 
 STATISTICS = "statistics of trajectories"
@@ -47,17 +45,6 @@ class FilteredChannel(ChannelProfiles):
         mean = -m["tau_xy"] * self.shear(m)
         return mean, np.full_like(mean, np.nan)
 
-    def imbalance(self, means: Array) -> float:
-        """Root mean square over the height of ``(nu dU/dy - uv - tau_xy) / u_tau^2 - (1 - y/h)``.
-
-        A stationary flow has none, but for the slopes of the coarse cells at the wall (half a per cent on the grid of
-        channel180_coarse).
-        """
-        m, count = self.seen(means), len(self.distance)
-        stress = (self.nu * self.shear(m) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"])[:count]
-        missing = stress / self.friction_velocity(m) ** 2 - (1 - self.distance / self.half_height)
-        return float(np.sqrt((missing**2 * self.weights).sum() / self.half_height))
-
 
 def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Array]:
     """The evaluator of a data set's means, and the means: (n_traj, batches, len(NAMES) + 1, ny, 1).
@@ -88,17 +75,6 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
             if name in INDEX:
                 found[:, :, INDEX[name], :, 0] = means[:, :, i]
     return FilteredChannel(y, nu), found
-
-
-def filtered_grid(path: Path) -> Grid:
-    """The grid that a data set, or its statistics, are filtered to.
-
-    Raises
-    ------
-    RunFolderError : missing, not a file of trajectories, or of another version.
-    """
-    with opened(path, (KIND, STATISTICS)) as file:
-        return FlowRecipe.model_validate_json(file.attrs["recipe"]).coarse_grid
 
 
 def channel_facts(path: Path) -> dict[str, float]:

@@ -17,11 +17,12 @@ from solver.case import Case, FlowTable, RunTable, TimeTable
 from solver.errors import CaseError
 from solver.explain import explain
 from solver.grid import Grid
-from solver.grid_tables import GridTable
+from solver.grid_tables import AxisTable, GridTable
 from solver.initial_table import InitialTable
 from solver.table import Table, refuse_idle
 
 Amount = Annotated[float, Field(ge=0)]
+Points = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class KernelTable(Table):
@@ -75,8 +76,12 @@ class SamplingTable(Table):
 class StoreTable(Table):
     """``[store]``: what is kept besides the statistics.
 
-    `velocity` at cell centres, and `staggered`; the subgrid `stress`; of each plane between walls the strain, the work
-    of the subgrid stress and one-dimensional spectra (`planes`).
+    Parameters
+    ----------
+    velocity : at cell centres.
+    staggered : velocity where the solver has it.
+    stress : the subgrid stress.
+    planes : of each plane between walls the strain, the work of the subgrid stress and one-dimensional spectra.
     """
 
     staggered: bool = False
@@ -91,15 +96,58 @@ class FarmTable(Table):
     ranks: int = Field(default=1, ge=1)
 
 
-class FlowRecipe(Table):
-    """A data set of trajectories, whole and valid."""
+class CoarseTable(Table):
+    """``[[coarse]]``: one of several grids that a flow is filtered to.
+
+    Parameters
+    ----------
+    name : of its file; ``16x16x8`` and the like by default.
+    n : points along x, y and z, all else being as in ``[grid]``; or else the tables `x`, `y` and `z`.
+    x, y, z : the axes, instead of `n`.
+    filter : its own, else that of the recipe.
+    store : its own, else that of the recipe.
+    """
+
+    name: str = Field(default="", pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    n: Annotated[tuple[Points, Points, Points], Field(strict=False)] | None = None
+    x: AxisTable | None = None
+    y: AxisTable | None = None
+    z: AxisTable | None = None
+    filter: KernelTable | None = None
+    store: StoreTable | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> CoarseTable:
+        if [self.n is None] * 3 != [axis is not None for axis in (self.x, self.y, self.z)]:
+            raise ValueError("give either n = [nx, ny, nz] or the tables x, y and z")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name that it has in the set."""
+        points = self.n or [axis.n for axis in (self.x, self.y, self.z) if axis is not None]
+        return self.name or "x".join(map(str, points))
+
+
+class FlowTables(Table):
+    """What every recipe of flows has.
+
+    Parameters
+    ----------
+    title : of the set.
+    seed : of the noise; each trajectory draws its own from it.
+    trajectories : how many to make.
+    test : how many of them, the last ones, no training may see.
+    grid : of the direct simulation.
+    coarse : the grid that it is filtered to, or a list of several.
+    """
 
     title: str
     seed: int = Field(ge=0)
     trajectories: int = Field(ge=1)
     test: int = Field(default=0, ge=0)
     grid: GridTable
-    coarse: GridTable
+    coarse: GridTable | tuple[CoarseTable, ...]
     flow: FlowTable
     initial: InitialTable
     sampling: SamplingTable
@@ -110,7 +158,7 @@ class FlowRecipe(Table):
     run: RunTable = RunTable()
 
     @model_validator(mode="after")
-    def _consistent(self) -> FlowRecipe:
+    def _consistent(self) -> FlowTables:
         if self.test >= self.trajectories:
             raise ValueError(f"'test' = {self.test} should be less than 'trajectories' = {self.trajectories}")
         if self.initial.kind == "run":
@@ -121,9 +169,19 @@ class FlowRecipe(Table):
                 f"[start] perturbation: trajectories {still[0]} and {still[1]} would be the same flow: "
                 "give a list with one zero, such as [0.0, 0.1]"
             )
+        refuse_idle(self.initial, {"seed": "'seed' of the recipe, from which each trajectory draws its own"})
+        return self
+
+
+class FlowRecipe(FlowTables):
+    """A data set of trajectories on one coarse grid, whole and valid."""
+
+    coarse: GridTable
+
+    @model_validator(mode="after")
+    def _has_planes(self) -> FlowRecipe:
         if self.store.planes and not self.coarse_grid.is_channel:
             raise ValueError("[store] planes: only a flow between walls has planes: remove it")
-        refuse_idle(self.initial, {"seed": "'seed' of the recipe, from which each trajectory draws its own"})
         return self
 
     @property

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from closures.compare import compare
+from closures.compare import compare, filtered
 from closures.compare.campaign import repeats
-from closures.compare.channels import QUANTITIES, ChannelJudge, table_errors
+from closures.compare.channels import MEAN_FLOW, QUANTITIES, ChannelJudge, table_errors
 from closures.compare.jobs import plan
 from closures.compare.metrics import compare_members
-from closures.compare.references import find, resolve
+from closures.compare.references import find, resolve, table_of
 from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
 from closures.data.flow_profiles import filtered_channel
+from closures.data.flow_statistics import write_statistics
 from solver.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.statistics import INDEX
@@ -63,7 +66,7 @@ def test_a_bias_that_is_removed_is_better(tmp_path):
 
 
 def test_the_same_closure_under_two_seeds_is_not_distinguishable(tmp_path):
-    """Families of seven quantities, floors aside, with and without a common bias: one family in twenty may err."""
+    """Families of eight quantities, floors aside, with and without a common bias: one family in twenty may err."""
     wrong, trials = 0, 24
     for trial in range(trials):
         bias = {"v_rms": -0.1} if trial % 2 else {}
@@ -107,7 +110,7 @@ def test_a_run_is_no_distance_from_itself_as_reference(pair):
 
 
 def test_a_data_set_of_filtered_dns_as_reference(pair):
-    """Its statistics are the reference, scaled by the wall stress of the direct simulation; it has no floor."""
+    """Its statistics, scaled by the wall stress of the direct simulation; how far trajectories differ is the floor."""
     data = ROOT / "closures/data/samples/channel180_sample.h5"
     comparison = compared(*pair, reference=f"filtered-dns:{data}")
     assert isinstance(comparison.judge, ChannelJudge)
@@ -119,8 +122,117 @@ def test_a_data_set_of_filtered_dns_as_reference(pair):
         0.5 * (expected + expected[::-1])[half] / profiles.friction_velocity(profiles.fold(means.mean(axis=(0, 1))))
     )
     assert np.sqrt(table.table["uu_plus"][1 : len(folded) + 1]) == pytest.approx(folded, rel=0.02)
-    assert all(q.floor == 0 for q in comparison.quantities)
+    one_by_one = [table_of(profiles, m.mean(axis=0)) for m in filtered_channel(data, batches=5)[1]]
+    apart = [table_errors(comparison.judge.channel, a, b) for a in one_by_one for b in one_by_one if a is not b]
+    floors = np.array([q.floor for q in comparison.quantities])
+    assert floors == pytest.approx(np.sqrt(np.mean(np.square(apart), axis=0)))
+    assert floors.min() > 0.005
+    assert "A difference below the floor is none" in markdown(record_of(comparison, "solver compare"))
     assert 0.0 < comparison.members[0].errors.value[KEYS.index("u_rms")] < 1.0
+
+
+def test_a_difference_below_the_floor_of_the_reference_is_none(tmp_path):
+    """A bias of one per cent that is certain: the trajectories of a filtered simulation disagree by more."""
+    bias = {f"{c}_rms": 0.01 for c in "uvw"}
+    runs = [write_run(tmp_path / "a", "none", 5, noise=1e-4), write_run(tmp_path / "b", "wale", 5, bias, noise=1e-4)]
+    data = ROOT / "closures/data/samples/channel180_sample.h5"
+    judged = compared(*runs, reference=f"filtered-dns:{data}").members[1]
+    column = KEYS.index("w_rms")
+    assert judge(judged.difference, np.zeros(len(KEYS)))[column] in ("better", "worse")
+    assert judged.words[column] == "not distinguishable"
+
+
+def scattered(tmp_path: Path, scatter: list[float], **change: object) -> Path:
+    """Statistics of the sample whose wall stresses scatter from batch to batch, and whose means do not."""
+    target = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+    write_statistics(ROOT / "closures/data/samples/channel180_sample.h5", target, batches=5)
+    with h5py.File(target, "a") as file:
+        file["statistics/moments"][:] = file["statistics/moments"][:].mean(axis=(0, 1))
+        file["statistics/wall_stress"][:] = file["statistics/wall_stress"][()].mean() * np.array(scatter)
+        recipe = json.loads(file.attrs["recipe"])
+        file.attrs["recipe"] = json.dumps({**recipe, **change})
+    return target
+
+
+def test_a_reference_whose_wall_stress_scatters_widens_the_interval_of_friction(tmp_path, pair):
+    steady = scattered(tmp_path, [1.0] * 5)
+    wild = scattered(tmp_path, [0.8, 1.1, 1.0, 0.9, 1.2])
+    one, other = (compared(*pair, reference=f"filtered-dns:{path}").members[0].errors for path in (steady, wild))
+    column = KEYS.index("c_f")
+    assert other.value == pytest.approx(one.value, rel=1e-6)
+    added = np.sqrt(other.variance[column] - one.variance[column])
+    assert added == pytest.approx(np.std([0.8, 1.1, 1.0, 0.9, 1.2], ddof=1) / np.sqrt(20), rel=0.6)
+    assert other.half_width[column] > 1.3 * one.half_width[column]
+
+
+def test_every_grid_finds_the_statistics_filtered_to_it(tmp_path, monkeypatch):
+    """The file of the flow and the grid, by a box where there are two kernels; another grid or flow finds none."""
+    shutil.copy(scattered(tmp_path, [1.0] * 5, filter={"horizontal": "sharp"}), tmp_path / "a.h5")
+    (tmp_path / "0.h5").unlink()
+    wanted = scattered(tmp_path, [1.0] * 5)
+    monkeypatch.setattr(filtered, "FILTERED_DATABASE", tmp_path)
+    with h5py.File(wanted) as file:
+        recipe = json.loads(file.attrs["recipe"])
+    axes = [
+        f"grid.{d}.{key}={recipe['coarse'][d][key]}"
+        for d in "xyz"
+        for key in ("n", "length", "end", "stretching")
+        if key in recipe["coarse"][d]
+    ]
+    drive = [
+        f"flow.nu={recipe['flow']['nu']}",
+        f"flow.forcing.bulk_velocity={recipe['flow']['forcing']['bulk_velocity']}",
+    ]
+    case, folder = load_case(CASE, (*axes, *drive))
+    assert find(None, case, folder).files == {"filtered": wanted}
+    assert find(f"filtered-dns:{tmp_path}", case, folder).files == {"filtered": wanted}
+    other, folder = load_case(CASE, (*axes, *drive, "grid.x.n=14"))
+    assert not find(None, other, folder).is_filtered
+    with pytest.raises(CaseError, match=r"has 1, a, none of the flow and the grid of the case"):
+        find(f"filtered-dns:{tmp_path}", other, folder)
+    other, folder = load_case(CASE, (*axes, drive[1], "flow.nu=0.0003"))
+    assert not find(None, other, folder).is_filtered
+
+
+def test_a_coarse_grid_without_filtered_statistics_is_judged_by_its_mean_flow(tmp_path):
+    change = ("grid.x.n=24",)
+    runs = [
+        write_run(tmp_path / name, name, 5, {"u_rms": 0.3, "uv": bias}, overrides=change)
+        for name, bias in (("none", 0.0), ("wale", 0.4))
+    ]
+    comparison = compared(*runs, reference=None)
+    assert [q.key for q in comparison.quantities] == ["u_mean", "c_f", "total_stress"]
+    assert "by mean flow, friction and total shear stress alone" in markdown(record_of(comparison, "solver compare"))
+    assert len(comparison.members[1].words) == 3
+    other_grid = compared(*runs, reference="filtered-dns")
+    assert [q.key for q in other_grid.quantities] == ["u_mean", "c_f", "total_stress"]
+    assert "filtered to another grid" in other_grid.target.basis
+    asked = compared(*runs)
+    assert [q.key for q in asked.quantities] == KEYS
+    assert comparison.members[0].errors.value == pytest.approx(asked.members[0].errors.value[MEAN_FLOW])
+    for grid, coarse in ((("x.n=48", "y.n=48", "z.n=48"), False), (("x.n=48", "y.n=48", "z.n=24"), True)):
+        case, folder = load_case(CASE, tuple(f"grid.{axis}" for axis in grid))
+        assert find(None, case, folder).mean_flow_only is coarse
+
+
+def test_total_stress_is_resolved_and_subgrid_and_not_known_of_what_moves_momentum_otherwise(tmp_path):
+    """A third of the shear stress in the model, or nowhere."""
+    runs = [write_run(tmp_path / f"{name}", name, 5, noise=1e-3) for name in ("none", "wale", "vreman")]
+    with h5py.File(runs[0] / "statistics.h5") as source:
+        whole = source["batches/sums"][()]
+    for folder, carried in ((runs[1], 1.0), (runs[2], 0.0)):
+        changed = whole.copy()
+        changed[:, INDEX["uv"]] *= 2 / 3
+        changed[:, INDEX["tau_xy"]] = carried * whole[:, INDEX["uv"]] / 3
+        with h5py.File(folder / "statistics.h5", "r+") as file:
+            file["batches/sums"][...] = changed
+    comparison = compared(*runs)
+    none, wale, vreman = (judged.errors.value for judged in comparison.members)
+    uv, total = KEYS.index("uv"), KEYS.index("total_stress")
+    assert wale[total] == pytest.approx(none[total], abs=1e-9)
+    assert wale[uv] == pytest.approx(1 / 3, abs=0.05)
+    assert np.isnan(vreman[total])
+    assert comparison.members[2].words[total] == "not judged"
 
 
 def test_filtered_statistics_of_the_grid_are_the_default_reference(pair, tmp_path):

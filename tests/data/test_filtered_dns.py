@@ -544,8 +544,8 @@ def test_bad_recipes_are_one_line(tmp_path, change, message):
 
 def test_shipped_recipes_are_valid():
     names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
-    expected = {"channel180_small", "hit_decay_32", "mixing_layer"}
-    expected |= {f"channel180_coarse{kind}" for kind in ("", "_dense", "_stationary")} | {"channel180_grids"}
+    expected = {"channel180_small", "hit_decay_32", "mixing_layer", "channel180_grids", "channel395_grids"}
+    expected |= {f"channel180_coarse{kind}" for kind in ("", "_dense", "_stationary")}
     assert set(names) == expected
     for name in names:
         recipe = next(iter(load_flow_recipes(Path(name)).values()))

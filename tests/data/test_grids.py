@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from closures.compare.filtered import filtered_spectra
 from closures.data import flow_store
 from closures.data.commutator import PAIRS, Commutator
 from closures.data.exchange import EXCHANGE, ODD_IN_HEIGHT, SPECTRA, split_work
@@ -211,6 +212,23 @@ def test_statistics_of_a_set_are_means_over_batches(grids, tmp_path):
         np.testing.assert_allclose(kept[:, 1, ..., place], both[:, 2:4].mean(1), rtol=1e-6, atol=1e-9)
     exchange = rows_of(grids / "cut.h5", "statistics/exchange")[:, :2].mean(1)
     np.testing.assert_allclose(rows_of(tmp_path / "kept" / "cut.h5", "statistics/exchange")[:, 0], exchange, rtol=1e-12)
+
+
+def test_filtered_spectra_add_up_to_the_variance(grids, tmp_path):
+    """Of the set and of what is kept of it, in wall units, plane by plane."""
+    kept = write_statistics(grids, tmp_path / "kept", batches=2)[2]
+    variance = named(MOMENTS, rows_of(grids / "cut.h5", "statistics/moments")[:, :4], 2)
+    for direction in "xz":
+        whole, few = (filtered_spectra(path, direction, 0.05) for path in (grids / "cut.h5", kept))
+        assert set(few["y_over_h"]) <= set(whole["y_over_h"])
+        for j, height in enumerate(np.unique(few["y_over_h"])):
+            here = few["y_over_h"] == height
+            k = few["k"][here]
+            for name in ("uu", "vv", "ww"):
+                exact = (variance[name] - variance[name[0]] ** 2).mean((0, 1))
+                plane = np.abs(rows_of(kept, "dimensions/plane")[j] - rows_of(kept, "dimensions/y")).argmin()
+                both = 0.5 * (exact[plane] + exact[-1 - plane])
+                assert few[f"E_{name}"][here].sum() * (k[1] - k[0]) * 0.05**2 == pytest.approx(both, rel=1e-4, abs=1e-7)
 
 
 def test_the_first_trajectory_goes_on_from_the_stored_flow_as_it_is(tmp_path):
