@@ -109,7 +109,7 @@ def channel_of(case: Case) -> ChannelProfiles:
 def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
     """Means of a run as the table a publication would print, the wall included."""
     m = channel.fold(means)
-    u, u_rms, v_rms, w_rms, uv, tau_xy, _ = channel.profiles(means)
+    u, u_rms, v_rms, w_rms, uv, tau_xy, *_ = channel.profiles(means)
     u_tau = channel.friction_velocity(m)
     rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
     y = channel.distance / channel.half_height
