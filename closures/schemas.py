@@ -32,11 +32,11 @@ def models(kind: str) -> list[type[BaseModel]]:
     return [getattr(import_module(module), name) for module, name in pairs]
 
 
-def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON schema of a file of a kind: a key of `KINDS`."""
+def schema_of(kind: str, names: bool = True) -> dict[str, Any]:
+    """The JSON schema of a file of a kind, a key of `KINDS`; with or without the `names` that are installed here."""
     tops = models(kind)
     what = "a case" if kind == "case" else f"a recipe of {kind}"
-    return schema(tops, f"les-solver: {what}", _known(kind))
+    return schema(tops, f"les-solver: {what}", _known(kind) if names else None)
 
 
 def _known(kind: str) -> Known:

@@ -1,4 +1,4 @@
-"""Results as data: facts of run folders into docs/results/*.json, from there into the tables of two pages.
+"""Results as data: facts of run folders into docs/results/*.json, from there into the tables of three pages.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
     python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
@@ -179,7 +179,7 @@ def comparisons(folder: Path) -> str:
 
 
 def headline(folder: Path) -> str:
-    """The comparison that the README shows."""
+    """The comparison that is shown first."""
     return comparison(folder / "comparisons/channel180.json")
 
 
@@ -249,7 +249,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": speed,
     "profile": profile,
 }
-PAGES = (ROOT / "README.md", ROOT / "bench/README.md", ROOT / "docs/results/README.md")
+PAGES = tuple(ROOT / page for page in ("bench/README.md", "docs/results/README.md", "docs/results/measured.md"))
 
 
 def render(text: str, folder: Path) -> str:
@@ -266,7 +266,7 @@ def render(text: str, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Results as data, and the tables of the README.")
+    parser = argparse.ArgumentParser(description="Results as data, and the tables made of them.")
     commands = parser.add_subparsers(dest="command", required=True)
     gather = commands.add_parser("collect", help="facts of run folders into a JSON list")
     gather.add_argument("runs", nargs="+", type=Path)

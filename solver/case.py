@@ -26,7 +26,7 @@ from solver.explain import explain
 from solver.grid import Grid
 from solver.grid_tables import FourierTable, GridTable
 from solver.initial_table import InitialTable
-from solver.paths import beside, case_path
+from solver.paths import beside, case_path, shipped_cases
 from solver.pressure.solids import Solids
 from solver.solid_tables import PressureTable, SolidsTable
 from solver.table import Table
@@ -143,9 +143,10 @@ def _read(file: Path, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        near = difflib.get_close_matches(name, [p.parent.name for p in Path("cases").glob("*/case.toml")], 1)
-        hint = f"; did you mean 'cases/{near[0]}'?" if near else "; give a folder that holds a case.toml"
-        raise CaseError(f"{file}: no such case file{hint}") from None
+        known = [*(path.parent.name for path in Path().glob("*/case.toml")), *shipped_cases()]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else "give a folder with a case.toml, or a name of `solver cases`"
+        raise CaseError(f"{file}: no such case file; {hint}") from None
     except OSError as error:
         raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import meshio
 import numpy as np
 from numpy.typing import NDArray
 
 from solver.axis import FiniteVolumeAxis, FourierAxis
 from solver.case import load_case
-from solver.errors import RunFolderError
+from solver.errors import FeatureUnavailable, RunFolderError
 from solver.figures.snapshot import latest_path
 from solver.grid import Grid
 from solver.rundir import case_of_run, write_atomically
+
+if TYPE_CHECKING:
+    import meshio
 
 Array = NDArray[Any]
 FIELDS = ("velocity", "pressure", "nu_t")
@@ -47,6 +49,7 @@ def export(source: Path, out: Path, overwrite: bool = False) -> None:
     Raises
     ------
     RunFolderError : another suffix, `out` exists, no snapshot, or one that does not belong to its run.
+    FeatureUnavailable : meshio is not installed.
     """
     if out.suffix.lower() not in FORMATS:
         known = ", ".join(FORMATS)
@@ -109,6 +112,10 @@ def read_fields(path: Path) -> dict[str, Array]:
 
 def hexahedra(grid: Grid, fields: dict[str, Array]) -> meshio.Mesh:
     """The cells of a grid, x slowest and z fastest, with fields (nx, ny, nz) and (3, nx, ny, nz) on them."""
+    try:
+        import meshio
+    except ImportError:
+        raise FeatureUnavailable("solver export needs meshio: pip install meshio") from None
     corners = np.meshgrid(*(faces(axis) for axis in grid.axes), indexing="ij")
     points = np.stack(corners, axis=-1).reshape(-1, 3)
     number = np.arange(len(points)).reshape(corners[0].shape)

@@ -116,6 +116,19 @@ class Lock:
                 folder.rmdir()
 
 
+def writer(target: Path) -> str:
+    """Who is writing into a folder, for people; "" if nobody is, as far as one can tell without claiming it."""
+    owner = _owner(path := target / LOCK)
+    if not owner:
+        return ""
+    here = owner["host"] == socket.gethostname()
+    try:
+        at_work = _is_alive(owner["pid"]) if here else time.time() - path.stat().st_mtime < STALE_SECONDS
+    except OSError:  # it has just ended
+        return ""
+    return f"process {owner['pid']} on {owner['host']}" if at_work else ""
+
+
 def _self() -> dict[str, Any]:
     job, restarts = (os.environ.get(f"SLURM_{name}") for name in ("JOB_ID", "RESTART_COUNT"))
     return {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "restarts": restarts}
@@ -131,13 +144,17 @@ def _owner(path: Path) -> dict[str, Any]:
 
 
 def _is_process(number: int) -> bool:
+    return number != os.getpid() and _is_alive(number)
+
+
+def _is_alive(number: int) -> bool:
     try:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
     except OSError:  # somebody else's
         return True
-    return number != os.getpid()
+    return True
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Where the files lie that a case or a recipe names: one rule for all.
 
-Beside the case or recipe; else in the working directory; a case also in ``cases/``, there or in the checkout of this
-code, so that its name is enough.
+Beside the case or recipe; else in the working directory; a case also in ``cases/``, there or among those that come
+with this package, so that its name is enough.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parent
+
+
+def shipped_cases() -> dict[str, Path]:
+    """Folders of the cases that come with this package, by name."""
+    return {file.parent.name: file.parent for file in sorted(PACKAGE.glob("cases/*/case.toml"))}
 
 
 def beside(data: dict[str, Any], keys: Collection[str], folder: Path) -> None:
@@ -33,5 +38,5 @@ def case_path(path: Path) -> Path:
     """A case as it was given, or where one of that name is; what is nowhere comes back as it was."""
     if path.is_absolute() or _there(path):
         return path
-    places = (Path("cases") / path, CHECKOUT / path, CHECKOUT / "cases" / path)
+    places = (Path("cases") / path, PACKAGE / path, PACKAGE / "cases" / path)
     return next((place for place in places if _there(place / "case.toml")), path)

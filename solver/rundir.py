@@ -195,9 +195,15 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
 
 
 def commit() -> tuple[str | None, bool | None]:
-    """The git commit of this code and whether the tree differs from it; (None, None) outside git."""
-    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
+    """The git commit of this code and whether the tree differs from it; (None, None) outside git.
+
+    An environment may lie in a repository of other things: a commit counts if this file is in it.
+    """
+    here = Path(__file__)
+    git = ["git", "--no-optional-locks", "-C", str(here.parent)]
+    ours = ["rev-parse", "--quiet", "--verify", f"HEAD:./{here.name}"]
     try:
+        subprocess.run([*git, *ours], capture_output=True, check=True, timeout=10)
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

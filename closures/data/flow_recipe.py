@@ -26,7 +26,14 @@ Points = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class KernelTable(Table):
-    """``[filter]``: see `closures.data.filters.Kernel`."""
+    """``[filter]``: see `closures.data.filters.Kernel`.
+
+    Parameters
+    ----------
+    horizontal : transfer function along Fourier axes.
+    width : of the box, in spacings of the coarse grid.
+    vertical : how cells are joined along y; only ``face`` keeps the divergence zero between walls.
+    """
 
     horizontal: Literal["sharp", "box"] = "sharp"
     width: float = Field(default=1.0, gt=0, le=8)
@@ -38,10 +45,13 @@ class KernelTable(Table):
 
 
 class StartTable(Table):
-    """``[start]``: every trajectory begins from this run or checkpoint, plus `perturbation` times noise of its own.
+    """``[start]``: every trajectory begins from a stored run, plus noise of its own.
 
-    A list of perturbations has one for each trajectory, the last one for all that follow; the one that is zero goes on
-    from the stored flow as it is.
+    Parameters
+    ----------
+    run : folder or checkpoint.
+    perturbation : times the noise of ``[initial]``. A list has one for each trajectory, the last one for all after
+        it; the one that is zero goes on from the stored flow as it is.
     """
 
     run: str
@@ -55,7 +65,15 @@ class StartTable(Table):
 
 
 class SamplingTable(Table):
-    """``[sampling]``: snapshots `interval` apart, the first one after `spin_up`, in flow units."""
+    """``[sampling]``: when snapshots are taken.
+
+    Parameters
+    ----------
+    spin_up : time before the first snapshot.
+    interval : time from snapshot to snapshot.
+    snapshots : of each trajectory.
+    cfl : CFL number of the direct simulation.
+    """
 
     spin_up: float = Field(ge=0)
     interval: float = Field(gt=0)
@@ -91,7 +109,12 @@ class StoreTable(Table):
 
 
 class FarmTable(Table):
-    """``[farm]``: MPI ranks that share a trajectory."""
+    """``[farm]``: how ranks share the work.
+
+    Parameters
+    ----------
+    ranks : of MPI that share a trajectory.
+    """
 
     ranks: int = Field(default=1, ge=1)
 

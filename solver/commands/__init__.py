@@ -8,12 +8,17 @@ from typing import Annotated
 import typer
 
 from solver import __version__
-from solver.commands import bench, compare, data, export, figures, machine, run, schema, train
+from solver.commands import bench, cases, compare, data, export, figures, machine, run, runs, schema, train
 from solver.commands.prepare import PLAIN, prepared
 
 COMMANDS: tuple[Callable[..., None], ...] = (
+    cases.cases,
+    cases.new,
     run.run,
     run.check,
+    runs.watch,
+    runs.runs,
+    runs.clean,
     compare.compare,
     data.generate,
     train.train,

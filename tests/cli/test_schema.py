@@ -98,7 +98,7 @@ def test_schema_and_loader_refuse_alike(kind):
     assert refused > len(seen)
 
 
-@pytest.mark.parametrize("kind", ["case", "training"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_key_is_explained(kind):
     defined = schema_of(kind)["$defs"]
     silent = [

@@ -139,5 +139,5 @@ def test_the_run_to_start_from_lies_beside_the_case_or_here(tmp_path, monkeypatc
 
 def test_the_nearest_case_is_offered(tmp_path, monkeypatch):
     monkeypatch.chdir(SHIPPED.parent)
-    with pytest.raises(CaseError, match=r"did you mean 'cases/channel180'\?"):
+    with pytest.raises(CaseError, match=r"did you mean 'channel180'\?"):
         load_case(Path("cases/chanel180"))
