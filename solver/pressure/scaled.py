@@ -14,6 +14,7 @@ from solver.pressure.report import DRIFT, DRIFTED, SolveReport
 Iterate = Callable[[Tensor, Tensor], tuple[str, int, float]]
 CONVERGED = "CONVERGED_RTOL"
 ROUND_OFF = "CONVERGED_ROUND_OFF"
+USELESS = 1e-3  # relative residual that the rounding of a guess may leave
 
 
 def solve_scaled(poisson: Poisson, rhs: Tensor, out: Tensor, iterate: Iterate, tolerance: float) -> SolveReport:
@@ -24,6 +25,7 @@ def solve_scaled(poisson: Poisson, rhs: Tensor, out: Tensor, iterate: Iterate, t
     iterations and the relative residual it went by, which an iteration updates and rounding parts from the true one.
     The report has the true one. Where that misses `tolerance`, the iteration starts once more from where it ended.
     An iteration that ends without convergence at what rounding leaves of any solution has converged all the same.
+    A guess whose own rounding hides the source, that of a flow which has come to rest, is not used.
     """
     start = time.perf_counter()
     layout, b = poisson.layout, poisson.source(rhs)
@@ -33,6 +35,8 @@ def solve_scaled(poisson: Poisson, rhs: Tensor, out: Tensor, iterate: Iterate, t
         reason, residual = "DIVERGED_NANORINF", norm
     elif norm > 0.0:
         b, x = b.div_(norm), x.div_(norm)
+        if not rounding(poisson, x) <= USELESS:
+            x.zero_()
         for _ in range(2):
             reason, more, _ = iterate(b.clone(), x)
             x, iterations = torch.where(poisson.volume > 0, x, 0.0), iterations + more
