@@ -221,6 +221,7 @@ class HeldShells(NoForcing):
 
     def __init__(self, operators: Operators, energies: tuple[float, ...]) -> None:
         self.operators, self.energies = operators, energies
+        self.targets = operators.tensor(energies)
         shell = shell_numbers(operators)
         self.shells = [torch.nonzero(shell == s, as_tuple=True) for s in range(1, len(energies) + 1)]
         self.weights = [operators.mode_weight.expand(shell.shape)[index] for index in self.shells]
@@ -232,8 +233,7 @@ class HeldShells(NoForcing):
     def correct(self, velocity: Components, span: float) -> Components:
         """Velocity with each held shell rescaled to its energy."""
         energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))
-        targets = self.operators.tensor(self.energies)
-        scales = torch.where(energies > 0, (targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)
+        scales = torch.where(energies > 0, (self.targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)
         for (i, j, k), scale in zip(self.shells, scales, strict=True):
             for c in velocity:
                 c[:, i, j, k] *= scale

@@ -55,7 +55,9 @@ class Operators:
         return k[self.decomposition.modes] if axis == 0 and self.grid.y.is_fourier else k
 
     def tensor(self, values: object) -> Tensor:
-        """A tensor of this run's precision on its device."""
+        """A tensor of this run's precision on its device; a number is made there, so that nothing is sent."""
+        if isinstance(values, int | float):
+            return torch.full((), values, dtype=self.dtype, device=self.device)
         return torch.as_tensor(np.array(values), dtype=self.dtype, device=self.device)
 
     def scatter(self, field: np.ndarray) -> Tensor:

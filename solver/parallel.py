@@ -150,8 +150,11 @@ class Decomposition:
 
     def max(self, value: Tensor) -> Tensor:
         """Element-wise maximum over ranks; NaN on any rank wins."""
-        worst = self._reduce(torch.nan_to_num(value, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), MPI.MAX)
-        return torch.where(self._reduce(value.isnan().double(), MPI.SUM) > 0, torch.nan, worst)
+        if self.size == 1:
+            return value
+        finite = torch.nan_to_num(value, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        worst, is_nan = self._reduce(torch.stack([finite, value.isnan().to(value.dtype)]), MPI.MAX)
+        return torch.where(is_nan > 0, torch.nan, worst)
 
     def _reduce(self, value: Tensor, operation: MPI.Op) -> Tensor:
         if self.size == 1:
@@ -198,7 +201,9 @@ class Decomposition:
 
     def agree(self, flag: bool) -> bool:
         """True on every rank if any rank says so."""
-        return bool(self.comm.allreduce(bool(flag), op=MPI.LOR))
+        mine, any_of_them = np.array(bool(flag)), np.empty((), bool)
+        self.comm.Allreduce(mine, any_of_them, op=MPI.LOR)
+        return bool(any_of_them)
 
 
 def _to_host(f: Tensor) -> np.ndarray:
@@ -272,7 +277,7 @@ def local_rank() -> int:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`wanted` is ``auto``, ``cpu`` or ``cuda``; local ranks share the GPUs round robin.
+    """`wanted` is ``auto``, ``cpu`` or ``cuda``; local ranks share the GPUs round robin, each has one of them current.
 
     Raises
     ------
@@ -282,4 +287,6 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise CaseError("[run] device = 'cuda', but torch sees no GPU: use device = 'auto' or 'cpu'")
-    return torch.device("cuda", local_rank() % torch.cuda.device_count())
+    device = torch.device("cuda", local_rank() % torch.cuda.device_count())
+    torch.cuda.set_device(device)  # what names no device, as events and waits, is about this one
+    return device

@@ -16,6 +16,7 @@ from solver.axis import Axis, FiniteVolumeAxis
 from solver.closure import EddyViscosity
 from solver.errors import Diverged
 from solver.fusion import fused
+from solver.late import Reading
 from solver.operators import Components, Operators
 from solver.staggered import inner
 from solver.velocity import Velocity
@@ -54,11 +55,12 @@ RK3 = LowStorageScheme(
 )
 
 
-def equal_share(span: float, longest: float) -> float:
+def equal_share(span: float, longest: Tensor) -> Tensor:
     """The longest step, at most `longest`, of which a whole number makes up `span`; `longest` if that has no end."""
     if math.isinf(span):
         return longest
-    return span / max(1, math.ceil(span / longest * (1.0 - 1e-9)))  # round-off is not worth a step
+    whole = torch.full_like(longest, span)
+    return whole / (whole / longest * (1.0 - 1e-9)).ceil().clamp_min(1.0)  # round-off is not worth a step
 
 
 class StepControl:
@@ -108,26 +110,64 @@ class StepControl:
 
     def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
         """The step to take; the same on every rank. `body_force` is the acceleration along x that acts regardless."""
+        self.begin(velocity, term, nu, body_force)
+        return self.settle()
+
+    def begin(
+        self,
+        velocity: Velocity,
+        term: object,
+        nu: float,
+        body_force: float = 0.0,
+        longest: float = math.inf,
+        wait: float = math.inf,
+    ) -> Tensor:
+        """The same as a float64 number on the device, for which the host need not wait until it asks `settle`.
+
+        It is not more than `longest`, and a whole number of such steps makes up `wait`.
+        """
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
-            staggered = velocity.staggered
-            fastest = self._rates(staggered, nu_t, self.operators.tensor(nu))
-            advection, diffusion = self.operators.decomposition.max(fastest).tolist()
-        if not math.isfinite(advection):
-            raise Diverged("the velocity is not finite; try a smaller [time] cfl or dt, or a finer grid")
-        self.advection_rate = advection = max(advection, self.imposed_rate)
+            fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
+            rates = self.operators.decomposition.max(fastest).detach().double()
+            allowed = self._allowed(rates, body_force)
+            dt = equal_share(wait, allowed).clamp_max(longest)
+            self._chosen = Reading(torch.stack([*rates, allowed, dt]))
+        return dt
+
+    def settle(self) -> float:
+        """The step that `begin` has chosen, and which limit it was.
+
+        Raises
+        ------
+        Diverged : the velocity or the eddy viscosity is not finite.
+        """
+        advection, diffusion, allowed, dt = self._chosen()
+        if not math.isfinite(advection) or math.isnan(dt):
+            raise Diverged(
+                "the velocity or the eddy viscosity is not finite; try a smaller [time] cfl or dt, or a finer grid"
+            )
+        self.advection_rate = max(advection, self.imposed_rate)
+        self.limit = self._limit(diffusion, allowed)
+        return dt
+
+    def _allowed(self, rates: Tensor, body_force: float) -> Tensor:
+        """The longest step that every limit allows."""
         if self.fixed is not None:
-            self.limit = "fixed"
-            return self.fixed
-        # (advection + body_force kappa dt) dt = cfl
-        fastest_rate = 0.5 * (advection + math.sqrt(advection**2 + 4 * abs(body_force) * self.along_force * self.cfl))
-        limits = {
-            "advection": self.cfl / fastest_rate if fastest_rate > 0 else math.inf,
-            "diffusion": self.diffusion / diffusion if diffusion > 0 else math.inf,
-            "dt_max": self.dt_max,
-        }
-        self.limit = min(limits, key=limits.__getitem__)
-        return limits[self.limit]
+            return torch.full_like(rates[0], self.fixed)
+        fastest, diffusion = rates[0].clamp_min(self.imposed_rate), rates[1].clamp_min(0.0)
+        if body_force:  # (advection + body_force kappa dt) dt = cfl
+            growth = 4.0 * abs(body_force) * self.along_force * self.cfl
+            fastest = 0.5 * (fastest + (fastest * fastest + growth).sqrt())
+        limits = torch.full_like(fastest, self.cfl) / fastest, torch.full_like(fastest, self.diffusion) / diffusion
+        return torch.minimum(*limits).clamp_max(self.dt_max)
+
+    def _limit(self, diffusion: float, allowed: float) -> str:
+        """Which one it was; where nothing moves, "advection" does as well as any."""
+        if self.fixed is not None:
+            return "fixed"
+        limits = {"dt_max": self.dt_max, "diffusion": self.diffusion / diffusion if diffusion > 0 else math.inf}
+        return next((name for name, limit in limits.items() if limit <= allowed < math.inf), "advection")
 
     @fused
     def _rates(self, velocity: Components, nu_t: Tensor | None, nu: Tensor) -> Tensor:

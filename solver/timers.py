@@ -7,10 +7,11 @@ transforms above all, is theirs. Compiling kernels happens once and belongs to n
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,16 +21,37 @@ OBSERVERS = ("hooks", "statistics", "series", "output")  # the flow would be the
 OWNERS = ("closure", *OBSERVERS)
 
 
+Shares = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A switch of part in the queue of a device: who pays for what came before it, seconds of compiling until then."""
+
+    event: Any
+    payers: Shares
+    compiled: float
+
+
 class Timers:
-    """Seconds and calls per named part; on a GPU every switch of part waits for the device."""
+    """Seconds and calls per named part; on a GPU events in its queue mark every switch, and nothing waits for them."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
-        self._stack: list[dict[str, float]] = []  # the parts that pay for what is nested there, and their shares
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._stack: list[Shares] = []  # the parts that pay for what is nested there, and their shares
         self._owners: list[str] = []
         self._since = self._compiled = 0.0
-        self._synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else None
+        self._marks: deque[Mark] = deque()  # those whose time is not known yet, after one whose time is
+        self._event = None if device.type == "cpu" else torch.get_device_module(device).Event
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By part, so far; on a GPU all that is queued is waited for."""
+        if self._marks:
+            self._marks[-1].event.synchronize()
+            self._settle()
+        return self._seconds
 
     @contextmanager
     def __call__(self, name: str, needed: float = 0.0) -> Iterator[None]:
@@ -55,18 +77,32 @@ class Timers:
                 self._owners.pop()
 
     def _charge(self) -> None:
-        if self._synchronize:
-            self._synchronize()
-        now, compiled = time.perf_counter(), fusion.compile_seconds()
-        if self._stack:
-            spent = now - self._since - (compiled - self._compiled)
-            for part, share in self._stack[-1].items():
-                self.seconds[part] += share * spent
+        compiled, payers = fusion.compile_seconds(), self._stack[-1] if self._stack else {}
+        if self._event is not None:
+            event = self._event(enable_timing=True)
+            event.record()
+            self._marks.append(Mark(event, payers, compiled))
+            self._settle()
+            return
+        now = time.perf_counter()
+        self._pay(payers, now - self._since - (compiled - self._compiled))
         self._since, self._compiled = now, compiled
+
+    def _settle(self) -> None:
+        """Charge what lies between marks that the device has passed."""
+        while len(self._marks) > 1 and self._marks[1].event.query():
+            before, now = self._marks.popleft(), self._marks[0]
+            spent = 1e-3 * before.event.elapsed_time(now.event)
+            self._pay(now.payers, spent - (now.compiled - before.compiled))
+
+    def _pay(self, payers: Shares, spent: float) -> None:
+        for part, share in payers.items():
+            self._seconds[part] += share * spent
 
     def reset(self) -> None:
         """Forget everything measured so far."""
-        self.seconds.clear()
+        self._seconds.clear()
+        self._marks.clear()
         self.calls.clear()
 
 

@@ -27,6 +27,7 @@ class Transform:
         self.fourier = tuple(axis.is_fourier for axis in grid.axes)
         self.parts = 2 if self.fourier[0] else 1
         self.highest = {d: axis.highest_mode for d, axis in grid.fourier_axes.items()}
+        self._factors: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def to_coefficients(self, f: Tensor) -> Tensor:
         """Forward transform with truncation to the retained modes."""
@@ -59,9 +60,16 @@ class Transform:
         if self.fourier[1]:
             columns = engine.column_values(c, grid.y.points)
             c = self.decomposition.to_planes(columns.transpose(0, 1)).transpose(0, 1)
-        kind = torch.promote_types(coefficients.dtype, torch.complex64)
-        ikx, ikz = (self.factor[d].to(c.device, kind) if d in along else None for d in (0, 2))
+        ikx, ikz = (self._factor(d, coefficients) if d in along else None for d in (0, 2))
         return [f.transpose(0, 1) for f in engine.plane_fields(c, grid.x.points, grid.z.points, ikx, ikz)]
+
+    def _factor(self, axis: int, like: Tensor) -> Tensor:
+        """`factor` for fields like this one, moved to their device once."""
+        key = axis, like.device, like.dtype
+        if key not in self._factors:
+            kind = torch.promote_types(like.dtype, torch.complex64)
+            self._factors[key] = self.factor[axis].to(like.device, kind)
+        return self._factors[key]
 
     @cached_property
     def factor(self) -> dict[int, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from closures.data.commutator import Commutator
 from closures.data.filtered_dns import FilteredFlow, FilteredView
@@ -25,7 +26,7 @@ from solver.hooks.saved import Saved, checksum, latest
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation
-from solver.stepping import StepControl, equal_share
+from solver.stepping import StepControl
 from solver.velocity import Velocity
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
@@ -36,9 +37,17 @@ class PunctualControl(StepControl):
 
     remaining = math.inf
 
-    def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
+    def begin(
+        self,
+        velocity: Velocity,
+        term: object,
+        nu: float,
+        body_force: float = 0.0,
+        longest: float = math.inf,
+        wait: float = math.inf,
+    ) -> Tensor:
         """The step to take."""
-        return equal_share(self.remaining, super().__call__(velocity, term, nu, body_force))
+        return super().begin(velocity, term, nu, body_force, longest, min(wait, self.remaining))
 
 
 class Trajectory:

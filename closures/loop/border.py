@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from solver import parallel
 from solver.errors import CaseError, FeatureUnavailable
+from solver.late import wait_for
 from solver.operators import Operators
 
 Wanted = Literal["solver", "auto", "cpu", "cuda"]
@@ -61,11 +62,11 @@ class Border:
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Around the evaluation; waits for a GPU, so that its time is not charged to the copy back."""
+        """Around the evaluation; waits for a GPU of its own, so that its time is not charged to the copy back."""
         with self.timers("closure network"):
             yield
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            if self.device != self.home:
+                wait_for(self.device)
 
 
 def _choose(wanted: str) -> torch.device:

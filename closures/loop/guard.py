@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from solver.closure import Closure, State
 from solver.errors import CaseError, Diverged, SolverError
+from solver.late import wait_for
 from solver.operators import Operators
 from solver.table import Table
 from solver.terminal import record
@@ -143,8 +145,11 @@ class Guard:
         if limit is not None and not value <= limit:
             raise Overruled(f"it departs from the equations: residual {value:.3g} of du/dt, at most {limit:g}")
 
-    def check_time(self, seconds: float) -> None:
-        """Raise Overruled for an answer that took too long."""
+    def check_time(self, started: float, device: torch.device) -> None:
+        """Raise Overruled for an answer of the device, asked for at `started` (``time.perf_counter``), that is late."""
         limit = self.settings.timeout
-        if limit is not None and seconds > limit:
+        if limit is None:
+            return
+        wait_for(device)
+        if (seconds := time.perf_counter() - started) > limit:
             raise Overruled(f"its answer came late: {seconds:.3g} s, at most {limit:g}")

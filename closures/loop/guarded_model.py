@@ -83,7 +83,7 @@ class GuardedModel:
         started = time.perf_counter()
         try:
             term = self.model.evaluate(features, operators)
-            self.guard.check_time(time.perf_counter() - started)
+            self.guard.check_time(started, operators.device)
         except Overruled as problem:
             return Outcome(None, str(problem))
         except SolverError:  # a mistake in the case, not an answer
@@ -95,8 +95,10 @@ class GuardedModel:
     def _objection(self, outcome: Outcome, velocity: Velocity) -> str | None:
         """Why the answer may not be used, the same verdict on every rank (collective)."""
         operators = velocity.operators
-        local = operators.tensor([float(outcome.term is None), *[0.0] * 5])
-        if outcome.term is not None:
+        local = operators.tensor(0.0).repeat(6)
+        if outcome.term is None:
+            local[0] = 1.0
+        else:
             local[1:] = self.meter(outcome.term, velocity)
         failed, strange, size, size_scale, drained, drain_scale = operators.decomposition.sum(local).tolist()
         if failed:

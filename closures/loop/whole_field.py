@@ -120,7 +120,7 @@ class WholeField:
             u = place.border.inward(whole)
             with place.border.network():
                 change = self._evaluated(place.predictor, u)
-            self.guard.check_time(time.perf_counter() - started)
+            self.guard.check_time(started, place.border.device)
             return change, None
         except Overruled as problem:
             return None, str(problem)
@@ -134,7 +134,7 @@ class WholeField:
         if answer.shape != u.shape:
             raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {tuple(u.shape)}")
         change = answer - u
-        units = torch.tensor(predictor.scaling.change, dtype=u.dtype, device=u.device).reshape(3, 1, 1, 1)
+        units = predictor.units(u)[2][0]
         volumes = self.domain.like(u).volumes
         size = float((((change / units) ** 2).mean(0) * volumes).sum().sqrt())
         if not size < float("inf"):

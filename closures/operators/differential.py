@@ -92,7 +92,7 @@ class DifferentialOperator(nn.Module):
         for d, line in enumerate(domain.lines):
             if not line.periodic:
                 count = min(self.polynomials + 1, int((line.weights > 0).sum()))
-                values = line.polynomials(count)[:, 1:].T.to(field)
+                values = line.sent(line.polynomials(count), field)[:, 1:].T
                 known = field.new_zeros((self.polynomials, line.n))  # a grid too coarse for some has zeros there
                 known[: len(values)] = values
                 shape = [self.polynomials, *(line.n if k == d else 1 for k in range(3))]

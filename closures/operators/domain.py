@@ -76,6 +76,14 @@ class Line:
             known[count] = torch.from_numpy(np.linalg.solve((np.sign(np.diag(r))[:, None] * r).T, legendre.T).T)
         return known[count]
 
+    def sent(self, value: Tensor, like: Tensor) -> Tensor:
+        """A matrix that this line keeps, with the device and type of `like`: sent there once."""
+        known: dict[Any, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_sent", {})
+        key = id(value), like.device, like.dtype
+        if key not in known or known[key][0] is not value:
+            known[key] = value, value.to(like)
+        return known[key][1]
+
     @cached_property
     def derivative(self) -> Tensor:
         """The matrix of ``d/dx`` at these points, (n, n), float64, on the processor.

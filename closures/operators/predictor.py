@@ -34,12 +34,18 @@ class Predictor(nn.Module):
     def __init__(self, network: nn.Module, scaling: Scaling) -> None:
         super().__init__()
         self.network, self.scaling = network, scaling
+        self._units: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def units(self, like: Tensor) -> Tensor:
+        """Mean, std and change of the scaling, (3, 1, 3, 1, 1, 1), in the device and type of `like`: sent there once."""
+        key = like.device, like.dtype
+        if key not in self._units:
+            values = [self.scaling.mean, self.scaling.std, self.scaling.change]
+            self._units[key] = torch.tensor(values, dtype=like.dtype, device=like.device).reshape(3, 1, 3, 1, 1, 1)
+        return self._units[key]
 
     def forward(self, velocity: Tensor, domain: Domain) -> Tensor:
         """``(batch, 3, nx, ny, nz)`` at cell centres, velocity; the same one step later."""
-        mean, std, change = (
-            torch.tensor(values, dtype=velocity.dtype, device=velocity.device).reshape(1, 3, 1, 1, 1)
-            for values in (self.scaling.mean, self.scaling.std, self.scaling.change)
-        )
+        mean, std, change = self.units(velocity)
         answer = self.network((velocity - mean) / std, domain).to(velocity.dtype)
         return velocity + change * answer if self.scaling.target == "increment" else mean + std * answer

@@ -20,7 +20,7 @@ Lengths = Annotated[tuple[Length, Length, Length], Field(strict=False), BeforeVa
 
 def with_derivatives(v: Tensor, domain: Domain, lengths: Lengths) -> Tensor:
     """``v`` (batch, channels, nx, ny, nz) and its derivatives times `lengths`: four times the channels."""
-    matrices = (size * line.derivative.to(v) for size, line in zip(lengths, domain.lines, strict=True))
+    matrices = (size * line.sent(line.derivative, v) for size, line in zip(lengths, domain.lines, strict=True))
     return torch.cat([v, *(along(v, matrix, d) for d, matrix in enumerate(matrices))], dim=1)
 
 
@@ -36,7 +36,7 @@ def dealiased_product(factors: Tensor, gate: Callable[[Tensor], Tensor], domain:
     Modes that fold back an odd number of times have the opposite sign there (Patterson & Orszag 1971, Phys. Fluids 14,
     2538).
     """
-    shifts = {d: line.half_shift.to(factors) for d, line in enumerate(domain.lines) if line.is_spectral}
+    shifts = {d: line.sent(line.half_shift, factors) for d, line in enumerate(domain.lines) if line.is_spectral}
     here = pointwise_product(factors, gate)
     if not shifts:
         return here

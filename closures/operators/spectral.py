@@ -113,7 +113,7 @@ class SpectralConvolution(nn.Module):
             for d, line in enumerate(domain.lines):
                 if not self.periodic[d]:
                     count = min(self.modes[d], line.n)
-                    basis = line.polynomials(count).to(v) * line.weights.to(v)[:, None]
+                    basis = line.sent(line.polynomials(count), v) * line.sent(line.weights, v)[:, None]
                     coefficients = along(coefficients, basis.T, d)
                     weight = weight.narrow(2 + d, 0, count)
             dims = [2 + d for d in self.fourier]
@@ -131,7 +131,7 @@ class SpectralConvolution(nn.Module):
             result = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
             for d, line in enumerate(domain.lines):
                 if not self.periodic[d]:
-                    result = along(result, line.polynomials(min(self.modes[d], line.n)).to(v), d)
+                    result = along(result, line.sent(line.polynomials(min(self.modes[d], line.n)), v), d)
             return result.contiguous()  # transforms leave an order of their own, which slows what follows
 
     def _kept(self, d: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:

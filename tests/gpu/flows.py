@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from solver.assembly import Source
+import pytest
+import torch
+
+from solver import parallel
+from solver.assembly import Source, build
 from solver.case import load_case
+from solver.simulation import Simulation
 
 CASES = Path(__file__).parents[2] / "cases"
 SMALL_CHANNEL = ("grid.x.n=8", "grid.y.n=9", "grid.z.n=8", "statistics.every_steps=2", "output.every_steps=3")
@@ -55,9 +60,10 @@ FLOWS: dict[str, tuple[str, tuple[str, ...], int]] = {
 }
 
 
-def source(name: str, *overrides: str) -> Source:
-    """The case of a flow."""
-    case, own, _ = FLOWS[name]
-    folder = CASES / case
-    found, place = load_case(folder, (*own, "run.fuse=off", *overrides))
-    return Source(found, place, name)
+def on(name: str, device: torch.device) -> Simulation:
+    """A flow on a device."""
+    case, overrides, _ = FLOWS[name]
+    found, folder = load_case(CASES / case, (*overrides, "run.fuse=off"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "choose_device", lambda wanted: device)
+        return build(Source(found, folder, name))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver import parallel
-from solver.assembly import build
 from solver.simulation import Simulation
 from tests.closeness import assert_round_off
 from tests.gpu import flows
@@ -17,9 +15,7 @@ LONG = 100.0  # units of `assert_round_off`: an engine of its own for the transf
 
 def stepped(name: str, device: torch.device) -> Simulation:
     """A flow after its steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "choose_device", lambda wanted: device)
-        flow = build(flows.source(name))
+    flow = flows.on(name, device)
     for _ in range(flows.FLOWS[name][2]):
         flow.step()
     return flow
