@@ -121,6 +121,7 @@ def run_leg(
     if saved:
         kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
         restore(saved, simulation, [*kept, *memory], this.same_closure)
+        saved.close()
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
     _on_root(slabs, lambda: _open(folder, source, simulation, this.fresh))

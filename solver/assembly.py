@@ -149,7 +149,7 @@ def initial_field(source: Source, operators: Operators) -> Components:
             spectrum = _spectrum(source, table.spectrum) if table.spectrum else None
             return initial.isotropic(operators, table.amplitude, table.peak_wavenumber, spectrum, table.seed)
     assert table.run is not None  # the case was validated
-    return velocity_of(latest(Path(table.run)), operators)
+    return velocity_of(latest(Path(table.run), operators.decomposition.comm), operators)
 
 
 def _bulk(case: Case, operators: Operators) -> float:

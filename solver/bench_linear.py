@@ -32,6 +32,7 @@ from solver.bench_methods import IN_SEQUENCE, LEARNED, METHODS, make_solver, tru
 from solver.bench_sequence import measure_sequence, record
 from solver.errors import CaseError, SolverError
 from solver.grid import Grid
+from solver.late import wait_for
 from solver.operators import Operators
 from solver.parallel import Decomposition, is_root
 from solver.pressure.learned import LearnedFactory
@@ -124,8 +125,7 @@ def measure(
             report = solver.solve(rhs, phi)
         except PressureSolveFailure as failure:
             report = failure.report
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device)
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - busy)
         if op.decomposition.agree(seconds[-1] > LONG):

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver import memory
 from solver.axis import FiniteVolumeAxis
 from solver.errors import CaseError
 from solver.operators import Components, Operators
 from solver.shells import shell_energies, shell_numbers, shell_width
+from solver.staggered import y_slowest
 
 MOST_UNEQUAL = 1000  # sides of a box of isotropic turbulence, by which its shells are counted
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -215,7 +215,7 @@ def isotropic(
         raise CaseError(
             "[initial] kind = 'isotropic' needs Fourier axes in x, y and z: set kind = 'fourier' in [grid.y]"
         )
-    noise = _shellwise_noise(operators, seed)
+    noise = _noise(operators, seed)
     fields = [operators.to_coefficients(operators.to_physical(c)) for c in noise]  # makes them conjugate-symmetric
     k_squared = operators.squared_wavenumber
     longitudinal = sum(
@@ -252,20 +252,20 @@ def isotropic(
     return fields[0] * scale[shell], fields[1] * scale[shell], fields[2] * scale[shell]
 
 
-def _shellwise_noise(operators: Operators, seed: int) -> Components:
-    """White noise on the modes, drawn outwards from mode 0 so that it does not depend on the resolution.
+def _noise(operators: Operators, seed: int) -> Components:
+    """White noise on this rank's modes, which depends on the mode and the seed and on nothing else.
 
-    It is drawn for the cube around the grid: axes may differ in how many modes they have.
+    Each (kx, ky) has a stream of numbers of its own along kz, of a generator that begins anywhere (Philox: Salmon,
+    Moraes, Dror & Shaw 2011, Parallel random numbers: as easy as 1, 2, 3, SC11).
     """
-    axes = operators.grid.fourier_axes
+    axes, slabs = operators.grid.fourier_axes, operators.decomposition
     kx, ky, kz = (np.rint(k * axes[d].length / (2 * np.pi)).astype(int) for d, k in operators.grid.wavenumbers.items())
-    highest = max(int(np.abs(k).max()) for k in (kx, ky, kz))
-    memory.require(150.0 * (2 * highest + 1) ** 2 * (highest + 1), "[initial] the noise for the cube around the grid")
-    side = np.arange(-highest, highest + 1)
-    cx, cy, cz = (a.ravel() for a in np.meshgrid(side, side, side[highest:], indexing="ij"))
-    order = np.lexsort((cz, cy, cx, np.maximum(np.maximum(np.abs(cx), np.abs(cy)), cz)))
-    noise = np.empty((len(order), 6))
-    noise[order] = np.random.default_rng(seed).standard_normal((len(order), 6))
-    noise = noise.reshape(len(side), len(side), highest + 1, 3, 2)[np.ix_(kx + highest, ky + highest, kz)]
-    fields = [operators.scatter(np.ascontiguousarray(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3)]
-    return fields[0], fields[1], fields[2]
+    key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    columns = np.array(list(product(kx[slabs.modes], ky))).astype(np.uint64)
+    noise = np.empty((len(columns), len(kz), 3, 2))
+    for column, (i, j) in zip(noise, columns, strict=True):
+        stream = np.random.Philox(key=key, counter=np.array([0, i, j, 0], np.uint64))
+        np.random.Generator(stream).standard_normal(out=column)
+    noise = noise.reshape(-1, len(ky), len(kz), 3, 2)
+    u, v, w = (y_slowest(operators.tensor(noise[..., c, :].transpose(3, 0, 1, 2))) for c in range(3))
+    return u, v, w

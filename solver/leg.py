@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from solver import rundir
+from solver import parallel, rundir
 from solver.case import Case
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.saved import Saved, checkpoints, latest
@@ -128,7 +128,7 @@ def plan(case: Case, folder: Path, restart: Path | None, overwrite: bool) -> Leg
         )
     if restart is None:
         return Leg(folder, True)
-    saved = latest(restart)
+    saved = latest(restart, parallel.world())
     if not fresh and restart.is_file() and not overwrite:
         later = [path.name for path in checkpoints(folder) if path.name > restart.name]
         if later:

@@ -7,6 +7,7 @@ transforms in y, happen on x-mode slabs (y complete). Every method is collective
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -148,6 +149,20 @@ class Decomposition:
         """Element-wise sum over ranks."""
         return self._reduce(value, MPI.SUM)
 
+    def sum_for_each(self, parts: Iterable[Tensor]) -> Tensor:
+        """The sum over ranks of the parts for this rank: everyone has one for every rank, in their order."""
+        own = None
+        for rank, part in enumerate(parts):
+            if self.size == 1:
+                return part
+            send = _to_host(part)
+            receive = np.empty_like(send) if rank == self.rank else None
+            self.comm.Reduce(send, receive, op=MPI.SUM, root=rank)
+            if receive is not None:
+                own = torch.from_numpy(receive).to(part.device)
+        assert own is not None
+        return own
+
     def max(self, value: Tensor) -> Tensor:
         """Element-wise maximum over ranks; NaN on any rank wins."""
         if self.size == 1:
@@ -195,6 +210,14 @@ class Decomposition:
             self.comm.Send(block, rank)
         return torch.from_numpy(blocks[0])
 
+    def all_planes(self, field: Tensor, counts: Sequence[int]) -> Tensor:
+        """The whole field on every rank, of slabs that have so many planes each (dimension -2)."""
+        send = _to_host(field.movedim(-2, 0))
+        whole = np.empty((sum(counts), *send.shape[1:]), send.dtype)
+        row = whole[:1].size
+        self.comm.Allgatherv(send, (whole, [row * planes for planes in counts]))
+        return torch.from_numpy(whole).to(field.device).movedim(0, -2)
+
     def broadcast(self, value: Any) -> Any:
         """The root's value on every rank."""
         return self.comm.bcast(value, root=0)
@@ -233,6 +256,11 @@ def world_rank() -> int:
 def world_size() -> int:
     """Number of ranks in the world."""
     return MPI.COMM_WORLD.size
+
+
+def world() -> MPI.Intracomm:
+    """The communicator of all ranks."""
+    return MPI.COMM_WORLD
 
 
 def alone() -> MPI.Intracomm:

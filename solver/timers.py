@@ -43,7 +43,7 @@ class Timers:
         self._owners: list[str] = []
         self._since = self._compiled = 0.0
         self._marks: deque[Mark] = deque()  # those whose time is not known yet, after one whose time is
-        self._event = None if device.type == "cpu" else torch.get_device_module(device).Event
+        self._event: Any = None if device.type == "cpu" else torch.get_device_module(device).Event
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -98,6 +98,11 @@ class Timers:
     def _pay(self, payers: Shares, spent: float) -> None:
         for part, share in payers.items():
             self._seconds[part] += share * spent
+
+    def off(self) -> None:
+        """Set no more events: those that are captured in a graph have no times."""
+        self._event = None
+        self._marks.clear()
 
     def reset(self) -> None:
         """Forget everything measured so far."""

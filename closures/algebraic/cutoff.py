@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from solver.axis import Array, FourierAxis
 from solver.operators import Operators
+from solver.parallel import split_evenly
 from solver.pressure.direct import apply_matrix
 
 
@@ -52,8 +54,11 @@ class CutoffFilter:
         axes = operators.grid.fourier_axes
         self.decomposition = operators.decomposition
         self.matrices = {d: operators.tensor(restriction(axes[d])) for d in directions}
+        self.rows: list[Tensor] = []  # of the coarse planes of each rank
         if 1 in self.matrices:  # the columns of this rank's planes: the product is completed by a sum over ranks
-            self.matrices[1] = self.matrices[1][:, operators.decomposition.planes].contiguous()
+            columns = self.matrices[1][:, operators.decomposition.planes]
+            counts = split_evenly(len(columns), operators.decomposition.size)
+            self.rows = [part.contiguous() for part in columns.split(counts)]
 
     def in_planes(self, f: Tensor) -> Tensor:
         """Fields (..., nx, planes, nz) filtered along x and z, any planes."""
@@ -63,5 +68,14 @@ class CutoffFilter:
         return f
 
     def across_planes(self, f: Tensor) -> Tensor:
-        """Fields of all this rank's planes filtered along y; the same whole result on every rank (collective)."""
-        return self.decomposition.sum(apply_matrix(self.matrices[1], f, 1))
+        """Fields of all this rank's planes filtered along y, on this rank's share of the coarse planes (collective).
+
+        No rank holds a whole field; it may have no coarse plane at all.
+        """
+        return self.decomposition.sum_for_each(apply_matrix(rows, f, 1) for rows in self.rows)
+
+    def over_planes(self, local: Tensor) -> Tensor:
+        """The mean over all coarse planes of means over those of this rank, whatever they are if it has none."""
+        counts = [len(rows) for rows in self.rows]
+        share = counts[self.decomposition.rank] / sum(counts)
+        return self.decomposition.sum(local * share if share else torch.zeros_like(local))

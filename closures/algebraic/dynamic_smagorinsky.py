@@ -139,7 +139,8 @@ class DynamicSmagorinsky:
             )
             slabs.append(cutoff.in_planes(self.products(((xx, yy, xy, xz, yz), norm, (u, v, w)))))
         if 1 in self.filtered:
-            numerator, denominator = self.means(cutoff.across_planes(join(slabs, 1)))
+            local = self.means(cutoff.across_planes(join(slabs, 1)))
+            numerator, denominator = cutoff.over_planes(torch.stack(local))
             return numerator, denominator
         numerators, denominators = zip(*(self.means(fields) for fields in slabs), strict=True)
         return torch.cat(numerators, DIM[1]), torch.cat(denominators, DIM[1])

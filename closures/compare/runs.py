@@ -96,7 +96,7 @@ class Run:
             return None
         if "sums" not in state:
             return None
-        return whole_batches(state["sums"], state["weights"], float(state["span"][1]))
+        return whole_batches(state["sums"][()], state["weights"], float(state["span"][1]))
 
 
 def read(folder: Path) -> Run:

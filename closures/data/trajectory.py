@@ -22,7 +22,7 @@ from solver.case import Case
 from solver.errors import Diverged
 from solver.hooks.health import Health
 from solver.hooks.regrid import velocity_of
-from solver.hooks.saved import Saved, checksum, latest
+from solver.hooks.saved import Saved, latest
 from solver.operators import Components, Operators
 from solver.parallel import Decomposition
 from solver.simulation import Simulation
@@ -64,7 +64,7 @@ class Trajectory:
         slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
         device = parallel.choose_device(self.case.run.device)
         self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
-        saved = slabs.broadcast(store.kept(number) if slabs.is_root else None)
+        saved = store.state(number) if slabs.broadcast(slabs.is_root and store.kept(number) is not None) else None
         self.digests = digests_of(saved) if saved else store.nothing
         self.saved_at = time.monotonic()
         views = {name: self._view(file.recipe) for name, file in store.files.items()}
@@ -138,9 +138,9 @@ class Trajectory:
         """The initial field of this trajectory: of its recipe, or a stored flow with noise of its own."""
         if self.recipe.start is None:
             return self._drawn(self.case)
-        saved = latest(Path(self.recipe.start.run))
+        saved = latest(Path(self.recipe.start.run), self.operators.decomposition.comm)
         for file in self.store.files.values():
-            file.check_origin(file.part, checksum(saved.arrays, saved.attributes))
+            file.check_origin(file.part, saved.sha256)
         scale, stored = self._bulk_ratio(saved), velocity_of(saved, self.operators)
         a = self.recipe.start.noise(self.number)
         one, other = (self._drawn(self.recipe.case(self.number, draw)) for draw in (0, 1))

@@ -37,7 +37,7 @@ class Predictor(nn.Module):
         self._units: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def units(self, like: Tensor) -> Tensor:
-        """Mean, std and change of the scaling, (3, 1, 3, 1, 1, 1), in the device and type of `like`: sent there once."""
+        """Mean, std and change of the scaling, (3, 1, 3, 1, 1, 1), where and of what type `like` is; sent once."""
         key = like.device, like.dtype
         if key not in self._units:
             values = [self.scaling.mean, self.scaling.std, self.scaling.change]

@@ -45,7 +45,7 @@ def step(
     except (ValueError, KeyError):
         raise CaseError(f"--grid {grid} --dtype {dtype}: should read like 64x96x64 and float64 or float32") from None
     records = _records(json_file) if json_file else []
-    fusion.enable(fuse and fusion.compiler_available())
+    fusion.enable(fuse and fusion.compiler_available(parallel.choose_device(device).type))
     simulations = []
     for name in closure or ["none"]:
         make = partial(_create, name)

@@ -131,7 +131,7 @@ def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_clo
     for name, array in (saved.group("closure") if same_closure else {}).items():
         like = simulation.closure_state.get(name)
         if like is not None:
-            local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array
+            local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array[()]
             if local.shape == tuple(like.shape):  # another closure may use the name for something else
                 simulation.closure_state[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
     for part in parts:

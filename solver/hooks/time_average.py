@@ -65,6 +65,6 @@ class TimeAverage(ABC):
     def restore(self, state: dict[str, Array]) -> None:
         """Continue from the global arrays `state`, on any number of ranks."""
         planes = self.operators.decomposition.planes
-        self.means.restore({name: a[..., planes, :] if a.ndim > 2 else a for name, a in state.items()})
+        self.means.restore({name: a[..., planes, :] if a.ndim > 2 else a[()] for name, a in state.items()})
         last = float(state["sampled_at"][0])
         self._sampled_at = None if np.isnan(last) else last

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,15 @@ def reason_name(petsc: Any, reason: int) -> str:
     """The name PETSc gives to the end of an iteration."""
     names = {value: name for name, value in vars(petsc.KSP.ConvergedReason).items() if isinstance(value, int)}
     return str(names.get(reason, f"reason {reason}"))
+
+
+def check_indices(count: int, kind: Any) -> None:
+    """Raises CaseError if PETSc, whose indices are of this type, cannot count so far."""
+    if count > np.iinfo(kind).max:
+        raise CaseError(
+            f"[pressure] solver = 'krylov': {count} unknowns, or matrix entries on a rank, are more than this PETSc "
+            f"numbers ({np.iinfo(kind).max}): use solver = 'multigrid', or PETSc built with 64-bit indices"
+        )
 
 
 class _Approximate:
@@ -125,6 +135,12 @@ class KrylovPressure:
         petsc, comm = self.petsc, self.poisson.slabs.comm
         pointers, columns, values = self.poisson.rows()
         n = len(self.poisson.unknowns)
+        slabs = self.poisson.slabs
+        counts = (
+            slabs.sum(torch.tensor(float(n), dtype=torch.float64)),
+            slabs.max(torch.tensor(float(pointers[-1]), dtype=torch.float64)),
+        )
+        check_indices(max(map(int, counts)), petsc.IntType)
         csr = (pointers.astype(petsc.IntType), columns.astype(petsc.IntType), values)
         matrix = petsc.Mat().create(comm=comm)
         matrix.setSizes(((n, None), (n, None)))

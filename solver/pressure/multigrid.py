@@ -80,7 +80,7 @@ class Gathered:
     def __init__(self, system: System, smoothing: Sequence[Smoothing]) -> None:
         layout, slabs = system.layout, system.layout.slabs
         assert slabs is not None
-        self.layout, self.slabs = layout, slabs
+        self.layout, self.slabs, self.counts = layout, slabs, system.counts
         nx, ny, nz = layout.shape[0], sum(system.counts), layout.shape[2]
         whole = Layout((nx, ny, nz), layout.periodic, layout.device)
         start = sum(system.counts[: slabs.rank])
@@ -97,8 +97,7 @@ class Gathered:
     def _collect(self, flat: Tensor) -> Tensor:
         """The whole field, flat, from everybody's slab."""
         cells = self.layout.cells(flat).transpose(0, 1)
-        gathered = self.slabs.broadcast(self.slabs.gather_planes(cells))
-        return self.whole.pack(gathered.to(self.layout.device), self.dtype)
+        return self.whole.pack(self.slabs.all_planes(cells, self.counts), self.dtype)
 
     def __call__(self, rhs: Tensor) -> Tensor:
         """The cycle of the whole problem, cut to this slab."""

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
+from closures.algebraic.dynamic_smagorinsky import DynamicSmagorinsky
 from solver.axis import FourierAxis, NoSlip
 from solver.closure import EddyViscosity
 from solver.errors import CaseError
 from solver.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
 from solver.grid import Grid
 from solver.hooks.statistics import Moments
+from solver.initial import isotropic
 from solver.parallel import Decomposition
 from tests.grids import operators, random_velocity, run, simulation, uneven, walls
 
@@ -53,6 +55,7 @@ FLOWS: dict[str, tuple[Grid, Callable | None, object, int]] = {  # grid, forcing
     "cavity": (CAVITY, None, Gradients(), 100),
     "box_mass_flux": (CUBE, bulk, Gradients(), 30),
     "periodic": (RING, bulk, None, 30),
+    "box_dynamic": (CUBE, None, DynamicSmagorinsky(grid=CUBE, nu=0.01, every=2), 20),
 }
 
 
@@ -128,6 +131,14 @@ def slab_promises(periodic: bool) -> dict[str, bool]:
     gathered = slabs.gather_planes(mine)
     tests["gather"] = torch.equal(gathered, whole) if slabs.is_root else gathered is None
     tests["scatter"] = torch.equal(slabs.scatter_planes(gathered), mine)
+    shares = [
+        whole[:, :, part] for part in np.array_split(np.arange(ny), size + 3)[:size]
+    ]  # as many as there are ranks
+    factor = 0.5 * size * (size + 1)
+    tests["all planes"] = torch.equal(slabs.all_planes(mine, slabs.plane_counts), whole)
+    tests["sum for each"] = torch.equal(
+        slabs.sum_for_each((rank + 1.0) * part for part in shares), factor * shares[rank]
+    )
     tests["sum"] = float(slabs.sum(mine.sum())) == float(whole.sum())
     tests["max"] = float(slabs.max(mine.max())) == float(whole.max())
     tests["nan wins"] = bool(slabs.max(torch.tensor(np.nan if rank == size - 1 else 1.0)).isnan())
@@ -148,6 +159,9 @@ def main(path: str) -> None:
             world = Decomposition(64, 64, False)
             for name, kept in slab_promises(kind == "periodic").items():
                 results[f"promise/{kind} {name}"] = np.array(not world.agree(not kept))
+        op = operators(CUBE)
+        noise = {f"noise/u{i}": op.gather(f) for i, f in enumerate(isotropic(op, 1.5, 3.0, None, SEED))}
+        results |= {key: f for key, f in noise.items() if f is not None}
         for name, flow in FLOWS.items():
             results |= {f"{name}/{key}": f for key, f in (final_state(*flow) or {}).items()}
     if world.is_root:

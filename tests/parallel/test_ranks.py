@@ -46,6 +46,13 @@ def test_same_moments(results, ranks):
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
+def test_a_seed_is_the_same_flow_on_any_number_of_ranks(results, ranks):
+    for i in range(3):
+        drawn = results[1][f"noise/u{i}"]
+        np.testing.assert_allclose(results[ranks][f"noise/u{i}"], drawn, rtol=0, atol=1e-13 * abs(drawn).max())
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("name", FLOWS)
 def test_same_reductions(results, name, ranks):
     np.testing.assert_allclose(results[ranks][f"{name}/numbers"], results[1][f"{name}/numbers"], rtol=1e-11, atol=1e-12)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import simpson
 
 from closures.compare.fields import coefficients
+from solver import initial
+from solver.axis import FourierAxis
+from solver.grid import Grid
 from solver.hooks.series import kinetic_energy, subgrid_dissipation, viscous_dissipation
 from solver.simulation import Simulation
-from tests.grids import orders
+from tests.grids import operators, orders
 from tests.physics.shipped import advance, cube, flow, shells, table
 
 
@@ -56,6 +60,20 @@ def balance_defect(steps: int) -> float:
         rates.append(viscous_dissipation(vortex))
     assert kinetic_energy(vortex) < 0.8 * start
     return abs(kinetic_energy(vortex) - start + simpson(rates, dx=2.0 / steps)) / start
+
+
+def test_noise_is_white_and_normal():
+    """Unit variance in every part of every component, nothing in common between them or between neighbours."""
+    op = operators(Grid(*(FourierAxis(24, 2 * np.pi, "2/3") for _ in range(3))))
+    noise = torch.stack(initial._noise(op, 90_127)).flatten(0, 1).flatten(1)  # component and part, mode
+    n = noise.shape[1]
+    correlation = noise @ noise.T / n
+    assert float((correlation - torch.eye(6)).abs().max()) < 4 * (2 / n) ** 0.5
+    assert float((noise**4).mean()) == pytest.approx(3.0, abs=4 * (96 / (6 * n)) ** 0.5)
+    for dim in (1, 2, 3):
+        f = torch.stack(initial._noise(op, 90_127)).flatten(0, 1)
+        assert abs(float((f * f.roll(1, dim)).mean())) < 4 * (6 * n) ** -0.5
+    assert not torch.equal(noise, torch.stack(initial._noise(op, 90_128)).flatten(0, 1).flatten(1))
 
 
 def test_viscosity_drains_what_the_dissipation_says():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from solver import petsc_library
 from solver.errors import CaseError, FeatureUnavailable
-from solver.pressure.krylov import KrylovPressure
+from solver.pressure.krylov import KrylovPressure, check_indices
 from solver.pressure.report import PressureSolveFailure
 from tests.pressure.problems import PROBLEMS, exact_solution, noise
 
@@ -114,3 +115,14 @@ def test_without_petsc_the_feature_says_so(monkeypatch):
     monkeypatch.setattr(petsc_library, "_initialised", missing)
     with pytest.raises(FeatureUnavailable, match=r"petsc4py.*solver = 'multigrid' works without"):
         KrylovPressure(PROBLEMS["cube"].poisson())
+
+
+def test_more_unknowns_than_petsc_can_number_are_refused_by_name(petsc, monkeypatch):
+    check_indices(2**31 - 1, np.int32)
+    check_indices(2**31, np.int64)
+    with pytest.raises(CaseError, match=r"2147483648 unknowns.*64-bit indices"):
+        check_indices(2**31, np.int32)
+    poisson = PROBLEMS["ball"].poisson()
+    monkeypatch.setattr(petsc, "IntType", np.int8)
+    with pytest.raises(CaseError, match=r"\[pressure\] solver = 'krylov'.*numbers \(127\)"):
+        KrylovPressure(poisson)

@@ -6,13 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from solver.errors import RunFolderError
 from solver.grid import Grid
+from solver.hooks import saved as files
 from solver.hooks.regrid import same_grid, velocity_of
-from solver.hooks.saved import Saved, checksum
+from solver.hooks.saved import FORMAT, Saved, Stored, checksum, fill, latest
 from solver.operators import Operators
+from solver.rundir import write_hdf5
 from tests.grids import distance, operators, random_velocity, sample, uneven, walls
 
 SEED = 50_423
@@ -109,6 +112,64 @@ def test_what_enters_is_what_the_new_inflow_says():
     np.testing.assert_allclose(u[0, 0, :, 0], 0.5 * (2.0 * profile + 1.0), rtol=1e-14)
     np.testing.assert_allclose(u[0, 1, :, 0], 1.0, rtol=1e-14)
     np.testing.assert_allclose(v[0, 0, :-1, 0], 0.05, rtol=1e-14)  # halfway from 0.1 on the end to 0 in the cell
+
+
+class Alone:
+    """A communicator that says it is one of several and talks to nobody."""
+
+    def __init__(self, rank: int, size: int, root_says: object = None) -> None:
+        self.rank, self.size, self.root_says = rank, size, root_says
+
+    def bcast(self, value: object, root: int = 0) -> object:
+        return value if self.rank == root else self.root_says
+
+
+@pytest.mark.parametrize("name", ["box", "channel", "cavity"])
+def test_a_rank_reads_its_own_planes_and_the_root_alone_verifies(name, tmp_path, monkeypatch):
+    op, path = operators(name), tmp_path / "step_00000001.h5"
+    velocity = random_velocity(op, SEED)
+    held = saved(op, velocity)
+    write_hdf5(path, lambda file: fill(file, held.arrays, {**held.attributes, "format": FORMAT}))
+    asked, summed = [], []
+    read, verify = Stored.__getitem__, files.checksum
+
+    def noted(stored: Stored, index: object) -> np.ndarray:
+        asked.append(read(stored, index))
+        return asked[-1]
+
+    monkeypatch.setattr(Stored, "__getitem__", noted)
+    monkeypatch.setattr(files, "checksum", lambda *given: summed.append(1) or verify(*given))
+    parts = []
+    for rank in range(3):
+        some = operators(name, comm=Alone(rank, 3, path))
+        found = latest(path, Alone(rank, 3, path))
+        assert len(summed) == 1
+        asked.clear()
+        parts.append(velocity_of(found, some))
+        fields = [a for a in asked if a.ndim > 2]
+        assert sum(a.size for a in fields) == sum(f.numel() for f in parts[-1])
+        found.close()
+    joined = [torch.cat(fields, 1 if name == "box" else 2) for fields in zip(*parts, strict=True)]
+    assert distance(joined, velocity) == 0
+
+
+def test_a_file_is_verified_in_pieces(tmp_path, monkeypatch):
+    """The sum is that of the whole, whatever the pieces; none is larger than asked for by more than a row."""
+    arrays = {
+        "a": np.arange(210.0).reshape(2, 7, 3, 5),
+        "b": np.arange(50.0),
+        "c": np.array(3.0),
+        "d": np.zeros((0, 4)),
+    }
+    expected = checksum(arrays, {"t": 1.0})
+    monkeypatch.setattr(files, "PIECE", 240)
+    assert checksum(arrays, {"t": 1.0}) == expected
+    pieces = [piece.nbytes for piece in files._pieces(arrays["a"])]
+    assert max(pieces) == 240
+    assert sum(pieces) == arrays["a"].nbytes
+    path = tmp_path / "some.h5"
+    write_hdf5(path, lambda file: fill(file, arrays, {"format": FORMAT}))
+    assert files.read(path).sha256 == checksum(arrays, {"format": FORMAT})
 
 
 def test_another_period_is_refused():

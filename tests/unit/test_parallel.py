@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from solver import parallel
 from solver.errors import CaseError
 from solver.parallel import Decomposition
 
@@ -25,3 +26,16 @@ def test_a_gradient_does_not_end_between_ranks_without_a_word(pass_on):
     field = torch.ones(1, 4 if pass_on == "to_modes" else 2, 4 if pass_on == "to_planes" else 2, 3, requires_grad=True)
     with torch.enable_grad(), pytest.raises(CaseError, match="gradients do not pass between ranks"):
         getattr(slabs, pass_on)(field)
+
+
+def test_a_rank_makes_its_own_gpu_the_current_one(monkeypatch):
+    """Events and waits that name no device are about this one, not about the first of the node."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(parallel, "local_rank", lambda: 6)
+    assert parallel.choose_device("auto") == torch.device("cuda", 2)
+    assert chosen == [torch.device("cuda", 2)]
+    assert parallel.choose_device("cpu") == torch.device("cpu")
+    assert len(chosen) == 1

@@ -1,0 +1,306 @@
+"""What a GPU makes of the solver, in under ten minutes and one command.
+
+    python bench/gpu.py                   the table below is filled; the numbers go to bench/gpu.json
+    python bench/gpu.py --short           tiny sizes, on a CPU where there is no GPU: whether the script works
+
+Ceilings of the device; flows and closures the same as on the CPU; where a step waits for the device; the chain of
+transforms against two-dimensional ones; the stages of a step as a CUDA graph; times of a step, eager and fused, with
+kernels and memory; milliseconds a step of every shipped closure. A section that fails says so and leaves the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from closures.registry import create, names
+from solver import bench, engine, fusion, parallel
+from solver.assembly import Source, build
+from solver.case import load_case
+from solver.errors import SolverError
+from solver.late import wait_for
+from solver.rundir import write_json
+from solver.simulation import Simulation
+from solver.stepping import RK3
+from solver.timers import closure_fraction
+from solver.velocity import Velocity
+
+ROOT = Path(__file__).parents[1]
+NUMBERS = ROOT / "bench" / "gpu.json"
+SECONDS = 540.0  # in all
+SAME = 1e-11  # relative difference of two devices after ten steps
+
+Shape = tuple[int, int, int]
+
+
+@dataclass
+class Bench:
+    """The device, how large, and what is found."""
+
+    device: torch.device
+    short: bool
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return SECONDS - (time.perf_counter() - self.began)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether there are graphs, profiles and counts of memory."""
+        return self.device.type == "cuda"
+
+    def clock(self, function: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
+        """Median seconds of a call."""
+        for _ in range(warm):
+            function()
+        times = []
+        for _ in range(1 if self.short else repeats):
+            wait_for(self.device)
+            start = time.perf_counter()
+            function()
+            wait_for(self.device)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    def flow(self, shape: Shape, kind: str, closure: str, device: str = "auto") -> Simulation:
+        """The flow that `solver bench` times."""
+
+        def make(grid: Any, nu: float) -> Any:
+            return create(closure, grid=grid, nu=nu, options={})
+
+        return bench.flow_simulation(shape, kind, device, torch.float64, make)
+
+
+def ceilings(b: Bench) -> dict[str, float]:
+    """TB/s of a copy, read and written; TFLOP/s of the float64 products of the pressure solve."""
+    n = 2**16 if b.short else 2**29
+    ny, m = (32, 200) if b.short else (512, 116_622)
+    a = torch.randn(n, dtype=torch.float64, device=b.device)
+    copy = 16 * n / b.clock(a.clone) / 1e12
+    q = torch.randn(ny, ny, dtype=torch.float64, device=b.device)
+    f = torch.randn(2, ny, m, dtype=torch.float64, device=b.device)
+    return {"copy TB/s": copy, "products TFLOP/s": 4 * ny * ny * m / b.clock(lambda: q @ f) / 1e12}
+
+
+def same_as_cpu(b: Bench) -> dict[str, Any]:
+    """Largest relative difference of the velocity's coefficients after ten steps on both devices."""
+    found: dict[str, Any] = {}
+    for kind, closure in (("channel", "dynamic_smagorinsky"), ("channel", "wale"), ("box", "dynamic_smagorinsky")):
+        states = []
+        for device in ("cpu", "auto"):
+            flow = b.flow((12, 8, 8), kind, closure, device)
+            for _ in range(2 if b.short else 10):
+                flow.step()
+            states.append([c.cpu() for c in flow.velocity.coefficients])
+        scale = max(float(c.abs().max()) for c in states[0])
+        difference = max(float((x - y).abs().max()) for x, y in zip(*states, strict=True)) / scale
+        found[f"{kind} {closure}"] = difference
+    return found | {"same": max(found.values()) < SAME}
+
+
+def waits(b: Bench) -> dict[str, Any]:
+    """Where a step synchronises with the device, by torch's own account."""
+    if not b.is_cuda:
+        return {"not measured": "only CUDA tells"}
+    found: dict[str, Any] = {}
+    for closure in ("none", "dynamic_smagorinsky", "wale", "tbnn"):
+        flow = b.flow((32, 48, 32), "channel", closure)
+        for _ in range(9):
+            flow.step()
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                flow.step()
+        torch.cuda.set_sync_debug_mode("default")
+        places = [f"{os.path.relpath(w.filename, ROOT)}:{w.lineno}" for w in seen]
+        found[closure] = {"a step": len(seen) / 3, "places": {place: places.count(place) / 3 for place in set(places)}}
+    return found
+
+
+def layouts(b: Bench) -> dict[str, float]:
+    """ns a point of a field out and a flux back: the chain of one-dimensional transforms, and two-dimensional ones."""
+    planes, nx, nz = (4, 24, 24) if b.short else (256, 768, 768)
+    hx, cz, chain = (nx - 1) // 3, (nz - 1) // 3 + 1, engine.TorchEngine
+    c = torch.randn(2, planes, 2 * hx + 1, cz, dtype=torch.float64, device=b.device)
+    f = torch.randn(planes, nx, nz, dtype=torch.float64, device=b.device)
+    wide = torch.zeros(planes, nx, nz // 2 + 1, dtype=torch.complex128, device=b.device)
+
+    def out() -> torch.Tensor:
+        modes = torch.complex(c[0], c[1])  # what lies beyond the highest mode stays zero
+        wide[:, : hx + 1, :cz] = modes[:, : hx + 1]
+        wide[:, nx - hx :, :cz] = modes[:, hx + 1 :]
+        return torch.fft.irfft2(wide, s=(nx, nz), dim=(1, 2), norm="forward")
+
+    def back() -> torch.Tensor:
+        full = torch.fft.rfft2(f, dim=(1, 2), norm="backward")  # the factor goes with the copy
+        kept = torch.cat([full[:, : hx + 1, :cz], full[:, nx - hx :, :cz]], 1)
+        return torch.stack([kept.real, kept.imag]).mul_(1.0 / (nx * nz))
+
+    pairs = (out(), chain.plane_fields(c, nx, nz)[0]), (back(), chain.plane_modes(f, (hx, cz - 1), c))
+    if not all(torch.allclose(x, y, rtol=1e-9, atol=1e-9) for x, y in pairs):
+        raise SolverError("the two-dimensional transforms differ from the chain")
+    timed = {
+        "out, chain": b.clock(lambda: chain.plane_fields(c, nx, nz)),
+        "out, 2-D": b.clock(out),
+        "back, chain": b.clock(lambda: chain.plane_modes(f, (hx, cz - 1), c)),
+        "back, 2-D": b.clock(back),
+    }
+    ns = {name: 1e9 * seconds / (planes * nx * nz) for name, seconds in timed.items()}
+    return ns | {f"stage, {way}": 3 * ns[f"out, {way}"] + 7 * ns[f"back, {way}"] for way in ("chain", "2-D")}
+
+
+def stages(flow: Simulation, dt: torch.Tensor, length: float) -> None:
+    """The stages of a step of known length, which ask the host for nothing."""
+    previous = None
+    for weights, span in zip(flow._weights(dt), RK3.spans, strict=True):
+        u, rate = flow.velocity.coefficients, flow.tendency(flow.subgrid_term(flow.t))
+        velocity, previous = flow._advance(u, rate, previous or rate, *weights)
+        velocity = flow.forcing.correct(flow.project(velocity, span * length), span * length)
+        flow.velocity = Velocity(flow.strain, velocity)
+
+
+def graph(b: Bench) -> dict[str, Any]:
+    """Milliseconds of the stages as they are queued now, and as one CUDA graph."""
+    found: dict[str, Any] = {}
+    for shape in ((8, 8, 8),) if b.short else ((32, 48, 32), (64, 96, 64), (128, 128, 128)):
+        for closure in ("none", "wale"):
+            flow = b.flow(shape, "channel", closure)
+            flow.step()
+            flow.timers.off()  # events that were captured have no times
+            dt = torch.full((), 1e-3, dtype=torch.float64, device=b.device)
+            row = found[f"{'x'.join(map(str, shape))} {closure}"] = {
+                "eager ms": 1e3 * b.clock(lambda flow=flow, dt=dt: stages(flow, dt, 1e-3), warm=3)
+            }
+            if b.is_cuda:
+                row["graph ms"] = 1e3 * b.clock(captured(flow, dt).replay, 7)
+                row["finite"] = bool(torch.isfinite(flow.velocity.coefficients[0]).all())
+    return found
+
+
+def captured(flow: Simulation, dt: torch.Tensor) -> Any:
+    """A CUDA graph of `stages`, from the velocity it left to the next."""
+    static = [c.clone() for c in flow.velocity.coefficients]
+
+    def advance() -> None:
+        flow.velocity = Velocity(flow.strain, (static[0], static[1], static[2]))
+        stages(flow, dt, 1e-3)
+        for kept, new in zip(static, flow.velocity.coefficients, strict=True):
+            kept.copy_(new)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            advance()
+    torch.cuda.current_stream().wait_stream(side)
+    whole = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(whole):
+        advance()
+    return whole
+
+
+def times(b: Bench) -> list[dict[str, Any]]:
+    """Milliseconds a step, ns a point and stage, kernels a step and the time they take, GPU memory."""
+    sizes = ((8, 8, 8),) if b.short else ((32, 48, 32), (64, 96, 64), (128,) * 3, (256,) * 3, (512,) * 3)
+    rows = []
+    for shape in sizes:
+        for closure in ("none", "dynamic_smagorinsky"):
+            for fused in (False, True) if fusion.compiler_available(b.device.type) and not b.short else (False,):
+                if b.left > 120:
+                    rows.append(row(b, shape, closure, fused))
+                    print("   ", rows[-1], flush=True)
+    return rows
+
+
+def row(b: Bench, shape: Shape, closure: str, fused: bool) -> dict[str, Any]:
+    """One line of `times`; a flow that does not fit says so."""
+    found: dict[str, Any] = {"grid": list(shape), "closure": closure, "fused": fused}
+    fusion.enable(fused)
+    try:
+        if b.is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        flow, block = b.flow(shape, "channel", closure), 3
+        seconds = b.clock(lambda: [flow.step() for _ in range(block)], 3) / block
+        found |= {"ms": 1e3 * seconds, "ns/pt/stage": seconds / 3 / float(np.prod(shape)) * 1e9}
+        if b.is_cuda:
+            found["GiB"] = torch.cuda.max_memory_allocated() / 2**30
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+                flow.step()
+                wait_for(b.device)
+            kernels = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+            found |= {"kernels": len(kernels), "busy ms": sum(e.device_time for e in kernels) / 1e3}
+    except torch.OutOfMemoryError:
+        found["ms"] = "does not fit"
+    finally:
+        fusion.enable(False)
+    return found
+
+
+def closures(b: Bench) -> dict[str, Any]:
+    """Milliseconds a step of every closure on the case of its training, and the share of them that is its own."""
+    found: dict[str, Any] = {}
+    small = tuple(f"grid.{axis}.n=8" for axis in "xyz") if b.short else ()
+    for name in ("none", "tbnn") if b.short else names():
+        homes = {"hit": "hit_decay", "mixing": "mixing_layer"}
+        case = homes.get(name.split("_")[0], "channel180_coarse")
+        try:
+            table, folder = load_case(ROOT / "cases" / case, ("run.fuse=off", *small), name)
+            flow = build(Source(table, folder, name))
+        except SolverError as problem:
+            found[name] = str(problem)
+            continue
+        flow.step()
+        flow.timers.reset()
+        seconds = b.clock(flow.step, 9, 3)
+        found[name] = {"ms": 1e3 * seconds, "share": closure_fraction(flow.timers.seconds)}
+    return found
+
+
+SECTIONS = (ceilings, same_as_cpu, waits, layouts, graph, times, closures)
+
+
+def measure(device: torch.device, short: bool) -> dict[str, Any]:
+    """Every section by its name; one that fails has its error there."""
+    b, found = Bench(device, short), {}
+    for section in SECTIONS:
+        start = time.perf_counter()
+        try:
+            found[section.__name__] = section(b) if b.left > 20 else {"not measured": "no time was left"}
+        except Exception as error:  # whatever it is, the next section may work
+            found[section.__name__] = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
+        said = json.dumps(found[section.__name__], default=str)[:1500]
+        print(f"-- {section.__name__} ({time.perf_counter() - start:.0f} s): {said}", flush=True)
+        if b.is_cuda:
+            torch.cuda.empty_cache()
+    return found
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--short", action="store_true", help="tiny sizes, also without a GPU")
+    options.add_argument("--out", type=Path, default=NUMBERS, help="where the numbers go")
+    given = options.parse_args()
+    torch.set_grad_enabled(False)
+    device = parallel.choose_device("auto" if given.short else "cuda")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"torch {torch.__version__}, {name}", flush=True)
+    write_json(given.out, {"device": name, "torch": torch.__version__} | measure(device, given.short))
+
+
+if __name__ == "__main__":
+    main()

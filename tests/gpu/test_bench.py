@@ -1,0 +1,25 @@
+"""``bench/gpu.py`` in its shortest form, on the pretend device."""
+
+from __future__ import annotations
+
+import torch
+
+from solver import bench, parallel
+from tests.bench_pages import load
+from tests.gpu.pretend import pretended
+
+
+def test_every_section_works(monkeypatch):
+    with pretended() as device:
+        for module in (bench, parallel):
+            monkeypatch.setattr(
+                module, "choose_device", lambda wanted: torch.device("cpu") if wanted == "cpu" else device
+            )
+        found = load("gpu").measure(device, short=True)
+    assert not [name for name, section in found.items() if "failed" in section], found
+    assert found["same_as_cpu"]["same"]
+    assert {"none", "tbnn"} == found["closures"].keys()
+    assert 0.1 < found["closures"]["tbnn"]["share"] < 1.0
+    assert found["closures"]["none"]["share"] == 0.0
+    assert found["times"][0]["ns/pt/stage"] > 0
+    assert found["layouts"]["stage, 2-D"] > 0
