@@ -88,8 +88,8 @@ def test_decaying_turbulence_and_what_models_do_to_it():
 
     What is true at this low Reynolds number: viscosity still acts within the resolved range. Without a model energy
     piles up in the last two shells; the dynamic model removes the pile, and more energy from the middle shells than
-    the direct simulation loses. The largest scales (k <= 2) do not notice either way. WALE at c_w = 0.325 lies
-    between the two.
+    the direct simulation loses. The largest scales (k <= 2) do not notice either way. WALE at c_w = 0.325 drains
+    as much in all: which of the two drains more is a matter of the seed.
     """
     truth = shells(advance(flow("hit_decay_dns", *cube(64, "2/3"), "time.cfl=1.6"), 0.75))[1:8]
     ratio, energy = {}, {}
@@ -109,7 +109,8 @@ def test_decaying_turbulence_and_what_models_do_to_it():
     assert 0.4 < ratio["dynamic_smagorinsky"][5:].min() <= ratio["dynamic_smagorinsky"][5:].max() < 1.0
     defect = {name: np.abs(np.log(r[6])) for name, r in ratio.items()}
     assert max(defect["dynamic_smagorinsky"], defect["wale"]) < 1.05 * defect["none"]
-    assert energy["dynamic_smagorinsky"] < energy["wale"] < truth.sum() < energy["none"]
+    assert energy["dynamic_smagorinsky"] == pytest.approx(energy["wale"], rel=0.1)
+    assert max(energy["dynamic_smagorinsky"], energy["wale"]) < truth.sum() < energy["none"]
 
 
 def test_forced_turbulence_lives():
