@@ -78,8 +78,7 @@ def scalars(gradient: Tensor, cells: Cells) -> Tensor:
     ``y* = d sqrt(|g| / nu)``, which is y+ at a wall, as in van Driest's damping.
     """
     g = size(gradient)
-    kind = {"dtype": g.dtype, "device": g.device}
-    nu = torch.as_tensor(cells.nu, **kind) if isinstance(cells.nu, Tensor) else torch.full((), cells.nu, **kind)
+    nu = cells.nu.to(g) if isinstance(cells.nu, Tensor) else torch.full((), cells.nu, dtype=g.dtype, device=g.device)
     stirred = cells.delta**2 * g
     reynolds = safe_ratio(stirred, stirred + CELL_REYNOLDS * nu)
     if cells.wall_distance is None:

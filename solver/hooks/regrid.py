@@ -21,7 +21,7 @@ def same_grid(saved: Saved, operators: Operators) -> bool:
     grid = operators.grid
     if saved.arrays["velocity/u"].shape != (operators.transform.parts, *grid.coefficient_shape):
         return False
-    pairs = [(saved.arrays[f"grid/{name}"], axis) for name, axis in zip("xyz", grid.axes, strict=True)]
+    pairs = [(np.asarray(saved.arrays[f"grid/{name}"]), axis) for name, axis in zip("xyz", grid.axes, strict=True)]
     return kinds(saved) == [axis.is_fourier for axis in grid.axes] and all(_same_line(*pair) for pair in pairs)
 
 
@@ -62,14 +62,14 @@ def _regrid(saved: Saved, operators: Operators, component: int, field: Array) ->
     half = 2 if grid.z.is_fourier and grid.x.is_fourier else 0
     for axis in (2, 1, 0):  # an inflow has a profile along y
         line, wanted = grid.axes[axis], grid.coefficient_shape[axis]
-        old = saved.arrays[f"grid/{'xyz'[axis]}"]
+        old = np.asarray(saved.arrays[f"grid/{'xyz'[axis]}"])
         if isinstance(line, FiniteVolumeAxis):
             if not _same_line(old, line):
-                field = _interpolate(field, grid, axis, old, component)
+                field = _interpolate(np.asarray(field), grid, axis, old, component)
             continue
         _check_period(old, line, "xyz"[axis])
         if wanted != field.shape[axis + 1]:
-            field = _resize_modes(field, axis + 1, wanted, full=axis != half)
+            field = _resize_modes(np.asarray(field), axis + 1, wanted, full=axis != half)
     return field
 
 

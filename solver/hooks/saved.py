@@ -48,7 +48,7 @@ Values = np.ndarray | Stored
 class Saved:
     """What a checkpoint holds: global arrays by path, which can be read until its `file` is closed, and attributes."""
 
-    arrays: Mapping[str, Values]
+    arrays: Mapping[str, Any]  # `Values`
     attributes: Mapping[str, Any]
     sha256: str = ""
     file: h5py.File | None = None
