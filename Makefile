@@ -5,7 +5,7 @@ SHELL := bash
 .SILENT:
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install channel180 test kernels petsc lint bench clean
+.PHONY: help install channel180 test kernels petsc lint docs bench clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -62,11 +62,15 @@ lint: $(VENV)/.stamp-lint ## ruff and mypy
 	ruff check
 	mypy
 
+docs: $(VENV)/.stamp-docs ## the documentation as a site, in site/
+	python scripts/reference.py --check
+	mkdocs build --strict --quiet
+
 bench: $(VENV)/.stamp-run ## time the step against the FFT limit of this machine, and fill the speed table
 	bench/speed.sh
 
 clean: ## caches and build output; keeps .venv and runs
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . \( -path ./$(VENV) -o -path ./.git -o -path ./runs \) -prune -o -name __pycache__ -exec rm -rf {} +
 
 # Set-up. Each stamp is one finished step; editing pyproject.toml repeats those that read it.
@@ -107,7 +111,7 @@ $(VENV)/.stamp-run: pyproject.toml $(VENV)/.stamp-venv
 	$(call two_ranks,) || { echo "mpirun and mpi4py do not work together: $$(command -v mpirun)"; exit 1; }
 	touch $@
 
-$(VENV)/.stamp-test $(VENV)/.stamp-lint: $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-run
+$(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs: $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-run
 	pip install -q -e '.[$*]'
 	touch $@
 

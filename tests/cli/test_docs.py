@@ -160,6 +160,13 @@ def test_everything_linked_exists():
             assert target.endswith(".png") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_pages_of_the_site_exist():
+    """Those that mkdocs.yml names; `make docs` adds the others, and fails where a link or an anchor is wrong."""
+    named = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert "index.md" in named
+    assert [name for name in named if not (ROOT / "docs" / name).is_file()] == []
+
+
 def test_make_targets_named_exist():
     targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for page in PAGES[:2]:
