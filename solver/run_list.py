@@ -117,9 +117,10 @@ def timings(folder: Path) -> dict[str, float]:
 def products(folder: Path) -> list[Path]:
     """What a run has written into its folder; files that others put there are not among them."""
     places = [folder / lock.LOCK, *folder.glob(".*.part")]
-    if (folder / "provenance.json").is_file():
+    if (about := folder / "provenance.json").is_file():
         places += [folder / name for name in PRODUCTS]
         places += [path for path in _copied(folder) if path.resolve().is_relative_to(folder.resolve())]
+        places.append(about)  # last: without it nothing more would be known to be of the run
     return [path for path in dict.fromkeys(places) if path.is_symlink() or path.exists()]
 
 
