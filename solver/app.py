@@ -264,6 +264,8 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     threads, command = torch.get_num_threads(), " ".join(sys.argv)
     facts = rundir.provenance(source.case, op.decomposition.size, threads, str(op.device), command)
     facts |= {"case": source.name, "closure": getattr(simulation.closure, "facts", {})}
+    if not fresh and (before := rundir.source_of(folder) or "unknown") != facts["source"]:
+        facts["source"] = f"{before.removesuffix('+' + facts['source'])}+{facts['source']}"
     rundir.write_json(folder / "provenance.json", facts)
     for key, target in source.case.files(folder).items():
         origin = source.case.files(source.folder)[key]

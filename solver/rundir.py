@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import functools
 import hashlib
 import json
 import logging
@@ -183,6 +184,7 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
         "version": __version__,
         "commit": revision,
         "dirty": dirty,
+        "source": source_digest(),
         "python": platform.python_version(),
         "versions": versions,
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
@@ -192,6 +194,27 @@ def provenance(case: Case, ranks: int, threads: int, device: str, command: str) 
         "seed": case.initial.seed,
         "command": command,
     }
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 of the code that computes, in this process: two runs of one digest were made by the same code.
+
+    Unlike a commit it knows of changes that are not committed, and not of those to documents and tests.
+    """
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(path for package in ("solver", "closures") for path in (root / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def source_of(folder: Path) -> str:
+    """The digests of the code of all legs of the run in a folder, joined by +; empty where it does not say."""
+    try:
+        return str(json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("source") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -19,6 +19,8 @@ from solver.operators import Components, Operators
 from solver.strain import Derivatives, Strain
 from solver.velocity import Velocity
 
+C_S, C_S_AT_WALLS = 0.17, 0.1
+
 
 class Smagorinsky:
     """Smagorinsky (1963) with van Driest damping (1956): robust, and the yardstick for everything else.
@@ -29,7 +31,8 @@ class Smagorinsky:
 
     Parameters
     ----------
-    c_s : 0.17 is Lilly's value for a sharp cutoff in the inertial range; channels are often run with 0.1.
+    c_s : by default 0.1 where there are no-slip walls, the value for channels since Deardorff (1970, J. Fluid Mech. 41,
+        453); else 0.17, Lilly's (1967, IBM Sci. Comput. Symp., 195) for a cutoff in the inertial range.
     damping : "van_driest" or "none"; by default van Driest where there are walls.
     """
 
@@ -42,13 +45,13 @@ class Smagorinsky:
         *,
         grid: Grid,
         nu: float,
-        c_s: Annotated[float, Field(ge=0)] = 0.17,
+        c_s: Annotated[float, Field(ge=0)] | None = None,
         damping: Literal["van_driest", "none"] | None = None,
     ) -> None:
         possible = bool(walls(grid)) and nu > 0
         if damping == "van_driest" and not possible:
             raise CaseError("[closure] damping = 'van_driest' needs a no-slip wall and nu > 0: use damping = 'none'")
-        self.c_s, self.nu = c_s, nu
+        self.c_s, self.nu = (C_S_AT_WALLS if walls(grid) else C_S) if c_s is None else c_s, nu
         self.damped = possible and damping != "none"
         self.delta, self.distance = PerGrid(filter_width), PerGrid(wall_distance)
 

@@ -15,7 +15,7 @@ from closures.compare.jobs import Ended, Job, execute_all, plan
 from closures.compare.metrics import compare_members
 from closures.compare.references import find, resolve
 from closures.compare.runs import Run, group, read, require_one_difference
-from closures.compare.timing import as_stored, timed_alone
+from closures.compare.timing import as_stored, load, timed_alone
 from closures.compare.tuning import Tuned, tune
 from solver import parallel
 from solver.case import load_case
@@ -75,9 +75,11 @@ def compare(
     if not different_cases:
         require_one_difference(runs)
     if closures:
-        console.print("timing the closures, alone and in turn", highlight=False)
+        beside = load()
+        told = f" ({beside})" if beside else ""
+        console.print(f"timing the closures, alone and in turn{told}", highlight=False)
         runs = timed_alone(runs)
-        extra["timing"] = "each closure timed alone, in turn, after the runs"
+        extra["timing"] = f"each closure timed alone, in turn, after the runs{told}"
     else:
         runs = [as_stored(run) for run in runs]
     comparison = compare_members(group(runs, labels), resolve(reference, runs, files))

@@ -21,7 +21,7 @@ from closures.shipped import shipped
 from solver import leg
 from solver.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
-from solver.rundir import commit, run_folder
+from solver.rundir import run_folder, source_digest, source_of
 
 REFRESH_SECONDS = 0.5
 
@@ -71,7 +71,18 @@ def plan(source: Path, spec: str, overrides: Sequence[str], word: str = "") -> J
 
 
 def _folder(case: Case, name: str) -> Path:
-    """Where the run of a case belongs; a network that is trained again has runs of its own."""
+    """Where the run of a case belongs; a run that other code has made stays, and the new one is put beside it."""
+    folder = _own_folder(case, name)
+    made = (folder / "provenance.json").is_file()
+    return folder if not made or source_of(folder) == source_digest() else folder.with_name(folder.name + _suffix())
+
+
+def _suffix() -> str:
+    return f"-code{source_digest()[:8]}"
+
+
+def _own_folder(case: Case, name: str) -> Path:
+    """One for each case, and for each training of a network."""
     folder, table = run_folder(case, name, None), case.closure
     network = shipped().get(table.name) or table.options.get(registry.ARTEFACT)
     if network is None:
@@ -91,12 +102,13 @@ def again(job: Job, *overrides: str) -> Job:
 
 
 def existing(job: Job) -> Run | None:
-    """The run of exactly this case, if it has come to its end before; a trial of a few steps has not."""
+    """The run of exactly this case by exactly this code, if it has come to its end; a trial of a few steps has not."""
     try:
         run = read(job.folder)
     except (RunFolderError, CaseError):
         return None
-    return run if run.case == job.case and leg.has_ended(run.summary, run.case) else None
+    same = run.case == job.case and run.provenance.get("source") == source_digest()
+    return run if same and leg.has_ended(run.summary, run.case) else None
 
 
 def words(job: Job) -> list[str]:
@@ -179,8 +191,6 @@ def _tell(ended: Ended, console: Console) -> None:
     console.print(
         f"{ended.job.label}: {ended.run.status}, {seconds}, {ended.job.folder}", highlight=False, markup=False
     )
-    if ended.reused and ended.run.provenance.get("commit") != (now := commit()[0]):
-        told = (
-            f"made by commit {ended.run.commit}, this is {(now or 'unknown')[:10]}: remove the folder to run it again"
-        )
-        console.print(f"{ended.job.label}: {told}", highlight=False, markup=False)
+    if ended.job.folder.name.endswith(_suffix()) and not ended.reused:
+        other = ended.job.folder.name.removesuffix(_suffix())
+        console.print(f"{ended.job.label}: {other} was made by other code and is left as it is", highlight=False)

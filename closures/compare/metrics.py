@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
 from solver.errors import CaseError
+from solver.hooks.batch_means import Array
 from solver.reference import comparable
 
 
@@ -68,10 +69,13 @@ def compare_members(members: Sequence[Member], target: Target | None) -> Compari
     baseline = next((m for m in members if m.sound and not m.broken), members[0])
     unit, name = _unit(judged_by)
     durations = affordable(list(members))
-    judged = [
-        _judged(member, baseline, judged_by, quantities, cost_of(member, unit), duration)
-        for member, duration in zip(members, durations, strict=True)
-    ]
+    judged = _with_words(
+        [
+            _judged(member, baseline, judged_by, len(quantities), cost_of(member, unit), duration)
+            for member, duration in zip(members, durations, strict=True)
+        ],
+        np.array([q.floor for q in quantities]),
+    )
     pairs = _pairs([m for m in members if not m.broken], judged_by, quantities)
     return Comparison(tuple(judged), baseline.label, target, judged_by, tuple(quantities), tuple(pairs), name)
 
@@ -101,23 +105,26 @@ def _judged(
     member: Member,
     baseline: Member,
     judged_by: ChannelJudge | BoxJudge | None,
-    quantities: Sequence[Quantity],
+    quantities: int,
     cost: Cost,
     duration: float,
 ) -> Judged:
     """What is found about one member; a broken run among several makes the whole member broken."""
     if judged_by is None or not member.sound:
-        return Judged(member, cost, words=_broken(member, len(quantities)))
+        return Judged(member, cost, words=_broken(member, quantities))
     errors = judged_by.errors(member)
     equal_wall = None
     if isinstance(judged_by, ChannelJudge) and duration > 0:
         equal_wall = judged_by.errors(member, duration)
-    if member is baseline:
-        return Judged(member, cost, errors, None, _broken(member, len(quantities)), equal_wall)
-    difference = judged_by.difference(member, baseline)
-    floors = np.array([q.floor for q in quantities])
-    words = _broken(member, len(quantities)) or tuple(judge(difference, floors))
-    return Judged(member, cost, errors, difference, words, equal_wall)
+    difference = None if member is baseline else judged_by.difference(member, baseline)
+    return Judged(member, cost, errors, difference, _broken(member, quantities), equal_wall)
+
+
+def _with_words(judged: Sequence[Judged], floors: Array) -> list[Judged]:
+    """The same with the words of everyone who has a difference and is not broken, all looked at together."""
+    waiting = {i: j.difference for i, j in enumerate(judged) if j.difference is not None and not j.member.broken}
+    words = dict(zip(waiting, judge(list(waiting.values()), floors), strict=True)) if waiting else {}
+    return [replace(j, words=words[i]) if i in words else j for i, j in enumerate(judged)]
 
 
 def _broken(member: Member, count: int) -> tuple[Word, ...]:

@@ -6,7 +6,9 @@ import contextlib
 import json
 import logging
 import math
+import os
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from solver.timers import closure_fraction
 
 log = logging.getLogger("solver")
 FILE = "cost.json"  # in a run folder; what it says replaces what the run found while it shared the machine
+LOOKS = 20  # at the load, within a second
 ROUNDS = 3
 BLOCK = 30  # steps in a row of one closure: they hold several evaluations of what is not evaluated in each
 BUDGET = 20.0  # seconds for a closure, if its steps are long
@@ -64,6 +67,24 @@ def timed_alone(runs: Sequence[Run]) -> list[Run]:
         write_json(run.folder / FILE, cost)
         timed.append(replace(run, summary=run.summary | cost))
     return timed
+
+
+def load() -> str:
+    """What else keeps this machine's cores busy just now, in words; empty where the system does not tell.
+
+    Linux counts the processes that run or wait for a core; one of them is this one.
+    """
+    others = []
+    for _ in range(LOOKS):
+        try:
+            running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+        except (OSError, IndexError):
+            return ""
+        others.append(int(running) - 1)
+        time.sleep(1.0 / LOOKS)
+    busy, cores = statistics.mean(others), len(os.sched_getaffinity(0))
+    told = f"{busy:.1f} other threads busy on {cores} cores"
+    return f"{told}: these costs are too high" if busy + torch.get_num_threads() > cores + 0.5 else told
 
 
 def _key(run: Run) -> str:

@@ -147,19 +147,23 @@ def survivors(p_values: Array) -> NDArray[np.bool_]:
     return rejected
 
 
-def judge(difference: Estimate, floors: Array) -> list[Word]:
-    """A word for each difference of errors (candidate minus baseline) of one candidate.
+def judge(differences: Sequence[Estimate], floors: Array) -> list[tuple[Word, ...]]:
+    """A word for each quantity of each candidate, from its differences of errors (candidate minus baseline).
 
-    "better" or "worse" need a difference that survives the number of quantities looked at (and thereby an
-    interval without zero) and is larger than `floors`, the reference's own uncertainty.
+    "better" or "worse" need a difference that survives all that the table holds, every candidate and every quantity
+    (and thereby an interval without zero), and is larger than `floors`, the reference's own uncertainty.
     """
-    holds = np.logical_and(survivors(np.atleast_1d(difference.p_value)), np.abs(difference.value) > floors)
-    words: list[Word] = []
-    for value, p, held in zip(difference.value, difference.p_value, holds, strict=True):
-        if not np.isfinite(p):
-            words.append("not judged")
-        elif held:
-            words.append("better" if value < 0 else "worse")
-        else:
-            words.append("not distinguishable")
-    return words
+    shape = len(differences), len(floors)
+    holds = survivors(np.array([d.p_value for d in differences]).ravel()).reshape(shape)
+    return [
+        tuple(_word(*found) for found in zip(d.value, d.p_value, held, floors, strict=True))
+        for d, held in zip(differences, holds, strict=True)
+    ]
+
+
+def _word(value: float, p_value: float, held: bool, floor: float) -> Word:
+    if not np.isfinite(p_value):
+        return "not judged"
+    if not held or abs(value) <= floor:
+        return "not distinguishable"
+    return "better" if value < 0 else "worse"

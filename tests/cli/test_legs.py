@@ -188,6 +188,15 @@ def test_two_legs_are_one_run_to_the_bit(tmp_path, closure):
     assert rows[0] == rows[1]
 
 
+def test_a_run_names_the_code_of_all_its_legs(tmp_path, monkeypatch):
+    case = runs.write_case(tmp_path)
+    for n, (code, named) in enumerate((("a", "a"), ("a", "a"), ("b", "a+b"), ("b", "a+b"), ("a", "a+b+a"))):
+        monkeypatch.setattr("solver.rundir.source_digest", lambda code=code: code)
+        more = ("--restart", case / "run") if n else ()
+        assert runs.solver("run", case, "--out", case / "run", *more, "--steps", 1, *QUIET).code == 0
+        assert json.loads((case / "run/provenance.json").read_text())["source"] == named
+
+
 def test_the_last_row_is_the_last_state(case):
     found, rows = runs.summary(case / "run"), read_table(case / "run/timeseries.csv")
     assert found["final"]["step"] == found["steps"] == rows["step"][-1] == 8

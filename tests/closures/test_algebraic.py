@@ -74,6 +74,17 @@ def test_van_driest_uses_the_mean_stress_of_the_walls(kind):
     np.testing.assert_allclose(damped.numpy(), plain.numpy() * (1 - np.exp(-y_plus / 25)) ** 2, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(("kind", "c_s"), [("channel", 0.1), ("box", 0.17)])
+def test_smagorinsky_has_the_constant_of_channels_where_there_are_walls(kind, c_s):
+    grid = make_grid(kind)
+    velocity = make_velocity(make_operators(grid), random_fields(grid, seed=12))
+    default, given = (
+        viscosity(create("smagorinsky", grid=grid, nu=NU, options=o), velocity) for o in ({}, {"c_s": c_s})
+    )
+    assert torch.equal(default, given)
+    assert float(given.max()) > 0
+
+
 def test_damping_needs_a_wall():
     with pytest.raises(CaseError, match="damping = 'none'"):
         create("smagorinsky", grid=make_grid("box"), nu=NU, options={"damping": "van_driest"})

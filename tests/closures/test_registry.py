@@ -108,7 +108,7 @@ def test_foreign_closures(grid, foreign):
 def test_the_list_shows_the_options_of_every_closure():
     lines = describe()
     assert lines["smagorinsky"].origin == "les-solver"
-    assert "c_s = 0.17" in lines["smagorinsky"].options
+    assert "c_w = 0.325" in lines["wale"].options
     assert "fallback = 'smagorinsky'" in lines["tbnn"].options
 
 

@@ -17,6 +17,7 @@ from closures.compare.runs import group, read
 from closures.shipped import shipped
 from solver.errors import CaseError
 from solver.leg import differences
+from solver.rundir import source_digest
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
 from tests.runs import solver
@@ -65,6 +66,25 @@ def case(tmp_path, monkeypatch) -> Path:
     rows = [f"{a:.6g},{b:.8g}" for a, b in zip(t, 0.125 * np.exp(-0.06 * t), strict=True)]
     (folder / "table.csv").write_text("t,kinetic_energy\n" + "\n".join(rows) + "\n")
     return folder
+
+
+def test_a_run_is_taken_from_before_only_if_the_same_code_made_it(tmp_path, monkeypatch):
+    """Others stay where they are; a run of two legs by two codes is no run of either."""
+    monkeypatch.chdir(tmp_path)
+    first = jobs.plan(CASE, "wale", ())
+    write_run(first.folder, "wale", first.case.initial.seed)
+    place = first.folder / "provenance.json"
+    facts = json.loads(place.read_text())
+    for source, taken in ((source_digest(), True), ("0" * 64, False), ("0" * 64 + "+" + source_digest(), False)):
+        place.write_text(json.dumps(facts | {"source": source}))
+        job = jobs.plan(CASE, "wale", ())
+        assert (job.folder == first.folder) == taken
+        assert (jobs.existing(job) is not None) == taken
+        assert jobs.existing(first) is None or taken
+        assert job.folder.name.startswith(first.folder.name)
+    before = sorted(first.folder.iterdir())
+    assert "--overwrite" not in jobs.words(job)
+    assert sorted(first.folder.iterdir()) == before
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_the_same_closure_under_two_seeds_is_not_distinguishable(tmp_path):
         runs = [write_run(tmp_path / f"{trial}{c}", c, 100 + trial, bias) for c in ("none", "wale")]
         comparison = compared(*runs)
         difference = comparison.members[1].difference
-        wrong += any(word in ("better", "worse") for word in judge(difference, np.zeros(len(KEYS))))
+        wrong += any(word in ("better", "worse") for word in judge([difference], np.zeros(len(KEYS)))[0])
         if trial < 3:
             assert set(comparison.members[1].words) == {"not distinguishable"}
     assert wrong <= 4  # P(more than 4 of 24 at 5 %) is 0.6 %

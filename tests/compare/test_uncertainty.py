@@ -85,7 +85,7 @@ def test_first_keeps_whole_batches():
 def test_few_batches_are_not_judged():
     found = estimate(lambda m: m, sample(np.array([[1.0], [2.0], [3.0]])))
     assert np.isnan(found.half_width).all()
-    assert judge(found, np.zeros(1)) == ["not judged"]
+    assert judge([found], np.zeros(1)) == [("not judged",)]
 
 
 def test_holm_on_the_example_that_can_be_done_by_hand():
@@ -94,17 +94,30 @@ def test_holm_on_the_example_that_can_be_done_by_hand():
     assert survivors(np.array([np.nan, 0.04])).tolist() == [False, True]
 
 
-def test_equals_are_rarely_called_different_however_many_quantities():
+def test_equals_are_rarely_called_different_however_many_quantities_and_candidates():
+    """No word of a whole table is wrong but with a probability of 5 %, though all share a baseline."""
     rng = np.random.default_rng(9137)
-    trials, quantities = 400, 9
+    trials, quantities, candidates = 400, 9, 5
     wrong = 0
     for _ in range(trials):
-        a, b = (sample(rng.standard_normal((20, quantities))) for _ in range(2))
-        words = judge(estimate(lambda x, y: x - y, a, b), np.zeros(quantities))
+        a, *others = (sample(rng.standard_normal((20, quantities))) for _ in range(candidates + 1))
+        differences = [estimate(lambda x, y: x - y, b, a) for b in others]
+        words = [word for row in judge(differences, np.zeros(quantities)) for word in row]
         wrong += any(word in ("better", "worse") for word in words)
     assert wrong / trials < 0.08  # 5 % promised; three standard deviations of 400 trials are 3.3 %
 
 
 def test_words_need_more_than_the_floor():
     difference = Estimate(np.array([-0.03, -0.03, 0.03]), np.full(3, 1e-6), np.full(3, 30.0))
-    assert judge(difference, np.array([0.0, 0.04, 0.02])) == ["better", "not distinguishable", "worse"]
+    assert judge([difference], np.array([0.0, 0.04, 0.02])) == [("better", "not distinguishable", "worse")]
+
+
+def test_a_difference_has_to_hold_beside_all_of_the_table():
+    """p = 0.02 holds alone and beside what is certain; beside a second unsure one it does not."""
+    score = student_t.isf(0.01, 30.0)
+    unsure, certain = (Estimate(np.array([s]), np.ones(1), np.array([30.0])) for s in (score, 50.0))
+    floors = np.zeros(1)
+    assert judge([unsure], floors) == [("worse",)]
+    assert judge([unsure, certain], floors) == [("worse",), ("worse",)]
+    words = judge([unsure, Estimate(np.array([0.1]), np.ones(1), np.array([30.0])), unsure], floors)
+    assert set(words) == {("not distinguishable",)}
