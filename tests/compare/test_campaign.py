@@ -183,16 +183,17 @@ def test_a_trial_of_a_few_steps_is_not_taken_for_the_run(case):
     assert jobs.existing(job).summary["time"] == pytest.approx(1.0)
 
 
-def test_runs_of_another_commit_are_said_to_be(case, monkeypatch):
+def test_a_run_beside_one_of_other_code_says_so(case):
     job, screen = jobs.plan(case, "none", ()), io.StringIO()
     assert solver(*jobs.words(job)).code == 0
-    run = jobs.existing(job)
-    for commit, expected in ((run.provenance["commit"], 1), ("fedcba9876543210", 2)):
-        monkeypatch.setattr(jobs, "commit", lambda commit=commit: (commit, False))
-        screen.seek(0)
-        jobs._tell(jobs.Ended(job, run, reused=True), Console(file=screen, width=500))
-        assert screen.getvalue().count("\n") == expected
-    assert f"made by commit {run.commit}, this is fedcba9876" in screen.getvalue()
+    place = job.folder / "provenance.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"source": "of other code"}))
+    again = jobs.plan(case, "none", ())
+    assert jobs.existing(again) is None
+    assert solver(*jobs.words(again)).code == 0
+    jobs._tell(jobs.Ended(again, jobs.existing(again)), Console(file=screen, width=500))
+    assert f"{job.folder.name} was made by other code and is left as it is" in screen.getvalue()
+    assert json.loads(place.read_text())["source"] == "of other code"
 
 
 def test_trainings_under_one_name_are_not_one_closure(tmp_path):

@@ -138,7 +138,7 @@ def test_a_difference_below_the_floor_of_the_reference_is_none(tmp_path):
     data = ROOT / "closures/data/samples/channel180_sample.h5"
     judged = compared(*runs, reference=f"filtered-dns:{data}").members[1]
     column = KEYS.index("w_rms")
-    assert judge(judged.difference, np.zeros(len(KEYS)))[column] in ("better", "worse")
+    assert judge([judged.difference], np.zeros(len(KEYS)))[0][column] in ("better", "worse")
     assert judged.words[column] == "not distinguishable"
 
 
