@@ -5,6 +5,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
+unset PYTHONPATH # or pip would find the checkout there and install nothing
 trap 'rm -rf "$work"' EXIT
 git -C "$root" ls-files -z | tar -C "$root" --null -T - -cf - | { mkdir "$work/source" && tar -C "$work/source" -xf -; }
 python3 -m venv "$work/env"
@@ -12,9 +13,9 @@ pip="$work/env/bin/python -m pip --disable-pip-version-check --quiet"
 cd "$work/source"
 if [ $# -gt 0 ]; then
   build="python3 -c"  # of this environment, which has setuptools
-  $build "from setuptools import build_meta as b; b.build_sdist('$work/dist')"
+  $build "from setuptools import build_meta as b; b.build_sdist('$work/dist')" >"$work/log" 2>&1
   mkdir "$work/sdist" && tar -C "$work/sdist" --strip-components 1 -xzf "$work"/dist/*.tar.gz
-  cd "$work/sdist" && $build "from setuptools import build_meta as b; b.build_wheel('$work/dist')"
+  cd "$work/sdist" && $build "from setuptools import build_meta as b; b.build_wheel('$work/dist')" >>"$work/log" 2>&1
   $pip install --no-deps "$work"/dist/*.whl
   echo "$1" > "$("$work/env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
 else
@@ -24,7 +25,6 @@ else
 fi
 mkdir "$work/empty"
 cd "$work/empty"
-unset PYTHONPATH
 export OMP_NUM_THREADS=1
 solver="$work/env/bin/solver"
 $solver --version

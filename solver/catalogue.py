@@ -35,7 +35,7 @@ def row(name: str, case: Case, seconds: float | None) -> dict[str, str]:
     return {
         "case": name,
         "flow": flow_of(case, grid),
-        "Re": f"{reynolds(case, grid):.4g}" if case.flow.nu else "",
+        "Re": f"{reynolds(case, grid):.0f}" if case.flow.nu else "",
         "grid": "x".join(str(axis.n) for axis in (case.grid.x, case.grid.y, case.grid.z)),
         "reference": case.reference.name if case.reference else "",
         "core s": "" if seconds is None else f"{seconds:.0f}",
