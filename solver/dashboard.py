@@ -90,7 +90,7 @@ def ending(seen: Look) -> str:
 def view(seen: Look, console: Console) -> RenderableType:
     """Everything there is to see, no wider than the terminal."""
     run, width = seen.run, min(console.width, 100)
-    parts: list[RenderableType] = [f"{run.folder}: {run.case}, closure {run.closure}"]
+    parts: list[RenderableType] = [f"{run.closure} in {run.case}: {run.folder}"]
     left = f", {duration(seen.seconds_left)} left" if math.isfinite(seen.seconds_left) else ""
     parts.append(f"{run.status} at step {run.steps}, t = {run.time:.4g} of {run.end:g}{left}")
     if console.is_terminal:
@@ -100,9 +100,19 @@ def view(seen: Look, console: Console) -> RenderableType:
     if seen.profile is not None:
         parts += ["", profile(seen.profile, width)]
     if seen.milliseconds:
-        costly = sorted(seen.milliseconds.items(), key=lambda part: -part[1])
-        parts += ["", "milliseconds a step: " + ", ".join(f"{name} {spent:.3g}" for name, spent in costly)]
+        parts += ["", costs(seen.milliseconds, width)]
     return Group(*parts)
+
+
+def costs(milliseconds: dict[str, float], width: int) -> str:
+    """The parts of a step in one line, the dearest first; those that it has no room for are summed up."""
+    dearest = sorted(milliseconds.items(), key=lambda part: -part[1])
+    for shown in range(len(dearest), 0, -1):
+        rest = sum(spent for _, spent in dearest[shown:])
+        told = [f"{name} {spent:.3g}" for name, spent in dearest[:shown]] + ([f"the rest {rest:.3g}"] if rest else [])
+        if len(line := f"milliseconds a step: {', '.join(told)}") <= width:
+            return line
+    return f"milliseconds a step: {sum(milliseconds.values()):.3g}"
 
 
 def numbers(history: dict[str, list[float]], width: int, encoding: str) -> Table:

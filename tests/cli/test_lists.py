@@ -20,7 +20,7 @@ from rich.console import Console
 from solver.case import load_case
 from solver.catalogue import listed
 from solver.columns import fitting
-from solver.dashboard import numbers, profile, spark, view
+from solver.dashboard import costs, numbers, profile, spark, view
 from solver.run_list import find, read
 from solver.watching import look, seconds_left
 from tests import runs
@@ -273,6 +273,13 @@ def test_time_left_is_that_of_the_log_less_what_has_passed(tmp_path):
     )
     assert seconds_left(tmp_path, datetime.datetime(2026, 3, 1, 10, 2, 0)) == pytest.approx(180)
     assert seconds_left(tmp_path, datetime.datetime(2026, 3, 1, 11, 2, 0)) == 0
+
+
+def test_the_cost_of_a_step_is_whole_in_any_width():
+    parts = {"pressure": 3.0, "momentum": 20.0, "closure": 7.0}
+    assert costs(parts, 80) == "milliseconds a step: momentum 20, closure 7, pressure 3"
+    assert costs(parts, 50) == "milliseconds a step: momentum 20, the rest 10"
+    assert costs(parts, 10) == "milliseconds a step: 30"
 
 
 def test_a_history_in_bars_goes_from_the_least_to_the_most():
