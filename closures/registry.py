@@ -40,6 +40,8 @@ BUILT_IN = {
     "vreman": "closures.algebraic.vreman:Vreman",
     "sigma": "closures.algebraic.sigma:Sigma",
     "amd": "closures.algebraic.amd:Amd",
+    "easm": "closures.algebraic.easm:Easm",
+    "stabilised_mixed": "closures.algebraic.stabilised_mixed:StabilisedMixed",
     "two_part": "closures.algebraic.two_part:TwoPart",
 }
 ARTEFACT = "artefact"

@@ -6,7 +6,7 @@ by a matrix product: no transform of the solver's engine, any device, differenti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from solver.axis import Array, FourierAxis
 from solver.operators import Operators
 from solver.parallel import split_evenly
 from solver.pressure.direct import apply_matrix
+from solver.staggered import DIM, join
 
 
 def kept_modes(axis: FourierAxis) -> int:
@@ -79,3 +80,24 @@ class CutoffFilter:
         counts = [len(rows) for rows in self.rows]
         share = counts[self.decomposition.rank] / sum(counts)
         return self.decomposition.sum(local * share if share else torch.zeros_like(local))
+
+
+def averages(
+    cutoff: CutoffFilter,
+    operators: Operators,
+    fields: Sequence[Tensor],
+    count: int,
+    products: Callable[[list[Tensor]], Tensor],
+    means: Callable[[Tensor], list[Tensor]],
+) -> list[Tensor]:
+    """Means over the filtered directions of what filtered products amount to (collective).
+
+    Slab by slab of planes, so that the `count` fields that `products` makes of `fields` stay in cache; `means` gets
+    them filtered, as one tensor.
+    """
+    slabs = []
+    for first, size in operators.slabs(count):
+        slabs.append(cutoff.in_planes(products([f.narrow(DIM[1], first, size) for f in fields])))
+    if 1 in cutoff.matrices:
+        return list(cutoff.over_planes(torch.stack(means(cutoff.across_planes(join(slabs, 1))))).unbind())
+    return [torch.cat(parts, DIM[1]) for parts in zip(*(means(f) for f in slabs), strict=True)]

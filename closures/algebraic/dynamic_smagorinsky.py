@@ -11,7 +11,7 @@ from torch import Tensor
 
 from closures.algebraic.base import SYMMETRIES
 from closures.algebraic.box import BoxFilter, sides_of_test_filter
-from closures.algebraic.cutoff import CutoffFilter, width_ratio
+from closures.algebraic.cutoff import CutoffFilter, averages, width_ratio
 from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.germano import Resolved, contractions, products
 from closures.algebraic.invariants import safe_ratio
@@ -21,7 +21,7 @@ from solver.errors import CaseError
 from solver.fusion import fused
 from solver.grid import Grid
 from solver.operators import Operators
-from solver.staggered import DIM, join
+from solver.staggered import DIM
 from solver.velocity import Velocity
 
 FILTERED_FIELDS = 18
@@ -129,25 +129,15 @@ class DynamicSmagorinsky:
 
     # -- averages over homogeneous directions ------------------------------------------------------------------------
 
-    def homogeneous_averages(self, resolved: Resolved, operators: Operators) -> tuple[Tensor, Tensor]:
-        """``<L_ij M_ij>`` and ``<M_ij M_ij>``, slab by slab of planes, so that the eighteen fields stay in cache."""
-        cutoff = self.cutoff(operators)
-        slabs = []
-        for first, size in operators.slabs(FILTERED_FIELDS):
-            xx, yy, xy, xz, yz, norm, u, v, w = (
-                f.narrow(DIM[1], first, size) for f in (*resolved[0], resolved[1], *resolved[2])
-            )
-            slabs.append(cutoff.in_planes(self.products(((xx, yy, xy, xz, yz), norm, (u, v, w)))))
-        if 1 in self.filtered:
-            local = self.means(cutoff.across_planes(join(slabs, 1)))
-            numerator, denominator = cutoff.over_planes(torch.stack(local))
-            return numerator, denominator
-        numerators, denominators = zip(*(self.means(fields) for fields in slabs), strict=True)
-        return torch.cat(numerators, DIM[1]), torch.cat(denominators, DIM[1])
+    def homogeneous_averages(self, resolved: Resolved, operators: Operators) -> list[Tensor]:
+        """``<L_ij M_ij>`` and ``<M_ij M_ij>``."""
+        fields = [*resolved[0], resolved[1], *resolved[2]]
+        return averages(self.cutoff(operators), operators, fields, FILTERED_FIELDS, self.products, self.means)
 
     @fused
-    def products(self, resolved: Resolved) -> Tensor:
+    def products(self, fields: list[Tensor]) -> Tensor:
         """`germano.products` as one kernel and one tensor (18, nx, planes, nz), y slowest in each field."""
+        resolved = fields[:5], fields[5], fields[6:]
         return torch.stack([f.transpose(0, 1) for f in products(resolved)]).transpose(1, 2)
 
     @fused

@@ -65,7 +65,7 @@ class LagrangianDynamicSmagorinsky:
         """``lm`` and ``mm``, the two averages on this rank's planes; the time they are of, and the calls so far."""
         empty = operators.tensor(0.0).repeat(operators.local_shape)
         calls = torch.zeros((), dtype=torch.int64)
-        return {"lm": empty, "mm": empty.clone(), "t": torch.tensor(math.nan, dtype=torch.float64), "calls": calls}
+        return {"lm": empty, "mm": empty.clone(), "t": torch.tensor(-math.inf, dtype=torch.float64), "calls": calls}
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[EddyViscosity, State]:
         """``nu_t`` at cell centres, length^2/time, and the state with both averages as they are at `t`."""
@@ -74,7 +74,7 @@ class LagrangianDynamicSmagorinsky:
         since = state["t"]
         if calls % self.every == 0:
             numerator, denominator = contractions(self.box(products(resolved), velocity.operators), ALPHA)
-            if bool(torch.isnan(since)):
+            if bool(torch.isinf(since)):
                 lm, mm = self.begun(denominator, delta)
             else:
                 dt = velocity.operators.tensor(t - float(since))

@@ -40,6 +40,16 @@ def make_grid(kind, wall_velocity=(0.0, 0.0, 0.0)):
     return Grid(FourierAxis(9, 5.0), FourierAxis(9, 5.0), FourierAxis(9, 5.0))
 
 
+def fields_for(name, grid, seed=7):
+    """Noise; for what reads a cascade into two levels of it, noise that falls off along the Fourier directions."""
+    fields = random_fields(grid, seed)
+    for d, axis in grid.fourier_axes.items():
+        if name == "easm":
+            m = np.fft.rfftfreq(axis.points, 1.0 / axis.points).reshape([-1 if k == d else 1 for k in range(3)])
+            fields = [np.fft.irfft(np.fft.rfft(f, axis=d) / (1.0 + m**2), axis.points, axis=d) for f in fields]
+    return fields
+
+
 def viscosity(closure, velocity):
     """nu_t of the first call."""
     return closure(velocity, 0.0, closure.init(velocity.operators))[0].nu_t

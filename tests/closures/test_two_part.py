@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from tests.closures.flows import NU, answer, assert_same, exchange, exchange_ans
 from tests.closures.flows import make_operators as operators_of
 from tests.closures.flows import make_velocity as velocity_of
 
+ROOT = Path(__file__).parents[2]
 FACES = stretched_faces(12, 0.0, 2.0, 1.5)
 
 
@@ -80,6 +84,26 @@ def test_stress_of_the_mean_is_the_formula():
         expected = -(length**2) * norm * slopes[i]
         np.testing.assert_allclose(tau[index], np.broadcast_to(expected[:, None], tau[index].shape), rtol=1e-9)
     assert np.abs(tau[[0, 1, 2, 4]]).max() < 1e-12 * np.abs(tau).max()
+
+
+def test_the_length_has_the_stress_of_filtered_direct_simulation():
+    """The mean profile of the reference of channel180_coarse, seen through the model on that grid."""
+    with h5py.File(ROOT / "cases/channel180_coarse/reference/filtered_dns.h5") as file:
+        names = [name.decode() for name in file["dimensions/moment"][:]]
+        mean = dict(zip(names, file["statistics/moments"][:].mean((0, 1)), strict=True))
+        nu, y_plus = float(file.attrs["nu"]), file["dimensions/y"][:16]
+        y_plus = y_plus * np.sqrt(float(file["statistics/wall_stress"][:].mean())) / nu
+    y = FiniteVolumeAxis(stretched_faces(32, 0.0, 2.0, 1.6), NoSlip(), NoSlip())
+    grid = Grid(FourierAxis(4, 4 * np.pi), y, FourierAxis(16, 4 * np.pi / 3))
+    u = mean["u"][None, :, None] + np.zeros(grid.shape)
+    velocity = velocity_of(operators_of(grid), [u, 0 * u, 0 * u])
+    length, _ = MixingLength(nu, 0.58, 0.217, 0.42).length(velocity)
+    slope = velocity.gradient[0][1][0, :, 0].numpy()
+    found = -(length[0, :, 0].numpy() ** 2) * np.abs(slope) * slope
+    ratio = 0.5 * (found[:16] - found[::-1][:16]) / (0.5 * (mean["tau_xy"][:16] - mean["tau_xy"][::-1][:16]))
+    buffer, outer = (y_plus > 14) & (y_plus < 40), (y_plus > 40) & (y_plus < 120)
+    assert np.abs(ratio[buffer] - 1).max() < 0.1
+    assert np.abs(ratio[outer] - 1).max() < 0.14
 
 
 @pytest.mark.parametrize("end", ["lower", "upper"])
