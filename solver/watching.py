@@ -93,15 +93,19 @@ def _profile(folder: Path, newest: tuple[str, float]) -> Profile | None:
     from solver.case import load_case
     from solver.channel import wall_flows
     from solver.hooks import saved
+    from solver.hooks.statistics import NAMES
     from solver.reference import ChannelReference, comparable
 
     if not newest[0]:
         return None
     try:
         case, beside = load_case(folder)
-        grid, sums = case.build_grid(), saved.read(Path(newest[0])).group("statistics")
+        grid, kept = case.build_grid(), saved.read(Path(newest[0]))
+        sums = {name: array[()] for name, array in kept.group("statistics").items()}
+        kept.close()
         flow = wall_flows(grid, case.flow.nu, driven(case)).get("") if case.flow.nu > 0 else None
-        if flow is None or not grid.z.is_fourier or "sums" not in sums or not sums["weights"].sum() > 0:
+        known = "sums" in sums and sums["sums"].shape[1] == len(NAMES) and sums["weights"].sum() > 0
+        if flow is None or not grid.z.is_fourier or not known:
             return None
         means = sums["sums"].sum(axis=0) / sums["weights"].sum()
         u_plus, y_plus = flow.profiles(means)[0], flow.distance * flow.scalars(means)[0] / flow.nu
@@ -110,6 +114,6 @@ def _profile(folder: Path, newest: tuple[str, float]) -> Profile | None:
         if case.reference is not None and "profiles" in files and comparable(grid):
             target, name = ChannelReference.read(files["profiles"]), case.reference.name
             reference = target.profile("u_mean", y_plus / target.re_tau)
-    except SolverError:  # a damaged checkpoint; the next one may be whole
+    except (SolverError, OSError):  # a damaged checkpoint; the next one may be whole
         return None
     return Profile(y_plus, u_plus, reference, name, float(sums["weights"].sum()))
