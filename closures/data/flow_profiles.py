@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from closures.data.exchange import EXCHANGE, split_work
 from closures.data.flow_file import KIND
 from closures.data.flow_inspect import opened
 from closures.data.flow_layout import MOMENTS
@@ -41,9 +42,9 @@ class FilteredChannel(ChannelProfiles):
         return float(np.sqrt(abs(m["wall_stress"].mean())))
 
     def subgrid_work(self, m: dict[str, Array]) -> tuple[Array, Array]:
-        """That on the mean flow, from the stresses at centres; that on the fluctuations is not known."""
+        """From the stresses at centres; that on the fluctuations is NaN in files that do not know it."""
         mean = -m["tau_xy"] * self.shear(m)
-        return mean, np.full_like(mean, np.nan)
+        return mean, m["eps_sgs"] - mean if m["eps_sgs"].any() else np.full_like(mean, np.nan)
 
 
 def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Array]:
@@ -74,6 +75,11 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
         for i, name in enumerate(MOMENTS):
             if name in INDEX:
                 found[:, :, INDEX[name], :, 0] = means[:, :, i]
+        if "statistics/exchange" in file:
+            rows = file["statistics/exchange"][:, : batches * length]
+            rows = np.moveaxis(rows.reshape(n_traj, batches, length, *rows.shape[2:]).mean(axis=2), 2, 0)
+            named = dict(zip(EXCHANGE, rows, strict=True)) | dict(zip(MOMENTS, np.moveaxis(means, 2, 0), strict=True))
+            found[:, :, INDEX["eps_sgs"], :, 0] = np.sum(split_work(named), axis=0)
     return FilteredChannel(y, nu), found
 
 

@@ -19,9 +19,11 @@ from closures.compare.references import find, resolve, table_of
 from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
+from closures.data.exchange import EXCHANGE
 from closures.data.flow_profiles import filtered_channel
 from closures.data.flow_statistics import write_statistics
 from solver.case import load_case
+from solver.channel import PROFILE
 from solver.errors import CaseError, RunFolderError
 from solver.hooks.statistics import INDEX
 from solver.reference import ChannelReference
@@ -129,6 +131,31 @@ def test_a_data_set_of_filtered_dns_as_reference(pair):
     assert floors.min() > 0.005
     assert "A difference below the floor is none" in markdown(record_of(comparison, "solver compare"))
     assert 0.0 < comparison.members[0].errors.value[KEYS.index("u_rms")] < 1.0
+
+
+def test_a_filtered_reference_shows_the_work_of_its_stress(tmp_path):
+    """That on the mean flow from its means; that on fluctuations from the exchange between scales."""
+    target = tmp_path / "sample.h5"
+    shutil.copyfile(ROOT / "closures/data/samples/channel180_sample.h5", target)
+    rows = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
+
+    def found() -> tuple[np.ndarray, float]:
+        channel, means = filtered_channel(target)
+        mean = means.mean(axis=(0, 1))
+        return channel.profiles(mean)[rows], channel.friction_velocity(channel.fold(mean)) ** 4 / channel.nu
+
+    (share, on_mean, unknown), unit = found()
+    assert 0.04 < share[:6].max() < 1
+    assert on_mean.max() > 0
+    assert np.isnan(unknown).all()
+    with h5py.File(target, "a") as file:
+        n_traj, n_steps, _, ny = file["statistics/moments"].shape
+        exchange = np.zeros((n_traj, n_steps, len(EXCHANGE), ny))
+        exchange[:, :, EXCHANGE.index("tau_xy_s_xy")] = -3.5 * unit  # counts twice
+        file["statistics/exchange"] = exchange
+    (_, same, fluctuation), _ = found()
+    assert same == pytest.approx(on_mean)
+    assert same + fluctuation == pytest.approx(7.0)
 
 
 def test_a_difference_below_the_floor_of_the_reference_is_none(tmp_path):
