@@ -35,10 +35,10 @@ NONE = "none"
 BUILT_IN = {
     "smagorinsky": "closures.algebraic.smagorinsky:Smagorinsky",
     "dynamic_smagorinsky": "closures.algebraic.dynamic_smagorinsky:DynamicSmagorinsky",
-    "lagrangian_dynamic_smagorinsky": "closures.algebraic.lagrangian:LagrangianDynamicSmagorinsky",
     "wale": "closures.algebraic.wale:Wale",
     "vreman": "closures.algebraic.vreman:Vreman",
     "sigma": "closures.algebraic.sigma:Sigma",
+    "lagrangian_dynamic_smagorinsky": "closures.algebraic.lagrangian:LagrangianDynamicSmagorinsky",
     "amd": "closures.algebraic.amd:Amd",
     "easm": "closures.algebraic.easm:Easm",
     "stabilised_mixed": "closures.algebraic.stabilised_mixed:StabilisedMixed",
