@@ -201,7 +201,9 @@ def flip(path: Path) -> None:
 def poison(path: Path) -> None:
     """A checkpoint that is whole, of a field that is not finite."""
     saved = read(path)
-    fields = {name: a * float("nan") if name.startswith("velocity") else a for name, a in saved.arrays.items()}
+    arrays = {name: np.array(a) for name, a in saved.arrays.items()}
+    fields = {name: a * float("nan") if name.startswith("velocity") else a for name, a in arrays.items()}
+    saved.close()
     with h5py.File(path, "w") as file:
         fill(file, fields, saved.attributes)
 
