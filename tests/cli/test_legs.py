@@ -299,8 +299,10 @@ def test_a_checkpoint_that_cannot_be_read_is_not_passed_over(case):
 def test_a_checkpoint_of_another_format_is_not_passed_over(case):
     newest = runs.checkpoints(case / "run")[-1]
     saved = read(newest)
+    arrays = {name: np.array(a) for name, a in saved.arrays.items()}
+    saved.close()
     with h5py.File(newest, "w") as file:
-        checkpoint.fill(file, saved.arrays, dict(saved.attributes) | {"format": 99})
+        checkpoint.fill(file, arrays, dict(saved.attributes) | {"format": 99})
     done = runs.solver("run", case, "--restart", case / "run", "--steps", 1, *QUIET)
     assert done.code == 2
     assert "checkpoint format 99" in done.err
