@@ -77,7 +77,13 @@ class StepControl:
     cfl : target of the number above.
     dt : fixed step, if not None.
     dt_max : upper bound.
+
+    Attributes
+    ----------
+    remaining : time until something is due, without end by default; steps up to then are equal, and end there.
     """
+
+    remaining = math.inf
 
     def __init__(
         self,
@@ -124,14 +130,14 @@ class StepControl:
     ) -> Tensor:
         """The same as a float64 number on the device, for which the host need not wait until it asks `settle`.
 
-        It is not more than `longest`, and a whole number of such steps makes up `wait`.
+        It is not more than `longest`, and a whole number of such steps makes up `wait`, or `remaining` if that is less.
         """
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
             fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
             rates = self.operators.decomposition.max(fastest).detach().double()
             allowed = self._allowed(rates, body_force)
-            dt = equal_share(wait, allowed).clamp_max(longest)
+            dt = equal_share(min(wait, self.remaining), allowed).clamp_max(longest)
             self._chosen = Reading(torch.stack([*rates, allowed, dt]))
         return dt
 

@@ -75,8 +75,7 @@ def compare(
     if not different_cases:
         require_one_difference(runs)
     if closures:
-        beside = load()
-        told = f" ({beside})" if beside else ""
+        told = f" ({beside})" if (beside := load()) else ""
         console.print(f"timing the closures, alone and in turn{told}", highlight=False)
         runs = timed_alone(runs)
         extra["timing"] = f"each closure timed alone, in turn, after the runs{told}"

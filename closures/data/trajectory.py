@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from closures.data.commutator import Commutator
 from closures.data.filtered_dns import FilteredFlow, FilteredView
@@ -30,24 +28,6 @@ from solver.stepping import StepControl
 from solver.velocity import Velocity
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
-
-
-class PunctualControl(StepControl):
-    """Steps of equal length, as long as the flow allows, that end when the next snapshot is due."""
-
-    remaining = math.inf
-
-    def begin(
-        self,
-        velocity: Velocity,
-        term: object,
-        nu: float,
-        body_force: float = 0.0,
-        longest: float = math.inf,
-        wait: float = math.inf,
-    ) -> Tensor:
-        """The step to take."""
-        return super().begin(velocity, term, nu, body_force, longest, min(wait, self.remaining))
 
 
 class Trajectory:
@@ -90,7 +70,7 @@ class Trajectory:
         health = Health(simulation, 10, self.case.initial.kind == "wall_turbulence")
         status = self.flow(simulation)
         while status is None:
-            simulation.control.remaining = self.flow.due - simulation.t  # type: ignore[attr-defined]
+            simulation.control.remaining = self.flow.due - simulation.t
             try:
                 simulation.step()
             except Diverged as problem:
@@ -125,7 +105,7 @@ class Trajectory:
     def _simulation(self) -> Simulation:
         op, case = self.operators, self.case
         velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
-        control = PunctualControl(op, case.time.cfl)
+        control = StepControl(op, case.time.cfl)
         simulation = Simulation(op, velocity, case.flow.nu, None, assembly.make_forcing(case, op), control)
         if self.saved is not None:
             # the simulation projects what it is given, which changes the last bits
