@@ -24,17 +24,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.registry import create, names
-from solver import bench, engine, fusion, parallel
-from solver.assembly import Source, build
-from solver.case import load_case
+from closures.registry.registry import create, names
+from solver.discretisation import fft, fusion
+from solver.parallel import ranks
+from solver.run import speed
+from solver.run.build import Source, build
+from solver.case.case import load_case
 from solver.errors import SolverError
-from solver.late import wait_for
-from solver.rundir import write_json
-from solver.simulation import Simulation
-from solver.stepping import RK3
-from solver.timers import closure_fraction
-from solver.velocity import Velocity
+from solver.parallel.late import wait_for
+from solver.files.folder import write_json
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import RK3
+from solver.discretisation.timers import closure_fraction
+from solver.discretisation.velocity import Velocity
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = ROOT / "bench" / "gpu.json"
@@ -81,7 +83,7 @@ class Bench:
         def make(grid: Any, nu: float) -> Any:
             return create(closure, grid=grid, nu=nu, options={})
 
-        return bench.flow_simulation(shape, kind, device, torch.float64, make)
+        return speed.flow_simulation(shape, kind, device, torch.float64, make)
 
 
 def ceilings(b: Bench) -> dict[str, float]:
@@ -134,7 +136,7 @@ def waits(b: Bench) -> dict[str, Any]:
 def layouts(b: Bench) -> dict[str, float]:
     """ns a point of a field out and a flux back: the chain of one-dimensional transforms, and two-dimensional ones."""
     planes, nx, nz = (4, 24, 24) if b.short else (256, 768, 768)
-    hx, cz, chain = (nx - 1) // 3, (nz - 1) // 3 + 1, engine.TorchEngine
+    hx, cz, chain = (nx - 1) // 3, (nz - 1) // 3 + 1, fft.TorchEngine
     c = torch.randn(2, planes, 2 * hx + 1, cz, dtype=torch.float64, device=b.device)
     f = torch.randn(planes, nx, nz, dtype=torch.float64, device=b.device)
     wide = torch.zeros(planes, nx, nz // 2 + 1, dtype=torch.complex128, device=b.device)
@@ -296,7 +298,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=NUMBERS, help="where the numbers go")
     given = options.parse_args()
     torch.set_grad_enabled(False)
-    device = parallel.choose_device("auto" if given.short else "cuda")
+    device = ranks.choose_device("auto" if given.short else "cuda")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"torch {torch.__version__}, {name}", flush=True)
     write_json(given.out, {"device": name, "torch": torch.__version__} | measure(device, given.short))

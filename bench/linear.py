@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from closures.preconditioners.assemble import folders
-from solver.bench_methods import IN_SEQUENCE, LEARNED
-from solver.rundir import write_text
+from closures.pressure_nets.assemble import folders
+from solver.cli.benchmarks.pressure_methods import IN_SEQUENCE, LEARNED
+from solver.files.folder import write_text
 
 HERE = Path(__file__).parent
 KEY = ("problem", "n", "method", "tolerance", "ranks")

@@ -19,19 +19,19 @@ from typing import Any
 
 import torch
 
-from closures import artefact
+from closures.operators import artefact
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.operators import build
 from closures.training.candidate import StateOperator
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.long_run import LongRun
 from closures.training.offline import train
 from closures.training.own_les import teacher
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.rollout import judge
-from solver.channel import ERRORS
+from solver.analysis.channel import ERRORS
 from solver.errors import CaseError, Diverged
-from solver.rundir import write_text
+from solver.files.folder import write_text
 
 HERE = Path(__file__).parent
 PAGE, NUMBERS, TRAININGS = HERE / "operators.md", HERE / "operators.json", Path("runs/operators")

@@ -27,13 +27,13 @@ import numpy as np
 import skr_page
 from skr_cases import FAR, LEARNING, PATIENCE, POOL, SEED, cases, family_of, left_out, named
 
-from closures.data.farm import parameters_of
-from closures.data.sorting import likeness_vectors, path
-from solver import parallel
+from closures.linear_families.generate import parameters_of
+from closures.linear_families.sorting import likeness_vectors, path
+from solver.parallel import ranks as parallel
 from solver.errors import SolverError
-from solver.farm import farm
-from solver.machine import prepare_process
-from solver.rundir import processor, write_text
+from solver.parallel.task_farm import farm
+from solver.run.machine import prepare_process
+from solver.files.folder import processor, write_text
 
 HERE = Path(__file__).parent
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from closures.data.linear.darcy import Darcy
-from closures.data.linear.family import Family, Parameters
-from closures.data.recipe import parse_recipe
-from solver.linear.methods import Method, method
-from solver.linear.system import System
+from closures.linear_families.darcy import Darcy
+from closures.linear_families.family import Family, Parameters
+from closures.linear_families.recipe import parse_recipe
+from closures.linear_families.sequences.methods import Method, method
+from closures.linear_families.sequences.system import System
 
 SEED = 1_618_033
 INDEFINITE = {"wave_number": [20.0, 22.0], "medium": "wave_number"}

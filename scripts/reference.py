@@ -16,8 +16,8 @@ from typing import Any
 
 import typer.main
 
-from closures.schemas import KINDS, schema_of
-from solver import commands
+from closures.registry.schemas import KINDS, schema_of
+from solver.cli import commands
 
 INTO = Path(__file__).parents[1] / "docs" / "reference"
 MADE = "<!-- made by scripts/reference.py: edit the tables or the commands, not this page -->\n"

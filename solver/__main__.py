@@ -1,5 +1,5 @@
 """``python -m solver`` is the command ``solver``."""
 
-from solver.cli import main
+from solver.cli.main import main
 
 main()

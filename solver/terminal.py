@@ -31,10 +31,10 @@ def under_mpi() -> bool:
 
 def console() -> Console:
     """The root's console; other ranks stay quiet. Brackets in messages are the names of tables, not markup."""
-    from solver import parallel
+    from solver.parallel import ranks
 
     found = Console(
-        quiet=not parallel.is_root(),
+        quiet=not ranks.is_root(),
         soft_wrap=True,
         markup=False,
         highlight=False,
@@ -47,14 +47,14 @@ def console() -> Console:
 
 def log_to_terminal(level: int) -> None:
     """Log messages from `level` on go to standard error, from the root alone; a run's ``log.txt`` gets them all."""
-    from solver import parallel
+    from solver.parallel import ranks
 
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(level)
     terminal.addFilter(lambda said: said.name != record.name)
     terminal.setFormatter(logging.Formatter("solver: %(message)s"))
     log.handlers[:] = [terminal]
-    log.setLevel(logging.INFO if parallel.is_root() else logging.CRITICAL)
+    log.setLevel(logging.INFO if ranks.is_root() else logging.CRITICAL)
 
 
 class PatientStream:

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures import artefact, shipped
-from closures.data.farm import resolve
-from closures.data.flow_grids import is_flow_recipe, load_flow_recipes
-from closures.data.flow_layout import layout_of
-from closures.data.flow_profiles import filtered_channel
-from closures.data.flow_subset import write_subset
-from closures.data.recipe import load_recipe as load_family
+from closures.operators import artefact, shipped
+from closures.linear_families.generate import resolve
+from closures.data.grids import is_flow_recipe, load_flow_recipes
+from closures.data.layout import layout_of
+from closures.data.profiles import filtered_channel
+from closures.data.subset import write_subset
+from closures.linear_families.recipe import load_recipe as load_family
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators import build
-from closures.preconditioners import learned_multigrid_train as multigrid
-from closures.preconditioners.recipe import MatrixRecipe
+from closures.pressure_nets import learned_multigrid_train as multigrid
+from closures.pressure_nets.recipe import MatrixRecipe
 from closures.training import recipe as training
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.through_solver import SolverRecipe
 from solver.errors import SolverError
-from solver.rundir import to_toml
+from solver.files.folder import to_toml
 from tests import mutations, runs
 from tests.runs import ROOT, Ended, solver
 

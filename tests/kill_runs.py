@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from solver.cli import main
+from solver.cli.main import main
 from solver.figures.results import read_table
-from solver.hooks.saved import checkpoints, read
+from solver.files.checkpoint_file import checkpoints, read
 from tests import runs
 
 DATA = """\

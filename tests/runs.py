@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.cli import main
+from solver.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds; the machine may be busy with other things

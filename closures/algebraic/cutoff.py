@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Array, FourierAxis
-from solver.operators import Operators
-from solver.parallel import split_evenly
+from solver.grid.axis import Array, FourierAxis
+from solver.discretisation.calculus import Operators
+from solver.parallel.slabs import split_evenly
 from solver.pressure.direct import apply_matrix
-from solver.staggered import DIM, join
+from solver.discretisation.staggered import DIM, join
 
 
 def kept_modes(axis: FourierAxis) -> int:

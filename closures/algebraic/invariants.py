@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solver.velocity import Gradient
+from solver.discretisation.velocity import Gradient
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from closures.algebraic.base import unfused_gradient
 from closures.algebraic.invariants import Six, symmetric
-from solver.operators import Components
-from solver.staggered import DIM
-from solver.strain import Derivatives
-from solver.velocity import Velocity
+from solver.discretisation.calculus import Components
+from solver.discretisation.staggered import DIM
+from solver.discretisation.gradient import Derivatives
+from solver.discretisation.velocity import Velocity
 
 
 def mean_staggered(velocity: Velocity) -> Components:

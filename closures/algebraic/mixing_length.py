@@ -8,8 +8,8 @@ from torch import Tensor
 from closures.algebraic.geometry import PerGrid, axis_widths, local_part, wall_distance, wall_shear, walls
 from closures.algebraic.invariants import Six, contraction, safe_ratio, safe_sqrt
 from closures.algebraic.mean_flow import Fluctuations
-from solver.operators import Operators
-from solver.velocity import Velocity
+from solver.discretisation.calculus import Operators
+from solver.discretisation.velocity import Velocity
 
 KAPPA, A_PLUS = 0.41, 26.0
 SPACING = 50.0  # width across the flow in wall units for which `a` stands

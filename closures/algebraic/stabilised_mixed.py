@@ -10,14 +10,14 @@ from torch import Tensor
 from closures.algebraic.base import SYMMETRIES, unfused_gradient
 from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.invariants import Six, contraction, safe_ratio, symmetric
-from closures.registry import create
-from solver.closure import EddyViscosity, State, SubgridStress
+from closures.registry.registry import create
+from solver.flow.closure import EddyViscosity, State, SubgridStress
 from solver.errors import CaseError
-from solver.fusion import fused
-from solver.grid import Grid
-from solver.operators import Components, Operators
-from solver.strain import Derivatives, Strain
-from solver.velocity import Velocity
+from solver.discretisation.fusion import fused
+from solver.grid.grid import Grid
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.velocity import Velocity
 
 
 class StabilisedMixed:

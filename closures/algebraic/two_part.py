@@ -13,14 +13,14 @@ from closures.algebraic.geometry import walls
 from closures.algebraic.invariants import Six, symmetric
 from closures.algebraic.mean_flow import Fluctuations, mean_staggered, mean_strain
 from closures.algebraic.mixing_length import MixingLength
-from closures.registry import create
-from solver.closure import Corrector, EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm, Surrogate
+from closures.registry.registry import create
+from solver.flow.closure import Corrector, EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm, Surrogate
 from solver.errors import CaseError
-from solver.fusion import fused
-from solver.grid import Grid
-from solver.operators import Components, Operators
-from solver.strain import Derivatives, Strain
-from solver.velocity import Velocity
+from solver.discretisation.fusion import fused
+from solver.grid.grid import Grid
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.velocity import Velocity
 
 
 class TwoPart:

@@ -14,8 +14,8 @@ from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, over_repeats
 from solver.errors import CaseError, RunFolderError
-from solver.hooks.batch_means import Array
-from solver.reference_files import read_complete
+from solver.analysis.batch_means import Array
+from solver.files.reference_files import read_complete
 
 ENERGY = Quantity("energy", "E(t)", "resolved kinetic energy in time, relative L2")
 DECAY = Quantity("dissipation", "-dE/dt", "loss of resolved energy in time, relative L2")

@@ -17,8 +17,8 @@ from closures.compare.references import find, resolve
 from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.timing import as_stored, load, timed_alone
 from closures.compare.tuning import Tuned, tune
-from solver import parallel
-from solver.case import load_case
+from solver.parallel import ranks
+from solver.case.case import load_case
 from solver.errors import CaseError
 
 QUICK = 0.5  # of the times of the case: averages half as long, from half as late on
@@ -58,7 +58,7 @@ def compare(
     SolverError : bad input, in one line; a run that diverges or fails is part of the report instead.
     """
     console = console or Console()
-    if parallel.world_size() > 1:
+    if ranks.world_size() > 1:
         raise CaseError("compare starts processes of its own, one a core: call it without mpirun")
     arguments = {"paths": [str(path) for path in paths], "closures": list(closures), "seeds": seeds, "quick": quick}
     arguments |= {"reference": reference, "tune": tuned, "set": list(sets), "different_cases": different_cases}

@@ -15,9 +15,9 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
-from solver.channel import PROFILE, ChannelProfiles, errors
-from solver.hooks.batch_means import Array
-from solver.reference import ChannelReference
+from solver.analysis.channel import ChannelProfiles, PROFILE, errors
+from solver.analysis.batch_means import Array
+from solver.analysis.reference import ChannelReference
 
 ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
 SUBGRID_ROWS = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
@@ -198,7 +198,7 @@ class ChannelJudge:
         return rows if np.nan_to_num(rows).any() else None
 
     def subgrid(self, member: Member) -> Estimate:
-        """The numbers `solver.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
+        """The numbers `solver.analysis.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
         return estimate(self.channel.subgrid, member.moments)
 
     def spectra(self, member: Member, plane: _Plane, direction: str) -> Estimate | None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 
 from closures.compare.runs import Run
-from solver.hooks.batch_means import Array
+from solver.analysis.batch_means import Array
 
 BINS = np.linspace(-6, 6, 49)  # of increments, in standard deviations
 SAME_TIME = 0.02  # relative difference of the times up to which two snapshots are of the same time

@@ -12,15 +12,15 @@ import numpy as np
 
 from closures.compare.uncertainty import Sample
 from closures.data.exchange import ODD_IN_HEIGHT, SPECTRA
-from closures.data.flow_file import KIND
-from closures.data.flow_inspect import opened
-from closures.data.flow_profiles import STATISTICS, filtered_channel
-from closures.data.flow_recipe import FlowRecipe
-from solver.case import Case
-from solver.channel import ChannelProfiles
+from closures.data.file import KIND
+from closures.data.inspect import opened
+from closures.data.profiles import STATISTICS, filtered_channel
+from closures.data.recipe import FlowRecipe
+from solver.case.case import Case
+from solver.analysis.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.figures.results import Table
-from solver.grid import Grid
+from solver.grid.grid import Grid
 
 FILTERED_DATABASE = Path(__file__).parent / "databases" / "filtered"
 SAME = 1e-3  # relative difference of bulk Reynolds numbers of one and the same flow

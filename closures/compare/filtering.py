@@ -10,9 +10,9 @@ from scipy import fft
 
 from closures.compare.uncertainty import Sample
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.hooks.batch_means import Array
-from solver.hooks.statistics import INDEX, NAMES
+from solver.grid.grid import Grid
+from solver.analysis.batch_means import Array
+from solver.observers.statistics import INDEX, NAMES
 
 SETTLED = 1 / 3  # of the run: snapshots before it belong to the transient
 

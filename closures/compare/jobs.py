@@ -14,14 +14,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from closures import artefact, registry
+from closures.operators import artefact
+from closures.registry import registry
 from closures.compare.runs import Run, read
 from closures.compare.timing import mark_shared
-from closures.shipped import shipped
-from solver import leg
-from solver.case import Case, load_case
+from closures.operators.shipped import shipped
+from solver.run import leg
+from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
-from solver.rundir import run_folder, source_digest, source_of
+from solver.files.folder import run_folder, source_digest, source_of
 
 REFRESH_SECONDS = 0.5
 

@@ -17,9 +17,9 @@ from closures.compare.fields import coefficients, common_modes, common_times, sn
 from closures.compare.quantities import Quantity
 from closures.compare.runs import Run
 from solver.errors import CaseError, RunFolderError
-from solver.hooks.batch_means import Array
+from solver.analysis.batch_means import Array
 
-DIFFERENCE = 2.0  # of the velocities on the two sides of a layer, as `solver.initial.shear_layers` sets it
+DIFFERENCE = 2.0  # of the velocities on the two sides of a layer, as `solver.flow.initial.shear_layers` sets it
 TRANSIENT = 0.25  # of the common time: before it there is little but the initial noise
 QUANTITIES = (
     Quantity("layers", "layers", "root mean square of the five errors that follow"),

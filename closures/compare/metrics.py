@@ -16,8 +16,8 @@ from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
 from solver.errors import CaseError
-from solver.hooks.batch_means import Array
-from solver.reference import comparable
+from solver.analysis.batch_means import Array
+from solver.analysis.reference import comparable
 
 
 @dataclass(frozen=True)

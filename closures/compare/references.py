@@ -8,24 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from closures.compare.filtered import (
-    bulk_reynolds,
-    filtered_spectra,
-    of_grid_or_refuse,
-    own_statistics,
-    statistics_of,
-)
+from closures.compare.filtered import bulk_reynolds, filtered_spectra, of_grid_or_refuse, own_statistics, statistics_of
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
-from solver.axis import FiniteVolumeAxis
-from solver.case import Case
-from solver.channel import ChannelProfiles
+from solver.grid.axis import FiniteVolumeAxis
+from solver.case.case import Case
+from solver.analysis.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.figures.results import Results, Table
-from solver.hooks.batch_means import Array
-from solver.reference import ChannelReference, leaves_out_much
-from solver.reference_files import read_complete
+from solver.analysis.batch_means import Array
+from solver.analysis.reference import ChannelReference, leaves_out_much
+from solver.files.reference_files import read_complete
 
 FILTERED = "filtered-dns"
 SAME_FLOW = 0.1  # relative difference of bulk Reynolds numbers up to which a comparison means something

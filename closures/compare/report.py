@@ -16,8 +16,8 @@ from closures.compare.channels import ChannelJudge
 from closures.compare.metrics import Comparison, Judged
 from closures.compare.runs import Run, differences
 from closures.compare.uncertainty import Estimate, Word
-from solver.channel import SUBGRID
-from solver.rundir import to_toml, write_atomically, write_json, write_table, write_text
+from solver.analysis.channel import SUBGRID
+from solver.files.folder import to_toml, write_atomically, write_json, write_table, write_text
 
 TEMPLATE = Path(__file__).parent / "report.html"
 MARKS: dict[str, str] = {"better": "▲", "worse": "▼", "not distinguishable": "=", "not judged": "?"}

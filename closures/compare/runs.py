@@ -12,13 +12,13 @@ from typing import Any
 import h5py
 
 from closures.compare.uncertainty import Sample
-from solver.case import Case, load_case
+from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
-from solver.hooks.batch_means import Array, whole_batches
-from solver.hooks.saved import latest
-from solver.hooks.statistics import NAMES
-from solver.leg import BROKEN, FAILED, differences
+from solver.analysis.batch_means import Array, whole_batches
+from solver.files.checkpoint_file import latest
+from solver.observers.statistics import NAMES
+from solver.run.leg import BROKEN, FAILED, differences
 
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
 SHOWN = 12  # differing keys that a refusal lists

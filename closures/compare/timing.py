@@ -17,15 +17,15 @@ from typing import Any
 import torch
 
 from closures.compare.runs import Run
-from solver import fusion
-from solver.assembly import Source, build
-from solver.bench import seconds
+from solver.discretisation import fusion
+from solver.run.build import Source, build
+from solver.run.speed import seconds
 from solver.errors import SolverError
-from solver.hooks.checkpoint import restore
-from solver.hooks.saved import latest
-from solver.rundir import write_json
-from solver.simulation import Simulation
-from solver.timers import closure_fraction
+from solver.observers.checkpoint import restore
+from solver.files.checkpoint_file import latest
+from solver.files.folder import write_json
+from solver.flow.simulation import Simulation
+from solver.discretisation.timers import closure_fraction
 
 log = logging.getLogger("solver")
 FILE = "cost.json"  # in a run folder; what it says replaces what the run found while it shared the machine

@@ -16,8 +16,8 @@ from closures.compare.jobs import Job, again, execute, plan
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import Member, Run
-from closures.registry import create
-from solver.case import load_case
+from closures.registry.registry import create
+from solver.case.case import load_case
 from solver.errors import CaseError
 
 CONSTANTS = {"smagorinsky": "c_s", "wale": "c_w", "vreman": "c", "sigma": "c_sigma"}

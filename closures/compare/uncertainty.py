@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from solver.hooks.batch_means import Array, jackknife_variance
+from solver.analysis.batch_means import Array, jackknife_variance
 
 Word = Literal["better", "worse", "not distinguishable", "not judged", "diverged", "laminar"]
 FEWEST = 4  # batches, below which their scatter says nothing

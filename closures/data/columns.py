@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from solver.axis import Array, FiniteVolumeAxis
+from solver.grid.axis import Array, FiniteVolumeAxis
 
 Vertical = Literal["face", "volume", "sample"]  # see `closures.data.filters`
 

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from closures.data.columns import Vertical, centre_matrix, face_matrix
-from solver import parallel
-from solver.axis import Array, FiniteVolumeAxis, FourierAxis
-from solver.engine import TorchEngine, choose_engine
+from solver.parallel import ranks
+from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
+from solver.discretisation.fft import TorchEngine, choose_engine
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.operators import Components, Operators
-from solver.parallel import Decomposition
+from solver.grid.grid import Grid
+from solver.discretisation.calculus import Components, Operators
+from solver.parallel.slabs import Decomposition
 from solver.pressure.direct import apply_matrix
-from solver.staggered import y_slowest
+from solver.discretisation.staggered import y_slowest
 
 Horizontal = Literal["sharp", "box"]
 
@@ -81,7 +81,7 @@ class GridFilter:
 
     def __init__(self, fine: Operators, coarse: Grid, kernel: Kernel) -> None:
         check(fine.grid, coarse, kernel)
-        whole = Decomposition(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, parallel.alone())
+        whole = Decomposition(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, ranks.alone())
         self.fine, self.kernel = fine, kernel
         self.coarse = Operators(coarse, whole, fine.device, fine.dtype)
         self._centre: Tensor | None = None

@@ -1,8 +1,7 @@
-"""What a finished file of a linear family holds, and whether it still does."""
+"""What a finished file of trajectories holds, and whether it still does."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,91 +10,95 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.flow_inspect import datasets, describe_flow, is_flow_file, plain, reading, verify_flow
-from closures.data.flow_profiles import channel_facts
-from closures.data.flow_set import describe_set, is_flow_set, verify_set
-from closures.data.linear_store import FORMAT, content_digest, digest, read_rows
-from closures.data.recipe import Recipe, parse_recipe
+from closures.data.file import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
 from solver.errors import RunFolderError
 
-RECHECKED = 3
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Attributes, datasets with their shapes, and the checksum that the file claims; of flows too.
+def is_flow_file(path: Path) -> bool:
+    """Whether a file says that it holds trajectories."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(plain(file.attrs.get("kind")) == KIND)
+    except DAMAGE:
+        return False
+
+
+def describe_flow(path: Path) -> dict[str, Any]:
+    """Attributes, datasets with their shapes, and the checksum that the file claims.
 
     Raises
     ------
     RunFolderError : missing, not such a file, or of another version.
     """
-    if is_flow_set(path):
-        return describe_set(path)
-    if is_flow_file(path):
-        return describe_flow(path) | channel_facts(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         found: dict[str, Any] = {key: plain(value) for key, value in file.attrs.items()}
-        found["datasets"] = datasets(file)
-        iterations = file["solver/iterations"][()]
-        found["iterations"] = {"mean": float(iterations.mean()), "largest": int(iterations.max())}
-        found["largest_residual"] = float(file["solver/residual"][()].max())
-    return found | {"path": str(path), "samples": found["n_trajectories"], "bytes": path.stat().st_size}
+        shapes = datasets(file)
+        n_traj, n_steps = file["statistics/moments"].shape[:2]
+    sizes = {"trajectories": n_traj, "snapshots": n_steps, "bytes": path.stat().st_size}
+    return found | sizes | {"path": str(path), "datasets": shapes}
 
 
-info = describe
+def datasets(file: h5py.File) -> dict[str, Any]:
+    """Shape and type of every dataset."""
+    shapes: dict[str, Any] = {}
+    file.visititems(
+        lambda name, item: (
+            shapes.update({name: (item.shape, str(item.dtype))}) if isinstance(item, h5py.Dataset) else None
+        )
+    )
+    return shapes
 
 
-def verify(path: Path) -> dict[str, Any]:
-    """Recompute every checksum, and for a few samples the parameters from the seed and the residual of the solution.
-
-    Of flows see `verify_flow`.
+def verify_flow(path: Path) -> dict[str, Any]:
+    """Recompute every checksum, and the pooled statistics from the snapshots' own.
 
     Returns
     -------
-    ``samples``, ``sha256`` and ``largest_residual`` of the samples that were solved for.
+    ``trajectories``, ``snapshots`` and ``sha256``.
 
     Raises
     ------
-    RunFolderError : damaged, or it does not hold what its recipe makes; the first bad sample is named.
+    RunFolderError : damaged; the first bad trajectory is named.
     """
-    if is_flow_set(path):
-        return verify_set(path)
-    if is_flow_file(path):
-        return verify_flow(path)
-    with _opened(path) as file:
-        header = str(plain(file.attrs["recipe"]))
-        claimed = file["checksums"][()]
-        for sample in range(len(claimed)):
-            if digest(read_rows(file, sample)) != claimed[sample].tobytes():
+    with opened(path) as file:
+        claimed, n_steps = file["checksums"][()], file["statistics/moments"].shape[1]
+        for trajectory, sha in enumerate(claimed):
+            digest = BEGIN
+            for frame in range(n_steps):
+                digest = chained(digest, read_rows(file, trajectory, frame))
+            if digest != sha.tobytes():
                 raise RunFolderError(
-                    f"{path}: damaged (sample {sample} does not match its checksum): generate it again"
+                    f"{path}: damaged (trajectory {trajectory} does not match its checksum): generate it again"
                 )
-        total = content_digest(claimed, header)
+        total = content_digest(claimed, *(str(plain(file.attrs.get(key, ""))) for key in ("recipe", ORIGIN)))
         if total != plain(file.attrs["sha256"]):
             raise RunFolderError(f"{path}: damaged (the checksums do not match their sum): generate it again")
-        recipe = parse_recipe(json.loads(header), str(path))
-        chosen = np.unique(np.linspace(0, len(claimed) - 1, RECHECKED).astype(int))
-        worst = max(_recheck(file, recipe, int(sample), path) for sample in chosen)
-    return {"samples": len(claimed), "sha256": total, "largest_residual": worst}
-
-
-def _recheck(file: h5py.File, recipe: Recipe, sample: int, path: Path) -> float:
-    """Draw a sample anew, compare it with the file, and return the residual of the stored solution."""
-    family, rows = recipe.family.build(), read_rows(file, sample)
-    parameters = family.draw(np.random.default_rng([recipe.seed, sample]))
-    for name, value in parameters.items():
-        stored = next(row for key, row in rows.items() if key.endswith(f"/{name}"))
-        if not np.allclose(stored, value, rtol=1e-10, atol=1e-10):
-            raise RunFolderError(f"{path}: sample {sample} is not what its recipe makes ({name} differs)")
-    system = family.system(parameters)
-    x = rows[f"t0_fields/{family.unknown}"][family.volumes.active]
-    residual = float(np.linalg.norm(system.rhs - system.matrix @ x) / np.linalg.norm(system.rhs))
-    if residual > 1.1 * recipe.solve.tolerance:
-        raise RunFolderError(f"{path}: sample {sample}: the solution leaves a relative residual of {residual:.1e}")
-    return residual
+        mean = file["statistics/moments"][()].mean(axis=(0, 1))
+        if not np.allclose(mean, file["statistics/mean"][()], rtol=1e-10, atol=1e-14):
+            raise RunFolderError(f"{path}: damaged (the mean profiles are not those of the snapshots)")
+    return {"trajectories": len(claimed), "snapshots": n_steps, "sha256": total}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def reading(path: Path) -> Iterator[None]:
+    """In its context, what damage does to reading `path` is a RunFolderError: HDF5 meets it with errors of any kind."""
+    try:
+        yield
+    except DAMAGE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunFolderError(f"{path}: damaged, or not from `solver generate` ({reason}): make it again") from None
+
+
+@contextmanager
+def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> Iterator[h5py.File]:
+    """An open file of trajectories, or of another of `kinds`, in a context.
+
+    Raises
+    ------
+    RunFolderError : missing, not such a file, of another version, or damaged where it is read.
+    """
     if not path.is_file():
         raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
     try:
@@ -103,7 +106,16 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
     with file, reading(path):
-        version = plain(file.attrs.get("format"))
-        if version != FORMAT or "checksums" not in file:
-            raise RunFolderError(f"{path}: data format {version}, this version reads {FORMAT}: generate the file again")
+        kind, version = (plain(file.attrs.get(key)) for key in ("kind", "format"))
+        if kind not in kinds or version != FORMAT:
+            raise RunFolderError(
+                f"{path}: not trajectories of format {FORMAT} (format {version}): generate the file again"
+            )
         yield file
+
+
+def plain(value: Any) -> Any:
+    """An attribute of HDF5 as Python has it."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) and not isinstance(value, np.bytes_) else value

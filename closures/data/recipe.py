@@ -1,242 +1,246 @@
-"""A recipe for a family of linear problems (TOML): checked once, at the door, like a case.
+"""A recipe for filtered direct simulations (TOML): the tables of a case, a coarse grid, what is kept of the flow.
 
-Errors are one line with key, file and remedy.
+A recipe that lists several grids (``[[coarse]]``) is as many recipes that share a direct simulation, see
+`closures.data.grids`.
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
 
-from closures.data.linear.darcy import Darcy
-from closures.data.linear.family import Family
-from closures.data.linear.helmholtz import Helmholtz
-from closures.data.linear.poisson import Poisson
-from closures.data.linear.thermal import Thermal
-from closures.data.sorting import Sorting
+from closures.data.filters import Kernel, check
+from solver.case.case import Case, FlowTable, RunTable, TimeTable
 from solver.errors import CaseError
-from solver.explain import explain
-from solver.linear.methods import RECYCLING, method
-from solver.table import Table, refuse_idle
+from solver.case.explain import explain
+from solver.grid.grid import Grid
+from solver.case.grid_tables import AxisTable, GridTable
+from solver.case.initial_table import InitialTable
+from solver.case.table import Table, refuse_idle
 
-SHIPPED = Path(__file__).parent / "recipes"
-AUTO = "auto"
-Cells = Annotated[int, Field(ge=4, le=4096)]
-Shape = Annotated[tuple[Cells, ...], Field(min_length=2, max_length=3, strict=False)]
-
-
-class DarcyTable(Table):
-    """``-div(K grad p) = 1``, K the exponential of a random field.
-
-    Parameters
-    ----------
-    shape : cells in each direction, two or three numbers.
-    alpha : smoothness of the field, see `closures.data.random_fields`.
-    tau : its inverse correlation length.
-    """
-
-    kind: Literal["darcy"]
-    shape: Shape
-    alpha: float = Field(default=2.5, gt=1.5, le=10)
-    tau: float = Field(default=7.0, gt=0, le=100)
-
-    def build(self) -> Family:
-        """The family it describes."""
-        return Darcy(self.shape, self.alpha, self.tau)
+Amount = Annotated[float, Field(ge=0)]
+Points = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class PoissonTable(Table):
-    """``-lap u = f``, f and the values on the sides random Chebyshev sums.
+class KernelTable(Table):
+    """``[filter]``: see `closures.data.filters.Kernel`.
 
     Parameters
     ----------
-    shape : cells in each direction, two or three numbers.
+    horizontal : transfer function along Fourier axes.
+    width : of the box, in spacings of the coarse grid.
+    vertical : how cells are joined along y; only ``face`` keeps the divergence zero between walls.
     """
 
-    kind: Literal["poisson"]
-    shape: Shape
+    horizontal: Literal["sharp", "box"] = "sharp"
+    width: float = Field(default=1.0, gt=0, le=8)
+    vertical: Literal["face", "volume", "sample"] = "face"
 
-    def build(self) -> Family:
-        """The family it describes."""
-        return Poisson(self.shape)
+    def kernel(self) -> Kernel:
+        """The filter it describes."""
+        return Kernel(self.horizontal, self.width, self.vertical)
 
 
-class HelmholtzTable(Table):
-    """``-div(K grad u) - k^2 u = 1``, K or k a random field.
+class StartTable(Table):
+    """``[start]``: every trajectory begins from a stored run, plus noise of its own.
 
     Parameters
     ----------
-    shape : cells in each direction, two or three numbers.
-    wave_number : the range of k, or of its scale.
-    medium : which of them is the exponential of a random field.
-    contrast : factor of the field in that exponent.
-    media : how many different fields there are; 0 is one for every sample.
-    alpha : smoothness of the field, see `closures.data.random_fields`.
-    tau : its inverse correlation length.
+    run : folder or checkpoint.
+    perturbation : times the noise of ``[initial]``. A list has one for each trajectory, the last one for all after
+        it; the one that is zero goes on from the stored flow as it is.
     """
 
-    kind: Literal["helmholtz"]
-    shape: Shape
-    wave_number: tuple[float, float] = Field(default=(0.0, 1.0), strict=False)
-    medium: Literal["coefficient", "wave_number"] = "coefficient"
-    contrast: float = Field(default=1.0, ge=0, le=5)
-    media: int = Field(default=0, ge=0)
-    alpha: float = Field(default=2.5, gt=1.5, le=10)
-    tau: float = Field(default=7.0, gt=0, le=100)
+    run: str
+    perturbation: Amount | Annotated[tuple[Amount, ...], Field(strict=False, min_length=1)] = 1.0
 
-    @field_validator("wave_number")
-    @classmethod
-    def _a_range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1]:
-            raise ValueError("should be two numbers, the lower one first, not negative")
-        return value
-
-    def build(self) -> Family:
-        """The family it describes."""
-        options = (self.wave_number, self.medium, self.contrast, self.alpha, self.tau, self.media)
-        return Helmholtz(self.shape, *options)
+    def noise(self, trajectory: int) -> float:
+        """The perturbation of one trajectory."""
+        if isinstance(self.perturbation, tuple):
+            return self.perturbation[min(trajectory, len(self.perturbation) - 1)]
+        return self.perturbation
 
 
-class ThermalTable(Table):
-    """Heat in a block with a slot.
+class SamplingTable(Table):
+    """``[sampling]``: when snapshots are taken.
 
     Parameters
     ----------
-    shape : cells in each direction, two or three numbers.
-    right : what is prescribed on the right.
+    spin_up : time before the first snapshot.
+    interval : time from snapshot to snapshot.
+    snapshots : of each trajectory.
+    cfl : CFL number of the direct simulation.
     """
 
-    kind: Literal["thermal"]
-    shape: Shape
-    right: Literal["temperature", "flux"] = "temperature"
+    spin_up: float = Field(ge=0)
+    interval: float = Field(gt=0)
+    snapshots: int = Field(ge=2)
+    cfl: float = Field(default=1.4, gt=0, le=1.7)
 
-    def build(self) -> Family:
-        """The family it describes."""
-        return Thermal(self.shape, self.right)
+    @property
+    def times(self) -> np.ndarray:
+        """Of the snapshots, from the beginning of a trajectory on."""
+        return self.spin_up + self.interval * np.arange(self.snapshots)
+
+    @property
+    def end(self) -> float:
+        """Time of the last snapshot."""
+        return float(self.times[-1])
 
 
-FamilyTable = Annotated[DarcyTable | PoissonTable | HelmholtzTable | ThermalTable, Field(discriminator="kind")]
-
-
-class SolveTable(Table):
-    """``[solve]``: how the systems are solved, and how well.
+class StoreTable(Table):
+    """``[store]``: what is kept besides the statistics.
 
     Parameters
     ----------
-    method : as `solver bench linear` has them, for example ``skr+icc``; auto is the best known for the family.
-    tolerance : residual relative to the source.
-    subspace, recycle : of GCRO-DR: its dimension, and how much of it goes on to the next system.
+    velocity : at cell centres.
+    staggered : velocity where the solver has it.
+    stress : the subgrid stress.
+    planes : of each plane between walls the strain, the work of the subgrid stress and one-dimensional spectra.
     """
 
-    method: str = AUTO
-    tolerance: float = Field(default=1e-8, gt=0, lt=1)
-    subspace: int = Field(default=40, ge=2, le=1000)
-    recycle: int = Field(default=20, ge=1)
-
-    @model_validator(mode="after")
-    def _part_of_the_subspace(self) -> SolveTable:
-        if self.recycle >= self.subspace:
-            raise ValueError(f"'recycle' = {self.recycle} should be less than 'subspace' = {self.subspace}")
-        return self
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value != AUTO:
-            try:
-                method(value)
-            except CaseError as error:
-                raise ValueError(str(error)) from None
-        return value
+    staggered: bool = False
+    stress: bool = False
+    velocity: bool = Field(default=True, exclude_if=lambda kept: kept)  # sets made before this key have no word of it
+    planes: bool = Field(default=False, exclude_if=lambda kept: not kept)
 
 
 class FarmTable(Table):
-    """``[farm]``: samples are solved in batches; what is recycled lives as long as its batch.
+    """``[farm]``: how ranks share the work.
 
     Parameters
     ----------
-    batch : samples of a batch.
-    sorting : order in which they are solved, see `closures.data.sorting`.
+    ranks : of MPI that share a trajectory.
     """
 
-    batch: int = Field(default=50, ge=1)
-    sorting: Sorting = "greedy"
+    ranks: int = Field(default=1, ge=1)
 
 
-class Recipe(Table):
-    """A data set, whole and valid.
+class CoarseTable(Table):
+    """``[[coarse]]``: one of several grids that a flow is filtered to.
 
     Parameters
     ----------
-    title : one line, for people.
-    seed : of all that is random.
-    samples : how many systems are solved.
-    family : the equation and what is random in it; its `kind` says which.
+    name : of its file; ``16x16x8`` and the like by default.
+    n : points along x, y and z, all else being as in ``[grid]``; or else the tables `x`, `y` and `z`.
+    x, y, z : the axes, instead of `n`.
+    filter : its own, else that of the recipe.
+    store : its own, else that of the recipe.
+    """
+
+    name: str = Field(default="", pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    n: Annotated[tuple[Points, Points, Points], Field(strict=False)] | None = None
+    x: AxisTable | None = None
+    y: AxisTable | None = None
+    z: AxisTable | None = None
+    filter: KernelTable | None = None
+    store: StoreTable | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> CoarseTable:
+        if [self.n is None] * 3 != [axis is not None for axis in (self.x, self.y, self.z)]:
+            raise ValueError("give either n = [nx, ny, nz] or the tables x, y and z")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name that it has in the set."""
+        points = self.n or [axis.n for axis in (self.x, self.y, self.z) if axis is not None]
+        return self.name or "x".join(map(str, points))
+
+
+class FlowTables(Table):
+    """What every recipe of flows has.
+
+    Parameters
+    ----------
+    title : of the set.
+    seed : of the noise; each trajectory draws its own from it.
+    trajectories : how many to make.
+    test : how many of them, the last ones, no training may see.
+    grid : of the direct simulation.
+    coarse : the grid that it is filtered to, or a list of several.
     """
 
     title: str
     seed: int = Field(ge=0)
-    samples: int = Field(ge=1)
-    family: FamilyTable
-    solve: SolveTable = SolveTable()
+    trajectories: int = Field(ge=1)
+    test: int = Field(default=0, ge=0)
+    grid: GridTable
+    coarse: GridTable | tuple[CoarseTable, ...]
+    flow: FlowTable
+    initial: InitialTable
+    sampling: SamplingTable
+    filter: KernelTable = KernelTable()
+    start: StartTable | None = None
+    store: StoreTable = StoreTable()
     farm: FarmTable = FarmTable()
+    run: RunTable = RunTable()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FlowTables:
+        if self.test >= self.trajectories:
+            raise ValueError(f"'test' = {self.test} should be less than 'trajectories' = {self.trajectories}")
+        if self.initial.kind == "run":
+            raise ValueError("[initial] describes the noise of each trajectory: give the stored run in [start] run")
+        still = [i for i in range(self.trajectories) if self.start is not None and self.start.noise(i) == 0]
+        if len(still) > 1:
+            raise ValueError(
+                f"[start] perturbation: trajectories {still[0]} and {still[1]} would be the same flow: "
+                "give a list with one zero, such as [0.0, 0.1]"
+            )
+        refuse_idle(self.initial, {"seed": "'seed' of the recipe, from which each trajectory draws its own"})
+        return self
 
 
-def load_recipe(path: Path, samples: int | None = None, method_name: str | None = None) -> Recipe:
-    """Read `path`, or the shipped recipe of that name; `samples` and `method_name` override it.
+class FlowRecipe(FlowTables):
+    """A data set of trajectories on one coarse grid, whole and valid."""
 
-    Raises
-    ------
-    CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
-    """
-    shipped = SHIPPED / f"{path}.toml"
-    file = shipped if not path.exists() and shipped.exists() else path
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        known = sorted(p.stem for p in SHIPPED.glob("*.toml"))
-        near = difflib.get_close_matches(path.stem, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"give a TOML file, or one of {', '.join(known)}"
-        raise CaseError(f"{path}: no such recipe; {hint}") from None
-    except OSError as error:
-        raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None
-    if samples is not None:
-        data["samples"] = samples
-    if method_name is None:
-        recipe = parse_recipe(data, str(file))
-        _refuse_idle(recipe, str(file))
-        return recipe
-    solve = data.setdefault("solve", {})
-    if isinstance(solve, dict):
-        solve["method"] = method_name
-    return parse_recipe(data, str(file))
+    coarse: GridTable
 
+    @model_validator(mode="after")
+    def _has_planes(self) -> FlowRecipe:
+        if self.store.planes and not self.coarse_grid.is_channel:
+            raise ValueError("[store] planes: only a flow between walls has planes: remove it")
+        return self
 
-def _refuse_idle(recipe: Recipe, source: str) -> None:
-    """Raises CaseError for keys that the recipe's own method has no use for; another may be tried by ``--method``."""
-    name = recipe.family.build().default_method if recipe.solve.method == AUTO else recipe.solve.method
-    chosen, why = method(name), f"[solve] method = '{name}'"
-    keeps = {"recycle": chosen.krylov in RECYCLING, "subspace": chosen.guess or chosen.krylov in {*RECYCLING} - {"rcg"}}
-    try:
-        refuse_idle(recipe.solve, {key: why for key, used in keeps.items() if not used})
-        refuse_idle(recipe.farm, {} if chosen.sorts else {"sorting": why})
-    except ValueError as error:
-        raise CaseError(f"{source}: {error}") from None
+    @property
+    def coarse_grid(self) -> Grid:
+        """The grid that the flow is filtered to."""
+        return Grid(self.coarse.x.axis(), self.coarse.y.axis(), self.coarse.z.axis())
+
+    def case(self, trajectory: int, draw: int = 0) -> Case:
+        """The direct simulation of one trajectory; its seed depends on the recipe's, its number and `draw` alone."""
+        seed = int(np.random.SeedSequence([self.seed, trajectory, draw]).generate_state(1)[0])
+        return Case(
+            title=f"{self.title}, trajectory {trajectory}",
+            grid=self.grid,
+            flow=self.flow,
+            initial=self.initial.model_copy(update={"seed": seed}),
+            time=TimeTable(end=max(self.sampling.end, self.sampling.interval), cfl=self.sampling.cfl),
+            run=self.run,
+        )
+
+    def describe_filter(self) -> dict[str, Any]:
+        """The filter in plain words and numbers, for the file."""
+        return asdict(self.filter.kernel())
 
 
-def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
+def held_out(test: int, whole: int, trajectories: int) -> int:
+    """Test trajectories of a set of another size: the same share, at least one where there are two."""
+    return min(max(round(test * trajectories / whole), min(test, 1)), trajectories - 1)
+
+
+def parse_flow_recipe(data: dict[str, Any], source: str) -> FlowRecipe:
     """Validate a mapping; `source` is named in errors."""
     try:
-        recipe = Recipe.model_validate(data)
-        recipe.family.build()
+        recipe = FlowRecipe.model_validate(data)
+        check(recipe.case(0).build_grid(), recipe.coarse_grid, recipe.filter.kernel())
     except ValidationError as error:
-        raise CaseError(f"{source}: {explain(error, Recipe, data)}") from None
+        raise CaseError(f"{source}: {explain(error, FlowRecipe, data)}") from None
     except CaseError as error:
         raise CaseError(f"{source}: {error}") from None
     return recipe

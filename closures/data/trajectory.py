@@ -12,20 +12,21 @@ import torch
 from closures.data.commutator import Commutator
 from closures.data.filtered_dns import FilteredFlow, FilteredView
 from closures.data.filters import GridFilter
-from closures.data.flow_file import Rows
-from closures.data.flow_recipe import FlowRecipe
-from closures.data.flow_store import FlowStore, digests_of
-from solver import assembly, parallel
-from solver.case import Case
+from closures.data.file import Rows
+from closures.data.recipe import FlowRecipe
+from closures.data.store import FlowStore, digests_of
+from solver.parallel import ranks
+from solver.run import build
+from solver.case.case import Case
 from solver.errors import Diverged
-from solver.hooks.health import Health
-from solver.hooks.regrid import velocity_of
-from solver.hooks.saved import Saved, latest
-from solver.operators import Components, Operators
-from solver.parallel import Decomposition
-from solver.simulation import Simulation
-from solver.stepping import StepControl
-from solver.velocity import Velocity
+from solver.observers.health import Health
+from solver.files.regrid import velocity_of
+from solver.files.checkpoint_file import Saved, latest
+from solver.discretisation.calculus import Components, Operators
+from solver.parallel.slabs import Decomposition
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.discretisation.velocity import Velocity
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
 
@@ -42,7 +43,7 @@ class Trajectory:
         self.case = self.recipe.case(number)
         grid = self.case.build_grid()
         slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
-        device = parallel.choose_device(self.case.run.device)
+        device = ranks.choose_device(self.case.run.device)
         self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
         saved = store.state(number) if slabs.broadcast(slabs.is_root and store.kept(number) is not None) else None
         self.digests = digests_of(saved) if saved else store.nothing
@@ -106,7 +107,7 @@ class Trajectory:
         op, case = self.operators, self.case
         velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
         control = StepControl(op, case.time.cfl)
-        simulation = Simulation(op, velocity, case.flow.nu, None, assembly.make_forcing(case, op), control)
+        simulation = Simulation(op, velocity, case.flow.nu, None, build.make_forcing(case, op), control)
         if self.saved is not None:
             # the simulation projects what it is given, which changes the last bits
             simulation.velocity = Velocity(simulation.strain, velocity_of(self.saved, op))
@@ -135,4 +136,4 @@ class Trajectory:
         return float(here / forcing.get("bulk_velocity", here))
 
     def _drawn(self, case: Case) -> Components:
-        return assembly.initial_field(assembly.Source(case, Path(), "trajectory"), self.operators)
+        return build.initial_field(build.Source(case, Path(), "trajectory"), self.operators)

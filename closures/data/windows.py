@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from closures.data.flow_inspect import DAMAGE
+from closures.data.inspect import DAMAGE
 from closures.operators.domain import Domain, Line
 from closures.operators.predictor import Scaling
 from solver.errors import CaseError

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from closures.losses.les_residual import LesResidual
-from solver.closure import Closure, State, SubgridTerm
+from solver.flow.closure import Closure, State, SubgridTerm
 from solver.errors import CaseError
-from solver.operators import Components, Operators
-from solver.velocity import Velocity
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
 
 CONSTANTS = {"smagorinsky": "c_s", "wale": "c_w", "vreman": "c", "sigma": "c_sigma"}
 

@@ -17,10 +17,10 @@ from closures.losses.negative_norm import NegativeNorm
 from closures.losses.relative_l2 import AT_REST
 from closures.losses.teacher import check_frames, check_teacher
 from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
-from closures.training.unrolled import Unrolled
+from closures.coupling.unrolled import Unrolled
 from solver.errors import CaseError
-from solver.operators import Components
-from solver.simulation import Simulation
+from solver.discretisation.calculus import Components
+from solver.flow.simulation import Simulation
 
 Norm = Literal["l2", "h_minus_1", "plane"]
 NEAR = 1e-9
@@ -30,7 +30,7 @@ class LesResidual:
     """``du/dt - F(u)`` with F the solver's own slope, closure, forcing and pressure included; an acceleration.
 
     A trajectory is a sequence of coefficient fields, divergence-free and impermeable at walls as every velocity of the
-    solver is: staggered components cannot be got back from cell centres without loss. `closures.training.head` makes
+    solver is: staggered components cannot be got back from cell centres without loss. `closures.coupling.head` makes
     such trajectories of a network's answers. What they lack in divergence or mass flux is in the residual, as it is in
     `Simulation.misfit`. The residuals of frames 0 .. N:
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Array, FiniteVolumeAxis, NoSlip
+from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.errors import CaseError
-from solver.operators import Components, Operators
+from solver.discretisation.calculus import Components, Operators
 from solver.pressure.direct import apply_matrix
-from solver.staggered import y_slowest
+from solver.discretisation.staggered import y_slowest
 
 
 class NegativeNorm:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from closures.losses.relative_l2 import relative_l2
 from closures.operators.domain import Domain
-from closures.plugins import Plugins
+from solver.case.plugins import Plugins
 from solver.errors import CaseError, SolverError
 
 Error = Callable[[Tensor, Tensor, Domain], Tensor]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.operators import Components, Operators
-from solver.projection import BoxProjection
-from solver.simulation import Simulation
+from solver.grid.grid import Grid
+from solver.discretisation.calculus import Components, Operators
+from solver.flow.projection import BoxProjection
+from solver.flow.simulation import Simulation
 
 
 def check_teacher(simulation: Simulation) -> None:

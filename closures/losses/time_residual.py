@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from solver.errors import CaseError
-from solver.operators import Components
+from solver.discretisation.calculus import Components
 
 TimeScheme = Literal["central", "one_sided", "midpoint", "runge_kutta"]
 Stencil = dict[int, float]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Array, Axis, FourierAxis
-from solver.grid import Grid
+from solver.grid.axis import Array, Axis, FourierAxis
+from solver.grid.grid import Grid
 
 
 @dataclass(frozen=True, eq=False)

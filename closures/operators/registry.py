@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from torch import nn
 
-from closures.plugins import Plugins
+from solver.case.plugins import Plugins
 from solver.errors import CaseError, SolverError
-from solver.explain import explain
+from solver.case.explain import explain
 
 BUILT_IN = {
     "fno": "closures.operators.fno:FNO",
@@ -37,8 +37,8 @@ BUILT_IN = {
     "cnn": "closures.operators.cnn:SubgridCNN",
 }
 DIRECTIONS = {  # for the pressure equation
-    "dcdm": "closures.preconditioners.conjugate_net:ConjugateDirectionNet",
-    "npsdo": "closures.preconditioners.geometry_net:GeometryNet",
+    "dcdm": "closures.pressure_nets.conjugate_net:ConjugateDirectionNet",
+    "npsdo": "closures.pressure_nets.geometry_net:GeometryNet",
 }
 ALL = BUILT_IN | DIRECTIONS
 FOREIGN = Plugins("solver.operators", "[operator]", lambda: ALL)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from closures import artefact
-from closures.artefact import Card
+from closures.operators import artefact
+from closures.operators.artefact import Card
 from solver.errors import CaseError
 
 

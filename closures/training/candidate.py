@@ -7,22 +7,23 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from closures import artefact, registry
-from closures.artefact import Artefact
+from closures.operators import artefact
+from closures.registry import registry
+from closures.operators.artefact import Artefact
 from closures.data.windows import TrajectoryFile
-from closures.loop.assemble import companion
-from closures.loop.hold import STAGES
-from closures.loop.subgrid_model import SubgridModel
+from closures.coupling.assemble import companion
+from closures.coupling.hold import STAGES
+from closures.coupling.subgrid_model import SubgridModel
 from closures.operators import build, kind
 from closures.training.begin import take_weights
-from closures.training.head import Start
+from closures.coupling.head import Start
 from closures.training.stress_network import first_guess, role
 from closures.training.tables import CardTable, OperatorTable
-from solver.closure import Closure
+from solver.flow.closure import Closure
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.rundir import commit
-from solver.simulation import Simulation
+from solver.grid.grid import Grid
+from solver.files.folder import commit
+from solver.flow.simulation import Simulation
 
 
 class Candidate(Protocol):

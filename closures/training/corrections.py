@@ -12,18 +12,18 @@ import torch
 from pydantic import Field
 
 from closures.data.windows import InMemory, Trajectories
-from closures.loop.resample import Resampler, network_grid
+from closures.coupling.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
 from closures.operators.predictor import Predictor
 from closures.training.fields_table import LabelsTable
-from closures.training.head import Start
-from closures.training.unrolled import Unrolled
-from solver import assembly
-from solver.case import load_case
+from closures.coupling.head import Start
+from closures.coupling.unrolled import Unrolled
+from solver.run import build
+from solver.case.case import load_case
 from solver.errors import CaseError
-from solver.simulation import Simulation
-from solver.table import Table
-from solver.velocity import Velocity
+from solver.flow.simulation import Simulation
+from solver.case.table import Table
+from solver.discretisation.velocity import Velocity
 
 
 class Source(Trajectories, Protocol):
@@ -40,7 +40,7 @@ class CorrectTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it; its closure is that of the solver's steps.
+    case : folder or file, as `solver.case.paths` finds it; its closure is that of the solver's steps.
     overrides : of its keys: ``"closure.name = none"`` and the like.
     steps : of the solver between two frames, best as many as the run will take: corrections make up for the error of
         the time step as well, and with a shorter one fluctuations grow too strong.
@@ -114,7 +114,7 @@ def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulatio
         )
     fixed = (f"time.dt={span / table.steps!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
-    return assembly.build(assembly.Source(case, folder, folder.name))
+    return build.build(build.Source(case, folder, folder.name))
 
 
 def largest_change(pairs: InMemory, predictor: Predictor) -> float:

@@ -11,12 +11,12 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from closures import artefact
-from closures.artefact import Card
+from closures.operators import artefact
+from closures.operators.artefact import Card
 from closures.data.windows import TrajectoryFile
 from closures.training.begin import weights_of
 from closures.training.candidate import candidate, write
-from closures.training.ensemble_recipe import LEAST, EnsembleRecipe
+from closures.training.ensemble_recipe import EnsembleRecipe, LEAST
 from closures.training.ensemble_state import Ensemble, read_state, write_state
 from closures.training.identity import content_of, identity_of
 from closures.training.kalman import longest_step, misfits, update
@@ -24,13 +24,13 @@ from closures.training.long_run import LongRun, Settled
 from closures.training.processes import check_alone
 from closures.training.recipe import read
 from closures.training.report import Report
-from solver import parallel
-from solver.axis import Array
-from solver.case import load_case
-from solver.channel import ERRORS
+from solver.parallel import ranks
+from solver.grid.axis import Array
+from solver.case.case import load_case
+from solver.analysis.channel import ERRORS
 from solver.errors import CaseError, Diverged
-from solver.farm import farm
-from solver.rundir import to_toml, write_text
+from solver.parallel.task_farm import farm
+from solver.files.folder import to_toml, write_text
 
 SCALARS = ("ensemble/misfit", "ensemble/pseudo_time")  # of every member that has run, in TensorBoard
 
@@ -78,7 +78,7 @@ class Training:
 
     def run(self) -> Card:
         """All iterations that are left, and the artefact (collective)."""
-        table, root = self.table, parallel.is_root()
+        table, root = self.table, ranks.is_root()
         ensemble = read_state(self.out, self.identity) or self.first()
         steps, done = (table.iterations + 1) * table.members, ensemble.iteration * table.members
         if root:
@@ -93,7 +93,7 @@ class Training:
             runs = self.runs(centre, report)
         if root:
             self.keep(mean, runs)
-        parallel.barrier()
+        ranks.barrier()
         return artefact.load(self.out).card
 
     def take(self, weights: Array) -> None:
@@ -123,7 +123,7 @@ class Training:
             report.step(ensemble.iteration * self.table.members + len(found), self.misfit(result[1]), ensemble.time)
 
         farm(range(self.table.members), work, done)
-        whole = parallel.broadcast(found)
+        whole = ranks.broadcast(found)
         return [whole[number] for number in range(self.table.members)]
 
     def next(self, ensemble: Ensemble, runs: list[Settled | None], report: Report) -> Ensemble:

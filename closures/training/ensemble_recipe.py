@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from closures.training.tables import CardTable, FileTable, OperatorTable
-from solver.table import Table
+from solver.case.table import Table
 
 LEAST = 4  # flows that make an ensemble
 
@@ -38,7 +38,7 @@ class EnsembleTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it.
+    case : folder or file, as `solver.case.paths` finds it.
     overrides : of its keys: ``"run.dtype=float32"`` and the like.
     begin : folder of an artefact whose weights are the centre of the first ensemble; a corrector or a surrogate has its
         units and times from there.

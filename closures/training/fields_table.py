@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from solver.table import Table
+from solver.case.table import Table
 
 
 class FieldsTable(Table):

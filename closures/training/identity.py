@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from closures.training.begin import weights_of
-from solver.case import Case
+from solver.case.case import Case
 
 CHANGE_NO_RESULT: dict[str, Any] = {
     "title": True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solver.axis import Array
+from solver.grid.axis import Array
 
 
 def update(parameters: Array, outputs: Array, target: Array, tolerance: Array, step: float) -> Array:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from closures.training.processes import Team
 from solver.errors import RunFolderError
-from solver.rundir import write_atomically
+from solver.files.folder import write_atomically
 
 
 def kept(path: Path, identity: str, make: Callable[[], np.ndarray], processes: Team) -> np.ndarray:

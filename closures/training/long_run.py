@@ -10,32 +10,35 @@ import numpy as np
 import torch
 
 from closures.compare.references import table_of
-from closures.data.flow_profiles import filtered_channel
+from closures.data.profiles import filtered_channel
 from closures.data.windows import TrajectoryFile
-from closures.loop.resample import Resampler, network_grid
+from closures.coupling.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
-from closures.training.head import Start
-from solver import assembly, fusion, initial, parallel
-from solver.axis import Array, FiniteVolumeAxis
-from solver.case import load_case
-from solver.channel import ERRORS, ChannelProfiles, deviations
-from solver.closure import Closure
+from closures.coupling.head import Start
+from solver.discretisation import fusion
+from solver.flow import initial
+from solver.parallel import ranks
+from solver.run import build
+from solver.grid.axis import Array, FiniteVolumeAxis
+from solver.case.case import load_case
+from solver.analysis.channel import ChannelProfiles, ERRORS, deviations
+from solver.flow.closure import Closure
 from solver.errors import CaseError, Diverged
-from solver.grid import Grid
-from solver.hooks.health import Health
-from solver.hooks.statistics import Statistics
-from solver.machine import choose_fusion
-from solver.operators import Operators
-from solver.parallel import Decomposition
-from solver.simulation import Simulation
-from solver.staggered import y_slowest
-from solver.stepping import StepControl
-from solver.velocity import Velocity
+from solver.grid.grid import Grid
+from solver.observers.health import Health
+from solver.observers.statistics import Statistics
+from solver.run.machine import choose_fusion
+from solver.discretisation.calculus import Operators
+from solver.parallel.slabs import Decomposition
+from solver.flow.simulation import Simulation
+from solver.discretisation.staggered import y_slowest
+from solver.flow.stepping import StepControl
+from solver.discretisation.velocity import Velocity
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The end of a run: its velocity, and the means over x, z and time as ``solver.hooks.statistics`` has them."""
+    """The end of a run: its velocity, and the means over x, z and time as ``solver.observers.statistics`` has them."""
 
     velocity: tuple[Array, ...]
     means: Array
@@ -76,11 +79,11 @@ class LongRun:
                 f"[ensemble] case = '{case}': its modes and cells are {points} points, the data have others"
             )
         fusion.enable(choose_fusion(described.run.fuse, int(np.prod(grid.shape)), None))
-        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, parallel.alone())
+        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
         operators = Operators(grid, slabs, torch.device("cpu"), getattr(torch, described.run.dtype))
         model = closure(grid, described.flow.nu)
         control = StepControl(operators, described.time.cfl, described.time.dt)
-        forcing, rest = assembly.make_forcing(described, operators), initial.rest(operators)
+        forcing, rest = build.make_forcing(described, operators), initial.rest(operators)
         self.simulation = Simulation(operators, rest, described.flow.nu, model, forcing, control)
         self.source, self.every_steps = source, every_steps
         self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
@@ -127,7 +130,7 @@ class LongRun:
         return Settled(found, statistics.means.mean)
 
     def deviations(self, means: Array) -> list[Array]:
-        """Of the profiles and the friction coefficient from those of the data, see `solver.channel.deviations`."""
+        """Of the profiles and the friction coefficient from those of the data, see `solver.analysis.channel.deviations`."""
         return deviations(self.channel, self.reference, means, "bulk")
 
     def errors(self, means: Array) -> dict[str, float]:

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from closures import artefact
-from closures.artefact import Card
+from closures.operators import artefact
+from closures.operators.artefact import Card
 from closures.data.windows import InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
 from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
@@ -23,7 +23,7 @@ from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import Frames, arrivals, corrections, flow, largest_change
 from closures.training.fit import Fit
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Objective, Rollout, directions
@@ -33,9 +33,9 @@ from closures.training.processes import Team, team
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.state import Progress
 from closures.training.tables import LossTable
-from solver.case import load_case
+from solver.case.case import load_case
 from solver.errors import CaseError
-from solver.rundir import commit, to_toml, write_text
+from solver.files.folder import commit, to_toml, write_text
 
 PAIRS = "pairs.safetensors", "pairs_validation.safetensors"  # where the solver arrives, kept beside the training
 

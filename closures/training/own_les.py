@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from closures.data.windows import InMemory, Trajectories
-from closures.loop.resample import Resampler, network_grid
+from closures.coupling.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
 from closures.training.fields_table import FieldsTable
 from closures.training.kept import kept
 from closures.training.processes import Team
 from closures.training.tables import EquationsTable
-from solver import assembly
-from solver.case import Case, load_case
+from solver.run import build
+from solver.case.case import Case, load_case
 from solver.errors import CaseError, Diverged
-from solver.simulation import Simulation
-from solver.velocity import Velocity
+from solver.flow.simulation import Simulation
+from solver.discretisation.velocity import Velocity
 
 FILE = "fields.safetensors"
 
@@ -49,7 +49,7 @@ def teacher(table: EquationsTable, device: str, number: int = 0) -> Simulation:
     """The simulation whose equations, or frames, teach; `number` moves the seed of its initial field."""
     case, folder = _case(table, device)
     initial = case.initial.model_copy(update={"seed": case.initial.seed + number})
-    return assembly.build(assembly.Source(case.model_copy(update={"initial": initial}), folder, folder.name))
+    return build.build(build.Source(case.model_copy(update={"initial": initial}), folder, folder.name))
 
 
 def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:

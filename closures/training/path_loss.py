@@ -10,7 +10,7 @@ from torch import Tensor
 from closures.losses.les_residual import LesResidual
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.operators.domain import Domain
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.objective import LOSS, MeanOfSamples, mirrored, perturbed
 
 

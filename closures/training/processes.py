@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from solver import parallel
+from solver.parallel import ranks
 from solver.errors import CaseError, FeatureUnavailable
 
 ENVIRONMENT = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
@@ -74,9 +74,9 @@ def team(device: str) -> Iterator[Team]:
     FeatureUnavailable : a GPU is asked for and there is none.
     CaseError : mpirun has started several, each of which would train the same.
     """
-    if parallel.world_size() > 1:
+    if ranks.world_size() > 1:
         raise CaseError(
-            f"{parallel.world_size()} ranks of mpirun cannot share this training: start its processes with "
+            f"{ranks.world_size()} ranks of mpirun cannot share this training: start its processes with "
             "torchrun --nproc-per-node N -m solver train ..."
         )
     size, rank, local = (int(os.environ.get(key, default)) for key, default in ENVIRONMENT.items())

@@ -9,19 +9,11 @@ from typing import TypeVar
 from pydantic import ValidationError, model_validator
 
 from closures.training.corrections import CorrectTable
-from closures.training.tables import (
-    CardTable,
-    DataTable,
-    EquationsTable,
-    LossTable,
-    NetworkLoopTable,
-    OperatorTable,
-    OptimiserTable,
-)
+from closures.training.tables import CardTable, DataTable, EquationsTable, LossTable, NetworkLoopTable, OperatorTable, OptimiserTable
 from solver.errors import CaseError
-from solver.explain import explain
-from solver.paths import beside
-from solver.table import Table
+from solver.case.explain import explain
+from solver.case.paths import beside
+from solver.case.table import Table
 
 SHIPPED = Path(__file__).parent / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)

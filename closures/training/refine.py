@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from closures.losses.les_residual import LesResidual
 from closures.operators.predictor import Predictor
 from closures.operators.spectral import SpectralConvolution
-from closures.training.head import Head
+from closures.coupling.head import Head
 from solver.errors import CaseError
-from solver.operators import Components
+from solver.discretisation.calculus import Components
 
 
 @dataclass(frozen=True)

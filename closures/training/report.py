@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from solver.rundir import write_table
+from solver.files.folder import write_table
 
 log = logging.getLogger("solver")
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from closures.losses.relative_l2 import fluctuation_error
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.long_run import LongRun
-from solver.channel import ERRORS
+from solver.analysis.channel import ERRORS
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from solver.errors import RunFolderError
-from solver.rundir import write_atomically
+from solver.files.folder import write_atomically
 
 FORMAT = 1
 FILE = "state.safetensors"

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from closures.data.windows import TrajectoryFile
-from closures.loop.meter import stress_size
-from closures.loop.subgrid_model import SubgridModel
+from closures.coupling.meter import stress_size
+from closures.coupling.subgrid_model import SubgridModel
 from closures.operators import build
 from closures.training.begin import take_weights
-from closures.training.head import Start
+from closures.coupling.head import Start
 from closures.training.tables import OperatorTable
 from solver.errors import CaseError
-from solver.simulation import Simulation
-from solver.velocity import Velocity
+from solver.flow.simulation import Simulation
+from solver.discretisation.velocity import Velocity
 
 
 def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:

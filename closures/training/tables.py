@@ -10,7 +10,7 @@ from closures.losses.les_residual import Norm
 from closures.losses.registry import known
 from closures.losses.time_residual import TimeScheme
 from closures.training.fields_table import FieldsTable
-from solver.table import Table, refuse_idle
+from solver.case.table import Table, refuse_idle
 
 
 class FileTable(Table):
@@ -125,7 +125,7 @@ class EquationsTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it.
+    case : folder or file, as `solver.case.paths` finds it.
     overrides : of its keys: ``"closure.c_s = 0.1"`` and the like.
     interval : time between frames.
     steps : that the solver would take in between.

@@ -10,12 +10,12 @@ from pydantic import Field
 from rich.console import Console
 from torch import nn
 
-from closures import artefact
-from closures.artefact import Card
+from closures.operators import artefact
+from closures.operators.artefact import Card
 from closures.data.windows import TrajectoryFile, Windows, split
-from closures.loop.border import Precision
-from closures.loop.hold import STAGES
-from closures.loop.subgrid_model import SubgridModel
+from closures.coupling.border import Precision
+from closures.coupling.hold import STAGES
+from closures.coupling.subgrid_model import SubgridModel
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.begin import weights_of
@@ -26,13 +26,13 @@ from closures.training.processes import ALONE, Team, team
 from closures.training.recipe import read
 from closures.training.stress_network import first_guess, role
 from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
-from closures.training.unrolled import check_gradient
-from solver import assembly
-from solver.case import load_case
+from closures.coupling.unrolled import check_gradient
+from solver.run import build
+from solver.case.case import load_case
 from solver.errors import CaseError
-from solver.rundir import to_toml, write_text
-from solver.simulation import Simulation
-from solver.table import Table
+from solver.files.folder import to_toml, write_text
+from solver.flow.simulation import Simulation
+from solver.case.table import Table
 
 
 class SolverTable(Table):
@@ -40,13 +40,13 @@ class SolverTable(Table):
 
     Parameters
     ----------
-    case : folder or file, as `solver.paths` finds it.
+    case : folder or file, as `solver.case.paths` finds it.
     overrides : of its keys: ``"time.cfl = 1.0"`` and the like.
     steps : of the solver between two frames.
     frames : of a window after the first.
     loss : see `closures.training.a_posteriori.APosteriori`.
     segment : steps kept in memory together in the backward pass.
-    form, precision : see `closures.loop.subgrid_model.SubgridModel`.
+    form, precision : see `closures.coupling.subgrid_model.SubgridModel`.
     begin : folder of an artefact whose weights are the first guess.
     """
 
@@ -115,7 +115,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile, pr
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     with torch.no_grad():
-        plain = assembly.build(assembly.Source(case, folder, folder.name))
+        plain = build.build(build.Source(case, folder, folder.name))
         check_gradient(plain)
         form, precision = table.form, table.precision
         grid, nu = plain.operators.grid, plain.nu

@@ -7,19 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from solver.figures.results import Results, Table, half_width
-from solver.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    curve,
-    points,
-    reference_key,
-    sheet,
-)
+from solver.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, curve, points, reference_key, sheet
 from solver.figures.subgrid import has_subgrid, plot_share, plot_work
 
 COMPONENTS = (("u", BLUE, "o"), ("v", VERMILLION, "s"), ("w", GREEN, "^"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from solver.errors import RunFolderError
-from solver.reference_files import is_number, read_reference, read_text
+from solver.files.reference_files import is_number, read_reference, read_text
 
 Table = dict[str, np.ndarray]
 

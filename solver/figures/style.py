@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from solver.rundir import write_atomically
+from solver.files.folder import write_atomically
 
 DPI = 180
 WIDTH = 7.0  # inches: two columns of a journal page

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.axis import Axis, FiniteVolumeAxis
-from solver.pressure.layout import ORDER, POSITION, Layout
+from solver.grid.axis import Axis, FiniteVolumeAxis
+from solver.pressure.layout import Layout, ORDER, POSITION
 
 COMPARABLE = 0.3  # an axis is coarsened if its coupling is at least this share of the strongest
 

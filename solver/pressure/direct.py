@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.operators import Operators
-from solver.staggered import y_slowest
+from solver.discretisation.calculus import Operators
+from solver.discretisation.staggered import y_slowest
 
 
 def apply_matrix(matrix: Tensor, f: Tensor, axis: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from solver.errors import CaseError, FeatureUnavailable
-from solver.petsc_library import petsc
+from solver.pressure.petsc_library import petsc
 from solver.pressure.direct import DirectPressure
 from solver.pressure.multigrid import Multigrid
 from solver.pressure.poisson import Poisson
@@ -92,7 +92,7 @@ class KrylovPressure:
     tolerance : of the true residual relative to the source.
     max_iterations : give up after so many.
     learned : maps this rank's part of a flat residual to its part of a flat error; collective, perhaps not linear. A
-        network gathers the residual and evaluates the whole box on every rank (`closures.preconditioners`).
+        network gathers the residual and evaluates the whole box on every rank (`closures.pressure_nets`).
 
     Raises
     ------

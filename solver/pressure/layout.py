@@ -14,8 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from solver.grid import Grid
-from solver.parallel import Decomposition
+from solver.grid.grid import Grid
+from solver.parallel.slabs import Decomposition
 
 ORDER = (1, 0, 2)  # memory order of x, y, z: y slowest
 POSITION = (1, 0, 2)  # dimension of axis x, y, z in a (y, x, z) array

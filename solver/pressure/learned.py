@@ -1,6 +1,6 @@
 """What a learned method is to the solver: an approximate inverse, and a pressure solver that uses it.
 
-`solver` imports nothing that is learned: whoever builds a case hands the factory in (`solver.assembly`).
+`solver` imports nothing that is learned: whoever builds a case hands the factory in (`solver.run.build`).
 """
 
 from __future__ import annotations

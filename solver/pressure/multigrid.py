@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.axis import Axis
+from solver.grid.axis import Axis
 from solver.pressure.coarsening import System, Transfer, coarsen
 from solver.pressure.layout import Layout
 from solver.pressure.poisson import Poisson

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.axis import FiniteVolumeAxis
+from solver.grid.axis import FiniteVolumeAxis
 from solver.errors import CaseError
-from solver.operators import Operators
+from solver.discretisation.calculus import Operators
 from solver.pressure.layout import ORDER, POSITION, layout_of
-from solver.pressure.solids import Solids
+from solver.solids.mask import Solids
 from solver.pressure.stencil import make_stencil
 
 Outlet = tuple[int, Literal["lower", "upper"]]

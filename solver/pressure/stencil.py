@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from solver import fusion
-from solver.fusion import fused
+from solver.discretisation import fusion
+from solver.discretisation.fusion import fused
 from solver.pressure.layout import Layout
 
 WORTH_COMPILING = 100_000  # entries; below, the overhead of a call is what costs

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.parallel import Decomposition
+from solver.parallel.slabs import Decomposition
 from solver.pressure.bandit import TsallisInf
 from solver.pressure.report import PressureSolveFailure, PressureSolver, SolveReport
 

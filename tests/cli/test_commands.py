@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures import registry
+from closures.registry import registry
 from tests import runs
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,13 +15,14 @@ import pytest
 import torch
 import typer.main
 
-from closures import plugins, registry
-from closures.listing import describe
+from closures.registry import registry
+from solver.case import plugins
+from closures.registry.listing import describe
 from solver import __version__
-from solver import commands as command_line
-from solver.assembly import Source, build
-from solver.case import load_case, parse_case
-from solver.closure import EddyViscosity
+from solver.cli import commands as command_line
+from solver.run.build import Source, build
+from solver.case.case import load_case, parse_case
+from solver.flow.closure import EddyViscosity
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

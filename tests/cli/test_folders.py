@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from solver import lock
-from solver.commands import train
+from solver.files import lock
+from solver.cli import train
 from solver.errors import RunFolderError
 from tests import runs
 from tests.data.flows import BOX
@@ -87,7 +87,7 @@ def test_a_folder_stays_a_run_s_while_its_run_is_replaced(case, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("solver.rundir.write_json", stop)
+        patch.setattr("solver.files.folder.write_json", stop)
         assert runs.solver("run", case, "--out", case / "run", *QUIET, "--overwrite").code == 130
     assert not (case / "run/checkpoints").exists()
     assert runs.solver("run", case, "--out", case / "run", *QUIET).code == 0
@@ -126,7 +126,7 @@ def test_going_on_keeps_the_summary_of_what_was_finished(case, monkeypatch):
     def broken(*_: object) -> str:
         raise OSError("the lights went out")
 
-    monkeypatch.setattr("solver.app.loop", broken)
+    monkeypatch.setattr("solver.run.run.loop", broken)
     further = (*QUIET, "--set", "time.end=3")
     assert runs.solver("run", case, "--restart", case / "run", *further).code == 2
     assert runs.summary(case / "run") == before
@@ -220,9 +220,9 @@ def test_two_runs_do_not_share_a_folder(case):
 @pytest.mark.parametrize(
     ("words", "text", "name", "lock_name", "part"),
     [
-        (("train",), TRAINING, "trained", "trained/run.lock", "solver.commands.train._trained"),
-        (("generate",), DATA, "made.h5", ".made.h5.lock", "closures.data.farm._Batches.prepare"),
-        (("generate", "--samples", 1), BOX, "made.h5", ".made.h5.lock", "closures.data.flow_farm._make"),
+        (("train",), TRAINING, "trained", "trained/run.lock", "solver.cli.train._trained"),
+        (("generate",), DATA, "made.h5", ".made.h5.lock", "closures.linear_families.generate._Batches.prepare"),
+        (("generate", "--samples", 1), BOX, "made.h5", ".made.h5.lock", "closures.data.generate._make"),
     ],
 )
 def test_two_commands_do_not_write_the_same(tmp_path, monkeypatch, words, text, name, lock_name, part):
@@ -242,7 +242,7 @@ def test_two_commands_do_not_write_the_same(tmp_path, monkeypatch, words, text, 
         process.kill()
         process.join(runs.PATIENCE)
     assert claim.exists()
-    monkeypatch.setattr("solver.commands.train._trained", lambda *_: {})  # the rest is in test_kills.py
+    monkeypatch.setattr("solver.cli.train._trained", lambda *_: {})  # the rest is in test_kills.py
     done = runs.solver(*command)
     assert done.code == 0, done.err
     assert not claim.exists()

@@ -17,12 +17,13 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from solver import averages, leg, performance
-from solver.case import Case, load_case
+from solver.observers import averages
+from solver.run import leg, performance
+from solver.case.case import Case, load_case
 from solver.errors import CaseError
 from solver.figures.results import read_table
-from solver.hooks import checkpoint
-from solver.hooks.saved import Saved, latest, read
+from solver.observers import checkpoint
+from solver.files.checkpoint_file import Saved, latest, read
 from solver.pressure.tuning import SelfTuning
 from tests import runs
 
@@ -191,7 +192,7 @@ def test_two_legs_are_one_run_to_the_bit(tmp_path, closure):
 def test_a_run_names_the_code_of_all_its_legs(tmp_path, monkeypatch):
     case = runs.write_case(tmp_path)
     for n, (code, named) in enumerate((("a", "a"), ("a", "a"), ("b", "a+b"), ("b", "a+b"), ("a", "a+b+a"))):
-        monkeypatch.setattr("solver.rundir.source_digest", lambda code=code: code)
+        monkeypatch.setattr("solver.files.folder.source_digest", lambda code=code: code)
         more = ("--restart", case / "run") if n else ()
         assert runs.solver("run", case, "--out", case / "run", *more, "--steps", 1, *QUIET).code == 0
         assert json.loads((case / "run/provenance.json").read_text())["source"] == named

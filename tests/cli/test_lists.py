@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from solver.case import load_case
-from solver.catalogue import listed
-from solver.columns import fitting
-from solver.dashboard import costs, numbers, profile, spark, view
-from solver.run_list import find, read
-from solver.watching import look, seconds_left
+from solver.case.case import load_case
+from solver.files.catalogue import listed
+from solver.cli.columns import fitting
+from solver.cli.dashboard import costs, numbers, profile, spark, view
+from solver.cli.run_list import find, read
+from solver.cli.watching import look, seconds_left
 from tests import runs
 from tests.runs import ROOT, solver
 

@@ -21,10 +21,10 @@ USE = """
 import closures, os, sys
 from closures.training.recipe import load_recipe
 from pathlib import Path
-from solver.case import load_case
-from solver.cli import main
-from closures.shipped import shipped
-from solver.rundir import commit
+from solver.case.case import load_case
+from solver.cli.main import main
+from closures.operators.shipped import shipped
+from solver.files.folder import commit
 site = os.environ["PYTHONPATH"]
 assert closures.__file__.startswith(site), closures.__file__
 assert len(shipped()) > 5

@@ -15,7 +15,7 @@ FAILS_ON_RANK_ONE = """
 import sys, time
 from mpi4py import MPI
 from closures import registry
-from solver.cli import main
+from solver.cli.main import main
 
 create = registry.create
 

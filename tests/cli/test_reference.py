@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 
-from closures.schemas import schema_of
+from closures.registry.schemas import schema_of
 from tests.runs import ROOT
 
 SPEC = importlib.util.spec_from_file_location("reference", ROOT / "scripts/reference.py")

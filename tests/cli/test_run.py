@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from solver import app as application
-from solver.case import load_case
-from solver.hooks import progress
-from solver.simulation import Simulation
-from solver.timers import OBSERVERS
+from solver.run import run as application
+from solver.case.case import load_case
+from solver.observers import progress
+from solver.flow.simulation import Simulation
+from solver.discretisation.timers import OBSERVERS
 from tests import runs
 
 KEYS = {

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from closures.schemas import KINDS, models, schema_of
+from closures.registry.schemas import KINDS, models, schema_of
 from tests.runs import ROOT, solver
 
 FILES = {
@@ -21,7 +21,7 @@ FILES = {
     "data": sorted((ROOT / "closures/data/recipes").rglob("*.toml")),
     "training": [
         *sorted((ROOT / "closures/training/recipes").rglob("*.toml")),
-        *sorted((ROOT / "closures/preconditioners/recipes").rglob("*.toml")),
+        *sorted((ROOT / "closures/pressure_nets/recipes").rglob("*.toml")),
     ],
 }
 EACH = [pytest.param(kind, file, id=f"{kind}-{file.parent.name}-{file.stem}") for kind in FILES for file in FILES[kind]]

@@ -15,10 +15,11 @@ import pytest
 from rich.table import Table
 
 from closures.compare.campaign import show
-from solver import __version__, parallel, terminal
+from solver import __version__, terminal
+from solver.parallel import ranks
 from solver.errors import CaseError
-from solver.hooks.progress import ProgressLines, Way
-from solver.simulation import Simulation
+from solver.observers.progress import ProgressLines, Way
+from solver.flow.simulation import Simulation
 from tests import runs
 
 ESCAPE = "\x1b"
@@ -93,7 +94,7 @@ def test_names_of_tables_are_no_markup():
 
 def test_version_and_help_load_neither_torch_nor_mpi():
     loaded = "print(sorted({'torch', 'mpi4py'} & set(sys.modules)))"
-    code = f"import sys; from solver.cli import main\ntry: main()\nfinally: {loaded}"
+    code = f"import sys; from solver.cli.main import main\ntry: main()\nfinally: {loaded}"
     environment = {k: v for k, v in os.environ.items() if k not in terminal.LAUNCHERS}
     for word, expected in (("--version", f"les-solver {__version__}"), ("--help", "Commands:")):
         words = [sys.executable, "-c", code, word]
@@ -105,7 +106,7 @@ def test_version_and_help_load_neither_torch_nor_mpi():
 def test_the_threads_of_numpy_are_limited_too():
     """Its BLAS starts them when it is imported, before anybody could say how many."""
     code = (
-        "import os; from solver.cli import limit_threads; limit_threads(); import numpy as np\n"
+        "import os; from solver.cli.main import limit_threads; limit_threads(); import numpy as np\n"
         "np.linalg.eigh(np.eye(400)); print(len(os.listdir('/proc/self/task')))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
@@ -179,8 +180,8 @@ def test_the_log_keeps_how_a_run_failed(case, monkeypatch, foreseen):
 def test_progress_lines_come_at_a_sane_rate(monkeypatch):
     """Each tenth, and in a run of days each ten minutes; compiling does not count for the time left."""
     clock, compiled, said = [0.0], [0.0], []
-    monkeypatch.setattr("solver.hooks.progress.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("solver.fusion.compile_seconds", lambda: compiled[0])
+    monkeypatch.setattr("solver.observers.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("solver.discretisation.fusion.compile_seconds", lambda: compiled[0])
     flow = SimpleNamespace(t=0.0, step_count=0, dt=0.01, control=SimpleNamespace(limit="diffusion"))
     lines = ProgressLines(Way(flow, 10.0, None), said.append)
     clock[0] = compiled[0] = 50.0
@@ -220,5 +221,5 @@ def test_an_interrupted_comparison_says_how_to_go_on(case, monkeypatch):
 
 
 def test_parallel_ranks_are_quiet(monkeypatch):
-    monkeypatch.setattr(parallel, "is_root", lambda: False)
+    monkeypatch.setattr(ranks, "is_root", lambda: False)
     assert terminal.console().quiet

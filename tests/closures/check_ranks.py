@@ -9,7 +9,7 @@ import torch
 from mpi4py import MPI
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from closures import registry
+from closures.registry import registry
 from solver.errors import CaseError
 from tests.closures.flows import KINDS, NU, VARIANTS, answer, make_grid, make_operators, make_velocity, random_fields
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
-from closures import plugins
+from solver.case import plugins
 from closures.algebraic.geometry import extended, filter_width
 from closures.algebraic.invariants import strain_norm
-from solver.closure import EddyViscosity, SubgridForce, SubgridStress
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
 
 
 class Mirror:

@@ -10,10 +10,10 @@ from closures.algebraic import germano
 from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.geometry import mean_wall_shear, wall_distance
 from closures.algebraic.sigma import singular_values
-from closures.registry import create
-from solver.axis import FourierAxis
+from closures.registry.registry import create
+from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from tests.closures.flows import NU, make_grid, make_operators, make_velocity, random_fields, viscosity
 
 POINTWISE = ["wale", "vreman", "sigma", "amd"]
@@ -200,7 +200,7 @@ def test_dynamic_means_do_not_depend_on_the_slabs(monkeypatch):
     velocity = make_velocity(make_operators(grid), random_fields(grid))
     model = create("dynamic_smagorinsky", grid=grid, nu=NU)
     whole = model(velocity, 0.0, model.init(velocity.operators))[0].nu_t
-    monkeypatch.setattr("solver.operators.CACHE_BYTES", 5 * 18 * 8 * velocity.staggered[0][:, 0].numel())
+    monkeypatch.setattr("solver.discretisation.calculus.CACHE_BYTES", 5 * 18 * 8 * velocity.staggered[0][:, 0].numel())
     assert len(velocity.operators.slabs(18)) > 1
     torch.testing.assert_close(model(velocity, 0.0, model.init(velocity.operators))[0].nu_t, whole, rtol=1e-12, atol=0)
 

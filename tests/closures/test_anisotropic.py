@@ -9,7 +9,7 @@ import torch
 from closures.algebraic.easm import commutator, explicit_stress, realisable_share
 from closures.algebraic.invariants import contraction, symmetric
 from closures.algebraic.stabilised_mixed import workless
-from closures.registry import create
+from closures.registry.registry import create
 from solver.errors import CaseError
 from tests.closures.flows import NU, answer, drain, make_grid, make_operators, make_velocity, random_fields
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from closures import contract, registry
+from closures.registry import contract, registry
 from closures.algebraic.cutoff import coarse_points
-from solver import fusion
-from solver.closure import EddyViscosity
+from solver.discretisation import fusion
+from solver.flow.closure import EddyViscosity
 from solver.errors import CaseError
-from solver.velocity import Velocity
+from solver.discretisation.velocity import Velocity
 from tests import runs
 from tests.closures.flows import (
     KINDS,
@@ -204,7 +204,7 @@ def test_gradient_is_finite_where_the_model_vanishes(name, options, kind, flow):
     ("name", "options", "kind"), [case for case in CASES if case.values[2] == "channel" or case.values[0] == "wale"]
 )
 def test_the_contract_as_anyone_may_ask_for_it(name, options, kind):
-    """`closures.contract`, which is for closures of other packages, finds what the tests above find."""
+    """`closures.registry.contract`, which is for closures of other packages, finds what the tests above find."""
     subject = contract.Subject(lambda grid: build(name, options, grid), make_grid(kind), 1e-10)
     found = contract.examine(subject)
     assert {"repeats", "restarts", "rests", "galilean", "shift", "reflection"} == set(found)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures import registry
+from closures.registry import registry
 from closures.compare.runs import read
-from closures.guests.checks import ClosureError
-from solver import leg
-from solver.case import load_case
+from closures.registry.guest_checks import ClosureError
+from solver.run import leg
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from tests import runs
 from tests.closures import guest_package
@@ -72,7 +72,7 @@ def test_slabs_thinner_than_the_reach_are_refused(monkeypatch):
         ("alone", "good", "gives an object of type EddyViscosity as the answer of __call__, expected a pair"),
         ("number", "good", "gives an object of type dict as the state of init, expected a dictionary of tensors"),
         ("nameless", "good", "makes an object of type Nameless without a name"),
-        ("half", "good", "has correct() but lacks facts, wait(t): see solver.closure.Corrector"),
+        ("half", "good", "has correct() but lacks facts, wait(t): see solver.flow.closure.Corrector"),
     ],
 )
 def test_a_mistake_of_a_guest_is_one_line_in_its_name(name, answer, message):

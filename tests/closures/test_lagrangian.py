@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from closures.registry import create
+from closures.registry.registry import create
 from tests.closures.flows import NU, make_grid, make_operators, make_velocity, random_fields, viscosity
 
 NAME = "lagrangian_dynamic_smagorinsky"

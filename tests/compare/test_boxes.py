@@ -17,10 +17,10 @@ from closures.compare.filtering import cutoff, filtered_moments
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import group, read
-from solver.case import load_case
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
-from solver.hooks.statistics import INDEX
-from solver.rundir import to_toml
+from solver.observers.statistics import INDEX
+from solver.files.folder import to_toml
 from tests.compare.ensembles import ROOT
 
 CASE = ROOT / "cases" / "hit_decay"

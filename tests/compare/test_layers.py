@@ -16,7 +16,7 @@ from closures.compare.layer_figures import layers
 from closures.compare.layers import LayerJudge, measure, read_layers
 from closures.compare.references import FILTERED
 from closures.compare.runs import read
-from solver.case import load_case
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from tests.compare.ensembles import ROOT
 from tests.compare.test_boxes import compared, write_box, write_snapshot
@@ -38,7 +38,7 @@ def coordinates(*shape: int) -> tuple[np.ndarray, ...]:
 
 
 def tanh_layers(y: np.ndarray, theta: float) -> np.ndarray:
-    """What `solver.initial.shear_layers` starts from."""
+    """What `solver.flow.initial.shear_layers` starts from."""
     height = LENGTHS[1]
     return np.tanh((y - height / 4) / (2 * theta)) - np.tanh((y - 3 * height / 4) / (2 * theta)) - 1
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
-from solver.forcing import MassFlux, PressureGradient
-from solver.grid import Grid
-from solver.momentum import Momentum
-from solver.strain import Strain
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
+from solver.flow.forcing import MassFlux, PressureGradient
+from solver.grid.grid import Grid
+from solver.flow.momentum import Momentum
+from solver.discretisation.gradient import Strain
 from tests.grids import (
     SLIP,
     WALL,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
-from solver.forcing import HeldShells, MassFlux, PressureGradient
-from solver.grid import Grid
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
+from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
+from solver.grid.grid import Grid
 from tests.grids import (
     PERIODIC,
     SLIP,

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 
 from closures.data import trajectory
-from closures.data.flow_farm import generate_flow
-from solver.machine import prepare_process
-from solver.simulation import Simulation
+from closures.data.generate import generate_flow
+from solver.run.machine import prepare_process
+from solver.flow.simulation import Simulation
 from tests import runs
 
 CHANNEL = """\

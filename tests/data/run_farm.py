@@ -6,21 +6,21 @@ import sys
 import time
 from pathlib import Path
 
-from closures.data import farm
-from solver.machine import prepare_process
+from closures.linear_families import generate
+from solver.run.machine import prepare_process
 
 
 def main(recipe: str, out: str, pause: str) -> None:
     prepare_process()
-    solve = farm.solve_in_turn
+    solve = generate.solve_in_turn
 
     def slowly(*arguments):
         for found in solve(*arguments):
             time.sleep(float(pause))
             yield found
 
-    farm.solve_in_turn = slowly
-    farm.generate(Path(recipe), Path(out), quiet=True)
+    generate.solve_in_turn = slowly
+    generate.generate(Path(recipe), Path(out), quiet=True)
 
 
 if __name__ == "__main__":

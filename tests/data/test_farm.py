@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.data import farm as making
-from closures.data.farm import generate, order_of, parameters_of, resolve
-from closures.data.inspect import describe, verify
-from closures.data.linear_store import content_digest
-from closures.data.recipe import SHIPPED, load_recipe
+from closures.linear_families import generate as making
+from closures.linear_families.generate import generate, order_of, parameters_of, resolve
+from closures.linear_families.inspect import describe, verify
+from closures.linear_families.store import content_digest
+from closures.linear_families.recipe import SHIPPED, load_recipe
 from solver.errors import CaseError, RunFolderError
-from solver.farm import farm
-from solver.linear.system import LinearSolveError
+from solver.parallel.task_farm import farm
+from closures.linear_families.sequences.system import LinearSolveError
 from tests import runs
 
 RECIPE = """\

@@ -19,36 +19,29 @@ from scipy.stats import t as student_t
 
 from closures.compare.references import table_of
 from closures.compare.uncertainty import Sample, estimate
-from closures.data import flow_farm, flow_file, flow_store
+from closures.data import file as flow_file, generate, store as flow_store
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
-from closures.data.flow_farm import generate_flow
-from closures.data.flow_grids import SHIPPED, is_flow_recipe, load_flow_recipe, load_flow_recipes
-from closures.data.flow_inspect import describe_flow, is_flow_file, verify_flow
-from closures.data.flow_layout import MOMENTS
-from closures.data.flow_profiles import (
-    STATIONARY,
-    WALL_STRESS,
-    FilteredChannel,
-    channel_facts,
-    filtered_channel,
-    reference_profiles,
-)
-from closures.data.flow_set import verify_set
-from closures.data.flow_statistics import write_statistics
-from closures.data.flow_subset import write_subset
+from closures.data.generate import generate_flow
+from closures.data.grids import SHIPPED, is_flow_recipe, load_flow_recipe, load_flow_recipes
+from closures.data.inspect import describe_flow, is_flow_file, verify_flow
+from closures.data.layout import MOMENTS
+from closures.data.profiles import FilteredChannel, STATIONARY, WALL_STRESS, channel_facts, filtered_channel, reference_profiles
+from closures.data.grid_set import verify_set
+from closures.data.statistics import write_statistics
+from closures.data.subset import write_subset
 from closures.data.trajectory import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators.domain import Domain, same
-from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip
-from solver.case import load_case
-from solver.closure import SubgridStress
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
+from solver.case.case import load_case
+from solver.flow.closure import SubgridStress
 from solver.errors import CaseError, Diverged, RunFolderError
-from solver.grid import Grid
-from solver.hooks.statistics import INDEX, NAMES
-from solver.operators import Operators
-from solver.reference import ChannelReference
-from solver.simulation import Simulation
+from solver.grid.grid import Grid
+from solver.observers.statistics import INDEX, NAMES
+from solver.discretisation.calculus import Operators
+from solver.analysis.reference import ChannelReference
+from solver.flow.simulation import Simulation
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
 from tests.grids import minus, norm, operators, orders, project, tendency
@@ -268,7 +261,7 @@ def test_what_has_most_left_is_handed_out_first(channel, tmp_path, monkeypatch):
         for task in handed:
             done(work(task, None))
 
-    monkeypatch.setattr(flow_farm, "farm", in_order)
+    monkeypatch.setattr(generate, "farm", in_order)
     write_subset(channel, tmp_path / "grown.h5", 2)
     assert generate_flow(write_recipe(tmp_path), tmp_path / "grown.h5", quiet=True)["made"] == 1
     assert handed == [2, 0, 1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from closures.data import sorting
-from closures.data.farm import parameters_of
-from closures.data.linear.darcy import Darcy
-from closures.data.sorting import SORTINGS, length, likeness_vectors, low_modes, path
+from closures.linear_families import sorting
+from closures.linear_families.generate import parameters_of
+from closures.linear_families.darcy import Darcy
+from closures.linear_families.sorting import SORTINGS, length, likeness_vectors, low_modes, path
 
 
 @pytest.fixture(scope="module")

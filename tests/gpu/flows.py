@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from solver import parallel
-from solver.assembly import Source, build
-from solver.case import load_case
-from solver.simulation import Simulation
+from solver.parallel import ranks
+from solver.run.build import Source, build
+from solver.case.case import load_case
+from solver.flow.simulation import Simulation
 
 CASES = Path(__file__).parents[2] / "cases"
 SMALL_CHANNEL = ("grid.x.n=8", "grid.y.n=9", "grid.z.n=8", "statistics.every_steps=2", "output.every_steps=3")
@@ -65,5 +65,5 @@ def on(name: str, device: torch.device) -> Simulation:
     case, overrides, _ = FLOWS[name]
     found, folder = load_case(CASES / case, (*overrides, "run.fuse=off"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "choose_device", lambda wanted: device)
+        patch.setattr(ranks, "choose_device", lambda wanted: device)
         return build(Source(found, folder, name))

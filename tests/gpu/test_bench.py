@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from solver import bench, parallel
+from solver.parallel import ranks
+from solver.run import speed
 from tests.bench_pages import load
 from tests.gpu.pretend import pretended
 
 
 def test_every_section_works(monkeypatch):
     with pretended() as device:
-        for module in (bench, parallel):
+        for module in (speed, ranks):
             monkeypatch.setattr(
                 module, "choose_device", lambda wanted: torch.device("cpu") if wanted == "cpu" else device
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.simulation import Simulation
+from solver.flow.simulation import Simulation
 from tests.closeness import assert_round_off
 from tests.gpu import flows
 from tests.gpu.pretend import OnDevice, pretended

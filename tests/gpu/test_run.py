@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from solver import parallel
+from solver.parallel import ranks
 from tests import runs
 from tests.gpu.pretend import counted, pretended
 
@@ -34,7 +34,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_legs_on_the_device_are_one_run_on_the_cpu(here, tmp_path, monkeypatch):
     there = tmp_path / "there"
     with pretended() as device, counted() as tally:
-        monkeypatch.setattr(parallel, "choose_device", lambda wanted: device)
+        monkeypatch.setattr(ranks, "choose_device", lambda wanted: device)
         first = runs.solver("run", here, "--out", there, *SETS, "--steps", 5, "--quiet")
         assert first.code == 0, first.err
         second = runs.solver("run", here, "--restart", there, *SETS, "--quiet")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.axis import FourierAxis, FreeSlip, NoSlip
-from solver.grid import Grid
-from solver.momentum import Momentum
-from solver.staggered import inner
-from solver.strain import Strain
-from solver.velocity import Velocity
+from solver.grid.axis import FourierAxis, FreeSlip, NoSlip
+from solver.grid.grid import Grid
+from solver.flow.momentum import Momentum
+from solver.discretisation.staggered import inner
+from solver.discretisation.gradient import Strain
+from solver.discretisation.velocity import Velocity
 from tests.grids import (
     GRIDS,
     distance,

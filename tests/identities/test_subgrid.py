@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, Periodic
-from solver.closure import EddyViscosity, SubgridForce, SubgridStress
-from solver.grid import Grid
-from solver.momentum import STRESS_INDEX
-from solver.strain import Strain
-from solver.velocity import Velocity
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Periodic
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
+from solver.grid.grid import Grid
+from solver.flow.momentum import STRESS_INDEX
+from solver.discretisation.gradient import Strain
+from solver.discretisation.velocity import Velocity
 from tests.grids import (
     FLOWING_GRIDS,
     GRIDS,
@@ -207,7 +207,7 @@ def test_slabs_and_scratch_do_not_change_the_tendency(name, kind, monkeypatch):
     u, (nu_t,) = random_velocity(op, SEED), random_values(op, SEED + 2, 1)
     term = {"none": None, "eddy_viscosity": EddyViscosity(nu_t), "stress": stress(op, u, nu_t)}[kind]
     whole = tendency(op, u, term=term)
-    monkeypatch.setattr("solver.operators.CACHE_BYTES", 1)
-    monkeypatch.setattr("solver.engine.SCRATCH_BYTES", 1)
+    monkeypatch.setattr("solver.discretisation.calculus.CACHE_BYTES", 1)
+    monkeypatch.setattr("solver.discretisation.fft.SCRATCH_BYTES", 1)
     assert len(op.slabs(1)) == op.local_shape[1]
     assert norm(op, minus(tendency(op, u, term=term), whole)) < 1e-14 * norm(op, whole)

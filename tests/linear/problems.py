@@ -1,4 +1,4 @@
-"""Systems for the tests of `solver.linear`: small, and the published Darcy family."""
+"""Systems for the tests of `closures.linear_families.sequences`: small, and the published Darcy family."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import spsolve
 
-from closures.data.farm import parameters_of
-from closures.data.linear.darcy import Darcy
-from closures.data.linear.helmholtz import Helmholtz
-from closures.data.sorting import likeness_vectors, path
-from solver.linear.system import System
+from closures.linear_families.generate import parameters_of
+from closures.linear_families.darcy import Darcy
+from closures.linear_families.helmholtz import Helmholtz
+from closures.linear_families.sorting import likeness_vectors, path
+from closures.linear_families.sequences.system import System
 
 SEED = 314_159
 needs_petsc = pytest.mark.skipif(importlib.util.find_spec("petsc4py") is None, reason="petsc4py is not installed")

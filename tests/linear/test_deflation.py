@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from solver.linear.deflation import recycling_cg
-from solver.linear.methods import method
+from closures.linear_families.sequences.deflation import recycling_cg
+from closures.linear_families.sequences.methods import method
 from tests.linear.problems import darcy_sequence, inclusions, relative_error
 
 SMALL = 24

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.linear.deflation import recycling_cg
-from solver.linear.gcrodr import RecycleSpace, gcrodr, smallest_harmonic
+from closures.linear_families.sequences.deflation import recycling_cg
+from closures.linear_families.sequences.gcrodr import RecycleSpace, gcrodr, smallest_harmonic
 from tests.linear.problems import convection, darcy_sequence, relative_error, sweep
 
 SMALL = 24

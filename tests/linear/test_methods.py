@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from closures.data.linear.poisson import Poisson
-from solver import petsc_library
+from closures.linear_families.poisson import Poisson
+from solver.pressure import petsc_library
 from solver.errors import CaseError, FeatureUnavailable
-from solver.linear import petsc
-from solver.linear.methods import Method, method, names
+from closures.linear_families.sequences import petsc
+from closures.linear_families.sequences.methods import Method, method, names
 from tests import runs
 from tests.linear.problems import darcy_sequence, needs_petsc, relative_error, sweep
 
@@ -145,7 +145,7 @@ def test_missing_package_is_named():
 @runs.needs_mpirun
 def test_one_rank_may_be_alone_with_petsc():
     """A farm with one batch wakes PETSc on one rank: it must not wait for the others, which never come."""
-    code = "from solver import parallel; from solver.linear.petsc import petsc;"
+    code = "from solver import parallel; from closures.linear_families.sequences.petsc import petsc;"
     code += "print(bool(parallel.is_root() and petsc())); parallel.barrier()"
     process = runs.mpirun(2, "-c", code)
     try:

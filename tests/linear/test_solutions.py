@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from closures.data.linear.darcy import Darcy
-from closures.data.linear.thermal import Thermal
-from solver.linear.methods import method
-from solver.linear.solutions import Solutions
+from closures.linear_families.darcy import Darcy
+from closures.linear_families.thermal import Thermal
+from closures.linear_families.sequences.methods import method
+from closures.linear_families.sequences.solutions import Solutions
 from tests.linear.problems import convection, darcy_sequence, exact, relative_error, sweep
 
 

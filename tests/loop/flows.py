@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from closures import artefact, registry
-from closures.loop.guard import Guard, GuardTable
-from closures.loop.resample import network_grid
-from closures.loop.surrogate import StateSurrogate
+from closures.operators import artefact
+from closures.registry import registry
+from closures.coupling.guard import Guard, GuardTable
+from closures.coupling.resample import network_grid
+from closures.coupling.surrogate import StateSurrogate
 from closures.operators import Domain, build
 from closures.operators.predictor import Scaling
-from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
-from solver.forcing import MassFlux, NoForcing
-from solver.grid import Grid
-from solver.initial import wall_turbulence
-from solver.simulation import Simulation
-from solver.stepping import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.flow.forcing import MassFlux, NoForcing
+from solver.grid.grid import Grid
+from solver.flow.initial import wall_turbulence
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
 from tests.closures.flows import make_operators
 from tests.operators.fields import randomise
 

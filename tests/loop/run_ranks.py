@@ -10,7 +10,7 @@ import torch
 from mpi4py import MPI
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from closures.loop.guard import COUNTS
+from closures.coupling.guard import COUNTS
 from tests.closures.flows import make_operators
 from tests.loop.flows import box, channel, closure, flow
 

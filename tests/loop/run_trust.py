@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from closures.loop.guard import COUNTS
+from closures.coupling.guard import COUNTS
 from tests.grids import random_velocity
 from tests.loop.flows import in_turns
 from tests.losses.flows import flow, plus

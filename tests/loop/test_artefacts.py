@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from closures import registry
+from closures.registry import registry
 from closures.algebraic.invariants import strain_norm
-from closures.artefact import CARD, WEIGHTS, ArtefactError
-from closures.listing import describe
-from closures.loop import GuardedModel, GuardTable, StateCorrector, StateSurrogate
+from closures.operators.artefact import ArtefactError, CARD, WEIGHTS
+from closures.registry.listing import describe
+from closures.coupling import GuardTable, GuardedModel, StateCorrector, StateSurrogate
 from closures.operators import build
-from solver.axis import FourierAxis
-from solver.case import load_case
-from solver.closure import EddyViscosity
+from solver.grid.axis import FourierAxis
+from solver.case.case import load_case
+from solver.flow.closure import EddyViscosity
 from solver.errors import CaseError, SolverError
-from solver.grid import Grid
-from solver.timers import OBSERVERS
+from solver.grid.grid import Grid
+from solver.discretisation.timers import OBSERVERS
 from tests.loop.flows import NU, SMALL, box, channel, closure, flow, small, write
 from tests.runs import arrays, checkpoints, solver, summary, write_case
 
@@ -45,7 +45,7 @@ def pretrained(monkeypatch, tmp_path):
     write(folder / "tiny_model", "tensor_basis")
     write(folder / "broken", "cnn")
     (folder / "broken" / CARD).write_text("{")
-    monkeypatch.setattr("closures.shipped.PRETRAINED", folder)
+    monkeypatch.setattr("closures.operators.shipped.PRETRAINED", folder)
     return folder
 
 

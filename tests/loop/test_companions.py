@@ -7,16 +7,16 @@ import logging
 import pytest
 import torch
 
-from closures.loop import Guard, GuardTable, StateCorrector, StateSurrogate
-from closures.loop.companion import OTHER
-from closures.loop.guard import COUNTS
-from closures.loop.resample import Resampler, network_grid
-from closures.loop.whole_field import WholeField, fluctuation_energy
+from closures.coupling import Guard, GuardTable, StateCorrector, StateSurrogate
+from closures.coupling.companion import OTHER
+from closures.coupling.guard import COUNTS
+from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.whole_field import WholeField, fluctuation_energy
 from closures.operators.predictor import Predictor
-from solver.axis import FourierAxis
-from solver.forcing import bulk_velocity
-from solver.grid import Grid
-from solver.velocity import Velocity
+from solver.grid.axis import FourierAxis
+from solver.flow.forcing import bulk_velocity
+from solver.grid.grid import Grid
+from solver.discretisation.velocity import Velocity
 from tests.closures.flows import make_grid, make_operators, make_velocity, random_fields
 from tests.loop.flows import (
     DT,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from closures import artefact
-from closures.artefact import CARD, read_card
-from closures.loop import GuardedModel, GuardTable, SubgridModel
-from closures.loop.meter import Meter
-from closures.shipped import shipped
-from solver import fusion
-from solver.closure import EddyViscosity
-from solver.momentum import STRESS_INDEX
-from solver.velocity import Velocity
+from closures.operators import artefact
+from closures.operators.artefact import CARD, read_card
+from closures.coupling import GuardTable, GuardedModel, SubgridModel
+from closures.coupling.meter import Meter
+from closures.operators.shipped import shipped
+from solver.discretisation import fusion
+from solver.flow.closure import EddyViscosity
+from solver.flow.momentum import STRESS_INDEX
+from solver.discretisation.velocity import Velocity
 from tests.closures.flows import (
     NU,
     assert_same,
@@ -211,7 +211,7 @@ def test_restart_equals_straight_run_under_guard(name):
     flows = [make_velocity(operators, random_fields(grid, seed)) for seed in (11, 12, 13, 14)]
 
     def guarded():
-        from closures.registry import create
+        from closures.registry.registry import create
 
         reserve = create("dynamic_smagorinsky", grid=grid, nu=NU, options={"every": 2})
         return GuardedModel(build(name, "stress", grid), reserve, GuardTable(size=1e-6), None)  # always overruled

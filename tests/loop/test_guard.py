@@ -9,13 +9,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from closures import registry
-from closures.loop import GuardedModel, GuardTable, NetworkRefused, StateCorrector, SubgridModel
-from closures.loop.guard import COUNTS, Guard
-from closures.loop.resample import network_grid
-from closures.loop.whole_field import WholeField
+from closures.registry import registry
+from closures.coupling import GuardTable, GuardedModel, NetworkRefused, StateCorrector, SubgridModel
+from closures.coupling.guard import COUNTS, Guard
+from closures.coupling.resample import network_grid
+from closures.coupling.whole_field import WholeField
 from closures.operators.predictor import Predictor
-from solver.closure import EddyViscosity, SubgridStress
+from solver.flow.closure import EddyViscosity, SubgridStress
 from solver.errors import Diverged
 from tests.loop.flows import NU, SCALING, Rigged, RiggedState, box, channel, distance, flow, smagorinsky_like
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.loop import GuardedModel, GuardTable, SubgridModel
-from closures.loop.hold import HELD, LEFT, STAGES
+from closures.coupling import GuardTable, GuardedModel, SubgridModel
+from closures.coupling.hold import HELD, LEFT, STAGES
 from tests.loop.flows import NU, channel, closure, flow, small, write
 
 

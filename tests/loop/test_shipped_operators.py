@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures.loop.guard import COUNTS
-from closures.shipped import shipped
-from solver import assembly
-from solver.case import load_case
-from solver.forcing import bulk_velocity
-from solver.velocity import Velocity
+from closures.coupling.guard import COUNTS
+from closures.operators.shipped import shipped
+from solver.run import build
+from solver.case.case import load_case
+from solver.flow.forcing import bulk_velocity
+from solver.discretisation.velocity import Velocity
 
 CASES = Path(__file__).parents[2] / "cases"
 END = 0.2  # ten applications
@@ -23,7 +23,7 @@ CHANNEL = ["channel180_coarse_lesnets", "ifactformer_m"]
 def begun(closure, *overrides, flow="hit_decay"):
     """The simulation of a flow at its start."""
     case, folder = load_case(CASES / flow, ("run.dtype=float32", "run.fuse=off", *overrides), closure)
-    return assembly.build(assembly.Source(case, folder, flow))
+    return build.build(build.Source(case, folder, flow))
 
 
 @torch.no_grad()

@@ -7,18 +7,19 @@ import json
 import pytest
 import torch
 
-from closures import artefact, registry
+from closures.operators import artefact
+from closures.registry import registry
 from closures.data.windows import TrajectoryFile, Windows
-from closures.loop.meter import stress_size
-from closures.shipped import PRETRAINED
+from closures.coupling.meter import stress_size
+from closures.operators.shipped import PRETRAINED
 from closures.training.begin import weights_of
 from closures.training.identity import content_of
 from closures.training.stress_network import first_guess
 from closures.training.through_solver import SolverRecipe, prepare, train
-from solver import assembly
-from solver.case import load_case
+from solver.run import build
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
-from solver.rundir import to_toml, write_text
+from solver.files.folder import to_toml, write_text
 from tests.loop.flows import write
 from tests.runs import solver
 from tests.training.trajectories import les_file
@@ -64,7 +65,7 @@ def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
     assert card.grid == untrained.domain.describe()
     case, folder = load_case(made[0], (f"closure={{name='tensor_basis', artefact='{tmp_path / 'out'}'}}", FIXED))
     with torch.no_grad():
-        simulation = assembly.build(assembly.Source(case, folder, "case"))
+        simulation = build.build(build.Source(case, folder, "case"))
         for _ in range(2):
             simulation.step()
         assert simulation.closure_state["guard"].tolist() == [0, 0, 0]

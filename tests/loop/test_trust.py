@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from closures.loop.guard import COUNTS, NetworkRefused
+from closures.coupling.guard import COUNTS, NetworkRefused
 from closures.losses.les_residual import LesResidual
 from solver.errors import CaseError
-from solver.forcing import MassFluxAroundSolids
-from solver.hooks.series import TimeSeries
-from solver.simulation import Simulation
-from solver.velocity import Velocity
+from solver.flow.forcing import MassFluxAroundSolids
+from solver.observers.series import TimeSeries
+from solver.flow.simulation import Simulation
+from solver.discretisation.velocity import Velocity
 from tests.grids import minus, norm, random_velocity
 from tests.loop.flows import DT, channel, closure, distance, in_turns, write
 from tests.loop.flows import flow as small_flow

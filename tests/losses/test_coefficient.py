@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closures.losses.coefficient import LearnedCoefficient, fit_coefficient
-from closures.registry import create
+from closures.registry.registry import create
 from solver.errors import CaseError
 from tests.losses.flows import NU, flow, residual_of, trajectory
 

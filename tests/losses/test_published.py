@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from closures.loop.resample import Resampler, network_grid
+from closures.coupling.resample import Resampler, network_grid
 from closures.losses.les_residual import LesResidual
-from closures.losses.published import SPACE, PublishedResidual
-from closures.registry import create
-from solver.forcing import NoForcing
-from solver.simulation import Simulation
-from solver.stepping import StepControl
-from solver.velocity import Velocity
+from closures.losses.published import PublishedResidual, SPACE
+from closures.registry.registry import create
+from solver.flow.forcing import NoForcing
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.discretisation.velocity import Velocity
 from tests.grids import distance, operators, orders
 from tests.losses.flows import LENGTH, flow, grid, residual_of, trajectory
 

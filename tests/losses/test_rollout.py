@@ -8,17 +8,17 @@ import torch
 from torch import nn
 
 from closures.data.windows import TrajectoryFile
-from closures.loop.guard import Guard, GuardTable
-from closures.loop.resample import network_grid
-from closures.loop.surrogate import StateSurrogate
-from closures.loop.whole_field import WholeField
+from closures.coupling.guard import Guard, GuardTable
+from closures.coupling.resample import network_grid
+from closures.coupling.surrogate import StateSurrogate
+from closures.coupling.whole_field import WholeField
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.predictor import Predictor, Scaling
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.long_run import LongRun
 from closures.training.rollout import judge
-from solver import assembly
-from solver.case import load_case
+from solver.run import build
+from solver.case.case import load_case
 from tests.training.trajectories import add_statistics, les_file
 
 FRAMES, STEP = 16, 0.1
@@ -43,7 +43,7 @@ def made(tmp_path_factory):
     case, file = les_file(tmp_path_factory.mktemp("rollout"), (1, 2), FRAMES, STEP, substeps=2)
     add_statistics(file)
     described, folder = load_case(case)
-    return case, TrajectoryFile(file), assembly.build(assembly.Source(described, folder, "case"))
+    return case, TrajectoryFile(file), build.build(build.Source(described, folder, "case"))
 
 
 def judged(made, rate, steps, settled):

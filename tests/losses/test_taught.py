@@ -15,13 +15,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from closures import artefact
+from closures.operators import artefact
 from closures.operators import build
 from closures.training.offline import train
 from closures.training.own_les import FILE, draw, teacher
 from closures.training.processes import Team
 from closures.training.recipe import SHIPPED, load_recipe
-from solver.case import load_case
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from tests.losses.recipes import CASES, INTERVAL, recipe, write_case
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from closures.operators import Domain
-from solver.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
-from solver.grid import Grid
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.grid.grid import Grid
 
 STRETCHING = 1.6
 SMALL = {

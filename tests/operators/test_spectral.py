@@ -9,8 +9,8 @@ from torch.autograd import gradcheck
 
 from closures.operators import Domain
 from closures.operators.spectral import HalfSpectrum, ModewiseProduct, SpectralConvolution
-from solver.axis import FourierAxis
-from solver.grid import Grid
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.operators.fields import channel_domain
 
 

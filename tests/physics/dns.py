@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from solver.axis import FiniteVolumeAxis, NoSlip, stretched_faces
-from solver.channel import ChannelProfiles
-from solver.hooks.statistics import NAMES
-from solver.reference import ChannelReference
+from solver.grid.axis import FiniteVolumeAxis, NoSlip, stretched_faces
+from solver.analysis.channel import ChannelProfiles
+from solver.observers.statistics import NAMES
+from solver.analysis.reference import ChannelReference
 from tests.physics.shipped import table
 
 DNS, TERMS = table("channel180", "channel_mkm180.csv"), table("channel180", "channel_mkm180_kbudget.csv")

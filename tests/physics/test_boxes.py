@@ -8,11 +8,11 @@ import torch
 from scipy.integrate import simpson
 
 from closures.compare.fields import coefficients
-from solver import initial
-from solver.axis import FourierAxis
-from solver.grid import Grid
-from solver.hooks.series import kinetic_energy, subgrid_dissipation, viscous_dissipation
-from solver.simulation import Simulation
+from solver.flow import initial
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
+from solver.observers.series import kinetic_energy, subgrid_dissipation, viscous_dissipation
+from solver.flow.simulation import Simulation
 from tests.grids import operators, orders
 from tests.physics.shipped import advance, cube, flow, shells, table
 

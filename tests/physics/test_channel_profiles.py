@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.channel import BUDGET, ERRORS, PROFILE, errors
-from solver.hooks.statistics import INDEX
+from solver.analysis.channel import BUDGET, ERRORS, PROFILE, errors
+from solver.observers.statistics import INDEX
 from tests.physics.dns import CHANNEL, DNS, NU, REFERENCE, TERMS, curve
 
 COLUMNS = {

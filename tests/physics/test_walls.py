@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from solver.forcing import bulk_velocity
-from solver.hooks.health import Health
-from solver.hooks.series import kinetic_energy, wall_friction_velocity
+from solver.flow.forcing import bulk_velocity
+from solver.observers.health import Health
+from solver.observers.series import kinetic_energy, wall_friction_velocity
 from tests.grids import orders
 from tests.physics.shipped import advance, cube, flow, table
 

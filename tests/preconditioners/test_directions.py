@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from closures.preconditioners.conjugate_net import ConjugateDirectionNet
-from closures.preconditioners.cosines import polynomial
-from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
-from closures.preconditioners.ends import Ends
-from closures.preconditioners.objective import LineSearch, laplacian
-from closures.preconditioners.ritz import SMOOTH, RitzBasis, RitzResiduals, lanczos
-from closures.preconditioners.starts import embed
+from closures.pressure_nets.conjugate_net import ConjugateDirectionNet
+from closures.pressure_nets.cosines import polynomial
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
+from closures.pressure_nets.ends import Ends
+from closures.pressure_nets.objective import LineSearch, laplacian
+from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, SMOOTH, lanczos
+from closures.pressure_nets.starts import embed
 from solver.errors import CaseError
 from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.report import PressureSolveFailure

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from closures.preconditioners import learned_multigrid_train as multigrid
-from closures.preconditioners.learned_multigrid import Convergence, LearnedCycle, Levels
-from closures.preconditioners.learned_multigrid_file import SMOOTHING, read_smoothing
-from closures.shipped import PRETRAINED
+from closures.pressure_nets import learned_multigrid_train as multigrid
+from closures.pressure_nets.learned_multigrid import Convergence, LearnedCycle, Levels
+from closures.pressure_nets.learned_multigrid_file import SMOOTHING, read_smoothing
+from closures.operators.shipped import PRETRAINED
 from closures.training.recipe import find
 from solver.errors import CaseError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from solver.pressure.multigrid import Multigrid, MultigridPressure, open_faces
 from solver.pressure.smoothing import Smoothing
 from tests import runs

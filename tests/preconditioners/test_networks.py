@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.preconditioners.conjugate_net import ConjugateDirectionNet
-from closures.preconditioners.geometry_net import GeometryNet
+from closures.pressure_nets.conjugate_net import ConjugateDirectionNet
+from closures.pressure_nets.geometry_net import GeometryNet
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import conv3d, pad
 
-from closures.preconditioners import products
-from closures.preconditioners.ends import extended
-from closures.preconditioners.products import convolve
+from closures.pressure_nets import products
+from closures.pressure_nets.ends import extended
+from closures.pressure_nets.products import convolve
 
 
 @pytest.mark.parametrize("stretch", [7, 50, 10_000])

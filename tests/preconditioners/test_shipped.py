@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures import artefact
-from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
-from closures.shipped import PRETRAINED
-from solver.bench_linear import true_residual
+from closures.operators import artefact
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
+from closures.operators.shipped import PRETRAINED
+from solver.cli.benchmarks.pressure import true_residual
 from solver.pressure.multigrid import MultigridPressure
-from solver.pressure.shapes import Box, Sphere
+from solver.solids.shapes import Box, Sphere
 from tests.pressure.problems import Problem, cube, noise
 
 BODIES = [

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from closures.operators import build
-from closures.preconditioners import starts
-from closures.preconditioners.conjugate_net import ConjugateDirectionNet
-from closures.preconditioners.cosines import factors, fitted, modes, polynomial, residuals
-from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
-from closures.preconditioners.geometry_net import GeometryNet
-from closures.preconditioners.two_grid import Kernels, two_grid
+from closures.pressure_nets import starts
+from closures.pressure_nets.conjugate_net import ConjugateDirectionNet
+from closures.pressure_nets.cosines import factors, fitted, modes, polynomial, residuals
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
+from closures.pressure_nets.geometry_net import GeometryNet
+from closures.pressure_nets.two_grid import Kernels, two_grid
 from solver.errors import CaseError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from solver.pressure.multigrid import MultigridPressure
 from tests.pressure.problems import BALL, PERIODIC, RODS, Problem, cells, cube, noise
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from closures import artefact
-from closures.preconditioners import train as matrices
-from closures.preconditioners.bodies import basis, random_fluid, white
-from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
-from closures.preconditioners.objective import laplacian
+from closures.operators import artefact
+from closures.pressure_nets import train as matrices
+from closures.pressure_nets.bodies import basis, random_fluid, white
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
+from closures.pressure_nets.objective import laplacian
 from solver.errors import CaseError
 from tests import runs
 from tests.pressure.problems import BALL, Problem, cube, exact_solution, noise

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from closures import artefact
+from closures.operators import artefact
 from closures.operators import build
-from closures.preconditioners.learned_multigrid_file import write_smoothing
+from closures.pressure_nets.learned_multigrid_file import write_smoothing
 from solver.pressure.smoothing import Smoothing
 
 ABOUT = {

@@ -12,11 +12,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
-from solver.grid import Grid
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
+from solver.grid.grid import Grid
 from solver.pressure.poisson import Outlet, Poisson
-from solver.pressure.shapes import Box, Cylinder, Shape, Sphere
-from solver.pressure.solids import Solids
+from solver.solids.shapes import Box, Cylinder, Shape, Sphere
+from solver.solids.mask import Solids
 from tests.grids import operators, uneven, walls
 
 SEED = 662_607

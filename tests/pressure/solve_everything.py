@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import torch
 
-from closures.preconditioners.assemble import Homogeneous
-from closures.preconditioners.directions import ConjugateDirections, NetworkDirection
-from solver.grid import Grid
+from closures.pressure_nets.assemble import Homogeneous
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
+from solver.grid.grid import Grid
 from solver.pressure.krylov import KrylovPressure
 from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.recycled import RecycledPressure

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures.preconditioners.assemble import folders
-from solver import bench_linear
-from solver.assembly import learned_in
-from solver.bench_methods import IN_SEQUENCE
-from solver.bench_sequence import measure_sequence, record
+from closures.pressure_nets.assemble import folders
+from solver.cli.benchmarks import pressure
+from solver.run.build import learned_in
+from solver.cli.benchmarks.pressure_methods import IN_SEQUENCE
+from solver.cli.benchmarks.pressure_sequence import measure_sequence, record
 from solver.errors import CaseError
 from tests.bench_pages import load
 
@@ -51,9 +51,9 @@ def test_every_method_solves_the_sequence_or_says_why_not(recorded, method):
 def test_the_table_has_learned_methods_and_names_what_it_does_not_know(tmp_path, capsys):
     file = tmp_path / "rows.json"
     arguments = ((1e-6,), torch.device("cpu"), 1, file, learned_in(Path()), ["multigrid"])
-    rows = bench_linear.run(["sphere"], [16], (), *arguments)
+    rows = pressure.run(["sphere"], [16], (), *arguments)
     assert "multigrid" in folders()
-    assert {r["method"] for r in rows} == {*bench_linear.METHODS, "learned:multigrid"}
+    assert {r["method"] for r in rows} == {*pressure.METHODS, "learned:multigrid"}
     assert all(r["residual"] < 1e-5 for r in rows if "residual" in r)
     assert json.loads(file.read_text())["rows"] == rows
     assert "learned:multigrid" in capsys.readouterr().out
@@ -64,9 +64,9 @@ def test_the_table_has_learned_methods_and_names_what_it_does_not_know(tmp_path,
     ):
         if words:
             with pytest.raises(CaseError, match=words):
-                bench_linear.run(problems, [8], methods, *arguments)
+                pressure.run(problems, [8], methods, *arguments)
         else:
-            (row,) = bench_linear.run(problems, [8], methods, *arguments)
+            (row,) = pressure.run(problems, [8], methods, *arguments)
             assert row["reason"].startswith("not here: ")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver import petsc_library
+from solver.pressure import petsc_library
 from solver.errors import CaseError, FeatureUnavailable
 from solver.pressure.krylov import KrylovPressure, check_indices
 from solver.pressure.report import PressureSolveFailure

@@ -8,19 +8,19 @@ import shutil
 import pytest
 import torch
 
-from closures import artefact
-from closures.artefact import CARD, ArtefactError
-from closures.preconditioners.assemble import Homogeneous, assemble, folders
-from closures.preconditioners.directions import NetworkDirection
-from closures.preconditioners.learned_multigrid_file import SMOOTHING
+from closures.operators import artefact
+from closures.operators.artefact import ArtefactError, CARD
+from closures.pressure_nets.assemble import Homogeneous, assemble, folders
+from closures.pressure_nets.directions import NetworkDirection
+from closures.pressure_nets.learned_multigrid_file import SMOOTHING
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.obstructed import pressure_solver
+from solver.grid.grid import Grid
+from solver.flow.obstructed import pressure_solver
 from solver.pressure.krylov import KrylovPressure
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.report import PressureSolveFailure
-from solver.pressure.solids import Solids
-from solver.solid_tables import PressureTable
+from solver.solids.mask import Solids
+from solver.case.solid_tables import PressureTable
 from tests import runs
 from tests.grids import operators, walls
 from tests.pressure.artefacts import ABOUT, network, write_network, write_subgrid_model, write_table
@@ -121,7 +121,7 @@ def test_a_shipped_artefact_goes_before_a_folder_and_is_listed(folder, monkeypat
     shipped = folder / "pretrained"
     for name in ("net", "table", "subgrid"):
         shutil.copytree(folder / name, shipped / name)
-    monkeypatch.setattr("closures.shipped.PRETRAINED", shipped)
+    monkeypatch.setattr("closures.operators.shipped.PRETRAINED", shipped)
     assert folders() == {"net": shipped / "net", "table": shipped / "table"}
     shutil.rmtree(folder / "net")
     assert assemble("net", folder, ball().poisson()).name == "net"

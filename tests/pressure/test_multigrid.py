@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FiniteVolumeAxis, stretched_faces
+from solver.grid.axis import FiniteVolumeAxis, stretched_faces
 from solver.errors import SolverError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from solver.pressure.coarsening import System, coarsen
 from solver.pressure.direct import DirectPressure
 from solver.pressure.multigrid import Multigrid, MultigridPressure
 from solver.pressure.report import PressureSolveFailure
-from solver.pressure.shapes import Box, Sphere
+from solver.solids.shapes import Box, Sphere
 from tests.grids import uneven, walls
 from tests.pressure.problems import (
     PERIODIC,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 
-from solver.axis import FourierAxis
+from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from solver.pressure.poisson import Poisson
 from tests.grids import operators, walls
 from tests.pressure.problems import PROBLEMS, Problem, cells, cube, face_by_face, noise

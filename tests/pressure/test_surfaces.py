@@ -9,10 +9,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from solver.errors import CaseError
-from solver.grid import Grid
-from solver.pressure.shapes import Box
-from solver.pressure.solids import Solids
-from solver.pressure.surface import Surface
+from solver.grid.grid import Grid
+from solver.solids.shapes import Box
+from solver.solids.mask import Solids
+from solver.solids.surface import Surface
 from solver.pressure.winding import Body, weld
 from tests.pressure.problems import PERIODIC, cells, cube
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.parallel import Decomposition
+from solver.parallel.slabs import Decomposition
 from solver.pressure import tuning
 from solver.pressure.bandit import TsallisInf
 from solver.pressure.guess import ProjectedGuess

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
-from closures.registry import create
+from closures.registry.registry import create
 from solver.errors import SolverError
-from solver.forcing import MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.grid import Grid
-from solver.obstructed import flow_around
-from solver.pressure.solids import Solids
-from solver.solid_tables import PressureTable
+from solver.flow.forcing import MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.grid.grid import Grid
+from solver.flow.obstructed import flow_around
+from solver.solids.mask import Solids
+from solver.case.solid_tables import PressureTable
 from tests.grids import operators, random_components, simulation
 from tests.properties.strategies import SEEDS, WALLS, bodies, cell_grids, grids
 from tests.solids.flows import simulation as flow_between

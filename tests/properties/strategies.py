@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from solver.axis import (
-    Boundary,
-    FiniteVolumeAxis,
-    FourierAxis,
-    FreeSlip,
-    Inflow,
-    NoSlip,
-    Outflow,
-    Periodic,
-    stretched_faces,
-)
-from solver.grid import Grid
-from solver.pressure.solids import Solids
+from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic, stretched_faces
+from solver.grid.grid import Grid
+from solver.solids.mask import Solids
 
 CELLS = st.integers(2, 9)
 UNITS = st.sampled_from([1e-3, 1.0, 2 * np.pi, 1e4])  # of length: one a grid

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given
 
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from tests.grids import (
     distance,
     minus,

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import norm as sparse_norm
 
 from solver.errors import CaseError
-from solver.obstructed import flow_around
+from solver.flow.obstructed import flow_around
 from solver.pressure.krylov import box_solver
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
-from solver.pressure.solids import Solids
-from solver.solid_tables import PressureTable
-from solver.velocity import Velocity
+from solver.solids.mask import Solids
+from solver.case.solid_tables import PressureTable
+from solver.discretisation.velocity import Velocity
 from tests.grids import norm, operators, product, random_components
 from tests.pressure.problems import noise
 from tests.properties.strategies import SEEDS, bodies, cell_grids, streams

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from solver.forcing import PressureGradient
-from solver.hooks.field_means import NAMES, FieldMeans
+from solver.flow.forcing import PressureGradient
+from solver.observers.field_means import FieldMeans, NAMES
 from tests import runs
 from tests.solids.flows import CLOSED, around, random_flow, simulation
 from tests.solids.test_cases import CASE

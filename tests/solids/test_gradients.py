@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.registry import create
-from solver.forcing import MassFluxAroundSolids, NoForcing
-from solver.obstructed import pressure_solver
+from closures.registry.registry import create
+from solver.flow.forcing import MassFluxAroundSolids, NoForcing
+from solver.flow.obstructed import pressure_solver
 from solver.pressure import adjoint
-from solver.pressure.solids import Solids
-from solver.solid_tables import PressureTable
+from solver.solids.mask import Solids
+from solver.case.solid_tables import PressureTable
 from tests.grids import operators, random_components
 from tests.solids.flows import CLOSED, EXACT, OPEN, around, simulation
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from solver.errors import CaseError, PressureSolveError
-from solver.forcing import MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.grid import Grid
-from solver.obstructed import flow_around, pressure_solver
-from solver.pressure.shapes import Box, Sphere
-from solver.pressure.solids import Solids
-from solver.solid_tables import PressureTable
+from solver.flow.forcing import MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.grid.grid import Grid
+from solver.flow.obstructed import flow_around, pressure_solver
+from solver.solids.shapes import Box, Sphere
+from solver.solids.mask import Solids
+from solver.case.solid_tables import PressureTable
 from tests.grids import distance, operators
 from tests.solids.flows import CLOSED, OPEN, around, cells, random_flow, simulation
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from closures.algebraic.wale import Wale
-from solver import fusion
-from solver.axis import FiniteVolumeAxis, NoSlip
-from solver.closure import EddyViscosity, SubgridStress
-from solver.forcing import PressureGradient
-from solver.grid import Grid
-from solver.pressure.shapes import Box
-from solver.pressure.solids import Solids
-from solver.solid_walls import SolidWalls
-from solver.velocity import Velocity
+from solver.discretisation import fusion
+from solver.grid.axis import FiniteVolumeAxis, NoSlip
+from solver.flow.closure import EddyViscosity, SubgridStress
+from solver.flow.forcing import PressureGradient
+from solver.grid.grid import Grid
+from solver.solids.shapes import Box
+from solver.solids.mask import Solids
+from solver.solids.walls import SolidWalls
+from solver.discretisation.velocity import Velocity
 from tests.grids import distance, minus, norm, operators, orders, product, random_components, random_values
 from tests.grids import simulation as plain_simulation
 from tests.solids.flows import CLOSED, PLANE, SEED, SLIP, around, cells, random_flow, simulation
@@ -172,7 +172,7 @@ def test_a_step_in_slabs_is_the_same(monkeypatch):
     """Of two sizes: factors and masks are those of each slab."""
     whole = stepped()
     shape = whole.operators.local_shape
-    monkeypatch.setattr("solver.operators.CACHE_BYTES", 5 * 9 * 8 * shape[0] * shape[2])
+    monkeypatch.setattr("solver.discretisation.calculus.CACHE_BYTES", 5 * 9 * 8 * shape[0] * shape[2])
     assert len({size for _, size in whole.operators.slabs(9)}) == 2
     assert distance(whole.velocity.coefficients, stepped().velocity.coefficients) < 1e-12
 

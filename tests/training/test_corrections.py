@@ -8,19 +8,19 @@ import torch
 from pydantic import ValidationError
 
 from closures.data.windows import TrajectoryFile
-from closures.loop.resample import Resampler, network_grid
+from closures.coupling.resample import Resampler, network_grid
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
 from closures.training.corrections import CorrectTable, Frames, arrivals, corrections, flow
-from closures.training.head import Head
+from closures.coupling.head import Head
 from closures.training.offline import train
 from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team
 from closures.training.recipe import Recipe
-from solver import assembly
-from solver.case import load_case
+from solver.run import build as assembly
+from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from tests.training.trajectories import les_file
 

@@ -10,8 +10,8 @@ from closures.losses.energy import energies, energy_error
 from closures.losses.relative_l2 import fluctuation, fluctuation_error, norm, plane_error, relative_l2
 from closures.losses.sobolev import sobolev_error
 from closures.operators import Domain
-from solver.axis import FourierAxis
-from solver.grid import Grid
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.operators.fields import channel_domain, smooth
 
 

@@ -7,14 +7,15 @@ import importlib.metadata
 import pytest
 import torch
 
-from closures import artefact, plugins
-from closures.artefact import CARD, ArtefactError
+from closures.operators import artefact
+from solver.case import plugins
+from closures.operators.artefact import ArtefactError, CARD
 from closures.operators import build
 from closures.operators.registry import names
 from closures.training.offline import train
 from closures.training.tables import OperatorTable
 from solver.errors import CaseError
-from solver.rundir import to_toml
+from solver.files.folder import to_toml
 from tests import runs
 from tests.loop.flows import channel, closure, flow, write
 from tests.training import own_package

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import torch
 
-from closures.data.flow_file import FORMAT, KIND
-from closures.data.flow_layout import MOMENTS
-from closures.loop.resample import Resampler, network_grid
+from closures.data.file import FORMAT, KIND
+from closures.data.layout import MOMENTS
+from closures.coupling.resample import Resampler, network_grid
 from closures.training.recipe import Recipe
-from solver import assembly
-from solver.axis import stretched_faces
-from solver.case import load_case
+from solver.run import build
+from solver.grid.axis import stretched_faces
+from solver.case.case import load_case
 from tests.runs import write_case
 
 NX, NY, NZ, STEP = 8, 6, 6, 0.1
@@ -93,7 +93,7 @@ def les_file(root: Path, seeds: Iterable[int], frames: int, step: float, substep
     with torch.no_grad():
         for seed in seeds:
             case, folder = load_case(case_folder, (closure, fixed, f"initial.seed={seed}"))
-            simulation = assembly.build(assembly.Source(case, folder, "case"))
+            simulation = build.build(build.Source(case, folder, "case"))
             resampler, found = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
             for _ in range(frames):
                 found.append(resampler.centred(simulation.velocity).movedim(0, -1).numpy())

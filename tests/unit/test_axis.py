@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
 from solver.errors import CaseError
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from tests.grids import GRIDS, PERIODIC, SLIP, WALL, uneven, walls
 
 LINES = {"walls": walls(11), "uniform": walls(8, stretching=0.0), "uneven": uneven(9, 2.0), "two": walls(2)}

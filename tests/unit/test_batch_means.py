@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from solver.hooks.batch_means import BatchMeans
+from solver.analysis.batch_means import BatchMeans
 
 SEED = 60_917
 

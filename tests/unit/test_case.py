@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from closures import registry
-from closures.data.flow_profiles import reference_profiles
-from solver.case import load_case, parse_case
+from closures.registry import registry
+from closures.data.profiles import reference_profiles
+from solver.case.case import load_case, parse_case
 from solver.errors import CaseError
-from solver.reference_files import read_reference
-from solver.rundir import run_folder, to_toml
+from solver.files.reference_files import read_reference
+from solver.files.folder import run_folder, to_toml
 from tests.runs import CASE
 
 SHIPPED = Path(__file__).parents[2] / "cases"

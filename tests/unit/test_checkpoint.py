@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from solver.errors import RunFolderError
-from solver.grid import Grid
-from solver.hooks import saved as files
-from solver.hooks.regrid import same_grid, velocity_of
-from solver.hooks.saved import FORMAT, Saved, Stored, checksum, fill, latest
-from solver.operators import Operators
-from solver.rundir import write_hdf5
+from solver.grid.grid import Grid
+from solver.files import checkpoint_file as files
+from solver.files.regrid import same_grid, velocity_of
+from solver.files.checkpoint_file import FORMAT, Saved, Stored, checksum, fill, latest
+from solver.discretisation.calculus import Operators
+from solver.files.folder import write_hdf5
 from tests.grids import distance, operators, random_velocity, sample, uneven, walls
 
 SEED = 50_423

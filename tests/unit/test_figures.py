@@ -14,19 +14,9 @@ import numpy as np
 import pytest
 
 from solver.errors import FeatureUnavailable, RunFolderError
-from solver.figures import (
-    channel,
-    draw,
-    plane_spectra,
-    profiles,
-    results,
-    series,
-    shell_spectra,
-    view,
-    vortices,
-)
+from solver.figures import channel, draw, plane_spectra, profiles, results, series, shell_spectra, view, vortices
 from solver.figures.qcriterion import derivative, q_criterion
-from solver.rundir import write_atomically
+from solver.files.folder import write_atomically
 
 RE_TAU = 178.12
 SEED = 20261121

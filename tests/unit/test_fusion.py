@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.registry import create
-from solver import fusion, machine
-from solver.axis import FourierAxis
-from solver.closure import EddyViscosity
+from closures.registry.registry import create
+from solver.discretisation import fusion
+from solver.run import machine
+from solver.grid.axis import FourierAxis
+from solver.flow.closure import EddyViscosity
 from solver.errors import FeatureUnavailable
-from solver.grid import Grid
+from solver.grid.grid import Grid
 from solver.pressure import stencil
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
-from solver.strain import Strain
-from solver.velocity import Velocity
+from solver.discretisation.gradient import Strain
+from solver.discretisation.velocity import Velocity
 from tests.grids import minus, norm, operators, random_velocity, run, simulation, tendency, walls
 
 SEED = 662_607
@@ -37,7 +38,7 @@ def channel(stretching: float) -> Grid:
 def test_a_step_is_the_same_compiled(fused, monkeypatch):
     """With slabs of two sizes, and a state that the closure carries."""
     op = operators(channel(1.7))
-    monkeypatch.setattr("solver.operators.CACHE_BYTES", 5 * 9 * 8 * op.local_shape[0] * op.local_shape[2])
+    monkeypatch.setattr("solver.discretisation.calculus.CACHE_BYTES", 5 * 9 * 8 * op.local_shape[0] * op.local_shape[2])
     assert len({size for _, size in op.slabs(9)}) == 2
     results = []
     for flag in (False, True):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FourierAxis
-from solver.closure import EddyViscosity, SubgridForce, SubgridStress
-from solver.forcing import HeldShells, MassFlux, PressureGradient
-from solver.grid import Grid
+from solver.grid.axis import FourierAxis
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
+from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
+from solver.grid.grid import Grid
 from tests.grids import distance, mean, operators, random_values, random_velocity, run, simulation, walls
 
 SEED = 299_792

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from solver.machine import prepare_process
+from solver.run.machine import prepare_process
 
 
 def test_single_precision_has_all_its_bits():

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from solver import parallel
+from solver.parallel import ranks
 from solver.errors import CaseError
-from solver.parallel import Decomposition
+from solver.parallel.slabs import Decomposition
 
 
 def test_infinity_stays_infinite_and_nan_wins():
@@ -34,8 +34,8 @@ def test_a_rank_makes_its_own_gpu_the_current_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setattr(parallel, "local_rank", lambda: 6)
-    assert parallel.choose_device("auto") == torch.device("cuda", 2)
+    monkeypatch.setattr(ranks, "local_rank", lambda: 6)
+    assert ranks.choose_device("auto") == torch.device("cuda", 2)
     assert chosen == [torch.device("cuda", 2)]
-    assert parallel.choose_device("cpu") == torch.device("cpu")
+    assert ranks.choose_device("cpu") == torch.device("cpu")
     assert len(chosen) == 1

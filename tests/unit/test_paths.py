@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from closures.training.recipe import Recipe, read
-from solver.case import load_case
+from solver.case.case import load_case
 from solver.errors import CaseError
 from tests.runs import write_case
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solver.hooks.schedule import SamplingSchedule, TimeSchedule
+from solver.observers.schedule import SamplingSchedule, TimeSchedule
 from tests import runs
 
 

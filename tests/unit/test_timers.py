@@ -8,10 +8,11 @@ import time
 import pytest
 import torch
 
-from closures.registry import create
-from solver import fusion, performance
-from solver.performance import in_words
-from solver.timers import Timers, closure_fraction, step_seconds
+from closures.registry.registry import create
+from solver.discretisation import fusion
+from solver.run import performance
+from solver.run.performance import in_words
+from solver.discretisation.timers import Timers, closure_fraction, step_seconds
 from tests.grids import operators, random_velocity, simulation
 
 NU = 1e-3

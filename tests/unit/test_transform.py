@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from solver.axis import FourierAxis
-from solver.engine import DuccEngine, TorchEngine, choose_engine
-from solver.grid import Grid
+from solver.grid.axis import FourierAxis
+from solver.discretisation.fft import DuccEngine, TorchEngine, choose_engine
+from solver.grid.grid import Grid
 from tests.grids import GRIDS, distance, operators, random_scalar, random_values, scalar_product, values
 
 SEED = 577_201

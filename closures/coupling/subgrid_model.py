@@ -1,0 +1,142 @@
+"""A stress network as a subgrid model: a stress, or an eddy viscosity, at every stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from closures.algebraic.geometry import PerGrid, extended, filter_width, wall_distance, walls
+from closures.coupling.border import Border, Precision, Wanted
+from closures.coupling.guard import Overruled
+from closures.coupling.hold import Hold
+from closures.operators.stress import Cells, dissipation, symmetric
+from solver.flow.closure import EddyViscosity, State, SubgridStress, SubgridTerm
+from solver.discretisation.fusion import fused
+from solver.grid.grid import Grid
+from solver.discretisation.calculus import Operators
+from solver.discretisation.staggered import y_slowest
+from solver.discretisation.velocity import Velocity
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a network needs to act on one rank's slab."""
+
+    border: Border
+    cells: Cells
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What a network reads of one instant: (1, 3, 3, nx, local ny + 2 reach, nz) velocity gradients, 1/time."""
+
+    gradient: Tensor
+
+
+class SubgridModel:
+    """The closure made of a network that maps velocity gradients to stresses (`closures.operators.stress`).
+
+    The slab of a rank is extended by the planes of its neighbours that the network reads; at a wall by copies of the
+    nearest. Gradients with respect to weights and velocity pass through, on one rank.
+
+    Parameters
+    ----------
+    network : called with gradients and `Cells`, answers (1, 6, nx, local ny, nz).
+    form : ``stress``, or ``eddy_viscosity``: ``nu_t = max(-tau_ij s_ij / (2 s_ij s_ij), 0)``, what of the stress
+        drains energy along the strain, which can never feed it.
+    device, precision : of the network.
+    calls : from one evaluation to the next, see `Hold`.
+    facts : what the summary of a run says about it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        grid: Grid,
+        nu: float,
+        name: str = "subgrid_model",
+        form: Literal["stress", "eddy_viscosity"] = "stress",
+        device: Wanted = "solver",
+        precision: Precision = "float32",
+        calls: int = 1,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        self.hold = Hold(calls)
+        self.network, self.nu, self.name, self.form = network, nu, name, form
+        self.device, self.precision = device, precision
+        self.planes = cast(int, network.reach)
+        self.reach: int | Literal["global"] = self.planes
+        self.symmetries = network.symmetries
+        x, y, z = (axis.periodic for axis in grid.axes)
+        self.periodic = x, y, z
+        self.facts = facts or {}
+        self.site = PerGrid(self._site)
+
+    def init(self, operators: Operators) -> State:
+        """Nothing is held; the weights move to their device."""
+        self.site(operators)
+        return {}
+
+    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
+        """The term at cell centres."""
+        return self.hold(state, lambda own: (self.evaluate(self.features(velocity), velocity.operators), own))
+
+    def features(self, velocity: Velocity) -> Neighbourhood:
+        """The velocity gradient with the neighbours' planes (collective)."""
+        operators = velocity.operators
+        border = self.site(operators).border
+        with border.timers("closure copy"):
+            planes = [torch.stack([f.transpose(0, 1) for f in row]) for row in velocity.gradient]  # y slowest
+            g = extended(torch.stack(planes).transpose(-3, -2), operators, self.planes)
+        return Neighbourhood(border.inward(g[None]))
+
+    def evaluate(self, features: Neighbourhood, operators: Operators) -> SubgridTerm:
+        """The network's answer on this rank.
+
+        Raises
+        ------
+        Overruled : it has another shape than six stresses.
+        """
+        site = self.site(operators)
+        with site.border.network():
+            cells = site.cells
+            if self.planes:
+                tau = self.network(features.gradient, cells)
+            else:
+                tau = self._pointwise(features.gradient, cells.delta, cells.wall_distance)
+            expected = (1, 6, *operators.local_shape)
+            if tuple(tau.shape) != expected:
+                raise Overruled(f"its answer has the wrong shape: {tuple(tau.shape)}, expected {expected}")
+            if self.form == "eddy_viscosity":
+                inner = features.gradient.narrow(-2, self.planes, expected[-2])
+                strain = 0.5 * symmetric(inner)
+                square = 2.0 * (strain * strain).sum(dim=(1, 2))
+                tiny = torch.finfo(square.dtype).tiny
+                tau = (dissipation(tau, inner) / square.clamp_min(tiny)).clamp(min=0.0)
+        fields = y_slowest(site.border.outward(tau[0]))
+        if self.form == "eddy_viscosity":
+            return EddyViscosity(fields)
+        xx, yy, zz, xy, xz, yz = fields.unbind()
+        return SubgridStress((xx, yy, zz, xy, xz, yz))
+
+    @fused
+    def _pointwise(self, gradient: Tensor, delta: Tensor, distance: Tensor | None) -> Tensor:
+        """A network that reads one point at a time is one kernel in long runs, as algebraic models are."""
+        return self.network(gradient, Cells(delta, self.nu, distance, self.periodic))
+
+    def _site(self, operators: Operators) -> Site:
+        border = Border(operators, self.device, self.precision)
+        delta, distance = (extended(f(operators), operators, self.planes) for f in (filter_width, wall_distance))
+        cells = Cells(
+            border.inward(delta),
+            self.nu,
+            border.inward(distance) if walls(operators.grid) else None,
+            self.periodic,
+            halos=self.planes > 0,
+        )
+        border.settle(self.network)
+        return Site(border, cells)

@@ -1,0 +1,91 @@
+"""The statistics of a channel's data set without its fields: what judges an LES, small enough to be kept beside a case.
+
+Each trajectory is cut into batches of equal length, whose means are kept, so intervals can be had from the file;
+`closures.data.profiles.filtered_channel` reads it as it reads the set. Spectra are kept on a few planes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from closures.data.exchange import ODD_IN_HEIGHT
+from closures.data.inspect import opened
+from closures.data.profiles import STATISTICS
+from closures.data.grid_set import files_of, is_flow_set
+from solver.grid.axis import Array
+from solver.errors import CaseError
+from solver.files.folder import write_hdf5
+
+HEIGHTS = (5.0, 10.0, 15.0, 30.0, 50.0, 100.0, 150.0)  # y+ near which spectra are kept
+PLANE_MEANS = ("moments", "wall_stress", "exchange")
+COPIED = ("y", "y_faces", "moment", "exchange", "cospectrum", "k_x", "k_z")
+
+
+def write_statistics(source: Path, target: Path, batches: int = 5) -> list[Path]:
+    """Write the statistics of a set of one grid, or of each grid of a folder to a file of its name; returns the files.
+
+    Raises
+    ------
+    CaseError : not a channel, or fewer snapshots than batches.
+    RunFolderError : `source` is missing or no such set, or `target` cannot be written.
+    """
+    if not is_flow_set(source):
+        _write(source, target, batches)
+        return [target]
+    found = [target / file.name for file in files_of(source)]
+    for file in found:
+        _write(source / file.name, file, batches)
+    return found
+
+
+def _write(source: Path, target: Path, batches: int) -> None:
+    with opened(source) as old:
+        if "statistics/wall_stress" not in old:
+            raise CaseError(f"{source}: only a channel has profiles in wall units")
+        length = old["statistics/moments"].shape[1] // batches
+        if length < 1:
+            raise CaseError(
+                f"{source}: {old['statistics/moments'].shape[1]} snapshots cannot be cut into {batches} batches"
+            )
+        means = {name: _batch_means(old, name, batches) for name in PLANE_MEANS if f"statistics/{name}" in old}
+        planes = _planes(old, means)
+
+        def fill(new: h5py.File) -> None:
+            for name, rows in means.items():
+                new[f"statistics/{name}"] = rows
+            for name in COPIED:
+                if f"dimensions/{name}" in old:
+                    data = old[f"dimensions/{name}"]
+                    new.create_dataset(f"dimensions/{name}", data=data[()], dtype=data.dtype)
+            if planes:
+                new["dimensions/plane"] = old["dimensions/y"][()][planes]
+                for direction in "xz":
+                    rows = _batch_means(old, f"spectra_{direction}", batches)
+                    other = ODD_IN_HEIGHT[:, None, None] * rows[..., [-1 - j for j in planes]]
+                    both = 0.5 * (rows[..., planes] + other)
+                    new[f"statistics/spectra_{direction}"] = both.astype(np.float32)
+            new.attrs.update({key: value for key, value in old.attrs.items() if key not in ("case", "kind")})
+            new.attrs.update(kind=STATISTICS, snapshots_per_batch=length)
+
+        write_hdf5(target, fill)
+
+
+def _batch_means(file: h5py.File, name: str, batches: int) -> Array:
+    """Means over the batches, (n_traj, batches, ...); snapshots left over at the end are left out."""
+    data = file[f"statistics/{name}"]
+    length = data.shape[1] // batches
+    parts = [data[:, i * length : (i + 1) * length].astype(np.float64).mean(axis=1) for i in range(batches)]
+    return np.stack(parts, 1)
+
+
+def _planes(file: h5py.File, means: dict[str, Array]) -> list[int]:
+    """The planes of the lower half nearest to `HEIGHTS`, each once; none where the set has no spectra."""
+    if "statistics/spectra_x" not in file:
+        return []
+    y, start = file["dimensions/y"][()], file["dimensions/y_faces"][0]
+    u_tau = float(np.sqrt(abs(means["wall_stress"].mean())))
+    y_plus = (y[: (len(y) + 1) // 2] - start) * u_tau / float(file.attrs["nu"])
+    return sorted({int(np.abs(np.log(y_plus / height)).argmin()) for height in HEIGHTS})

@@ -1,0 +1,64 @@
+"""What `solver closures` shows: every name with where it comes from, what it is, and the options it takes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from closures.registry import registry
+from solver.case.plugins import OURS
+from closures.operators.shipped import shipped
+from solver.errors import SolverError
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One closure: the package it comes from, a line about it, and its options with their defaults."""
+
+    origin: str
+    summary: str
+    options: tuple[str, ...] = ()
+
+
+def describe() -> dict[str, Listed]:
+    """Every closure by name; one that cannot be used says why instead of failing."""
+    found = {registry.NONE: Listed(OURS, "no subgrid model")}
+    for name in registry.names()[1:]:
+        try:
+            found[name] = _trained(name) if name in shipped() else _listed(name)
+        except SolverError as error:
+            found[name] = Listed(_origin(name), f"broken: {error}")
+    clashes = {name: Listed("refused", why) for name, why in registry.FOREIGN.clashes().items()}
+    return {name: clashes.pop(name, entry) for name, entry in found.items()} | clashes
+
+
+def _origin(name: str) -> str:
+    return registry.FOREIGN.origin(name).distribution if name in registry.FOREIGN.names() else OURS
+
+
+def _listed(name: str) -> Listed:
+    made = registry.factory(name)
+    taken = registry.parameters(made)
+    options = ("any",) if taken is None else tuple(_option(key, p) for key, p in taken.items())
+    return Listed(_origin(name), (inspect.getdoc(made) or "no description").splitlines()[0], options)
+
+
+def _trained(name: str) -> Listed:
+    from closures.operators.artefact import CARD, read_card
+    from closures.coupling.tables import TABLES
+
+    card = read_card(shipped()[name] / CARD)
+    fields = TABLES[card.role].model_fields.items()
+    options = tuple(_default(key, field.get_default(call_default_factory=True)) for key, field in fields)
+    return Listed(OURS, str(card).splitlines()[0], options)
+
+
+def _option(key: str, parameter: inspect.Parameter) -> str:
+    return key if parameter.default is parameter.empty else _default(key, parameter.default)
+
+
+def _default(key: str, value: Any) -> str:
+    """An option as it would stand in a case, alone where its default is nothing, or a table."""
+    plain = isinstance(value, bool | int | float | str) and value != ""
+    return f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" if plain else key

@@ -1,0 +1,57 @@
+"""The kinds of TOML files there are, the tables that check each, and the names that editors may offer."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel
+
+from solver.case.schema import Known, schema
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "case": ("solver.case.case:Case",),
+    "data": (
+        "closures.data.recipe:FlowRecipe",
+        "closures.data.grids:GridsRecipe",
+        "closures.linear_families.recipe:Recipe",
+    ),
+    "training": (
+        "closures.training.recipe:Recipe",
+        "closures.training.through_solver:SolverRecipe",
+        "closures.training.ensemble_recipe:EnsembleRecipe",
+        "closures.pressure_nets.recipe:MatrixRecipe",
+        "closures.pressure_nets.learned_multigrid_train:MultigridRecipe",
+    ),
+}
+
+
+def models(kind: str) -> list[type[BaseModel]]:
+    """The tables at the top of a file of a kind; of several, one has to fit."""
+    pairs = (place.split(":") for place in KINDS[kind])
+    return [getattr(import_module(module), name) for module, name in pairs]
+
+
+def schema_of(kind: str, names: bool = True) -> dict[str, Any]:
+    """The JSON schema of a file of a kind, a key of `KINDS`; with or without the `names` that are installed here."""
+    tops = models(kind)
+    what = "a case" if kind == "case" else f"a recipe of {kind}"
+    return schema(tops, f"les-solver: {what}", _known(kind) if names else None)
+
+
+def _known(kind: str) -> Known:
+    """Names of closures, networks and losses, other packages' included: those that are installed now."""
+    if kind == "case":
+        from closures.registry import registry
+        from closures.operators.shipped import with_artefact
+
+        return {("ClosureTable", "name"): [*registry.names(), *with_artefact()]}
+    if kind == "training":
+        from closures.losses import registry as losses
+        from closures.operators import registry as operators
+
+        return {
+            ("OperatorTable", "name"): [*operators.names(), *operators.DIRECTIONS],
+            ("LossTable", "kind"): [*losses.KINDS, *losses.FOREIGN.names()],
+        }
+    return {}

@@ -1,0 +1,1 @@
+"""Statistics as numbers: moments, their uncertainty, profiles, wall flow, references."""

@@ -1,0 +1,1 @@
+"""Case files: TOML read, checked and explained."""

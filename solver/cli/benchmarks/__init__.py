@@ -1,0 +1,1 @@
+"""What ``solver bench`` measures."""

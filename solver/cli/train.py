@@ -1,0 +1,82 @@
+"""``solver train`` and ``solver closures``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from solver.cli.prepare import resumable
+from solver.terminal import console
+
+
+@resumable
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
+    out: Annotated[Path | None, typer.Option(help="folder for the network and the state of its training")] = None,
+    data: Annotated[Path | None, typer.Option(help="data file in place of the recipe's")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Train a network; the same command goes on where it stopped, and further with more epochs.
+
+    Several processes: torchrun --nproc-per-node N -m solver train ...; an ensemble: mpirun -n N solver train ...
+    """
+    folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
+    with _claimed(folder):
+        metrics = _trained(recipe, folder, data, shown)
+    if shown and _is_first():
+        errors = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        shown.print(f"{folder}: {errors}")
+
+
+def _trained(recipe: Path, folder: Path, data: Path | None, shown: Console | None) -> dict[str, float]:
+    """The errors of the network that a recipe of any kind makes."""
+    from closures.pressure_nets import learned_multigrid_train as multigrid
+    from closures.pressure_nets import train as matrices
+    from closures.training import ensemble, through_solver
+    from closures.training.offline import train as train_network
+    from closures.training.recipe import find
+
+    if file := find(recipe, "multigrid", multigrid.SHIPPED):
+        return multigrid.train(file, folder, shown).metrics
+    if file := find(recipe, "matrices", matrices.SHIPPED):
+        return matrices.train(file, folder, shown).metrics
+    if file := find(recipe, "solver"):
+        return through_solver.train(file, folder, data, shown).metrics
+    if file := find(recipe, "ensemble"):
+        return ensemble.train(file, folder, data, shown).metrics
+    return train_network(recipe, folder, data, shown).card.metrics
+
+
+def _is_first() -> bool:
+    """Whether this is no process of torchrun, or the first of its group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _claimed(folder: Path) -> AbstractContextManager[None]:
+    """The lock of the folder; of torchrun's processes, each of which is alone to MPI, the first holds it."""
+    from solver.files import lock
+    from solver.parallel import ranks
+
+    return lock.held(folder) if ranks.world_size() > 1 or _is_first() else nullcontext()
+
+
+def closures() -> None:
+    """List the closures: where they come from, what they are, and the options that [closure] takes for them."""
+    from closures.registry.listing import describe
+    from closures.operators.shipped import with_artefact
+
+    table = Table(Column("name", no_wrap=True), "from", "what it is, and its options")
+    for name, entry in describe().items():
+        options = "\n" + ", ".join(entry.options) if entry.options else ""
+        table.add_row(name, entry.origin, Text(entry.summary + options))
+    out = console()
+    out.print(table)
+    folders = "with artefact = 'FOLDER', a network that `solver train` made: " + ", ".join(with_artefact())
+    out.print(Text(folders))

@@ -1,0 +1,1 @@
+"""Derivatives, transforms and averages on the staggered grid."""

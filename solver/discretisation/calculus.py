@@ -1,0 +1,325 @@
+"""Boundary ghosts, transforms, divergence and gradient on any grid; the conventions are those of `solver.discretisation.staggered`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.parallel import memory
+from solver.grid.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
+from solver.discretisation.fusion import fused
+from solver.grid.grid import Grid
+from solver.parallel.slabs import Decomposition, split_evenly
+from solver.discretisation.staggered import DIM, Metric, above, difference, edge, join, y_slowest
+from solver.discretisation.timers import Timers
+from solver.discretisation.transform import PlaneModes, Transform
+
+Components = tuple[Tensor, Tensor, Tensor]
+CACHE_BYTES = 4 * 2**20  # what a core may keep near it
+
+
+class Operators:
+    """The discrete calculus of one grid on one rank.
+
+    Parameters
+    ----------
+    grid, decomposition : the global grid and its slabs.
+    device, dtype : where the fields live and their precision.
+
+    Raises
+    ------
+    CaseError : this machine cannot hold the flow.
+    """
+
+    def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
+        if device.type == "cpu":
+            memory.require_for(grid, decomposition.size, dtype.itemsize)
+        self.grid, self.decomposition = grid, decomposition
+        self.device, self.dtype = device, dtype
+        self.timers = Timers(device)
+        self.transform = Transform(grid, decomposition)
+        self.volume_axes = tuple(grid.volume_axes)
+        self.wavenumber = {d: self.along(self._local_modes(k, d), d) for d, k in grid.wavenumbers.items()}
+        sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
+        self.rotation = {d: sign * k for d, k in self.wavenumber.items()}
+        start = self.tensor(np.zeros((1, 1, 1)))
+        self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber.values()), start=start))
+        self.metric = {d: self._metric(d, line) for d, line in grid.volume_axes.items()}
+        self.inflow = self._inflow()
+
+    def _local_modes(self, k: np.ndarray, axis: int) -> np.ndarray:
+        return k[self.decomposition.modes] if axis == 0 and self.grid.y.is_fourier else k
+
+    def tensor(self, values: object) -> Tensor:
+        """A tensor of this run's precision on its device; a number is made there, so that nothing is sent."""
+        if isinstance(values, int | float):
+            return torch.full((), values, dtype=self.dtype, device=self.device)
+        return torch.as_tensor(np.array(values), dtype=self.dtype, device=self.device)
+
+    def scatter(self, field: np.ndarray) -> Tensor:
+        """This rank's part of a global coefficient field (parts, cx, cy, cz), y slowest in memory."""
+        slabs = self.decomposition
+        local = field[:, slabs.modes] if self.grid.y.is_fourier else field[:, :, slabs.planes]
+        return y_slowest(self.tensor(local))
+
+    def gather(self, field: Tensor) -> np.ndarray | None:
+        """The global coefficient field on the root, None elsewhere."""
+        if self.grid.y.is_fourier:
+            whole = self.decomposition.gather_planes(field.transpose(-3, -2))
+            return None if whole is None else whole.transpose(-3, -2).numpy()
+        whole = self.decomposition.gather_planes(field)
+        return None if whole is None else whole.numpy()
+
+    def along(self, values: np.ndarray, axis: int) -> Tensor:
+        """A 1-D array shaped to broadcast along `axis`."""
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        return self.tensor(values).reshape(shape)
+
+    def local(self, values: np.ndarray, axis: int, extra: int = 0) -> np.ndarray:
+        """This rank's part of a 1-D array along `axis`; `extra` more entries (faces, ghosts) for y."""
+        if axis != 1:
+            return values
+        planes = self.decomposition.planes
+        return values[planes.start : planes.stop + extra]
+
+    def _metric(self, axis: int, line: FiniteVolumeAxis) -> Metric:
+        padded = line.padded_width
+        weight = padded[1:-1] / (padded[1:-1] + padded[2:])
+        return Metric(
+            width=self.along(self.local(line.width, axis), axis),
+            padded_width=self.along(self.local(padded, axis, 2), axis),
+            spacing=self.along(self.local(line.spacing, axis, 1), axis),
+            weight_below=self.along(self.local(weight, axis), axis),
+        )
+
+    def _inflow(self) -> Components | None:
+        """u, v, w at the lower end of x where fluid enters there, each (1, 1, local ny, nz); None for other flows."""
+        lower = self.grid.volume_axes[0].lower if self.grid.is_open else None
+        if not isinstance(lower, Inflow):
+            return None
+        profile = lower.factor(self.grid.volume_axes[1].faces)[:, None]
+        even = np.ones((1, 1, *self.grid.shape[1:]))
+        u, v, w = lower.velocity
+        return self.scatter(u * profile * even), self.scatter(v * even), self.scatter(w * even)
+
+    def free_faces(self, axis: int) -> Tensor | None:
+        """1 at faces through which fluid may pass, 0 at the upper end; None along periodic axes."""
+        line = self.grid.axes[axis]
+        if line.periodic:
+            return None
+        mask = np.ones(line.points)
+        mask[-1] = 0.0
+        return self.along(self.local(mask, axis), axis)
+
+    @property
+    def inflow_speed(self) -> float:
+        """Largest u that enters, 0 where nothing does."""
+        return float(self.decomposition.max(self.inflow[0].max())) if self.inflow else 0.0
+
+    @cached_property
+    def local_shape(self) -> tuple[int, int, int]:
+        """Points of this rank."""
+        nx, _, nz = self.grid.shape
+        return nx, self.decomposition.local_ny, nz
+
+    def coordinates(self, component: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Local x, y, z of the points where a velocity component lives (None: cell centres), shaped to broadcast."""
+        result = []
+        for axis, line in enumerate(self.grid.axes):
+            values = line.faces[1:] if axis == component and isinstance(line, FiniteVolumeAxis) else line.centres
+            result.append(self.along(self.local(values, axis), axis))
+        return result[0], result[1], result[2]
+
+    @cached_property
+    def mode_weight(self) -> Tensor:
+        """Weights that make a sum over coefficients the volume mean of a product (Parseval)."""
+        weight = torch.ones((1, 1, 1), dtype=self.dtype, device=self.device)
+        if self.grid.x.is_fourier:
+            weight = torch.where(self.wavenumber[self.grid.half_axis] > 0, 2.0, 1.0).to(self.dtype)
+        for axis in self.volume_axes:
+            weight = weight * self.metric[axis].width / self.grid.axes[axis].length
+        return weight
+
+    def inner_product(self, a: Tensor, b: Tensor, component: int | None = None) -> Tensor:
+        """Volume mean of the product of two coefficient fields living at centres (None) or where a component lives."""
+        weight = self.mode_weight
+        if component in self.volume_axes:
+            metric = self.metric[component]
+            weight = weight / metric.width * above(metric.spacing, component)
+        return self.decomposition.sum((a * b * weight).sum())
+
+    # -- boundaries ---------------------------------------------------------------------------------------------
+
+    def pad(self, velocity: Components) -> Components:
+        """Velocity coefficients with ghosts on every finite-volume axis."""
+        padded = list(velocity)
+        for axis, line in self.grid.volume_axes.items():
+            first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
+            lower = self._from_below(torch.stack(last), axis)
+            upper = self._from_above(torch.stack(first), axis)
+            for i, f in enumerate(padded):
+                ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
+                ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
+                padded[i] = join([ghost_below, f, ghost_above], axis)
+        return padded[0], padded[1], padded[2]
+
+    def _ghost(self, near: Tensor, component: int, axis: int, boundary: Boundary) -> Tensor:
+        """What lies beyond an end: the end face itself for a normal component (below; above it is unused)."""
+        if isinstance(boundary, Inflow):
+            assert self.inflow is not None
+            entering = self.inflow[component]
+            return entering if component == axis else 2.0 * entering - near
+        if component == axis:
+            return torch.zeros_like(near)
+        if isinstance(boundary, FreeSlip | Outflow):
+            return near
+        assert isinstance(boundary, NoSlip)
+        if not boundary.velocity[component]:
+            return -near
+        wall = torch.zeros_like(near)
+        self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
+        return wall - near
+
+    def _from_below(self, last: Tensor, axis: int) -> Tensor | None:
+        """What precedes this rank's first entry along `axis`, given everybody's last; None at a wall."""
+        if axis == 1:
+            return self.decomposition.from_below(last)
+        return last if self.grid.axes[axis].periodic else None
+
+    def _from_above(self, first: Tensor, axis: int) -> Tensor | None:
+        """What follows this rank's last entry along `axis`, given everybody's first; None at a wall."""
+        if axis == 1:
+            return self.decomposition.from_above(first)
+        return first if self.grid.axes[axis].periodic else None
+
+    def pad_scalar(self, f: Tensor, at_wall: float = 1.0, odd: Sequence[int] = ()) -> Tensor:
+        """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall).
+
+        A free-slip end of an axis in `odd` mirrors it with the other sign.
+        """
+        for axis, line in self.grid.volume_axes.items():
+            first, last = edge(f, axis, 0), edge(f, axis, -1)
+            lower, upper = self._from_below(last, axis), self._from_above(first, axis)
+            if lower is None:
+                lower = first * _mirror_sign(line.lower, at_wall, axis in odd)
+            if upper is None:
+                upper = last * _mirror_sign(line.upper, at_wall, axis in odd)
+            f = join([lower, f, upper], axis)
+        return f
+
+    def mean_mode(self, f: Tensor) -> Tensor:
+        """View of the part of a coefficient field that carries the mean over the Fourier axes.
+
+        Empty on the ranks of a box that do not own mode 0.
+        """
+        view = f[..., :1, :, :, :]
+        for axis in self.grid.fourier_axes:
+            owned = axis > 0 or not self.grid.y.is_fourier or self.decomposition.modes.start == 0
+            view = view.narrow(DIM[axis], 0, 1 if owned else 0)
+        return view
+
+    def to_physical(self, coefficients: Tensor) -> Tensor:
+        """Values on the points of the grid."""
+        with self.timers("transforms"):
+            return self.transform.to_physical(coefficients)
+
+    def with_derivatives(self, coefficients: Tensor, along: Sequence[int]) -> list[Tensor]:
+        """A field on the points of the grid and its derivatives along some Fourier axes, in their order.
+
+        Of the time, the field's own share counts as needed by the step, whoever asks.
+        """
+        values = len(self.grid.fourier_axes)  # passes of one-dimensional transforms; those in z serve d/dz as well
+        passes = [1 if d == 2 else 2 if d == 0 else values for d in along]
+        with self.timers("transforms", needed=values / (values + sum(passes)) if values else 1.0):
+            shared = [d for d in (0, 2) if d in along and self.grid.half_axis == 2]
+            if shared:
+                value, *rest = self.transform.with_derivatives(coefficients, shared)
+            else:
+                value, rest = self.transform.to_physical(coefficients), []
+            found = dict(zip(shared, rest, strict=True))
+            others = {d: self.derivative(coefficients, d) for d in along if d not in found}
+            found |= {d: self.transform.to_physical(c) for d, c in others.items()}
+            return [value, *(found[d] for d in along)]
+
+    def to_coefficients(self, f: Tensor) -> Tensor:
+        """Coefficients of a physical field, truncated to the retained modes."""
+        with self.timers("transforms"):
+            return self.transform.to_coefficients(f)
+
+    def slabs(self, fields: int) -> list[tuple[int, int]]:
+        """First plane and number of planes of slabs of which so many physical fields stay in a core's cache.
+
+        One slab on a GPU and where a gradient is recorded.
+        """
+        nx, ny, nz = self.local_shape
+        if self.device.type != "cpu" or torch.is_grad_enabled():
+            return [(0, ny)]
+        planes = max(CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
+        sizes = split_evenly(ny, -(-ny // planes))
+        return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
+
+    def slabs_to_coefficients(self, slabs: Iterable[list[Tensor]], planes: list[int]) -> list[Tensor]:
+        """`to_coefficients` of fields that come slab by slab, so many `planes` of each in all."""
+        fields = [PlaneModes(self.transform, n) for n in planes]
+        for slab in slabs:
+            with self.timers("transforms"):
+                for modes, f in zip(fields, slab, strict=True):
+                    modes.add(f)
+        with self.timers("transforms"):
+            return [self.transform.along_y(modes.whole) for modes in fields]
+
+    # -- calculus in coefficient space ----------------------------------------------------------------------------
+
+    def derivative(self, f: Tensor, axis: int) -> Tensor:
+        """d/dx_axis of coefficients along a Fourier axis: i k f on (re, im) parts."""
+        return self.rotation[axis] * f.flip(-4)
+
+    def divergence(self, velocity: Components) -> Tensor:
+        """Divergence at centres of unpadded velocity coefficients."""
+        lowered = list(velocity)
+        for axis in self.volume_axes:
+            lower = self._from_below(edge(velocity[axis], axis, -1), axis)
+            if lower is None:
+                end = self.grid.volume_axes[axis].lower
+                lower = self._ghost(edge(velocity[axis], axis, 0), axis, axis, end)
+            lowered[axis] = join([lower, velocity[axis]], axis)
+        return self._divergence(*lowered)
+
+    @fused
+    def _divergence(self, *velocity: Tensor) -> Tensor:
+        terms = [
+            difference(velocity[d], d) / self.metric[d].width
+            if d in self.volume_axes
+            else self.derivative(velocity[d], d)
+            for d in range(3)
+        ]
+        return terms[0] + terms[1] + terms[2]
+
+    def subtract_gradient(self, velocity: Components, potential: Tensor) -> Components:
+        """``velocity - grad potential``; the normal component at ends is left alone (what it is there is given)."""
+        raised = [potential] * 3
+        for axis in self.volume_axes:
+            upper = self._from_above(edge(potential, axis, 0), axis)
+            raised[axis] = join([potential, edge(potential, axis, -1) if upper is None else upper], axis)
+        return self._subtract_gradient(*velocity, *raised)
+
+    @fused
+    def _subtract_gradient(self, u: Tensor, v: Tensor, w: Tensor, *potential: Tensor) -> Components:
+        def gradient(d: int) -> Tensor:
+            if d in self.volume_axes:
+                return difference(potential[d], d) / above(self.metric[d].spacing, d)
+            return self.derivative(potential[d], d)
+
+        return u - gradient(0), v - gradient(1), w - gradient(2)
+
+
+def _mirror_sign(end: Boundary, at_wall: float, odd: bool) -> float:
+    """By which a centred field beyond an end is that before it."""
+    if isinstance(end, NoSlip):
+        return at_wall
+    return -1.0 if odd and isinstance(end, FreeSlip) else 1.0

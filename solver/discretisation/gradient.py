@@ -1,0 +1,135 @@
+"""Velocity gradients on a staggered or spectral grid: where they arise naturally, and at cell centres."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from torch import Tensor
+
+from solver.discretisation.fusion import fused
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.staggered import above, below, difference, inner, mean
+
+Derivatives = dict[tuple[int, int], Tensor]
+
+
+class Strain:
+    """Velocity gradients ``d_j u_i`` of one grid.
+
+    Derivatives along Fourier axes are taken in coefficient space and transformed; those along finite-volume axes are
+    differences of the staggered fields. ``d_z w`` follows from continuity where z is a Fourier axis.
+    """
+
+    def __init__(self, operators: Operators) -> None:
+        self.operators, self.metric = operators, operators.metric
+        self.signature = object()  # shared by all `planes`: code compiled for one serves the others
+        self.volume_axes = operators.volume_axes
+        self.continuity = 2 not in self.volume_axes
+        self.spectral_keys = [
+            (i, j)
+            for i in range(3)
+            for j in range(3)
+            if j not in self.volume_axes and not (self.continuity and i == j == 2)
+        ]
+
+    def planes(self, first: int, size: int) -> Strain:
+        """The same for a few of this rank's y planes; fields are then narrowed by the caller."""
+        part = copy(self)
+        if 1 in self.metric:
+            part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
+        return part
+
+    def spectral(self, padded: Components) -> tuple[Components, Derivatives]:
+        """The components on physical points and their derivatives along Fourier axes j, padded alike; key (i, j)."""
+        values: list[Tensor] = []
+        derivatives: Derivatives = {}
+        for i, f in enumerate(padded):
+            along = [j for k, j in self.spectral_keys if k == i]
+            value, *rest = self.operators.with_derivatives(f, along)
+            values.append(value)
+            derivatives |= {(i, j): d for j, d in zip(along, rest, strict=True)}
+        return (values[0], values[1], values[2]), derivatives
+
+    def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
+        g = self._derivative(velocity, spectral, i, j)
+        return self._inner_others(inner(g, i) if i in self.volume_axes else g, i, j)
+
+    def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
+        if j in self.volume_axes:
+            return difference(velocity[i], j) / self.metric[j].spacing
+        return spectral[i, j]
+
+    def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_i u_j`` at the same place as `edge` (i, j)."""
+        g = self._derivative(velocity, spectral, j, i)
+        if i in self.volume_axes:
+            g = above(g, i)
+        if j in self.volume_axes:
+            g = below(g, j)
+        return self._inner_others(g, i, j)
+
+    def twice_shear(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        """``d_j u_i + d_i u_j`` (i != j) on all edges of cells: faces 0 .. n along i and j where these have cells."""
+        parts = []
+        for first, second in ((i, j), (j, i)):
+            g = self._derivative(velocity, spectral, first, second)
+            parts.append(self._inner_others(below(g, first) if first in self.volume_axes else g, i, j))
+        return parts[0] + parts[1]
+
+    def to_edges(self, f: Tensor, i: int, j: int) -> Tensor:
+        """A padded centred field on the edges of `twice_shear`: the mean over the cells around, as in `to_edge`."""
+        for axis in self.volume_axes:
+            f = mean(f, axis) if axis in (i, j) else inner(f, axis)
+        return f
+
+    def _inner_others(self, g: Tensor, i: int, j: int) -> Tensor:
+        for axis in self.volume_axes:
+            if axis not in (i, j):
+                g = inner(g, axis)
+        return g
+
+    def normal(self, velocity: Components, spectral: Derivatives, i: int, along: int) -> Tensor:
+        """``d_i u_i`` at centres 1 .. n+1 along `along` (if finite-volume), 1 .. n elsewhere."""
+        if i == 2 and self.continuity:
+            return -(self.normal(velocity, spectral, 0, along) + self.normal(velocity, spectral, 1, along))
+        if i in self.volume_axes:
+            g = difference(velocity[i], i) / above(self.metric[i].padded_width, i)
+            if along != i:
+                g = below(g, i)
+        else:
+            g = spectral[i, i]
+        for axis in self.volume_axes:
+            if axis != i:
+                g = above(g, axis) if axis == along else inner(g, axis)
+        return g
+
+    @fused
+    def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
+        """The nine ``d_j u_i`` at cell centres, row by row, without ghosts."""
+        return tuple(
+            self.normal(velocity, spectral, i, along=-1) if i == j else self._centred(velocity, spectral, i, j)
+            for i in range(3)
+            for j in range(3)
+        )
+
+    def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        g = self._derivative(velocity, spectral, i, j)
+        if j in self.volume_axes:
+            g = mean(g, j)
+        if i in self.volume_axes:
+            g = mean(below(g, i), i)
+        return self._inner_others(g, i, j)
+
+    def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
+        """A padded centred field where the flux F_ij lives."""
+        for axis in self.volume_axes:
+            f = mean(f, axis) if axis == j else above(mean(f, axis), axis) if axis == i else inner(f, axis)
+        return f
+
+    def to_centre(self, f: Tensor, component: int) -> Tensor:
+        """A padded component at cell centres, without ghosts."""
+        for axis in self.volume_axes:
+            f = mean(below(f, axis), axis) if axis == component else inner(f, axis)
+        return f

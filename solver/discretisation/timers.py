@@ -1,0 +1,122 @@
+"""Wall-clock time of the parts of a step.
+
+A part's time excludes the parts nested in it. A closure and what observes the flow are *owners*: whatever they call,
+transforms above all, is theirs. Compiling kernels happens once and belongs to no part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from solver.discretisation import fusion
+
+OBSERVERS = ("hooks", "statistics", "series", "output")  # the flow would be the same without them
+OWNERS = ("closure", *OBSERVERS)
+
+
+Shares = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A switch of part in the queue of a device: who pays for what came before it, seconds of compiling until then."""
+
+    event: Any
+    payers: Shares
+    compiled: float
+
+
+class Timers:
+    """Seconds and calls per named part; on a GPU events in its queue mark every switch, and nothing waits for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.calls: dict[str, int] = defaultdict(int)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._stack: list[Shares] = []  # the parts that pay for what is nested there, and their shares
+        self._owners: list[str] = []
+        self._since = self._compiled = 0.0
+        self._marks: deque[Mark] = deque()  # those whose time is not known yet, after one whose time is
+        self._event: Any = None if device.type == "cpu" else torch.get_device_module(device).Event
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By part, so far; on a GPU all that is queued is waited for."""
+        if self._marks:
+            self._marks[-1].event.synchronize()
+            self._settle()
+        return self._seconds
+
+    @contextmanager
+    def __call__(self, name: str, needed: float = 0.0) -> Iterator[None]:
+        """Time what runs inside as `name`, or as the owner it is nested in.
+
+        `needed` is the share of it that the step needs anyway, so that no owner pays for it.
+        """
+        self._charge()
+        owner = self._owners[-1] if self._owners else None
+        if owner is None or name in OWNERS or name.startswith(f"{owner} "):
+            payers = {name: 1.0}
+        else:
+            payers = {owner: 1.0 - needed, name: needed}
+        self._stack.append(payers)
+        self._owners += [name] if name in OWNERS else []
+        self.calls[name] += 1
+        try:
+            yield
+        finally:
+            self._charge()
+            self._stack.pop()
+            if name in OWNERS:
+                self._owners.pop()
+
+    def _charge(self) -> None:
+        compiled, payers = fusion.compile_seconds(), self._stack[-1] if self._stack else {}
+        if self._event is not None:
+            event = self._event(enable_timing=True)
+            event.record()
+            self._marks.append(Mark(event, payers, compiled))
+            self._settle()
+            return
+        now = time.perf_counter()
+        self._pay(payers, now - self._since - (compiled - self._compiled))
+        self._since, self._compiled = now, compiled
+
+    def _settle(self) -> None:
+        """Charge what lies between marks that the device has passed."""
+        while len(self._marks) > 1 and self._marks[1].event.query():
+            before, now = self._marks.popleft(), self._marks[0]
+            spent = 1e-3 * before.event.elapsed_time(now.event)
+            self._pay(now.payers, spent - (now.compiled - before.compiled))
+
+    def _pay(self, payers: Shares, spent: float) -> None:
+        for part, share in payers.items():
+            self._seconds[part] += share * spent
+
+    def off(self) -> None:
+        """Set no more events: those that are captured in a graph have no times."""
+        self._event = None
+        self._marks.clear()
+
+    def reset(self) -> None:
+        """Forget everything measured so far."""
+        self._seconds.clear()
+        self._marks.clear()
+        self.calls.clear()
+
+
+def step_seconds(seconds: Mapping[str, float]) -> float:
+    """What the steps themselves took, of the seconds of all parts: without what only observes."""
+    return sum(spent for part, spent in seconds.items() if part not in OBSERVERS)
+
+
+def closure_fraction(seconds: Mapping[str, float]) -> float:
+    """Share of the steps' time that is the closure's, with the transforms that only it needs; 0 without steps."""
+    whole = step_seconds(seconds)
+    return sum(spent for part, spent in seconds.items() if part.startswith("closure")) / whole if whole else 0.0

@@ -1,0 +1,189 @@
+"""Time stepping: a low-storage Runge-Kutta scheme with a projection a stage, and the limits on dt.
+
+Both classes know two functions only, tendency and projection.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.grid.axis import Axis, FiniteVolumeAxis
+from solver.flow.closure import EddyViscosity
+from solver.errors import Diverged
+from solver.discretisation.fusion import fused
+from solver.parallel.late import Reading
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.staggered import inner
+from solver.discretisation.velocity import Velocity
+
+
+@dataclass(frozen=True)
+class LowStorageScheme:
+    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``."""
+
+    name: str
+    order: int
+    gamma: tuple[float, ...]
+    rho: tuple[float, ...]
+    imaginary_limit: float  # stable |lambda dt| on the imaginary axis (advection)
+    real_limit: float  # and on the negative real axis (diffusion)
+
+    @property
+    def stages(self) -> int:
+        """Right-hand sides a step."""
+        return len(self.gamma)
+
+    @property
+    def spans(self) -> tuple[float, ...]:
+        """Share of dt covered by each stage."""
+        return tuple(g + r for g, r in zip(self.gamma, self.rho, strict=True))
+
+
+# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4) in its explicit form.
+RK3 = LowStorageScheme(
+    name="rk3",
+    order=3,
+    gamma=(8 / 15, 5 / 12, 3 / 4),
+    rho=(0.0, -17 / 60, -5 / 12),
+    imaginary_limit=1.73,
+    real_limit=2.51,
+)
+
+
+def equal_share(span: float, longest: Tensor) -> Tensor:
+    """The longest step, at most `longest`, of which a whole number makes up `span`; `longest` if that has no end."""
+    if math.isinf(span):
+        return longest
+    whole = torch.full_like(longest, span)
+    return whole / (whole / longest * (1.0 - 1e-9)).ceil().clamp_min(1.0)  # round-off is not worth a step
+
+
+class StepControl:
+    """Chooses dt from the advective and diffusive limits of the present flow.
+
+    ``cfl = dt max(sum_d |u_d| kappa_d)`` with ``kappa`` the largest wavenumber the discretisation sees: the highest
+    retained mode along Fourier axes, 1/spacing along finite-volume axes. RK3 is stable up to 1.73. What walls and
+    inflows impose counts before the fluid has moved (with the mean spacing), and so does the velocity that a body force
+    adds within the step.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    cfl : target of the number above.
+    dt : fixed step, if not None.
+    dt_max : upper bound.
+
+    Attributes
+    ----------
+    remaining : time until something is due, without end by default; steps up to then are equal, and end there.
+    """
+
+    remaining = math.inf
+
+    def __init__(
+        self,
+        operators: Operators,
+        cfl: float,
+        dt: float | None = None,
+        dt_max: float = math.inf,
+        scheme: LowStorageScheme = RK3,
+    ) -> None:
+        self.operators, self.fixed, self.dt_max = operators, dt, dt_max
+        self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
+        self.kappa = tuple(self._kappa(axis) for axis in range(3))
+        self.limit = ""
+        self.advection_rate = 0.0
+        mean = [self._mean_kappa(line) for line in operators.grid.axes]
+        rates = [sum(abs(u) * k for u, k in zip(v, mean, strict=True)) for v in operators.grid.imposed_velocities]
+        self.imposed_rate, self.along_force = max(rates, default=0.0), mean[0]
+
+    def _kappa(self, axis: int) -> Tensor:
+        op, line = self.operators, self.operators.grid.axes[axis]
+        if isinstance(line, FiniteVolumeAxis):
+            return op.along(op.local(1.0 / line.width, axis), axis)
+        return op.along(np.array([2 * np.pi * line.highest_mode / line.length]), axis)
+
+    @staticmethod
+    def _mean_kappa(line: Axis) -> float:
+        if isinstance(line, FiniteVolumeAxis):
+            return line.n / line.length
+        return 2 * math.pi * line.highest_mode / line.length
+
+    def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
+        """The step to take; the same on every rank. `body_force` is the acceleration along x that acts regardless."""
+        self.begin(velocity, term, nu, body_force)
+        return self.settle()
+
+    def begin(
+        self,
+        velocity: Velocity,
+        term: object,
+        nu: float,
+        body_force: float = 0.0,
+        longest: float = math.inf,
+        wait: float = math.inf,
+    ) -> Tensor:
+        """The same as a float64 number on the device, for which the host need not wait until it asks `settle`.
+
+        It is not more than `longest`, and a whole number of such steps makes up `wait`, or `remaining` if that is less.
+        """
+        nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
+        with self.operators.timers("control"):
+            fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
+            rates = self.operators.decomposition.max(fastest).detach().double()
+            allowed = self._allowed(rates, body_force)
+            dt = equal_share(min(wait, self.remaining), allowed).clamp_max(longest)
+            self._chosen = Reading(torch.stack([*rates, allowed, dt]))
+        return dt
+
+    def settle(self) -> float:
+        """The step that `begin` has chosen, and which limit it was.
+
+        Raises
+        ------
+        Diverged : the velocity or the eddy viscosity is not finite.
+        """
+        advection, diffusion, allowed, dt = self._chosen()
+        if not math.isfinite(advection) or math.isnan(dt):
+            raise Diverged(
+                "the velocity or the eddy viscosity is not finite; try a smaller [time] cfl or dt, or a finer grid"
+            )
+        self.advection_rate = max(advection, self.imposed_rate)
+        self.limit = self._limit(diffusion, allowed)
+        return dt
+
+    def _allowed(self, rates: Tensor, body_force: float) -> Tensor:
+        """The longest step that every limit allows."""
+        if self.fixed is not None:
+            return torch.full_like(rates[0], self.fixed)
+        fastest, diffusion = rates[0].clamp_min(self.imposed_rate), rates[1].clamp_min(0.0)
+        if body_force:  # (advection + body_force kappa dt) dt = cfl
+            growth = 4.0 * abs(body_force) * self.along_force * self.cfl
+            fastest = 0.5 * (fastest + (fastest * fastest + growth).sqrt())
+        limits = torch.full_like(fastest, self.cfl) / fastest, torch.full_like(fastest, self.diffusion) / diffusion
+        return torch.minimum(*limits).clamp_max(self.dt_max)
+
+    def _limit(self, diffusion: float, allowed: float) -> str:
+        """Which one it was; where nothing moves, "advection" does as well as any."""
+        if self.fixed is not None:
+            return "fixed"
+        limits = {"dt_max": self.dt_max, "diffusion": self.diffusion / diffusion if diffusion > 0 else math.inf}
+        return next((name for name, limit in limits.items() if limit <= allowed < math.inf), "advection")
+
+    @fused
+    def _rates(self, velocity: Components, nu_t: Tensor | None, nu: Tensor) -> Tensor:
+        advection, diffusion = torch.zeros_like(self.kappa[0]), torch.zeros_like(self.kappa[0])
+        for d, f in enumerate(velocity):
+            for axis in self.operators.volume_axes:
+                f = inner(f, axis)
+            advection = advection + f.abs() * self.kappa[d]
+            stiffness = 4.0 if d in self.operators.volume_axes else 1.0
+            diffusion = diffusion + stiffness * self.kappa[d] ** 2
+        explicit = nu if self.operators.volume_axes else 0.0 * nu
+        total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
+        return torch.stack([advection.amax(), total.amax()])

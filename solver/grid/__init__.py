@@ -1,0 +1,1 @@
+"""What the domain is: axes, their ends and their points."""

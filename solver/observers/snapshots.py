@@ -1,0 +1,152 @@
+"""Snapshots: one HDF5 file each with an XDMF beside it, for xarray, ParaView and the figures.
+
+::
+
+    velocity   (component, x, y, z)       [length/time]     pressure  (x, y, z)  kinematic [velocity^2]
+    nu_t       (x, y, z)  [length^2/time], of an eddy viscosity
+    x, y, z    cell centres [length]      component  "u", "v", "w"      time   a scalar coordinate
+    paraview/  the same fields, z slowest and components fastest
+
+ParaView's grids have x fastest, the arrays of this project z; read as they are they would be mirrored, hence the copy.
+All but the coordinates is in single precision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.flow.closure import EddyViscosity
+from solver.observers.schedule import TimeSchedule
+from solver.files.folder import label, write_hdf5, write_text
+from solver.flow.simulation import Simulation
+
+Array = NDArray[Any]
+UNITS = {"velocity": "length/time", "pressure": "length^2/time^2", "nu_t": "length^2/time"}
+SERIES = "series.xdmf"
+_XDMF = '<?xml version="1.0"?>\n<Xdmf Version="3.0"><Domain>\n{grids}\n</Domain></Xdmf>\n'
+_GRID = """<Grid Name="flow" GridType="Uniform"><Time Value="{time:.12g}"/>
+<Topology TopologyType="3DRectMesh" Dimensions="{nz} {ny} {nx}"/>
+<Geometry GeometryType="VXVYVZ">
+<DataItem Dimensions="{nx}" Format="HDF" NumberType="Float" Precision="8">{file}:/x</DataItem>
+<DataItem Dimensions="{ny}" Format="HDF" NumberType="Float" Precision="8">{file}:/y</DataItem>
+<DataItem Dimensions="{nz}" Format="HDF" NumberType="Float" Precision="8">{file}:/z</DataItem>
+</Geometry>
+{attributes}
+</Grid>"""
+_ATTRIBUTE = """<Attribute Name="{name}" AttributeType="{kind}" Center="Node">
+<DataItem Dimensions="{shape}" Format="HDF" NumberType="Float" Precision="4">{file}:/paraview/{name}</DataItem>
+</Attribute>"""
+_COLLECTION = '<Grid Name="series" GridType="Collection" CollectionType="Temporal">\n{grids}\n</Grid>'
+
+
+class Snapshots:
+    """Writes the flow at cell centres: the initial field, at multiples of `interval`, and the last field; 0 is never.
+
+    ``snapshots/series.xdmf`` is the sequence of all. A restart from an earlier time replaces what it comes past.
+    """
+
+    name = "snapshots"
+
+    def __init__(self, folder: Path, interval: float) -> None:
+        self.folder, self.schedule = folder / "snapshots", TimeSchedule(interval)
+        self.own: set[Path] = set()
+        self.since: float | None = None
+
+    def __call__(self, simulation: Simulation) -> None:
+        """Write, if it is time."""
+        if self.since is None:
+            self.since = simulation.t - simulation.dt
+        if self.schedule.due(simulation):
+            with simulation.timers("output"):
+                self.write(simulation)
+
+    def finish(self, simulation: Simulation) -> None:
+        """Write the field a run ends with, unless it is written or snapshots are never wanted."""
+        if self.schedule.interval > 0 and self._path(simulation) not in self.own:
+            self.write(simulation)
+
+    def _path(self, simulation: Simulation) -> Path:
+        return self.folder / f"step_{simulation.step_count:08d}.h5"
+
+    def write(self, simulation: Simulation) -> None:
+        """Write the present flow (collective)."""
+        fields, path = gathered(simulation), self._path(simulation)
+        self.own.add(path)
+        if fields is None:
+            return
+        grid = simulation.operators.grid
+        centres = {name: axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
+        facts = {"time": simulation.t, "step": simulation.step_count, "nu": simulation.nu}
+        write_hdf5(path, lambda file: fill(file, fields, centres, facts))
+        write_text(path.with_suffix(".xdmf"), _XDMF.format(grids=described(path.name, fields, simulation.t)))
+        self._replace(simulation.t)
+        self._join()
+
+    def _replace(self, t: float) -> None:
+        """Remove the snapshots up to `t` of a course of events that this run has left."""
+        since = t if self.since is None else self.since
+        for path in set(self.folder.glob("step_*.h5")) - self.own:
+            with h5py.File(path) as file:
+                left = since * (1 + 1e-12) < file.attrs["time"] <= t
+            if left:
+                path.with_suffix(".xdmf").unlink(missing_ok=True)
+                path.unlink()
+
+    def _join(self) -> None:
+        """Write the sequence of all snapshots in the folder."""
+        texts = [path.read_text(encoding="utf-8") for path in self.folder.glob("step_*.xdmf")]
+        grids = [found[0] for text in texts if (found := re.findall(r"<Grid .*</Grid>", text, re.DOTALL))]
+        grids.sort(key=lambda grid: float(re.findall(r'<Time Value="([^"]*)"', grid)[0]))
+        write_text(self.folder / SERIES, _XDMF.format(grids=_COLLECTION.format(grids="\n".join(grids))))
+
+
+def gathered(simulation: Simulation) -> dict[str, Array] | None:
+    """Fields at cell centres on the root, (3, nx, ny, nz) and (nx, ny, nz); None elsewhere (collective)."""
+    gather, term = simulation.operators.decomposition.gather_planes, simulation.present_term()
+    velocity, pressure = [gather(f) for f in simulation.velocity.centred], gather(simulation.pressure(term))
+    nu_t = gather(term.nu_t) if isinstance(term, EddyViscosity) else None
+    if pressure is None:
+        return None
+    fields = {"velocity": np.stack([f.numpy() for f in velocity if f is not None]), "pressure": pressure.numpy()}
+    if nu_t is not None:
+        fields["nu_t"] = nu_t.numpy()
+    return {name: field.astype(np.float32) for name, field in fields.items()}
+
+
+def fill(
+    file: h5py.File, fields: Mapping[str, Array], centres: Mapping[str, Array], facts: Mapping[str, float]
+) -> None:
+    """Write fields in both orders, with their dimensions named."""
+    file.attrs.update(facts)
+    file["time"] = facts["time"]
+    for name, values in {**centres, "component": np.array(["u", "v", "w"], h5py.string_dtype())}.items():
+        file[name] = values
+        file[name].make_scale(name)
+    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    for name, field in fields.items():
+        dimensions = ("component", "x", "y", "z")[-field.ndim :]
+        for group, array, names in (("", field, dimensions), ("paraview/", field.T, dimensions[::-1])):
+            label(file, f"{group}{name}", array, names, **packed).attrs["units"] = UNITS[name]
+        file[name].attrs["coordinates"] = "time"
+
+
+def described(file: str, fields: dict[str, Array], time: float) -> str:
+    """The grid of XDMF that points to the fields in `file`."""
+    nx, ny, nz = fields["velocity"].shape[1:]
+    attributes = [
+        _ATTRIBUTE.format(
+            name=name,
+            kind="Vector" if field.ndim == 4 else "Scalar",
+            shape=" ".join(map(str, field.shape[::-1])),
+            file=file,
+        )
+        for name, field in fields.items()
+    ]
+    return _GRID.format(time=time, nx=nx, ny=ny, nz=nz, file=file, attributes="\n".join(attributes))

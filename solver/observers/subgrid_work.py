@@ -1,0 +1,84 @@
+"""What a subgrid term does to the resolved flow, evaluated as the momentum equation does it: work and shear flux.
+
+Shear stresses live on the edges of cells. The work on an edge is shared evenly by the cells around it, so that the sum
+over all cells is the energy that the term takes out of the discrete flow, to round-off.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from solver.flow.closure import SubgridForce, SubgridTerm
+from solver.discretisation.fusion import fused
+from solver.flow.momentum import STRESS_INDEX, padded_term
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.staggered import above, below, inner, mean
+from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.velocity import Velocity
+
+SHEARS = ((0, 1), (0, 2), (1, 2))
+
+
+class SubgridWork:
+    """Evaluates terms on one grid."""
+
+    def __init__(self, operators: Operators) -> None:
+        self.operators, self.strain = operators, Strain(operators)
+
+    def __call__(self, velocity: Velocity, term: SubgridTerm | None) -> tuple[Tensor, Tensor]:
+        """The work at centres, and tau_xy at the upper y faces (zero where y is a Fourier axis), as (nx, local ny, nz).
+
+        The work is the energy drained from the resolved flow per time and mass: ``-tau_ij s_ij`` of a stress or an
+        eddy viscosity, ``-f_i u_i`` of a force, whose drain and transport cannot be told apart.
+        """
+        if isinstance(term, SubgridForce):
+            force = [self.operators.pad_scalar(f) for f in term.force]
+            return self._work_of_force(force, velocity.staggered), torch.zeros_like(term.force[0])
+        if term is None:
+            zero = torch.zeros_like(velocity.centred[0])
+            return zero, zero
+        spectral = velocity.spectral_derivatives
+        return self._work_of_stress(velocity.staggered, spectral, padded_term(self.operators, term))
+
+    @fused
+    def _work_of_stress(
+        self, velocity: Components, spectral: Derivatives, given: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Of a padded eddy viscosity ``[nu_t]``, or of six padded stresses."""
+        strain, volume_axes = self.strain, self.strain.volume_axes
+        stresses = given if len(given) > 1 else None
+        work = torch.zeros_like(self._core(given[0]))
+        flux = work
+        for i in range(3):
+            s_ii = strain.normal(velocity, spectral, i, along=-1)
+            tau = self._core(stresses[i]) if stresses else -2.0 * self._core(given[0]) * s_ii
+            work = work - tau * s_ii
+        for i, j in SHEARS:
+            twice_s = strain.twice_shear(velocity, spectral, i, j)
+            at_edges = strain.to_edges(stresses[STRESS_INDEX[i, j]] if stresses else given[0], i, j)
+            tau = at_edges if stresses else -at_edges * twice_s
+            drained = tau * twice_s
+            for axis in (i, j):
+                drained = mean(drained, axis) if axis in volume_axes else drained
+            work = work - drained
+            if (i, j) == (0, 1) and 1 in volume_axes:
+                flux = above(tau, 1)
+        return work, flux
+
+    @fused
+    def _work_of_force(self, force: list[Tensor], velocity: Components) -> Tensor:
+        """``-f_i u_i`` of a padded force, each component where it lives, then at centres."""
+        work = torch.zeros_like(self._core(force[0]))
+        for i, (f, u) in enumerate(zip(force, velocity, strict=True)):
+            for axis in self.strain.volume_axes:
+                f = mean(f, axis) if axis == i else inner(f, axis)
+                u = below(u, axis) if axis == i else inner(u, axis)
+            product = f * u
+            work = work - (mean(product, i) if i in self.strain.volume_axes else product)
+        return work
+
+    def _core(self, padded: Tensor) -> Tensor:
+        for axis in self.strain.volume_axes:
+            padded = inner(padded, axis)
+        return padded

@@ -1,0 +1,1 @@
+"""Which rank holds what, and what ranks say to each other."""

@@ -1,0 +1,243 @@
+"""Who owns what: y-slabs, x-mode slabs, the transpose between them, halo planes, reductions.
+
+Physical and coefficient fields are y-slabs (x and z complete on a rank). Direct solves in y, and Fourier
+transforms in y, happen on x-mode slabs (y complete). Every method is collective.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import Tensor
+
+from solver.errors import CaseError
+
+
+def split_evenly(n: int, parts: int) -> list[int]:
+    """Sizes of `parts` contiguous shares of `n`, differing by at most one."""
+    return [n // parts + (r < n % parts) for r in range(parts)]
+
+
+class Decomposition:
+    """Slabs of a ``(nx, ny, nz)`` grid over the ranks of a communicator.
+
+    Parameters
+    ----------
+    ny : global planes in y.
+    modes_x : length of the x direction in coefficient space.
+    periodic_y : whether the first and last slab are neighbours.
+    comm : communicator, the world by default.
+
+    Raises
+    ------
+    CaseError : more ranks than y planes or x modes.
+    """
+
+    def __init__(self, ny: int, modes_x: int, periodic_y: bool, comm: MPI.Intracomm | None = None) -> None:
+        self.comm = comm if comm is not None else MPI.COMM_WORLD
+        self.rank, self.size = self.comm.rank, self.comm.size
+        if self.size > min(ny, modes_x):
+            raise CaseError(
+                f"[grid] {self.size} ranks cannot share {ny} planes in y and {modes_x} modes in x: "
+                f"use at most {min(ny, modes_x)} ranks (mpirun -n) or a finer grid"
+            )
+        self.ny, self.modes_x, self.periodic_y = ny, modes_x, periodic_y
+        self.plane_counts = split_evenly(ny, self.size)
+        self.mode_counts = split_evenly(modes_x, self.size)
+
+    @property
+    def is_root(self) -> bool:
+        """Only the root rank talks and writes."""
+        return self.rank == 0
+
+    @cached_property
+    def planes(self) -> slice:
+        """This rank's global range in y."""
+        start = sum(self.plane_counts[: self.rank])
+        return slice(start, start + self.plane_counts[self.rank])
+
+    @cached_property
+    def modes(self) -> slice:
+        """This rank's global range of x modes in the transposed layout."""
+        start = sum(self.mode_counts[: self.rank])
+        return slice(start, start + self.mode_counts[self.rank])
+
+    @property
+    def local_ny(self) -> int:
+        """Planes of this rank."""
+        return self.plane_counts[self.rank]
+
+    @property
+    def below(self) -> int | None:
+        """Rank owning the plane below this slab, None at a wall."""
+        return self.rank - 1 if self.rank > 0 else (self.size - 1 if self.periodic_y else None)
+
+    @property
+    def above(self) -> int | None:
+        """Rank owning the plane above this slab, None at a wall."""
+        return self.rank + 1 if self.rank < self.size - 1 else (0 if self.periodic_y else None)
+
+    def from_below(self, top: Tensor) -> Tensor | None:
+        """The lower neighbour's `top` planes, None at a wall."""
+        if self.size == 1:
+            return top if self.periodic_y else None
+        return self._shift(top, self.above, self.below)
+
+    def from_above(self, bottom: Tensor) -> Tensor | None:
+        """The upper neighbour's `bottom` planes, None at a wall."""
+        if self.size == 1:
+            return bottom if self.periodic_y else None
+        return self._shift(bottom, self.below, self.above)
+
+    def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
+        """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
+        if self.size > 1 and reach > min(self.plane_counts):
+            raise CaseError(
+                f"[closure] slabs of {min(self.plane_counts)} planes are thinner than reach {reach}: use fewer ranks"
+            )
+        top = field[..., field.shape[-2] - reach :, :]
+        return self.from_below(top), self.from_above(field[..., :reach, :])
+
+    def _shift(self, plane: Tensor, dest: int | None, source: int | None) -> Tensor | None:
+        send = _to_host(plane)
+        receive = np.empty_like(send)
+        null = MPI.PROC_NULL
+        self.comm.Sendrecv(send, null if dest is None else dest, 0, receive, null if source is None else source, 0)
+        return None if source is None else torch.from_numpy(receive).to(plane.device)
+
+    def to_modes(self, field: Tensor) -> Tensor:
+        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``."""
+        if self.size == 1:
+            return field
+        parts = field.split(self.mode_counts, dim=-3)
+        send = torch.cat([part.movedim(-2, 0).reshape(-1) for part in parts])
+        shape = (self.ny, *field.shape[:-3], self.mode_counts[self.rank], field.shape[-1])
+        per_row = int(np.prod(shape[1:]))
+        row = int(np.prod(field.shape[:-3])) * field.shape[-1] * self.local_ny
+        received = self._alltoall(send, [row * m for m in self.mode_counts], [per_row * p for p in self.plane_counts])
+        return received.view(shape).movedim(0, -2)
+
+    def to_planes(self, field: Tensor) -> Tensor:
+        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``."""
+        if self.size == 1:
+            return field
+        batch, nz = field.shape[:-3], field.shape[-1]
+        send = field.movedim(-2, 0).reshape(-1)
+        per_plane = int(np.prod(batch)) * nz
+        local_modes = self.mode_counts[self.rank]
+        counts = [self.local_ny * per_plane * m for m in self.mode_counts]
+        received = self._alltoall(send, [p * per_plane * local_modes for p in self.plane_counts], counts)
+        blocks = [
+            block.view(self.local_ny, *batch, m, nz)
+            for block, m in zip(received.split(counts), self.mode_counts, strict=True)
+        ]
+        return torch.cat(blocks, dim=-2).movedim(0, -2)
+
+    def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
+        staged = _to_host(send)
+        received = np.empty(sum(receive_counts), staged.dtype)
+        self.comm.Alltoallv((staged, send_counts), (received, receive_counts))
+        return torch.from_numpy(received).to(send.device)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Element-wise sum over ranks."""
+        return self._reduce(value, MPI.SUM)
+
+    def sum_for_each(self, parts: Iterable[Tensor]) -> Tensor:
+        """The sum over ranks of the parts for this rank: everyone has one for every rank, in their order."""
+        own = None
+        for rank, part in enumerate(parts):
+            if self.size == 1:
+                return part
+            send = _to_host(part)
+            receive = np.empty_like(send) if rank == self.rank else None
+            self.comm.Reduce(send, receive, op=MPI.SUM, root=rank)
+            if receive is not None:
+                own = torch.from_numpy(receive).to(part.device)
+        assert own is not None
+        return own
+
+    def max(self, value: Tensor) -> Tensor:
+        """Element-wise maximum over ranks; NaN on any rank wins."""
+        if self.size == 1:
+            return value
+        finite = torch.nan_to_num(value, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        worst, is_nan = self._reduce(torch.stack([finite, value.isnan().to(value.dtype)]), MPI.MAX)
+        return torch.where(is_nan > 0, torch.nan, worst)
+
+    def _reduce(self, value: Tensor, operation: MPI.Op) -> Tensor:
+        if self.size == 1:
+            return value
+        send = _to_host(value)
+        receive = np.empty_like(send)
+        self.comm.Allreduce(send, receive, op=operation)
+        return torch.from_numpy(receive).to(value.device)
+
+    def gather_planes(self, field: Tensor) -> Tensor | None:
+        """The whole field on the root (CPU), None elsewhere; slabs are joined along dimension -2."""
+        local = field.detach().cpu()
+        if self.size == 1:
+            return local
+        own = local.contiguous().numpy()
+        shapes = self.comm.gather(own.shape, root=0)
+        if shapes is None:
+            self.comm.Send(own, 0)
+            return None
+        blocks = [own, *(np.empty(shape, own.dtype) for shape in shapes[1:])]
+        for rank, block in enumerate(blocks[1:], start=1):  # as they are: pickled ones would have to fit into 2 GiB
+            self.comm.Recv(block, rank)
+        return torch.from_numpy(np.concatenate(blocks, axis=-2))
+
+    def scatter_planes(self, whole: Tensor | None) -> Tensor:
+        """This rank's planes (CPU) of a field that the root holds, None elsewhere; the inverse of `gather_planes`."""
+        if self.size == 1:
+            assert whole is not None
+            return whole
+        if whole is None:
+            shape, kind = self.comm.scatter(None, root=0)
+            own = np.empty(shape, kind)
+            self.comm.Recv(own, 0)
+            return torch.from_numpy(own)
+        blocks = [part.cpu().contiguous().numpy() for part in whole.split(self.plane_counts, dim=-2)]
+        self.comm.scatter([(block.shape, block.dtype) for block in blocks], root=0)
+        for rank, block in enumerate(blocks[1:], start=1):
+            self.comm.Send(block, rank)
+        return torch.from_numpy(blocks[0])
+
+    def all_planes(self, field: Tensor, counts: Sequence[int]) -> Tensor:
+        """The whole field on every rank, of slabs that have so many planes each (dimension -2)."""
+        send = _to_host(field.movedim(-2, 0))
+        whole = np.empty((sum(counts), *send.shape[1:]), send.dtype)
+        row = whole[:1].size
+        self.comm.Allgatherv(send, (whole, [row * planes for planes in counts]))
+        return torch.from_numpy(whole).to(field.device).movedim(0, -2)
+
+    def broadcast(self, value: Any) -> Any:
+        """The root's value on every rank."""
+        return self.comm.bcast(value, root=0)
+
+    def agree(self, flag: bool) -> bool:
+        """True on every rank if any rank says so."""
+        mine, any_of_them = np.array(bool(flag)), np.empty((), bool)
+        self.comm.Allreduce(mine, any_of_them, op=MPI.LOR)
+        return bool(any_of_them)
+
+
+def _to_host(f: Tensor) -> np.ndarray:
+    """What is sent to other ranks.
+
+    Raises
+    ------
+    CaseError : a gradient is recorded, and would end here without a word.
+    """
+    if torch.is_grad_enabled() and f.requires_grad:
+        raise CaseError(
+            "gradients do not pass between ranks: differentiate on one rank (without mpirun), or use torch.no_grad()"
+        )
+    return f.detach().cpu().contiguous().numpy()

@@ -1,0 +1,1 @@
+"""A run from case to summary: built, begun or taken up again, logged, kept when it fails."""

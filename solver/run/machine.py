@@ -1,0 +1,102 @@
+"""Start-up of a process: threads, memory allocator, devices; what `solver doctor` reports."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+import os
+import shutil
+
+import torch
+
+from solver.discretisation import fusion
+from solver.parallel import ranks
+from solver.pressure import petsc_library
+from solver.errors import FeatureUnavailable
+from solver.files.folder import processor
+
+log = logging.getLogger("solver")
+COMPILE_SECONDS = 40.0  # for the kernels of a flow with a closure, when none is in torch's cache on disk
+SAVED = {"cpu": 6e-7, "cuda": 2e-9}  # seconds a step and point that compiled kernels save, roughly
+SMALLEST = 4096  # points; below, calls cost more than arithmetic
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def prepare_process() -> None:
+    """One thread a rank, no gradients, float32 that is float32, and an allocator that keeps freed pages.
+
+    cuDNN multiplies float32 with ten bits of mantissa unless told not to: networks would answer otherwise than on CPU.
+
+    glibc returns arrays above 32 MB to the system at every free and faults them in again: several times the cost
+    of the arithmetic at 128^3.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number per nesting level
+    torch.set_num_threads(max(int(threads), 1) if threads.isdigit() else 1)
+    torch.set_grad_enabled(False)
+    ranks.local_rank()  # now that all ranks are here: in a farm of tasks they are not
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
+            libc.mallopt(option, value)
+    except (OSError, AttributeError):  # not glibc
+        pass
+
+
+def is_fused(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
+    """Whether `choose_fusion` would compile, without a word."""
+    long_enough = points > SMALLEST and (steps is None or points * steps * SAVED[device] > COMPILE_SECONDS)
+    return fusion.compiler_available(device) and (wanted == "on" or (wanted == "auto" and long_enough))
+
+
+def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
+    """Whether to compile kernels, said in a line where it takes time or cannot be.
+
+    Parameters
+    ----------
+    wanted : ``on``, ``off``, or ``auto``: where there is a compiler, and `steps` on so many `points` of a rank win back
+        the time it takes.
+    steps : how many there will be; None for many.
+
+    Raises
+    ------
+    FeatureUnavailable : ``on``, but nothing here can compile for the device.
+    """
+    missing, remedy = ("C++ compiler", "g++") if device == "cpu" else ("Triton for this GPU", "triton")
+    if wanted == "off":
+        return False
+    if not fusion.compiler_available(device):
+        if wanted == "on":
+            raise FeatureUnavailable(f"[run] fuse = 'on', but there is no {missing}: use 'auto' or install {remedy}")
+        log.info(
+            "[run] fuse = 'auto': there is no %s, so kernels are plain torch, and slower: install %s", missing, remedy
+        )
+        return False
+    if not is_fused(wanted, points, steps, device):
+        return False
+    log.info("compiling kernels, about %.0f s, once; the next run of this kind finds them done", COMPILE_SECONDS)
+    return True
+
+
+def describe() -> dict[str, str]:
+    """What this machine offers, for `solver doctor`."""
+    petsc = "not installed: [pressure] solver = 'krylov' needs it (make test installs it)"
+    if importlib.util.find_spec("petsc4py"):
+        library = petsc_library.petsc("install it again")
+        petsc = ".".join(map(str, library.Sys.getVersion()))
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "MPI": f"{ranks.library_version()} (mpirun: {shutil.which('mpirun') or 'not found'})",
+        "ranks": str(ranks.world_size()),
+        "threads a rank": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "GPU": ", ".join(gpus) or "none visible to torch",
+        "fused kernels": "yes" if fusion.compiler_available() else "no C++ compiler found: plain torch is used",
+        "PETSc": petsc,
+        "3-D pictures": "yes" if importlib.util.find_spec("pyvista") else "no: pip install pyvista",
+    }

@@ -1,0 +1,187 @@
+"""No-slip faces of voxel solids as factors on whole fields, and the velocity gradients that see them.
+
+A velocity component is free where both cells it lies between are fluid; elsewhere it is zero. With that alone the
+fluxes of `Momentum` conserve kinetic energy: convection is skew-symmetric, and so is its restriction to the free
+components. What zeros inside a solid get wrong is the distance of the wall: it is a face, half a cell away, not the
+next velocity point. A factor on each difference puts that right, and being one number for both sides of an edge keeps
+diffusion symmetric and momentum in balance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from solver.grid.axis import FiniteVolumeAxis
+from solver.discretisation.calculus import Components, Operators
+from solver.solids.shapes import Mask
+from solver.solids.mask import Solids
+from solver.discretisation.staggered import DIM, inner, y_slowest
+from solver.discretisation.gradient import Derivatives, Strain
+
+Pair = tuple[int, int]
+
+
+def _take(a: NDArray, axis: int, first: int, count: int) -> NDArray:
+    return a[(slice(None),) * axis + (slice(first, first + count),)]
+
+
+def memory_order(f: Tensor) -> Tensor:
+    """A field as one line of numbers, y slowest."""
+    return f.transpose(-3, -2).reshape(-1)
+
+
+def _along(values: NDArray, axis: int) -> NDArray:
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+class SolidWalls:
+    """Masks and factors of one rank.
+
+    Parameters
+    ----------
+    operators : the discrete calculus of a grid of cells (z may be a single Fourier point).
+    solids : of the whole grid.
+
+    Attributes
+    ----------
+    free : per component, 1 where it moves, 0 in solids and on their faces (and on walls of the box), (1, nx, ny, nz).
+    fluid : 1 in fluid cells, (nx, local ny, nz).
+    slope : per (i, j), what the difference of u_i along j is multiplied by; padded like u_i, n + 1 faces along j.
+    blocked : per component, flat positions (in memory order) of those that solids block, and their volumes.
+    wet : per (i, j), 1 where the edge of the flux F_ij touches no solid.
+    """
+
+    def __init__(self, operators: Operators, solids: Solids) -> None:
+        self.operators, self.solids, self.grid = operators, solids, operators.grid
+        cells = solids.fluid
+        for axis, line in self.grid.volume_axes.items():  # beyond a wall of the box lies what lies before it
+            ends = [(1, 1) if d == axis else (0, 0) for d in range(3)]
+            cells = np.pad(cells, ends, mode="wrap" if line.periodic else "edge")
+        self.fluid = operators.scatter(solids.fluid[None].astype(np.float64))[0]
+        u, v, w = (self._free(cells, i) for i in range(3))
+        self.free: Components = (u, v, w)
+        self.blocked = [self._blocked(i) for i in range(3)]
+        pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+        self.slope = {(i, j): self._local(self._slope(cells, i, j)) for i, j in pairs if j in operators.volume_axes}
+        self.wet = {(i, j): self._local(self._wet(cells, i, j)) for i, j in pairs}
+        self.inner_slope = {(i, j): self._without_ghosts(f, j) for (i, j), f in self.slope.items()}
+
+    def _local(self, whole: NDArray) -> Tensor:
+        """This rank's part of an array that has some entries more than planes along y."""
+        op = self.operators
+        planes = op.decomposition.planes
+        part = whole[:, planes.start : planes.stop + whole.shape[1] - self.grid.shape[1]]
+        return y_slowest(op.tensor(part))
+
+    def _without_ghosts(self, f: Tensor, along: int) -> Tensor:
+        for axis in self.operators.volume_axes:
+            f = f if axis == along else inner(f, axis)
+        return f
+
+    def _between(self, cells: Mask, i: int) -> Mask:
+        """Where u_i has fluid on both sides: faces 0 .. n of padded cells, or the cells where it is not staggered."""
+        if i not in self.operators.volume_axes:
+            return cells
+        n = cells.shape[i] - 1
+        return _take(cells, i, 0, n) & _take(cells, i, 1, n)
+
+    def _core(self, a: NDArray, axes: tuple[int, ...]) -> NDArray:
+        """Without the ghosts along some of the axes; of faces 0 .. n the upper ones."""
+        for axis in self.operators.volume_axes:
+            if axis in axes:
+                a = _take(a, axis, 1, self.grid.shape[axis])
+        return a
+
+    def _free(self, cells: Mask, i: int) -> Tensor:
+        free = self._core(self._between(cells, i), (0, 1, 2)).astype(np.float64)
+        line = self.grid.axes[i]
+        if isinstance(line, FiniteVolumeAxis) and not (line.periodic or line.is_open):
+            _take(free, i, line.n - 1, 1)[...] = 0.0
+        return self.operators.scatter(free[None])
+
+    def _blocked(self, i: int) -> tuple[Tensor, Tensor]:
+        op, volume = self.operators, np.ones((1, 1, 1))
+        for axis, line in enumerate(self.grid.axes):
+            size = line.spacing[1:] if axis == i and isinstance(line, FiniteVolumeAxis) else line.width
+            if axis == i and not line.periodic:  # the end of the box is no solid
+                size = np.concatenate([size[:-1], [0.0]])
+            volume = volume * _along(size, axis)
+        held = memory_order(op.scatter(volume[None]) * (1.0 - self.free[i]))
+        at = torch.nonzero(held).flatten()
+        return at, held[at]
+
+    def masked(self, velocity: Components) -> Components:
+        """The velocity with every blocked component zero."""
+        u, v, w = (f * free for f, free in zip(velocity, self.free, strict=True))
+        return u, v, w
+
+    def blocked_momentum(self, velocity: Components) -> Tensor:
+        """Sum of the blocked components times their volumes, three numbers of this rank."""
+        parts = zip(velocity, self.blocked, strict=True)
+        return torch.stack([(memory_order(f)[at] * volume).sum() for f, (at, volume) in parts])
+
+    def _slope(self, cells: Mask, i: int, j: int) -> NDArray:
+        """The wall is half a cell away over the share of the edge that a solid has: 1 + share (gap / half - 1)."""
+        line, n = self.grid.volume_axes[j], self.grid.shape[j]
+        free, blocked = self._between(cells, i), self._share_of_solids(cells, i)
+        below, above = _take(free, j, 0, n + 1), _take(free, j, 1, n + 1)
+        nearer = [2.0 * line.spacing / width - 1.0 for width in (line.padded_width[:-1], line.padded_width[1:])]
+        under_ceiling = (below & ~above) * _take(blocked, j, 1, n + 1) * _along(nearer[0], j)
+        over_floor = (above & ~below) * _take(blocked, j, 0, n + 1) * _along(nearer[1], j)
+        factor = 1.0 + under_ceiling + over_floor
+        if i not in self.operators.volume_axes:
+            return factor
+        return np.pad(factor, [(0, 1) if d == i else (0, 0) for d in range(3)], constant_values=1.0)
+
+    def _share_of_solids(self, cells: Mask, i: int) -> NDArray:
+        """Of the control volume of u_i, the share that solids have, where `_between` lives."""
+        if i not in self.operators.volume_axes:
+            return 1.0 - cells
+        n, width = cells.shape[i] - 1, self.grid.volume_axes[i].padded_width
+        weight = _along(width[:-1] / (width[:-1] + width[1:]), i)
+        return 1.0 - (weight * _take(cells, i, 0, n) + (1.0 - weight) * _take(cells, i, 1, n))
+
+    def _wet(self, cells: Mask, i: int, j: int) -> NDArray:
+        free = self._between(cells, i)
+        others = tuple({0, 1, 2} - {j})
+        if j in self.operators.volume_axes:
+            n = self.grid.shape[j] + 1
+            free = _take(free, j, 0, n) & _take(free, j, 1, n)
+        return self._core(free, others).astype(np.float64)
+
+
+class SolidStrain(Strain):
+    """Velocity gradients with the wall where it is; zero inside solids. Subgrid stresses vanish on edges of solids."""
+
+    def __init__(self, walls: SolidWalls) -> None:
+        super().__init__(walls.operators)
+        self.slope, self.wet, self.fluid = walls.slope, walls.wet, walls.fluid
+
+    def planes(self, first: int, size: int) -> SolidStrain:
+        """The same for a few of this rank's y planes."""
+        part, ny = super().planes(first, size), self.operators.local_shape[1]
+        assert isinstance(part, SolidStrain)
+
+        def cut(f: Tensor) -> Tensor:
+            return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - ny)
+
+        part.slope = {key: cut(f) for key, f in self.slope.items()}
+        part.wet = {key: cut(f) for key, f in self.wet.items()}
+        part.fluid = cut(self.fluid)
+        return part
+
+    def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        g = super()._derivative(velocity, spectral, i, j)
+        return g * self.slope[i, j] if (i, j) in self.slope else g
+
+    def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
+        return super()._centred(velocity, spectral, i, j) * self.fluid
+
+    def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
+        """A padded centred field where the flux F_ij lives, zero where a solid is."""
+        return super().to_edge(f, i, j) * self.wet[i, j]
