@@ -58,9 +58,10 @@ petsc: ## try again to build PETSc
 	rm -f $(VENV)/.stamp-petsc
 	$(MAKE) $(VENV)/.stamp-petsc
 
-lint: $(VENV)/.stamp-lint ## ruff and mypy
+lint: $(VENV)/.stamp-lint ## ruff, mypy, and who imports whom
 	ruff check
 	mypy
+	lint-imports
 
 docs: $(VENV)/.stamp-docs ## the documentation as a site, in site/
 	python scripts/reference.py --check

@@ -25,18 +25,18 @@ import numpy as np
 import torch
 
 from closures.registry.registry import create, names
-from solver.discretisation import fft, fusion
-from solver.parallel import ranks
-from solver.run import speed
-from solver.run.build import Source, build
 from solver.case.case import load_case
+from solver.discretisation import fft, fusion
+from solver.discretisation.timers import closure_fraction
+from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
-from solver.parallel.late import wait_for
 from solver.files.folder import write_json
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import RK3
-from solver.discretisation.timers import closure_fraction
-from solver.discretisation.velocity import Velocity
+from solver.parallel import ranks
+from solver.parallel.late import wait_for
+from solver.run import speed
+from solver.run.build import Source, build
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = ROOT / "bench" / "gpu.json"

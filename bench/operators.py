@@ -19,11 +19,10 @@ from typing import Any
 
 import torch
 
-from closures.operators import artefact
-from closures.data.windows import TrajectoryFile, Windows, split
-from closures.operators import build
-from closures.training.candidate import StateOperator
 from closures.coupling.head import Head
+from closures.data.windows import TrajectoryFile, Windows, split
+from closures.operators import artefact, build
+from closures.training.candidate import StateOperator
 from closures.training.long_run import LongRun
 from closures.training.offline import train
 from closures.training.own_les import teacher

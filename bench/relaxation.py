@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from solver.files.folder import write_text
 from solver.pressure import petsc_library
 from solver.pressure.bandit import TsallisInf
-from solver.files.folder import write_text
 
 STEPS, END, TOLERANCE = 5000, 5.0, 1e-8
 FIXED = (1.0, 1.3, 1.5, 1.75, 1.95)

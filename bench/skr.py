@@ -29,11 +29,11 @@ from skr_cases import FAR, LEARNING, PATIENCE, POOL, SEED, cases, family_of, lef
 
 from closures.linear_families.generate import parameters_of
 from closures.linear_families.sorting import likeness_vectors, path
-from solver.parallel import ranks as parallel
 from solver.errors import SolverError
+from solver.files.folder import processor, write_text
+from solver.parallel import ranks as parallel
 from solver.parallel.task_farm import farm
 from solver.run.machine import prepare_process
-from solver.files.folder import processor, write_text
 
 HERE = Path(__file__).parent
 

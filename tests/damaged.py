@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.operators import artefact, shipped
-from closures.linear_families.generate import resolve
 from closures.data.grids import is_flow_recipe, load_flow_recipes
 from closures.data.layout import layout_of
 from closures.data.profiles import filtered_channel
 from closures.data.subset import write_subset
-from closures.linear_families.recipe import load_recipe as load_family
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
-from closures.operators import build
-from closures.pressure_nets import learned_multigrid_train as multigrid
-from closures.pressure_nets.recipe import MatrixRecipe
+from closures.linear_families.generate import resolve
+from closures.linear_families.recipe import load_recipe as load_family
+from closures.operators import artefact, build, shipped
+from closures.training import learned_multigrid as multigrid
 from closures.training import recipe as training
 from closures.training.ensemble_recipe import EnsembleRecipe
+from closures.training.pressure_recipe import MatrixRecipe
 from closures.training.through_solver import SolverRecipe
 from solver.errors import SolverError
 from solver.files.folder import to_toml

@@ -10,17 +10,17 @@ import torch
 from mpi4py import MPI
 from torch import Tensor
 
-from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
-from solver.flow.forcing import Forcing, NoForcing
-from solver.grid.grid import Grid
-from solver.flow.momentum import Momentum
 from solver.discretisation.calculus import Components, Operators
-from solver.parallel.slabs import Decomposition
-from solver.pressure.direct import DirectPressure
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.momentum import Momentum
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
+from solver.grid.grid import Grid
+from solver.parallel.slabs import Decomposition
+from solver.pressure.direct import DirectPressure
 
 CPU = torch.device("cpu")
 WALL, SLIP, PERIODIC = NoSlip(), FreeSlip(), Periodic()

@@ -11,9 +11,9 @@ from torch import Tensor
 from closures.algebraic.base import PointwiseModel
 from closures.algebraic.geometry import axis_widths
 from closures.algebraic.invariants import contraction, safe_ratio, squared_norm, symmetric
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Gradient
+from solver.grid.grid import Grid
 
 CELLS = 2.0  # widths of a cell that central differences on it amount to
 

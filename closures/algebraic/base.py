@@ -9,11 +9,11 @@ from typing import Literal
 from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid
-from solver.flow.closure import EddyViscosity, State
-from solver.discretisation.fusion import fused
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.velocity import Gradient, Velocity
+from solver.flow.closure import EddyViscosity, State
 
 # What every model of this package is equivariant under; "rotation" by quarter turns, on grids that have them.
 SYMMETRIES = frozenset({"galilean", "shift", "reflection", "rotation"})

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid, extended
-from solver.grid.axis import Array, FiniteVolumeAxis
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import DIM, above, below, inner, join
+from solver.grid.axis import Array, FiniteVolumeAxis
+from solver.grid.grid import Grid
 
 THIRD = 1.0 / 3.0
 SIMPSON = 1.0 / 6.0

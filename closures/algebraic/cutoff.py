@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.grid.axis import Array, FourierAxis
 from solver.discretisation.calculus import Operators
+from solver.discretisation.staggered import DIM, join
+from solver.grid.axis import Array, FourierAxis
 from solver.parallel.slabs import split_evenly
 from solver.pressure.direct import apply_matrix
-from solver.discretisation.staggered import DIM, join
 
 
 def kept_modes(axis: FourierAxis) -> int:

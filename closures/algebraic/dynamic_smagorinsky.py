@@ -16,13 +16,13 @@ from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.germano import Resolved, contractions, products
 from closures.algebraic.invariants import safe_ratio
 from closures.algebraic.resolved import ResolvedScales
-from solver.flow.closure import EddyViscosity, State
-from solver.errors import CaseError
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import EddyViscosity, State
+from solver.grid.grid import Grid
 
 FILTERED_FIELDS = 18
 

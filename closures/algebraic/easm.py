@@ -13,14 +13,14 @@ from closures.algebraic.cutoff import CutoffFilter, averages, width_ratio
 from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.invariants import Six, contraction, safe_ratio, safe_sqrt, symmetric
 from closures.algebraic.resolved import ResolvedScales
-from solver.flow.closure import State, SubgridStress
-from solver.errors import CaseError
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.staggered import DIM
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Gradient, Velocity
+from solver.errors import CaseError
+from solver.flow.closure import State, SubgridStress
+from solver.grid.grid import Grid
 
 C_K, C_S, C_1, C_3 = 1.5, 0.1, 3.12, 0.91
 TIME = C_3 * 1.5 * C_K**1.5 / (2.0 * C_S)  # t* |S| over sqrt(c)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
-from solver.grid.axis import NoSlip
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.staggered import DIM, below, inner, join, mean
 from solver.discretisation.velocity import Velocity
+from solver.grid.axis import NoSlip
+from solver.grid.grid import Grid
 
 T = TypeVar("T")
 

@@ -15,12 +15,12 @@ from closures.algebraic.geometry import PerGrid, filter_width
 from closures.algebraic.germano import contractions, products
 from closures.algebraic.invariants import safe_ratio
 from closures.algebraic.resolved import ResolvedScales
-from solver.grid.axis import FiniteVolumeAxis
-from solver.flow.closure import EddyViscosity, State
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import EddyViscosity, State
+from solver.grid.axis import FiniteVolumeAxis
+from solver.grid.grid import Grid
 
 ALPHA = 2.0  # width of the test filter over that of the grid
 FIRST = 0.16**2  # squared coefficient at the beginning

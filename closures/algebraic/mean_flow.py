@@ -10,8 +10,8 @@ from torch import Tensor
 from closures.algebraic.base import unfused_gradient
 from closures.algebraic.invariants import Six, symmetric
 from solver.discretisation.calculus import Components
-from solver.discretisation.staggered import DIM
 from solver.discretisation.gradient import Derivatives
+from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Velocity
 
 

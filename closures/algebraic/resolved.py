@@ -5,8 +5,8 @@ from __future__ import annotations
 from closures.algebraic.base import unfused_gradient
 from closures.algebraic.germano import Resolved
 from closures.algebraic.invariants import contraction, safe_sqrt, symmetric
-from solver.discretisation.fusion import fused
 from solver.discretisation.calculus import Components
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.velocity import Velocity
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from closures.algebraic.base import PointwiseModel
 from closures.algebraic.geometry import filter_width
 from closures.algebraic.invariants import determinant, safe_ratio, safe_sqrt, squared_minors, squared_norm
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Gradient
+from solver.grid.grid import Grid
 
 
 class Sigma(PointwiseModel):

@@ -11,13 +11,13 @@ from torch import Tensor
 from closures.algebraic.base import SYMMETRIES, unfused_gradient
 from closures.algebraic.geometry import PerGrid, filter_width, mean_wall_shear, wall_distance, walls
 from closures.algebraic.invariants import safe_sqrt, strain_norm
-from solver.flow.closure import EddyViscosity, State
-from solver.errors import CaseError
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import EddyViscosity, State
+from solver.grid.grid import Grid
 
 C_S, C_S_AT_WALLS = 0.17, 0.1
 

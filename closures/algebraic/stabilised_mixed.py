@@ -10,14 +10,13 @@ from torch import Tensor
 from closures.algebraic.base import SYMMETRIES, unfused_gradient
 from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.invariants import Six, contraction, safe_ratio, symmetric
-from closures.registry.registry import create
-from solver.flow.closure import EddyViscosity, State, SubgridStress
-from solver.errors import CaseError
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import Create, EddyViscosity, State, SubgridStress
+from solver.grid.grid import Grid
 
 
 class StabilisedMixed:
@@ -32,6 +31,7 @@ class StabilisedMixed:
     Parameters
     ----------
     c : energy of the subgrid scales over that of u''; Kolmogorov's spectrum has 3.7 to 7, see docs/decisions/0029.
+    create : makes the model by its name.
     model, model_options : a registered eddy viscosity, and its options.
     """
 
@@ -42,6 +42,7 @@ class StabilisedMixed:
         *,
         grid: Grid,
         nu: float,
+        create: Create,
         c: Annotated[float, Field(ge=0)] = 4.0,
         model: str = "wale",
         model_options: dict[str, Any] | None = None,

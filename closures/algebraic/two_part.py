@@ -13,14 +13,22 @@ from closures.algebraic.geometry import walls
 from closures.algebraic.invariants import Six, symmetric
 from closures.algebraic.mean_flow import Fluctuations, mean_staggered, mean_strain
 from closures.algebraic.mixing_length import MixingLength
-from closures.registry.registry import create
-from solver.flow.closure import Corrector, EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm, Surrogate
-from solver.errors import CaseError
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import (
+    Corrector,
+    Create,
+    EddyViscosity,
+    State,
+    SubgridForce,
+    SubgridStress,
+    SubgridTerm,
+    Surrogate,
+)
+from solver.grid.grid import Grid
 
 
 class TwoPart:
@@ -34,6 +42,7 @@ class TwoPart:
 
     Parameters
     ----------
+    create : makes the model by its name.
     model, model_options : a registered closure that gives a viscosity or a stress, or "none", and its options.
     a, b, exponent : of the mixing length, fitted to filtered direct simulation at Re_tau = 180.
     """
@@ -45,6 +54,7 @@ class TwoPart:
         *,
         grid: Grid,
         nu: float,
+        create: Create,
         model: str = "wale",
         model_options: dict[str, Any] | None = None,
         a: Annotated[float, Field(ge=0)] = 0.58,

@@ -10,9 +10,9 @@ from torch import Tensor
 from closures.algebraic.base import PointwiseModel
 from closures.algebraic.geometry import filter_width
 from closures.algebraic.invariants import contraction, safe_ratio, safe_sqrt, square_deviator, symmetric
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Gradient
+from solver.grid.grid import Grid
 
 
 class Wale(PointwiseModel):

@@ -13,8 +13,8 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, over_repeats
-from solver.errors import CaseError, RunFolderError
 from solver.analysis.batch_means import Array
+from solver.errors import CaseError, RunFolderError
 from solver.files.reference_files import read_complete
 
 ENERGY = Quantity("energy", "E(t)", "resolved kinetic energy in time, relative L2")

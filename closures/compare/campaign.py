@@ -17,9 +17,9 @@ from closures.compare.references import find, resolve
 from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.timing import as_stored, load, timed_alone
 from closures.compare.tuning import Tuned, tune
-from solver.parallel import ranks
 from solver.case.case import load_case
 from solver.errors import CaseError
+from solver.parallel import ranks
 
 QUICK = 0.5  # of the times of the case: averages half as long, from half as late on
 SEED_STRIDE = 1009  # between repeats

@@ -15,8 +15,8 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
-from solver.analysis.channel import ChannelProfiles, PROFILE, errors
 from solver.analysis.batch_means import Array
+from solver.analysis.channel import PROFILE, ChannelProfiles, errors
 from solver.analysis.reference import ChannelReference
 
 ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
@@ -198,7 +198,7 @@ class ChannelJudge:
         return rows if np.nan_to_num(rows).any() else None
 
     def subgrid(self, member: Member) -> Estimate:
-        """The numbers `solver.analysis.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
+        """`solver.analysis.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
         return estimate(self.channel.subgrid, member.moments)
 
     def spectra(self, member: Member, plane: _Plane, direction: str) -> Estimate | None:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from closures.compare.channels import ChannelJudge, ROWS
+from closures.compare.channels import ROWS, ChannelJudge
 from closures.compare.layer_figures import layers
 from closures.compare.looks import SPACING, cited, dot, key, legend_columns, look, names, shown_members, symbol
 from closures.compare.metrics import Comparison, Judged

@@ -16,8 +16,8 @@ from closures.data.file import KIND
 from closures.data.inspect import opened
 from closures.data.profiles import STATISTICS, filtered_channel
 from closures.data.recipe import FlowRecipe
-from solver.case.case import Case
 from solver.analysis.channel import ChannelProfiles
+from solver.case.case import Case
 from solver.errors import CaseError
 from solver.figures.results import Table
 from solver.grid.grid import Grid

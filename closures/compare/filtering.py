@@ -9,10 +9,10 @@ import numpy as np
 from scipy import fft
 
 from closures.compare.uncertainty import Sample
+from solver.analysis.batch_means import Array
+from solver.analysis.moments import INDEX, NAMES
 from solver.errors import CaseError
 from solver.grid.grid import Grid
-from solver.analysis.batch_means import Array
-from solver.observers.statistics import INDEX, NAMES
 
 SETTLED = 1 / 3  # of the run: snapshots before it belong to the transient
 

@@ -14,15 +14,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from closures.operators import artefact
-from closures.registry import registry
 from closures.compare.runs import Run, read
 from closures.compare.timing import mark_shared
+from closures.operators import artefact
 from closures.operators.shipped import shipped
-from solver.run import leg
+from closures.registry import registry
 from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import run_folder, source_digest, source_of
+from solver.run import leg
 
 REFRESH_SECONDS = 0.5
 

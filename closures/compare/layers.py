@@ -16,8 +16,8 @@ from closures.compare.boxes import BoxJudge
 from closures.compare.fields import coefficients, common_modes, common_times, snapshots, velocity_of
 from closures.compare.quantities import Quantity
 from closures.compare.runs import Run
-from solver.errors import CaseError, RunFolderError
 from solver.analysis.batch_means import Array
+from solver.errors import CaseError, RunFolderError
 
 DIFFERENCE = 2.0  # of the velocities on the two sides of a layer, as `solver.flow.initial.shear_layers` sets it
 TRANSIENT = 0.25  # of the common time: before it there is little but the initial noise

@@ -15,9 +15,9 @@ from closures.compare.quantities import Quantity
 from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Word, judge, survivors
-from solver.errors import CaseError
 from solver.analysis.batch_means import Array
 from solver.analysis.reference import comparable
+from solver.errors import CaseError
 
 
 @dataclass(frozen=True)

@@ -12,31 +12,19 @@ from closures.compare.filtered import bulk_reynolds, filtered_spectra, of_grid_o
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
-from solver.grid.axis import FiniteVolumeAxis
+from solver.analysis.batch_means import Array
+from solver.analysis.channel import ChannelProfiles, table_of
+from solver.analysis.reference import ChannelReference, leaves_out_much
 from solver.case.case import Case
-from solver.analysis.channel import ChannelProfiles
 from solver.errors import CaseError
 from solver.figures.results import Results, Table
-from solver.analysis.batch_means import Array
-from solver.analysis.reference import ChannelReference, leaves_out_much
 from solver.files.reference_files import read_complete
+from solver.grid.axis import FiniteVolumeAxis
 
 FILTERED = "filtered-dns"
 SAME_FLOW = 0.1  # relative difference of bulk Reynolds numbers up to which a comparison means something
 SAME_RE_TAU = 0.06  # of friction Reynolds numbers, for a second database
 DATABASES = Path(__file__).parent / "databases"
-
-
-@dataclass(frozen=True)
-class RunReference(ChannelReference):
-    """The means of a run as a reference table; its bulk velocity is the sum over its cells."""
-
-    bulk_plus: float
-
-    @property
-    def bulk(self) -> float:
-        """Bulk velocity in wall units."""
-        return self.bulk_plus
 
 
 @dataclass(frozen=True)
@@ -98,17 +86,6 @@ def channel_of(case: Case) -> ChannelProfiles:
     y = case.build_grid().y
     assert isinstance(y, FiniteVolumeAxis)
     return ChannelProfiles(y, case.flow.nu)
-
-
-def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
-    """Means of a run as the table a publication would print, the wall included."""
-    m = channel.fold(means)
-    u, u_rms, v_rms, w_rms, uv, tau_xy, *_ = channel.profiles(means)
-    u_tau = channel.friction_velocity(m)
-    rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
-    y = channel.distance / channel.half_height
-    rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
-    return RunReference({name: np.concatenate([[0.0], row]) for name, row in rows.items()}, channel.bulk(m) / u_tau)
 
 
 def resolve(wanted: str | None, runs: list[Run], folder: Path | None = None) -> Target | None:

@@ -12,12 +12,12 @@ from typing import Any
 import h5py
 
 from closures.compare.uncertainty import Sample
+from solver.analysis.batch_means import Array, whole_batches
+from solver.analysis.moments import NAMES
 from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
-from solver.analysis.batch_means import Array, whole_batches
 from solver.files.checkpoint_file import latest
-from solver.observers.statistics import NAMES
 from solver.run.leg import BROKEN, FAILED, differences
 
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated

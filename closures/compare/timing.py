@@ -18,14 +18,14 @@ import torch
 
 from closures.compare.runs import Run
 from solver.discretisation import fusion
-from solver.run.build import Source, build
-from solver.run.speed import seconds
+from solver.discretisation.timers import closure_fraction
 from solver.errors import SolverError
-from solver.observers.checkpoint import restore
 from solver.files.checkpoint_file import latest
 from solver.files.folder import write_json
 from solver.flow.simulation import Simulation
-from solver.discretisation.timers import closure_fraction
+from solver.observers.checkpoint import restore
+from solver.run.build import Source, build
+from solver.run.speed import seconds
 
 log = logging.getLogger("solver")
 FILE = "cost.json"  # in a run folder; what it says replaces what the run found while it shared the machine

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
-from closures.operators import artefact
-from closures.operators.artefact import Artefact, ArtefactError, Card
 from closures.coupling.companion import Companion
 from closures.coupling.corrector import StateCorrector
 from closures.coupling.guard import Guard
@@ -18,26 +16,20 @@ from closures.coupling.hold import STAGES
 from closures.coupling.resample import OWN, Points, network_grid
 from closures.coupling.subgrid_model import SubgridModel
 from closures.coupling.surrogate import StateSurrogate
-from closures.coupling.tables import CorrectorTable, SurrogateTable, TABLES
+from closures.coupling.tables import TABLES, CorrectorTable, SurrogateTable
 from closures.coupling.whole_field import WholeField
+from closures.operators import artefact
+from closures.operators.artefact import Artefact, ArtefactError, Card
 from closures.operators.domain import Domain
-from solver.case.plugins import OURS
 from closures.operators.shipped import shipped, with_artefact
-from solver.flow.closure import Closure, Corrector, Surrogate
-from solver.errors import CaseError
 from solver.case.explain import explain
+from solver.case.plugins import OURS
+from solver.errors import CaseError
+from solver.flow.closure import Closure, Corrector, Create, Surrogate
 from solver.grid.grid import Grid
 
 log = logging.getLogger("solver")
 SAME_LENGTH = 1e-6
-
-
-class Create(Protocol):
-    """How closures by name are made, `closures.registry.registry.create`: where a network does not act, another one does."""
-
-    def __call__(self, name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
-        """The closure called `name`, or None for "none"."""
-        ...
 
 
 def assemble(name: str, folder: Path, grid: Grid, nu: float, options: dict[str, Any], create: Create) -> Closure:

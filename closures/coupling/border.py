@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from solver.parallel import ranks
-from solver.errors import CaseError, FeatureUnavailable
-from solver.parallel.late import wait_for
 from solver.discretisation.calculus import Operators
+from solver.errors import CaseError, FeatureUnavailable
+from solver.parallel import ranks
+from solver.parallel.late import wait_for
 
 Wanted = Literal["solver", "auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64"]

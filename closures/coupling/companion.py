@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 
-from closures.coupling.guard import COUNTS, Guard, Overruled, SAID, joined, parted
+from closures.coupling.guard import COUNTS, SAID, Guard, Overruled, joined, parted
 from closures.coupling.whole_field import Misfit, Project, WholeField
-from solver.flow.closure import Closure, State, SubgridTerm
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import Closure, State, SubgridTerm
 
 CLOCK = "clock"  # this entry of a state: when a step last ended, and how many were of another length
 NEAR = 1e-6  # of an interval: two instants are the same

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from solver.flow.closure import Closure, State
-from solver.errors import CaseError, Diverged, SolverError
-from solver.parallel.late import wait_for
-from solver.discretisation.calculus import Operators
 from solver.case.table import Table
+from solver.discretisation.calculus import Operators
+from solver.errors import CaseError, Diverged, SolverError
+from solver.flow.closure import Closure, State
+from solver.parallel.late import wait_for
 from solver.terminal import record
 
 log = logging.getLogger("solver")

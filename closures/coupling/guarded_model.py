@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from closures.coupling.guard import Guard, GuardTable, MARGIN, Overruled, joined, parted
+from closures.coupling.guard import MARGIN, Guard, GuardTable, Overruled, joined, parted
 from closures.coupling.hold import Hold
 from closures.coupling.meter import Meter
-from solver.flow.closure import Closure, State, SubgridTerm
-from solver.errors import SolverError
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Velocity
+from solver.errors import SolverError
+from solver.flow.closure import Closure, State, SubgridTerm
 
 LARGEST_STRESS = 0.5  # rms of tau over that of delta^2 |g|^2; Smagorinsky's is about 0.03
 ORDINARY_STRESS = 0.1  # never too large: another flow may ask for more than a network was trained on

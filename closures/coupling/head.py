@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.unrolled import Unrolled, check_gradient
 from closures.coupling.whole_field import with_flux_of
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
-from closures.coupling.unrolled import Unrolled, check_gradient
+from solver.discretisation.calculus import Components
+from solver.discretisation.velocity import Velocity
+from solver.flow.simulation import Simulation
 from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.grid.grid import Grid
-from solver.discretisation.calculus import Components
-from solver.flow.simulation import Simulation
-from solver.discretisation.velocity import Velocity
 
 
 class Start:

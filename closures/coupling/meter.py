@@ -7,10 +7,10 @@ from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid, filter_width, local_part
 from closures.algebraic.invariants import Six, contraction, safe_sqrt, squared_norm, symmetric
-from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
-from solver.discretisation.fusion import fused
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.velocity import Gradient, Velocity
+from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
 
 
 class Meter:

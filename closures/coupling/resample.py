@@ -12,15 +12,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from solver.grid.axis import Axis, FourierAxis
-from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
-from solver.parallel.slabs import Decomposition
-from solver.discretisation.staggered import above, inner, mean
 from solver.discretisation.gradient import Strain
+from solver.discretisation.staggered import above, inner, mean
 from solver.discretisation.transform import Transform
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.grid.axis import Axis, FourierAxis
+from solver.grid.grid import Grid
+from solver.parallel.slabs import Decomposition
 
 Points = tuple[int | None, int | None, int | None]
 OWN: Points = (None, None, None)

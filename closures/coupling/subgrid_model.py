@@ -13,12 +13,12 @@ from closures.coupling.border import Border, Precision, Wanted
 from closures.coupling.guard import Overruled
 from closures.coupling.hold import Hold
 from closures.operators.stress import Cells, dissipation, symmetric
-from solver.flow.closure import EddyViscosity, State, SubgridStress, SubgridTerm
-from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import y_slowest
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import EddyViscosity, State, SubgridStress, SubgridTerm
+from solver.grid.grid import Grid
 
 
 @dataclass(frozen=True)

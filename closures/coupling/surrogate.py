@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from closures.coupling.companion import CLOCK, Companion, NEAR
+from closures.coupling.companion import CLOCK, NEAR, Companion
 from closures.coupling.guard import Guard
 from closures.coupling.whole_field import Misfit, Project, WholeField
-from solver.flow.closure import Closure, State
 from solver.discretisation.calculus import Components
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import Closure, State
 
 
 class StateSurrogate(Companion):

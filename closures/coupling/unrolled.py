@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from solver.flow.closure import State
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components
+from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import State
 from solver.flow.projection import BoxProjection
 from solver.flow.simulation import Simulation
-from solver.discretisation.velocity import Velocity
 
 
 def check_gradient(simulation: Simulation) -> None:

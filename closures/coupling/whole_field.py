@@ -12,15 +12,15 @@ from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid
 from closures.coupling.border import Border, Precision, Wanted
-from closures.coupling.guard import Guard, MARGIN, Overruled
+from closures.coupling.guard import MARGIN, Guard, Overruled
 from closures.coupling.resample import Resampler
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
 from solver.flow.forcing import bulk_velocity, passes
 from solver.grid.grid import Grid
-from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.velocity import Velocity
 
 Project = Callable[[Components], Components]  # the solver's own projection
 Misfit = Callable[[Components], float]  # of an answer to the solver's equations

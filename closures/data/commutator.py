@@ -10,10 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from closures.data.filters import GridFilter
-from solver.flow.momentum import STRESS_INDEX
 from solver.discretisation.calculus import Components
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.momentum import STRESS_INDEX
 
 PAIRS = sorted(STRESS_INDEX, key=STRESS_INDEX.__getitem__)  # xx yy zz xy xz yz
 

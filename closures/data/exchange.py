@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from closures.data.commutator import PAIRS
-from solver.observers.spectra import plane_spectra
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Velocity
+from solver.observers.spectra import plane_spectra
 
 COMPONENTS = tuple("xyz"[i] + "xyz"[j] for i, j in PAIRS)  # xx yy zz xy xz yz
 EXCHANGE = (

@@ -19,7 +19,7 @@ import numpy as np
 
 from closures.data.layout import lay_out, layout_of
 from closures.data.recipe import FlowRecipe
-from closures.linear_families.store import DIGEST, HEADER_SPACE
+from closures.data.well import DIGEST, HEADER_SPACE
 from solver.errors import RunFolderError
 from solver.files.folder import writing
 

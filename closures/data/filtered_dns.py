@@ -10,13 +10,13 @@ from torch import Tensor
 
 from closures.data.commutator import Commutator, products
 from closures.data.exchange import exchange
-from closures.data.filters import on_points
 from closures.data.file import Rows
+from closures.data.filters import on_points
 from closures.data.recipe import SamplingTable, StoreTable
 from solver.discretisation.calculus import Operators
 from solver.discretisation.shells import shell_energies
-from solver.flow.simulation import Simulation
 from solver.discretisation.velocity import Velocity
+from solver.flow.simulation import Simulation
 
 TOLERANCE = 1e-9  # of the interval: how exactly a snapshot is in time
 

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from closures.data.columns import Vertical, centre_matrix, face_matrix
-from solver.parallel import ranks
-from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
-from solver.discretisation.fft import TorchEngine, choose_engine
-from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fft import TorchEngine, choose_engine
+from solver.discretisation.staggered import y_slowest
+from solver.errors import CaseError
+from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
+from solver.grid.grid import Grid
+from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 from solver.pressure.direct import apply_matrix
-from solver.discretisation.staggered import y_slowest
 
 Horizontal = Literal["sharp", "box"]
 

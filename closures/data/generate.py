@@ -16,22 +16,22 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from closures.data.file import FlowFile, ORIGIN
+from closures.data.file import ORIGIN, FlowFile
+from closures.data.grid_set import is_flow_set, manifest
 from closures.data.grids import load_flow_recipes
 from closures.data.inspect import describe_flow
 from closures.data.profiles import channel_facts
 from closures.data.recipe import FlowRecipe
-from closures.data.grid_set import is_flow_set, manifest
 from closures.data.store import FlowStore, origin_of
 from closures.data.trajectory import Trajectory
 from solver import __version__
 from solver.discretisation import fusion
-from solver.files import lock
-from solver.parallel import ranks
 from solver.errors import RunFolderError
+from solver.files import lock
+from solver.files.folder import commit
+from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 from solver.run.machine import choose_fusion
-from solver.files.folder import commit
 
 METHOD = "filtered direct simulation"
 

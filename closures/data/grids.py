@@ -7,16 +7,15 @@ store of the entry. So each member of such a set is what a recipe of that grid a
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from closures.data import recipe_file
 from closures.data.recipe import CoarseTable, FlowRecipe, FlowTables, held_out, parse_flow_recipe
-from closures.linear_families.recipe import SHIPPED
-from solver.errors import CaseError
 from solver.case.explain import explain
+from solver.errors import CaseError
 
 Recipes = dict[str, FlowRecipe]
 
@@ -30,7 +29,7 @@ class GridsRecipe(FlowTables):
 def is_flow_recipe(path: Path) -> bool:
     """Whether a recipe is about flows: it has a ``[sampling]`` table. False where it cannot be read."""
     try:
-        return "sampling" in _read(path)[0]
+        return "sampling" in recipe_file.read(path)[0]
     except CaseError:
         return False
 
@@ -56,7 +55,7 @@ def load_flow_recipes(path: Path, trajectories: int | None = None, snapshots: in
     CaseError : missing file, TOML syntax, unknown key, wrong type or value, grids without a filter or two of the same
         name; one line.
     """
-    data, source = _read(path)
+    data, source = recipe_file.read(path)
     if trajectories is not None:
         whole, test = data.get("trajectories"), data.get("test")
         data["trajectories"] = trajectories
@@ -95,15 +94,3 @@ def _member(data: dict[str, Any], entry: dict[str, Any], table: CoarseTable) -> 
         coarse = {d: entry[d] for d in "xyz" if d in entry}
     own = {key: entry[key] for key in ("filter", "store") if key in entry}
     return data | {"coarse": coarse} | own
-
-
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """The mapping that a recipe holds, and the name of its file."""
-    shipped = SHIPPED / f"{path}.toml"
-    file = shipped if not path.exists() and shipped.exists() else path
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), str(file)
-    except OSError as error:
-        raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file or a shipped recipe") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None

@@ -16,11 +16,10 @@ import numpy as np
 
 from closures.data.exchange import EXCHANGE, SPECTRA
 from closures.data.recipe import FlowRecipe
-from closures.linear_families.store import DIGEST
-from closures.data.well import at_ends, boundary, dimension, named, words
+from closures.data.well import DIGEST, at_ends, boundary, dimension, named, words
+from solver.discretisation.shells import shell_wavenumbers
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
-from solver.discretisation.shells import shell_wavenumbers
 
 Layout = Mapping[str, tuple[tuple[int, ...], Any]]  # shape and type of one snapshot's row, by dataset
 MOMENTS = (

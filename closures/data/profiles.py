@@ -11,10 +11,10 @@ from closures.data.exchange import EXCHANGE, split_work
 from closures.data.file import KIND
 from closures.data.inspect import opened
 from closures.data.layout import MOMENTS
-from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
 from solver.analysis.channel import ChannelProfiles
+from solver.analysis.moments import INDEX, NAMES
 from solver.errors import CaseError
-from solver.observers.statistics import INDEX, NAMES
+from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
 
 STATISTICS = "statistics of trajectories"
 WALL_STRESS = len(NAMES)  # the row of the means of a filtered channel that a run's do not have
@@ -99,8 +99,8 @@ def reference_profiles(path: Path) -> dict[str, Array]:
 
     Returns
     -------
-    Columns of `solver.analysis.channel.ChannelReference` over the half channel, wall included, in wall units of the true wall
-    stress; both halves averaged. ``tau_xy_plus`` is the mean shear stress that the filter took out.
+    Columns of `solver.analysis.channel.ChannelReference` over the half channel, wall included, in wall units of the
+    true wall stress; both halves averaged. ``tau_xy_plus`` is the mean shear stress that the filter took out.
 
     Raises
     ------

@@ -14,12 +14,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from closures.data.filters import Kernel, check
 from solver.case.case import Case, FlowTable, RunTable, TimeTable
-from solver.errors import CaseError
 from solver.case.explain import explain
-from solver.grid.grid import Grid
 from solver.case.grid_tables import AxisTable, GridTable
 from solver.case.initial_table import InitialTable
 from solver.case.table import Table, refuse_idle
+from solver.errors import CaseError
+from solver.grid.grid import Grid
 
 Amount = Annotated[float, Field(ge=0)]
 Points = Annotated[int, Field(ge=1, le=100_000)]

@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 
 from closures.data.exchange import ODD_IN_HEIGHT
+from closures.data.grid_set import files_of, is_flow_set
 from closures.data.inspect import opened
 from closures.data.profiles import STATISTICS
-from closures.data.grid_set import files_of, is_flow_set
-from solver.grid.axis import Array
 from solver.errors import CaseError
 from solver.files.folder import write_hdf5
+from solver.grid.axis import Array
 
 HEIGHTS = (5.0, 10.0, 15.0, 30.0, 50.0, 100.0, 150.0)  # y+ near which spectra are kept
 PLANE_MEANS = ("moments", "wall_stress", "exchange")

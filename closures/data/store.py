@@ -17,10 +17,10 @@ from typing import Any
 
 import h5py
 
-from closures.data.file import BEGIN, FlowFile, ORIGIN, Rows, chained, read_rows
+from closures.data.file import BEGIN, ORIGIN, FlowFile, Rows, chained, read_rows
+from closures.data.grid_set import MANIFEST, write_manifest
 from closures.data.grids import Recipes
 from closures.data.recipe import FlowRecipe
-from closures.data.grid_set import MANIFEST, write_manifest
 from solver.errors import RunFolderError
 from solver.files import checkpoint_file as states
 from solver.files.folder import write_hdf5, writing

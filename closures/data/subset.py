@@ -16,7 +16,7 @@ from closures.data.file import BEGIN, FORMAT, KIND, ORIGIN, chained, content_dig
 from closures.data.layout import lay_out, layout_of
 from closures.data.recipe import FlowRecipe, held_out, parse_flow_recipe
 from closures.data.store import FlowStore, digests_of
-from closures.linear_families.store import DIGEST
+from closures.data.well import DIGEST
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import write_hdf5
 

@@ -10,23 +10,23 @@ from pathlib import Path
 import torch
 
 from closures.data.commutator import Commutator
+from closures.data.file import Rows
 from closures.data.filtered_dns import FilteredFlow, FilteredView
 from closures.data.filters import GridFilter
-from closures.data.file import Rows
 from closures.data.recipe import FlowRecipe
 from closures.data.store import FlowStore, digests_of
-from solver.parallel import ranks
-from solver.run import build
 from solver.case.case import Case
-from solver.errors import Diverged
-from solver.observers.health import Health
-from solver.files.regrid import velocity_of
-from solver.files.checkpoint_file import Saved, latest
 from solver.discretisation.calculus import Components, Operators
-from solver.parallel.slabs import Decomposition
+from solver.discretisation.velocity import Velocity
+from solver.errors import Diverged
+from solver.files.checkpoint_file import Saved, latest
+from solver.files.regrid import velocity_of
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
-from solver.discretisation.velocity import Velocity
+from solver.observers.health import Health
+from solver.parallel import ranks
+from solver.parallel.slabs import Decomposition
+from solver.run import build
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
 

@@ -8,6 +8,8 @@ from typing import Literal
 import h5py
 import numpy as np
 
+DIGEST = 32  # bytes of SHA-256
+HEADER_SPACE = 1 << 20  # bytes of an HDF5 file beside its data
 Kind = Literal["WALL", "OPEN", "PERIODIC"]
 
 

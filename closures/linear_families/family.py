@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from closures.linear_families.volumes import Volumes
 from closures.linear_families.sequences.system import System
+from closures.linear_families.volumes import Volumes
 
 Parameters = Mapping[str, np.ndarray]
 

@@ -19,19 +19,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closures.data.generate import generate_flow
 from closures.data.grids import is_flow_recipe
-from closures.linear_families.inspect import describe
 from closures.linear_families.family import Family, Parameters
-from closures.linear_families.store import DIGEST, LinearStore, sample_rows
+from closures.linear_families.inspect import describe
 from closures.linear_families.recipe import AUTO, Recipe, load_recipe
-from closures.linear_families.sorting import likeness_vectors, path
-from solver import __version__
-from solver.files import lock
-from solver.parallel import ranks
-from solver.errors import CaseError, RunFolderError
-from solver.parallel.task_farm import farm
 from closures.linear_families.sequences.methods import Method, method
 from closures.linear_families.sequences.system import LinearSolveError, Solution
+from closures.linear_families.sorting import likeness_vectors, path
+from closures.linear_families.store import DIGEST, LinearStore, sample_rows
+from solver import __version__
+from solver.errors import CaseError, RunFolderError
+from solver.files import lock
 from solver.files.folder import commit
+from solver.parallel import ranks
+from solver.parallel.task_farm import farm
 
 
 def parameters_of(family: Family, seed: int, sample: int) -> Parameters:

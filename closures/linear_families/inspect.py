@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from closures.data.grid_set import describe_set, is_flow_set, verify_set
 from closures.data.inspect import datasets, describe_flow, is_flow_file, plain, reading, verify_flow
 from closures.data.profiles import channel_facts
-from closures.data.grid_set import describe_set, is_flow_set, verify_set
-from closures.linear_families.store import FORMAT, content_digest, digest, read_rows
 from closures.linear_families.recipe import Recipe, parse_recipe
+from closures.linear_families.store import FORMAT, content_digest, digest, read_rows
 from solver.errors import RunFolderError
 
 RECHECKED = 3

@@ -13,9 +13,9 @@ from numpy.polynomial.chebyshev import chebval
 from scipy.sparse import csr_array
 
 from closures.linear_families.family import Parameters, unit_box
-from closures.linear_families.volumes import Face
 from closures.linear_families.sequences.fast_box import FastBox
 from closures.linear_families.sequences.system import System
+from closures.linear_families.volumes import Face
 
 DEGREE = 5
 

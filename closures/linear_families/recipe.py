@@ -5,25 +5,23 @@ Errors are one line with key, file and remedy.
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from closures.data import recipe_file
 from closures.linear_families.darcy import Darcy
 from closures.linear_families.family import Family
 from closures.linear_families.helmholtz import Helmholtz
 from closures.linear_families.poisson import Poisson
-from closures.linear_families.thermal import Thermal
-from closures.linear_families.sorting import Sorting
-from solver.errors import CaseError
-from solver.case.explain import explain
 from closures.linear_families.sequences.methods import RECYCLING, method
+from closures.linear_families.sorting import Sorting
+from closures.linear_families.thermal import Thermal
+from solver.case.explain import explain
 from solver.case.table import Table, refuse_idle
+from solver.errors import CaseError
 
-SHIPPED = Path(__file__).parent / "recipes"
 AUTO = "auto"
 Cells = Annotated[int, Field(ge=4, le=4096)]
 Shape = Annotated[tuple[Cells, ...], Field(min_length=2, max_length=3, strict=False)]
@@ -193,29 +191,17 @@ def load_recipe(path: Path, samples: int | None = None, method_name: str | None 
     ------
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
-    shipped = SHIPPED / f"{path}.toml"
-    file = shipped if not path.exists() and shipped.exists() else path
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        known = sorted(p.stem for p in SHIPPED.glob("*.toml"))
-        near = difflib.get_close_matches(path.stem, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"give a TOML file, or one of {', '.join(known)}"
-        raise CaseError(f"{path}: no such recipe; {hint}") from None
-    except OSError as error:
-        raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None
+    data, source = recipe_file.read(path)
     if samples is not None:
         data["samples"] = samples
     if method_name is None:
-        recipe = parse_recipe(data, str(file))
-        _refuse_idle(recipe, str(file))
+        recipe = parse_recipe(data, source)
+        _refuse_idle(recipe, source)
         return recipe
     solve = data.setdefault("solve", {})
     if isinstance(solve, dict):
         solve["method"] = method_name
-    return parse_recipe(data, str(file))
+    return parse_recipe(data, source)
 
 
 def _refuse_idle(recipe: Recipe, source: str) -> None:

@@ -19,14 +19,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from closures.data.well import DIGEST, HEADER_SPACE, at_ends, boundary, dimension, named
 from closures.linear_families.family import Family, Parameters
-from closures.data.well import at_ends, boundary, dimension, named
 from solver.errors import RunFolderError
 from solver.files.folder import writing
 
 FORMAT = 1
-DIGEST = 32  # bytes of SHA-256
-HEADER_SPACE = 1 << 20
 ROWS = ("t0_fields", "scalars", "parameters", "solver")  # groups whose datasets have one row a sample
 Rows = Mapping[str, np.ndarray]
 

@@ -14,9 +14,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from closures.linear_families.family import Parameters
+from closures.linear_families.sequences.system import System
 from closures.linear_families.volumes import Face, Side, Volumes
 from solver.errors import CaseError
-from closures.linear_families.sequences.system import System
 
 LENGTHS = (1.0, 1.6, 1.0)
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from closures.losses.les_residual import LesResidual
-from solver.flow.closure import Closure, State, SubgridTerm
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import Closure, State, SubgridTerm
 
 CONSTANTS = {"smagorinsky": "c_s", "wale": "c_w", "vreman": "c", "sigma": "c_sigma"}
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
+from closures.coupling.unrolled import Unrolled
 from closures.losses.negative_norm import NegativeNorm
 from closures.losses.relative_l2 import AT_REST
 from closures.losses.teacher import check_frames, check_teacher
 from closures.losses.time_residual import TimeScheme, check_length, combination, stencil
-from closures.coupling.unrolled import Unrolled
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components
+from solver.errors import CaseError
 from solver.flow.simulation import Simulation
 
 Norm = Literal["l2", "h_minus_1", "plane"]

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components, Operators
-from solver.pressure.direct import apply_matrix
 from solver.discretisation.staggered import y_slowest
+from solver.errors import CaseError
+from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
+from solver.pressure.direct import apply_matrix
 
 
 class NegativeNorm:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
+from solver.errors import CaseError
 from solver.flow.projection import BoxProjection
 from solver.flow.simulation import Simulation
+from solver.grid.grid import Grid
 
 
 def check_teacher(simulation: Simulation) -> None:

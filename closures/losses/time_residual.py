@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components
+from solver.errors import CaseError
 
 TimeScheme = Literal["central", "one_sided", "midpoint", "runge_kutta"]
 Stencil = dict[int, float]

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from closures.operators import Domain, build, names, package, validated
 from closures.operators.domain import same
 from closures.operators.predictor import Predictor, Scaling
-from solver.errors import SolverError
 from solver.case.explain import explain
-from solver.files.folder import write_atomically, write_json
 from solver.case.table import LONGEST
+from solver.errors import SolverError
+from solver.files.folder import write_atomically, write_json
 
 log = logging.getLogger("solver")
 FORMAT = 1

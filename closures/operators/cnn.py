@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from closures.algebraic.invariants import safe_ratio
 from closures.operators.fno import Count
 from closures.operators.stress import Cells, deviator, limited, matrix, scalars, scale, six, size
-from closures.operators.tensor_basis import Backscatter, SCALARS
+from closures.operators.tensor_basis import SCALARS, Backscatter
 
 
 class SubgridCNN(nn.Module):

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from closures.operators.domain import Domain
 from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity
 from closures.operators.pointwise import Channelwise, check_kind
-from closures.operators.products import Lengths, dealiased_product, pointwise_product, with_derivatives, with_walls, without_walls
+from closures.operators.products import (
+    Lengths,
+    dealiased_product,
+    pointwise_product,
+    with_derivatives,
+    with_walls,
+    without_walls,
+)
 
 
 class DifferentialOperator(nn.Module):

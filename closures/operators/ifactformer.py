@@ -10,7 +10,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from closures.operators.axial import AxisKernel, NormalisedMix, apply_along, harmonic_angles, harmonics, means, published_angles, published_coordinates
+from closures.operators.axial import (
+    AxisKernel,
+    NormalisedMix,
+    apply_along,
+    harmonic_angles,
+    harmonics,
+    means,
+    published_angles,
+    published_coordinates,
+)
 from closures.operators.domain import Domain
 from closures.operators.fno import Count
 from closures.operators.implicit import walk

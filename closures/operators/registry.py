@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from torch import nn
 
+from solver.case.explain import explain
 from solver.case.plugins import Plugins
 from solver.errors import CaseError, SolverError
-from solver.case.explain import explain
 
 BUILT_IN = {
     "fno": "closures.operators.fno:FNO",

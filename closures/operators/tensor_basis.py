@@ -11,7 +11,19 @@ from torch import Tensor, nn
 
 from closures.algebraic.invariants import safe_ratio
 from closures.operators.fno import Count
-from closures.operators.stress import COEFFICIENT, Cells, deviator, limited, product, scalars, scale, six, size, symmetric, trace
+from closures.operators.stress import (
+    COEFFICIENT,
+    Cells,
+    deviator,
+    limited,
+    product,
+    scalars,
+    scale,
+    six,
+    size,
+    symmetric,
+    trace,
+)
 
 TENSORS, INVARIANTS, SCALARS = 10, 5, 2
 Backscatter = Annotated[float, Field(ge=0)] | None

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from closures.operators import artefact, shipped
-from closures.operators.artefact import ArtefactError, CARD
+from closures.operators.artefact import CARD, ArtefactError
 from closures.pressure_nets.directions import ConjugateDirections, Direction, NetworkDirection
 from closures.pressure_nets.learned_multigrid_file import SMOOTHING, read_smoothing
 from solver.errors import CaseError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from closures.pressure_nets.ends import Beyond, Convolution, Convolution2d, Convolution3d, Ends, OPEN
+from closures.pressure_nets.ends import OPEN, Beyond, Convolution, Convolution2d, Convolution3d, Ends
 
 WIDTH = 16
 

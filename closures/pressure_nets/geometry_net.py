@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, conv3d, interpolate
 
-from closures.pressure_nets.ends import Ends, OPEN, extended
+from closures.pressure_nets.ends import OPEN, Ends, extended
 
 CHANNELS = 3  # of the image: prescribed pressure, fluid, not solid
 NEIGHBOURS = 27

@@ -9,11 +9,11 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from closures.operators.artefact import ArtefactError
-from solver.errors import CaseError
 from solver.case.explain import explain
-from solver.pressure.smoothing import Smoothing
-from solver.files.folder import to_toml, write_text
 from solver.case.table import Table
+from solver.errors import CaseError
+from solver.files.folder import to_toml, write_text
+from solver.pressure.smoothing import Smoothing
 
 SMOOTHING = "smoothing.toml"
 DIGITS = 5

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from closures.training.objective import LOSS, MeanOfSamples
+from closures.losses.objective import LOSS, MeanOfSamples
 
 REMEMBERED = 2  # directions: a network is neither linear nor symmetric, so only local conjugacy can be kept
 AXES = (-3, -2, -1)

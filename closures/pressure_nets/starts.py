@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from closures.pressure_nets.conjugate_net import Block, ConjugateDirectionNet
 from closures.pressure_nets.cosines import fitted
 from closures.pressure_nets.ends import Convolution
-from closures.pressure_nets.geometry_net import Blend, GeometryNet, NEIGHBOURS, VaryingStencil
-from closures.pressure_nets.two_grid import Kernels, MATRIX, stencil
+from closures.pressure_nets.geometry_net import NEIGHBOURS, Blend, GeometryNet, VaryingStencil
+from closures.pressure_nets.two_grid import MATRIX, Kernels, stencil
 from solver.errors import CaseError
 
 RESIDUAL, SOLUTION, DEFECT = 0, 1, 2  # the signed fields of the cycle: right-hand side, iterate, what is left

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, conv3d, interpolate
 
-from closures.pressure_nets.ends import Ends, OPEN, extended
+from closures.pressure_nets.ends import OPEN, Ends, extended
 
 CLASSES = 4  # of the points of a 3^3 stencil: centre, faces, edges, corners
 MEMBERS = (1, 6, 12, 8)  # points of each class

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 from closures.algebraic.cutoff import coarse_points
-from solver.parallel import ranks as parallel
-from solver.grid.axis import Axis, FiniteVolumeAxis, NoSlip
-from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
-from solver.errors import SolverError
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Operators
-from solver.parallel.slabs import Decomposition
-from solver.pressure.direct import DirectPressure
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.errors import SolverError
+from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
+from solver.grid.axis import Axis, FiniteVolumeAxis, NoSlip
+from solver.grid.grid import Grid
+from solver.parallel import ranks as parallel
+from solver.parallel.slabs import Decomposition
+from solver.pressure.direct import DirectPressure
 
 Array = np.ndarray
 TOLERANCE = 1e-4  # of the greatest value: networks answer in single precision

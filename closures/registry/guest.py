@@ -13,10 +13,10 @@ from torch import Tensor
 from closures.registry.guest_checks import Checks
 from closures.registry.owner import Owner
 from solver.case.plugins import Origin
-from solver.flow.closure import State, SubgridTerm
 from solver.discretisation.calculus import Operators
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import State, SubgridTerm
 
 Answer = tuple[SubgridTerm | None, State]
 ROUND_OFF = 1e3  # units of the last place between a field computed in two ways

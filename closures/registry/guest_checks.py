@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from solver.case.plugins import Origin
-from solver.flow.closure import Corrector, EddyViscosity, State, SubgridForce, SubgridStress, Surrogate
-from solver.errors import SolverError
 from solver.discretisation.calculus import Operators
+from solver.errors import SolverError
+from solver.flow.closure import Corrector, EddyViscosity, State, SubgridForce, SubgridStress, Surrogate
 
 FIELDS = {EddyViscosity: ("nu_t", 1), SubgridStress: ("tau", 6), SubgridForce: ("force", 3)}
 

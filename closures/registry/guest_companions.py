@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from closures.registry.guest import Guest
 from closures.coupling.companion import Companion
+from closures.registry.guest import Guest
 from solver.case.plugins import Origin
-from solver.flow.closure import Closure, Corrector, State, Surrogate
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import Closure, Corrector, State, Surrogate
 
 Project = Callable[[Components], Components]
 Update = tuple[Components | None, State]

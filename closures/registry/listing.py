@@ -6,9 +6,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from closures.operators.shipped import shipped
 from closures.registry import registry
 from solver.case.plugins import OURS
-from closures.operators.shipped import shipped
 from solver.errors import SolverError
 
 
@@ -45,8 +45,8 @@ def _listed(name: str) -> Listed:
 
 
 def _trained(name: str) -> Listed:
-    from closures.operators.artefact import CARD, read_card
     from closures.coupling.tables import TABLES
+    from closures.operators.artefact import CARD, read_card
 
     card = read_card(shipped()[name] / CARD)
     fields = TABLES[card.role].model_fields.items()

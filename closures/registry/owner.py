@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid
-from solver.parallel import ranks
-from solver.flow.closure import EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm
-from solver.errors import SolverError
 from solver.discretisation.calculus import Operators
-from solver.parallel.slabs import Decomposition
-from solver.discretisation.staggered import y_slowest
 from solver.discretisation.gradient import Strain
+from solver.discretisation.staggered import y_slowest
 from solver.discretisation.velocity import Velocity
+from solver.errors import SolverError
+from solver.flow.closure import EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm
+from solver.parallel import ranks
+from solver.parallel.slabs import Decomposition
 
 Answer = tuple[SubgridTerm | None, State]
 

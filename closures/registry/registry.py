@@ -25,10 +25,10 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from solver.case.plugins import Plugins
 from closures.operators.shipped import shipped, with_artefact
-from solver.flow.closure import Closure, ClosureFactory
+from solver.case.plugins import Plugins
 from solver.errors import CaseError
+from solver.flow.closure import Closure, ClosureFactory
 from solver.grid.grid import Grid
 
 NONE = "none"
@@ -45,6 +45,7 @@ BUILT_IN = {
     "two_part": "closures.algebraic.two_part:TwoPart",
 }
 ARTEFACT = "artefact"
+GIVEN = ("grid", "nu", "create")  # what a factory gets from here, not from the case
 FOREIGN = Plugins("solver.closures", "[closure]", lambda: (NONE, *BUILT_IN, *shipped(), *with_artefact()))
 
 
@@ -76,6 +77,8 @@ def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None =
         return _learned(name, grid, nu, options)
     made = factory(name)
     arguments = _validated(name, made, options)
+    if "create" in inspect.signature(made).parameters:
+        arguments["create"] = create  # the closure is made of others
     return made(grid=grid, nu=nu, **arguments) if name in BUILT_IN else _guest(name, made, grid, nu, arguments)
 
 
@@ -93,7 +96,7 @@ def parameters(made: ClosureFactory) -> dict[str, inspect.Parameter] | None:
     if any(p.kind is p.VAR_KEYWORD for p in found.values()):
         return None
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {key: p for key, p in found.items() if p.kind in named and key not in ("grid", "nu")}
+    return {key: p for key, p in found.items() if p.kind in named and key not in GIVEN}
 
 
 def _guest(name: str, made: ClosureFactory, grid: Grid, nu: float, options: dict[str, Any]) -> Closure:

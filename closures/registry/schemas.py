@@ -20,8 +20,8 @@ KINDS: dict[str, tuple[str, ...]] = {
         "closures.training.recipe:Recipe",
         "closures.training.through_solver:SolverRecipe",
         "closures.training.ensemble_recipe:EnsembleRecipe",
-        "closures.pressure_nets.recipe:MatrixRecipe",
-        "closures.pressure_nets.learned_multigrid_train:MultigridRecipe",
+        "closures.training.pressure_recipe:MatrixRecipe",
+        "closures.training.learned_multigrid:MultigridRecipe",
     ),
 }
 
@@ -42,8 +42,8 @@ def schema_of(kind: str, names: bool = True) -> dict[str, Any]:
 def _known(kind: str) -> Known:
     """Names of closures, networks and losses, other packages' included: those that are installed now."""
     if kind == "case":
-        from closures.registry import registry
         from closures.operators.shipped import with_artefact
+        from closures.registry import registry
 
         return {("ClosureTable", "name"): [*registry.names(), *with_artefact()]}
     if kind == "training":

@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from closures.coupling.head import Start
 from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.unrolled import Unrolled, check_gradient
+from closures.losses.objective import LOSS
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.domain import Domain
-from closures.coupling.head import Start
-from closures.training.objective import LOSS
 from closures.training.processes import ALONE, Team
-from closures.coupling.unrolled import Unrolled, check_gradient
-from solver.flow.simulation import Simulation
 from solver.discretisation.velocity import Velocity
+from solver.flow.simulation import Simulation
 
 Profiles = tuple[Tensor, Tensor]
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1))  # the stresses of the statistics loss: uu vv ww uv

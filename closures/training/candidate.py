@@ -7,23 +7,22 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from closures.operators import artefact
-from closures.registry import registry
-from closures.operators.artefact import Artefact
-from closures.data.windows import TrajectoryFile
 from closures.coupling.assemble import companion
+from closures.coupling.head import Start
 from closures.coupling.hold import STAGES
 from closures.coupling.subgrid_model import SubgridModel
-from closures.operators import build, kind
+from closures.data.windows import TrajectoryFile
+from closures.operators import artefact, build, kind
+from closures.operators.artefact import Artefact
+from closures.registry import registry
 from closures.training.begin import take_weights
-from closures.coupling.head import Start
 from closures.training.stress_network import first_guess, role
 from closures.training.tables import CardTable, OperatorTable
-from solver.flow.closure import Closure
 from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.files.folder import commit
+from solver.flow.closure import Closure
 from solver.flow.simulation import Simulation
+from solver.grid.grid import Grid
 
 
 class Candidate(Protocol):

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from closures.data.windows import InMemory, Trajectories
+from closures.coupling.head import Start
 from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.unrolled import Unrolled
+from closures.data.windows import InMemory, Trajectories
 from closures.operators.domain import Domain, same
 from closures.operators.predictor import Predictor
 from closures.training.fields_table import LabelsTable
-from closures.coupling.head import Start
-from closures.coupling.unrolled import Unrolled
-from solver.run import build
 from solver.case.case import load_case
-from solver.errors import CaseError
-from solver.flow.simulation import Simulation
 from solver.case.table import Table
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.simulation import Simulation
+from solver.run import build
 
 
 class Source(Trajectories, Protocol):

@@ -11,12 +11,12 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from closures.data.windows import TrajectoryFile
 from closures.operators import artefact
 from closures.operators.artefact import Card
-from closures.data.windows import TrajectoryFile
 from closures.training.begin import weights_of
 from closures.training.candidate import candidate, write
-from closures.training.ensemble_recipe import EnsembleRecipe, LEAST
+from closures.training.ensemble_recipe import LEAST, EnsembleRecipe
 from closures.training.ensemble_state import Ensemble, read_state, write_state
 from closures.training.identity import content_of, identity_of
 from closures.training.kalman import longest_step, misfits, update
@@ -24,13 +24,13 @@ from closures.training.long_run import LongRun, Settled
 from closures.training.processes import check_alone
 from closures.training.recipe import read
 from closures.training.report import Report
-from solver.parallel import ranks
-from solver.grid.axis import Array
-from solver.case.case import load_case
 from solver.analysis.channel import ERRORS
+from solver.case.case import load_case
 from solver.errors import CaseError, Diverged
-from solver.parallel.task_farm import farm
 from solver.files.folder import to_toml, write_text
+from solver.grid.axis import Array
+from solver.parallel import ranks
+from solver.parallel.task_farm import farm
 
 SCALARS = ("ensemble/misfit", "ensemble/pseudo_time")  # of every member that has run, in TensorBoard
 

@@ -10,8 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from closures.training.state import FILE, FORMAT, load
-from solver.grid.axis import Array
 from solver.files.folder import write_atomically
+from solver.grid.axis import Array
 
 Velocity = tuple[Array, ...]
 

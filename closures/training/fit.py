@@ -13,8 +13,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from closures.losses.objective import Objective
 from closures.training import state
-from closures.training.objective import Objective
 from closures.training.processes import Team
 from closures.training.report import Report
 from closures.training.schedule import batches, rate, seeds

@@ -9,31 +9,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from closures.compare.references import table_of
+from closures.coupling.head import Start
+from closures.coupling.resample import Resampler, network_grid
 from closures.data.profiles import filtered_channel
 from closures.data.windows import TrajectoryFile
-from closures.coupling.resample import Resampler, network_grid
 from closures.operators.domain import Domain, same
-from closures.coupling.head import Start
-from solver.discretisation import fusion
-from solver.flow import initial
-from solver.parallel import ranks
-from solver.run import build
-from solver.grid.axis import Array, FiniteVolumeAxis
+from solver.analysis.channel import ERRORS, ChannelProfiles, deviations, table_of
 from solver.case.case import load_case
-from solver.analysis.channel import ChannelProfiles, ERRORS, deviations
-from solver.flow.closure import Closure
+from solver.discretisation import fusion
+from solver.discretisation.calculus import Operators
+from solver.discretisation.staggered import y_slowest
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
+from solver.flow import initial
+from solver.flow.closure import Closure
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.grid.grid import Grid
 from solver.observers.health import Health
 from solver.observers.statistics import Statistics
-from solver.run.machine import choose_fusion
-from solver.discretisation.calculus import Operators
+from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
-from solver.flow.simulation import Simulation
-from solver.discretisation.staggered import y_slowest
-from solver.flow.stepping import StepControl
-from solver.discretisation.velocity import Velocity
+from solver.run import build
+from solver.run.machine import choose_fusion
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class LongRun:
         return Settled(found, statistics.means.mean)
 
     def deviations(self, means: Array) -> list[Array]:
-        """Of the profiles and the friction coefficient from those of the data, see `solver.analysis.channel.deviations`."""
+        """Of profiles and friction coefficient from those of the data, see `solver.analysis.channel.deviations`."""
         return deviations(self.channel, self.reference, means, "bulk")
 
     def errors(self, means: Array) -> dict[str, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from closures.losses.objective import LOSS, MeanOfSamples
 from closures.losses.registry import error_of
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.losses.sobolev import sobolev_error
@@ -17,34 +18,7 @@ from closures.operators.predictor import Predictor
 from closures.training.tables import LossTable
 from solver.errors import CaseError
 
-LOSS = "validation_loss"  # what chooses the best weights
 MIRRORING = 1  # beside the seed, so that tosses and noise are drawn apart
-
-
-class Objective(Protocol):
-    """A module whose call is the loss; `network` holds the weights that are trained."""
-
-    network: nn.Module
-
-    def __call__(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
-        """The loss, a scalar; `seeds`, one a sample, are its only source of randomness."""
-        ...
-
-    def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """What `conclude` needs the mean over the validation set of, (batch, ...), by name."""
-        ...
-
-    def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
-        """Errors by name, from those means; the first, the loss that is trained, selects the best weights."""
-        ...
-
-
-class MeanOfSamples(nn.Module):
-    """An objective that is the mean over the samples of a number each, as the errors beside it are."""
-
-    def conclude(self, means: dict[str, Tensor]) -> dict[str, float]:
-        """See `Objective`."""
-        return {name: float(mean) for name, mean in means.items()}
 
 
 def perturbed(u: Tensor, seeds: Sequence[int], noise: Tensor | None) -> Tensor:

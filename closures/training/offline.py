@@ -11,22 +11,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from closures.operators import artefact
-from closures.operators.artefact import Card
+from closures.coupling.head import Head
 from closures.data.windows import InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
 from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
+from closures.losses.objective import Objective
 from closures.losses.relative_l2 import plane_error, relative_l2
-from closures.operators import build
+from closures.operators import artefact, build
+from closures.operators.artefact import Card
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import Frames, arrivals, corrections, flow, largest_change
 from closures.training.fit import Fit
-from closures.coupling.head import Head
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
-from closures.training.objective import Objective, Rollout, directions
+from closures.training.objective import Rollout, directions
 from closures.training.own_les import OwnLes, check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.data.windows import InMemory, Trajectories
 from closures.coupling.resample import Resampler, network_grid
+from closures.data.windows import InMemory, Trajectories
 from closures.operators.domain import Domain, same
 from closures.training.fields_table import FieldsTable
 from closures.training.kept import kept
 from closures.training.processes import Team
 from closures.training.tables import EquationsTable
-from solver.run import build
 from solver.case.case import Case, load_case
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
 from solver.flow.simulation import Simulation
-from solver.discretisation.velocity import Velocity
+from solver.run import build
 
 FILE = "fields.safetensors"
 

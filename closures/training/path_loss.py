@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from closures.coupling.head import Head
 from closures.losses.les_residual import LesResidual
+from closures.losses.objective import LOSS, MeanOfSamples
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
 from closures.operators.domain import Domain
-from closures.coupling.head import Head
-from closures.training.objective import LOSS, MeanOfSamples, mirrored, perturbed
+from closures.training.objective import mirrored, perturbed
 
 
 class PathLoss(MeanOfSamples):

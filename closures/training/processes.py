@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from solver.parallel import ranks
 from solver.errors import CaseError, FeatureUnavailable
+from solver.parallel import ranks
 
 ENVIRONMENT = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
 

@@ -9,11 +9,19 @@ from typing import TypeVar
 from pydantic import ValidationError, model_validator
 
 from closures.training.corrections import CorrectTable
-from closures.training.tables import CardTable, DataTable, EquationsTable, LossTable, NetworkLoopTable, OperatorTable, OptimiserTable
-from solver.errors import CaseError
+from closures.training.tables import (
+    CardTable,
+    DataTable,
+    EquationsTable,
+    LossTable,
+    NetworkLoopTable,
+    OperatorTable,
+    OptimiserTable,
+)
 from solver.case.explain import explain
 from solver.case.paths import beside
 from solver.case.table import Table
+from solver.errors import CaseError
 
 SHIPPED = Path(__file__).parent / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)

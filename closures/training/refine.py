@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from closures.coupling.head import Head
 from closures.losses.les_residual import LesResidual
 from closures.operators.predictor import Predictor
 from closures.operators.spectral import SpectralConvolution
-from closures.coupling.head import Head
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components
+from solver.errors import CaseError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.losses.relative_l2 import fluctuation_error
 from closures.coupling.head import Head
+from closures.losses.relative_l2 import fluctuation_error
 from closures.training.long_run import LongRun
 from solver.analysis.channel import ERRORS
 

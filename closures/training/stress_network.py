@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from closures.data.windows import TrajectoryFile
+from closures.coupling.head import Start
 from closures.coupling.meter import stress_size
 from closures.coupling.subgrid_model import SubgridModel
+from closures.data.windows import TrajectoryFile
 from closures.operators import build
 from closures.training.begin import take_weights
-from closures.coupling.head import Start
 from closures.training.tables import OperatorTable
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
-from solver.discretisation.velocity import Velocity
 
 
 def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:

@@ -10,12 +10,13 @@ from pydantic import Field
 from rich.console import Console
 from torch import nn
 
-from closures.operators import artefact
-from closures.operators.artefact import Card
-from closures.data.windows import TrajectoryFile, Windows, split
 from closures.coupling.border import Precision
 from closures.coupling.hold import STAGES
 from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.unrolled import check_gradient
+from closures.data.windows import TrajectoryFile, Windows, split
+from closures.operators import artefact
+from closures.operators.artefact import Card
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.begin import weights_of
@@ -26,13 +27,12 @@ from closures.training.processes import ALONE, Team, team
 from closures.training.recipe import read
 from closures.training.stress_network import first_guess, role
 from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
-from closures.coupling.unrolled import check_gradient
-from solver.run import build
 from solver.case.case import load_case
+from solver.case.table import Table
 from solver.errors import CaseError
 from solver.files.folder import to_toml, write_text
 from solver.flow.simulation import Simulation
-from solver.case.table import Table
+from solver.run import build
 
 
 class SolverTable(Table):

@@ -1,9 +1,9 @@
 """From accumulated moments to what a flow along walls is judged by: wall units, profiles, budget, errors.
 
 Channels, half channels (one wall, free slip opposite) and plane Couette flow are one: each wall sees the flow in its
-own frame (`solver.analysis.wall_view`), walls that see the same are averaged. ``h`` is half the distance between two walls or
-the height over a single one, bulk units are those of the bulk velocity relative to the wall, plus units those of the
-run's own friction velocity.
+own frame (`solver.analysis.wall_view`), walls that see the same are averaged. ``h`` is half the distance between two
+walls or the height over a single one, bulk units are those of the bulk velocity relative to the wall, plus units those
+of the run's own friction velocity.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solver.grid.axis import FiniteVolumeAxis
-from solver.grid.grid import Grid
 from solver.analysis.batch_means import Array, BatchMeans
-from solver.observers.statistics import INDEX
-from solver.analysis.reference import ChannelReference, PROFILES
+from solver.analysis.moments import INDEX
+from solver.analysis.reference import PROFILES, ChannelReference, RunReference
 from solver.analysis.wall_flow import WallFlow, between
 from solver.analysis.wall_view import mirrored, wall_at
+from solver.grid.axis import FiniteVolumeAxis
+from solver.grid.grid import Grid
 
 PROFILE = (
     *("u_plus", "u_rms_plus", "v_rms_plus", "w_rms_plus", "uv_plus"),
@@ -211,3 +211,14 @@ def report(channel: ChannelProfiles, statistics: BatchMeans) -> dict[str, tuple[
         "budget": statistics.estimate(channel.budget),
         "subgrid": statistics.estimate(channel.subgrid),
     }
+
+
+def table_of(channel: ChannelProfiles, means: Array) -> RunReference:
+    """Means of a run as the table a publication would print, the wall included."""
+    m = channel.fold(means)
+    u, u_rms, v_rms, w_rms, uv, tau_xy, *_ = channel.profiles(means)
+    u_tau = channel.friction_velocity(m)
+    rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
+    y = channel.distance / channel.half_height
+    rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
+    return RunReference({name: np.concatenate([[0.0], row]) for name, row in rows.items()}, channel.bulk(m) / u_tau)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solver.grid.axis import FiniteVolumeAxis
 from solver.analysis.batch_means import Array
-from solver.observers.statistics import INDEX
+from solver.analysis.moments import INDEX
 from solver.analysis.wall_view import wall_at
+from solver.grid.axis import FiniteVolumeAxis
 
 
 @dataclass(frozen=True)

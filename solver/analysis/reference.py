@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy.integrate import trapezoid
 
-from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
+from solver.analysis.wall_view import mirrored, wall_at
 from solver.case.case import Case
 from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.files.reference_files import read_reference
-from solver.analysis.wall_view import mirrored, wall_at
+from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
+from solver.grid.grid import Grid
 
 log = logging.getLogger("solver")
 PROFILES = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
@@ -127,3 +127,15 @@ def check_reference(case: Case, folder: Path, grid: Grid) -> None:
             read_reference(path)
         if key == "profiles" and not comparable(grid):
             log.warning("[reference] profiles = '%s': no channel or half channel: nothing is compared", path.name)
+
+
+@dataclass(frozen=True)
+class RunReference(ChannelReference):
+    """The means of a run as a reference table; its bulk velocity is the sum over its cells."""
+
+    bulk_plus: float
+
+    @property
+    def bulk(self) -> float:
+        """Bulk velocity in wall units."""
+        return self.bulk_plus

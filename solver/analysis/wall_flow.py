@@ -10,10 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from solver.grid.axis import FiniteVolumeAxis
 from solver.analysis.batch_means import Array
-from solver.observers.statistics import INDEX
+from solver.analysis.moments import INDEX
 from solver.analysis.wall_view import FAR, FLUXES, mirrored, seen_from, wall_at
+from solver.grid.axis import FiniteVolumeAxis
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from solver.analysis.moments import INDEX
 from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
-from solver.observers.statistics import INDEX
 
 FLUXES = ("flux_xy", "sgs_flux_xy")  # through the faces above the cells
 ODD_IN_X = {"u", "uv", "uw", "tau_xy", "tau_xz", "force_x", *FLUXES}

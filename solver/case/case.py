@@ -12,16 +12,24 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from solver.case.case_tables import ClosureTable, FlowTable, OutputTable, ReferenceTable, RunTable, StatisticsTable, TimeTable
-from solver.errors import CaseError
+from solver.case.case_tables import (
+    ClosureTable,
+    FlowTable,
+    OutputTable,
+    ReferenceTable,
+    RunTable,
+    StatisticsTable,
+    TimeTable,
+)
 from solver.case.explain import explain
-from solver.grid.grid import Grid
 from solver.case.grid_tables import FourierTable, GridTable
 from solver.case.initial_table import InitialTable
 from solver.case.paths import beside, case_path, shipped_cases
-from solver.solids.mask import Solids
 from solver.case.solid_tables import PressureTable, SolidsTable
 from solver.case.table import Table
+from solver.errors import CaseError
+from solver.grid.grid import Grid
+from solver.solids.mask import Solids
 
 
 class Case(Table):

@@ -7,8 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from solver.grid.axis import Axis, Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic, focused_faces, stretched_faces
 from solver.case.table import Coordinate, Length, Table
+from solver.grid.axis import (
+    Axis,
+    Boundary,
+    FiniteVolumeAxis,
+    FourierAxis,
+    FreeSlip,
+    Inflow,
+    NoSlip,
+    Outflow,
+    Periodic,
+    focused_faces,
+    stretched_faces,
+)
 
 
 class FourierTable(Table):

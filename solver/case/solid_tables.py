@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from solver.solids import shapes
-from solver.pressure.krylov import Method, Preconditioner
-from solver.solids.surface import Surface
 from solver.case.table import Coordinate, Length, Table
+from solver.pressure.krylov import Method, Preconditioner
+from solver.solids import shapes
+from solver.solids.surface import Surface
 
 Corner = Annotated[tuple[Coordinate, Coordinate, Coordinate], Field(strict=False)]
 

@@ -36,9 +36,9 @@ def step(
     import torch
 
     from solver.discretisation import fusion
+    from solver.files.folder import write_text
     from solver.parallel import ranks
     from solver.run.speed import flow_simulation, measure
-    from solver.files.folder import write_text
 
     try:
         nx, ny, nz = (int(n) for n in grid.split("x"))
@@ -113,10 +113,10 @@ def linear(
 ) -> None:
     """Compare pressure solvers: set-up and solve seconds, iterations, true residual."""
     from closures.pressure_nets.assemble import folders
+    from solver.cli.benchmarks.pressure import PROBLEMS, run
     from solver.discretisation import fusion
     from solver.parallel import ranks
     from solver.run.build import learned_in
-    from solver.cli.benchmarks.pressure import PROBLEMS, run
 
     fusion.enable(fuse)
     chosen = ranks.choose_device(device)

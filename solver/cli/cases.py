@@ -14,8 +14,8 @@ DEAREST = ("case", "flow", "Re", "grid", "reference", "core s", "title")
 
 def cases() -> None:
     """List the cases that come with the solver; `solver run NAME` takes them by name, from any folder."""
-    from solver.files.catalogue import listed
     from solver.cli.columns import fitting
+    from solver.files.catalogue import listed
 
     out = console()
     out.print(fitting(listed(), DEAREST, out.width))
@@ -27,8 +27,8 @@ def new(
 ) -> None:
     """Begin a case of your own as a copy of another, with its reference data and the schema for editors."""
     from closures.registry.schemas import schema_of
-    from solver.parallel import ranks
     from solver.files.catalogue import copy_case
+    from solver.parallel import ranks
 
     if not ranks.is_root():
         return

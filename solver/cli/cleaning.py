@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from solver.cli.run_list import Found, find, is_run, products
 from solver.errors import RunFolderError
 from solver.files.lock import Lock
-from solver.cli.run_list import Found, find, is_run, products
 
 log = logging.getLogger("solver")
 

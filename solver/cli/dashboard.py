@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from solver.cli.columns import fitting
-from solver.errors import RunFolderError
 from solver.cli.run_list import DAMAGED, NOT_ENDED, is_run
 from solver.cli.watching import Look, Profile, look
+from solver.errors import RunFolderError
 
 SHOWN = {  # columns of timeseries.csv, the most telling first
     "max_divergence": "largest divergence",

@@ -24,8 +24,8 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Make a data set; the same command goes on where it was interrupted. Put mpirun before it."""
-    from closures.linear_families.generate import generate as generate_data
     from closures.data.profiles import STATIONARY
+    from closures.linear_families.generate import generate as generate_data
 
     done = generate_data(recipe, out, samples, method, quiet)
     if not quiet:

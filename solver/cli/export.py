@@ -16,7 +16,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
     """Write a snapshot for other programs: hexahedra with velocity, pressure, eddy viscosity and solids on them."""
-    from solver.files import export
+    from solver.figures import export
     from solver.parallel import ranks
 
     if ranks.is_root():

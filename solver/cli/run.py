@@ -21,9 +21,9 @@ Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see 
 
 def load(case: Path, closure: str | None, device: str | None, sets: list[str] | None) -> Any:
     """A validated case with the command line's overrides."""
-    from solver.run.build import Source
     from solver.case.case import load_case
     from solver.files.folder import case_of_run
+    from solver.run.build import Source
 
     overrides = list(sets or [])
     if device is not None:
@@ -59,10 +59,10 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
 
     With --closure also whether that keeps the contract of closures; under mpirun, whether it is the same on all ranks.
     """
-    from solver.run.build import build
-    from solver.run.speed import memory_mib, seconds
-    from solver.run.machine import COMPILE_SECONDS, is_fused
     from solver.flow.projection import ObstructedProjection
+    from solver.run.build import build
+    from solver.run.machine import COMPILE_SECONDS, is_fused
+    from solver.run.speed import memory_mib, seconds
 
     source = load(case, closure, device, sets)
     simulation = build(source)
@@ -91,7 +91,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
 
 
 def _contract(source: Any) -> dict[str, str]:
-    """What the clauses of `closures.registry.contract` say of the closure of a case, on its grid; none around solids."""
+    """What `closures.registry.contract` says of the closure of a case, on its grid; nothing around solids."""
     from closures.registry.contract import Subject, examine
     from closures.registry.registry import create
 

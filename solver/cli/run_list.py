@@ -11,8 +11,8 @@ from typing import Any
 
 from solver.files import lock
 from solver.files.checkpoint_file import checkpoints
-from solver.run.leg import BROKEN, FAILED
 from solver.files.folder import PRODUCTS
+from solver.run.leg import BROKEN, FAILED
 
 RUNNING, NOT_ENDED, DAMAGED = "running", "not ended", "damaged"
 LONGEST_ROW = 400  # bytes

@@ -39,9 +39,9 @@ def clean(
 
     Never a run at work, and of a folder only what the run has written there.
     """
-    from solver.parallel import ranks
     from solver.cli.cleaning import chosen, delete, size
     from solver.cli.run_list import products
+    from solver.parallel import ranks
 
     if not ranks.is_root():
         return
@@ -72,8 +72,8 @@ def watch(
     every: Annotated[float, typer.Option(min=0.1, help="seconds between looks; lines are said at news only")] = 2.0,
 ) -> None:
     """Watch a run: residuals, friction, the profile so far against the reference, time left; ends when the run ends."""
-    from solver.parallel import ranks
     from solver.cli.dashboard import follow
+    from solver.parallel import ranks
 
     if ranks.is_root():
         follow(folder, once, every, console())

@@ -37,9 +37,9 @@ def train(
 
 def _trained(recipe: Path, folder: Path, data: Path | None, shown: Console | None) -> dict[str, float]:
     """The errors of the network that a recipe of any kind makes."""
-    from closures.pressure_nets import learned_multigrid_train as multigrid
-    from closures.pressure_nets import train as matrices
     from closures.training import ensemble, through_solver
+    from closures.training import learned_multigrid as multigrid
+    from closures.training import pressure_train as matrices
     from closures.training.offline import train as train_network
     from closures.training.recipe import find
 
@@ -69,8 +69,8 @@ def _claimed(folder: Path) -> AbstractContextManager[None]:
 
 def closures() -> None:
     """List the closures: where they come from, what they are, and the options that [closure] takes for them."""
-    from closures.registry.listing import describe
     from closures.operators.shipped import with_artefact
+    from closures.registry.listing import describe
 
     table = Table(Column("name", no_wrap=True), "from", "what it is, and its options")
     for name, entry in describe().items():

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.errors import SolverError
 from solver.cli.run_list import Found, history, read, timings
+from solver.errors import SolverError
 
 Array = NDArray[np.float64]
 ROWS = 400  # of the history
@@ -89,12 +89,12 @@ def _newest(folder: Path) -> tuple[str, float]:
 @lru_cache(maxsize=4)
 def _profile(folder: Path, newest: tuple[str, float]) -> Profile | None:
     """The averages in the newest checkpoint, of a flow along walls."""
-    from solver.observers.averages import driven
-    from solver.case.case import load_case
     from solver.analysis.channel import wall_flows
-    from solver.files import checkpoint_file
-    from solver.observers.statistics import NAMES
+    from solver.analysis.moments import NAMES
     from solver.analysis.reference import ChannelReference, comparable
+    from solver.case.case import load_case
+    from solver.files import checkpoint_file
+    from solver.observers.averages import driven
 
     if not newest[0]:
         return None

@@ -1,4 +1,4 @@
-"""Boundary ghosts, transforms, divergence and gradient on any grid; the conventions are those of `solver.discretisation.staggered`."""
+"""Boundary ghosts, transforms, divergence and gradient on any grid, with the conventions of `staggered`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.parallel import memory
-from solver.grid.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
 from solver.discretisation.fusion import fused
-from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition, split_evenly
 from solver.discretisation.staggered import DIM, Metric, above, difference, edge, join, y_slowest
 from solver.discretisation.timers import Timers
 from solver.discretisation.transform import PlaneModes, Transform
+from solver.grid.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
+from solver.grid.grid import Grid
+from solver.parallel import memory
+from solver.parallel.slabs import Decomposition, split_evenly
 
 Components = tuple[Tensor, Tensor, Tensor]
 CACHE_BYTES = 4 * 2**20  # what a core may keep near it

@@ -6,8 +6,8 @@ from copy import copy
 
 from torch import Tensor
 
-from solver.discretisation.fusion import fused
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import above, below, difference, inner, mean
 
 Derivatives = dict[tuple[int, int], Tensor]

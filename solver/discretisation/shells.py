@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solver.discretisation.calculus import Components, Operators
 from solver.grid.axis import Array
 from solver.grid.grid import Grid
-from solver.discretisation.calculus import Components, Operators
 
 
 def shell_width(grid: Grid) -> float:

@@ -7,9 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components
 from solver.discretisation.gradient import Derivatives, Strain
+from solver.grid.grid import Grid
 
 Gradient = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 

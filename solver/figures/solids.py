@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from solver.grid.axis import FiniteVolumeAxis
 from solver.case.case import load_case
 from solver.figures.qcriterion import derivative
 from solver.figures.results import Results, Table
 from solver.figures.snapshot import Snapshot, latest_snapshot
 from solver.figures.style import BLUE, VERMILLION, WIDTH, curve, sheet
+from solver.grid.axis import FiniteVolumeAxis
 
 if TYPE_CHECKING:
     import pyvista

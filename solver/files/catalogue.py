@@ -10,13 +10,13 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from solver.grid.axis import FiniteVolumeAxis, NoSlip
 from solver.case.case import Case, load_case
 from solver.case.case_tables import MassFluxTable, PressureGradientTable
-from solver.errors import CaseError, RunFolderError
-from solver.grid.grid import Grid
 from solver.case.paths import PACKAGE, case_path, shipped_cases
+from solver.errors import CaseError, RunFolderError
 from solver.files.folder import write_json
+from solver.grid.axis import FiniteVolumeAxis, NoSlip
+from solver.grid.grid import Grid
 
 SECONDS = PACKAGE / "cases" / "seconds.toml"
 HINT = "#:schema"  # by which editors find a schema, in the first line of a TOML file

@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from solver.parallel import ranks
 from solver.errors import RunFolderError
+from solver.parallel import ranks
 
 log = logging.getLogger("solver")
 FORMAT = 1

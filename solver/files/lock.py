@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from solver.parallel import ranks
 from solver.errors import RunFolderError
 from solver.files.folder import LOCK
+from solver.parallel import ranks
 
 log = logging.getLogger("solver")
 BEAT_SECONDS = 60.0  # between signs of life

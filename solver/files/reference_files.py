@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from solver.grid.axis import Array
 from solver.errors import CaseError
+from solver.grid.axis import Array
 
 COORDINATES = ("time", "t", "y_over_h", "y_plus", "y", "x", "k_x_h", "k_z_h", "k")  # rows are sorted by these
 UNKNOWN = ("", "nan", "na", "n/a", "-")  # cells without a number

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
-from solver.errors import RunFolderError
-from solver.grid.grid import Grid
-from solver.files.checkpoint_file import Saved
 from solver.discretisation.calculus import Components, Operators
+from solver.errors import RunFolderError
+from solver.files.checkpoint_file import Saved
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
+from solver.grid.grid import Grid
 
 Array = np.ndarray
 

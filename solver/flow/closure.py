@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from solver.grid.grid import Grid
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
+from solver.grid.grid import Grid
 
 State = dict[str, Tensor]
 
@@ -120,6 +120,14 @@ class ClosureFactory(Protocol):
 
     def __call__(self, *, grid: Grid, nu: float, **options: Any) -> Closure:
         """Build the closure; raises CaseError for options it does not know."""
+        ...
+
+
+class Create(Protocol):
+    """Makes closures by name, for those that are made of others."""
+
+    def __call__(self, name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
+        """The closure called `name`, or None for "none"."""
         ...
 
 

@@ -13,11 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components, Operators
-from solver.flow.projection import ObstructedProjection
 from solver.discretisation.shells import shell_numbers
 from solver.discretisation.staggered import above
+from solver.errors import CaseError
+from solver.flow.projection import ObstructedProjection
 
 
 class Forcing(Protocol):

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.grid.axis import FiniteVolumeAxis
-from solver.errors import CaseError
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.shells import shell_energies, shell_numbers, shell_width
 from solver.discretisation.staggered import y_slowest
+from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis
 
 MOST_UNEQUAL = 1000  # sides of a box of isotropic turbulence, by which its shells are counted
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
-from solver.discretisation.fusion import fused
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.staggered import DIM, above, below, difference, inner, mean
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.staggered import DIM, above, below, difference, inner, mean
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 
 Key = tuple[int, int]
 FIELDS_AT_ONCE = 9  # three velocities, six fluxes

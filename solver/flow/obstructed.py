@@ -8,11 +8,13 @@ import time
 import numpy as np
 from torch import Tensor
 
-from solver.flow.closure import SubgridTerm
-from solver.errors import CaseError
-from solver.flow.momentum import Momentum
-from solver.solids.outlet import Outlet
+from solver.case.solid_tables import PressureTable
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import SubgridTerm
+from solver.flow.momentum import Momentum
+from solver.flow.projection import ObstructedProjection
 from solver.pressure.direct import DirectPressure
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
@@ -20,12 +22,10 @@ from solver.pressure.learned import Learned, LearnedFactory, LearnedPressure
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolver, SolveReport
-from solver.solids.mask import Solids
 from solver.pressure.tuning import SelfTuning
-from solver.flow.projection import ObstructedProjection
-from solver.case.solid_tables import PressureTable
+from solver.solids.mask import Solids
+from solver.solids.outlet import Outlet
 from solver.solids.walls import SolidStrain, SolidWalls
-from solver.discretisation.velocity import Velocity
 
 
 class ObstructedMomentum(Momentum):

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.solids.outlet import Outlet
 from solver.discretisation.calculus import Components, Operators
 from solver.pressure import adjoint
 from solver.pressure.direct import DirectPressure
 from solver.pressure.learned import guard_of
 from solver.pressure.report import PressureSolver, SolveReport
 from solver.pressure.tuning import SelfTuning
+from solver.solids.outlet import Outlet
 from solver.solids.walls import SolidWalls
 
 

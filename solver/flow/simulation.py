@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.flow.closure import Answers, Closure, Corrector, EddyViscosity, State, SubgridStress, SubgridTerm, Surrogate
-from solver.flow.forcing import Forcing
-from solver.discretisation.fusion import fused
-from solver.flow.momentum import Momentum
 from solver.discretisation.calculus import Components, Operators
-from solver.flow.projection import BoxProjection, Projection
-from solver.flow.stepping import LowStorageScheme, RK3, StepControl
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import Answers, Closure, Corrector, EddyViscosity, State, SubgridStress, SubgridTerm, Surrogate
+from solver.flow.forcing import Forcing
+from solver.flow.momentum import Momentum
+from solver.flow.projection import BoxProjection, Projection
+from solver.flow.stepping import RK3, LowStorageScheme, StepControl
 
 P = ParamSpec("P")
 R = TypeVar("R")

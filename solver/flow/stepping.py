@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.grid.axis import Axis, FiniteVolumeAxis
-from solver.flow.closure import EddyViscosity
-from solver.errors import Diverged
-from solver.discretisation.fusion import fused
-from solver.parallel.late import Reading
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import inner
 from solver.discretisation.velocity import Velocity
+from solver.errors import Diverged
+from solver.flow.closure import EddyViscosity
+from solver.grid.axis import Axis, FiniteVolumeAxis
+from solver.parallel.late import Reading
 
 
 @dataclass(frozen=True)

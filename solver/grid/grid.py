@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from solver.grid.axis import Array, Axis, FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
 from solver.errors import CaseError
+from solver.grid.axis import Array, Axis, FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,19 +14,19 @@ from typing import Any
 import h5py
 import numpy as np
 
-from solver.grid.axis import Array, Axis, FiniteVolumeAxis
+from solver.analysis.batch_means import BatchMeans
+from solver.analysis.channel import BUDGET, ERRORS, PROFILE, SUBGRID, ChannelProfiles, errors, report, wall_flows
+from solver.analysis.duct import Duct
+from solver.analysis.moments import INDEX, NAMES
+from solver.analysis.reference import ChannelReference, comparable, leaves_out_much
+from solver.analysis.wall_view import at_rest
 from solver.case.case import Case
 from solver.case.case_tables import ReferenceTable
-from solver.analysis.channel import BUDGET, ChannelProfiles, ERRORS, PROFILE, SUBGRID, errors, report, wall_flows
-from solver.analysis.duct import Duct
-from solver.grid.grid import Grid
-from solver.analysis.batch_means import BatchMeans
-from solver.observers.spectra import PlaneSpectra
-from solver.observers.statistics import INDEX, NAMES
-from solver.analysis.reference import ChannelReference, comparable, leaves_out_much
 from solver.files.folder import label, write_hdf5, write_table
 from solver.flow.simulation import Simulation
-from solver.analysis.wall_view import at_rest
+from solver.grid.axis import Array, Axis, FiniteVolumeAxis
+from solver.grid.grid import Grid
+from solver.observers.spectra import PlaneSpectra
 
 log = logging.getLogger("solver")
 SCALARS = ("u_tau", "bulk_velocity", "re_tau", "re_bulk", "c_f", "total_stress_residual")

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from solver.case.case import Case
 from solver.errors import CaseError, RunFolderError
-from solver.files.regrid import same_grid
 from solver.files.checkpoint_file import FORMAT, Saved, fill
-from solver.observers.schedule import TimeSchedule
 from solver.files.folder import write_hdf5
+from solver.files.regrid import same_grid
 from solver.flow.simulation import Simulation
+from solver.observers.schedule import TimeSchedule
 from solver.terminal import record
 
 log = logging.getLogger("solver")

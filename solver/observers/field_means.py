@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from solver.analysis.batch_means import BatchMeans
-from solver.observers.time_average import TimeAverage
 from solver.discretisation.calculus import Operators
-from solver.solids.mask import Solids
 from solver.files.folder import label, write_hdf5
 from solver.flow.simulation import Simulation
+from solver.observers.time_average import TimeAverage
+from solver.solids.mask import Solids
 
 VELOCITY = ("u", "v", "w")
 PRODUCTS = ("uu", "vv", "ww", "uv", "uw", "vw")

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from solver.case.solid_tables import CoefficientsTable
 from solver.flow.projection import ObstructedProjection
 from solver.flow.simulation import Simulation
-from solver.case.solid_tables import CoefficientsTable
 
 Array = NDArray[np.float64]
 STEADY = 1e-4  # a lift that varies less than so many drags does not oscillate

@@ -8,9 +8,9 @@ import math
 import torch
 
 from solver.flow.forcing import MassFlux, bulk_velocity
+from solver.flow.simulation import Simulation
 from solver.observers.schedule import StepSchedule
 from solver.observers.series import kinetic_energy, wall_friction_velocity
-from solver.flow.simulation import Simulation
 
 log = logging.getLogger("solver")
 BLOW_UP = 5.0  # rms velocity, in units of all that could have set the fluid in motion

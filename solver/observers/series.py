@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from solver.flow.closure import EddyViscosity, SubgridStress
-from solver.flow.forcing import bulk_velocity
-from solver.observers.schedule import StepSchedule
-from solver.flow.momentum import STRESS_INDEX
 from solver.discretisation.calculus import Operators
 from solver.files.folder import write_text, writing
+from solver.flow.closure import EddyViscosity, SubgridStress
+from solver.flow.forcing import bulk_velocity
+from solver.flow.momentum import STRESS_INDEX
 from solver.flow.simulation import Simulation
+from solver.observers.schedule import StepSchedule
 
 
 def kinetic_energy(simulation: Simulation) -> float:

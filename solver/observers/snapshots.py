@@ -22,10 +22,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.flow.closure import EddyViscosity
-from solver.observers.schedule import TimeSchedule
 from solver.files.folder import label, write_hdf5, write_text
+from solver.flow.closure import EddyViscosity
 from solver.flow.simulation import Simulation
+from solver.observers.schedule import TimeSchedule
 
 Array = NDArray[Any]
 UNITS = {"velocity": "length/time", "pressure": "length^2/time^2", "nu_t": "length^2/time"}

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.analysis.channel import ChannelProfiles
 from solver.analysis.batch_means import Array, BatchMeans
-from solver.observers.schedule import TimeSchedule
-from solver.observers.time_average import TimeAverage
+from solver.analysis.channel import ChannelProfiles
 from solver.discretisation.calculus import Operators
 from solver.discretisation.shells import shell_energies, shell_width
 from solver.flow.simulation import Simulation
+from solver.observers.schedule import TimeSchedule
+from solver.observers.time_average import TimeAverage
 
 
 def plane_spectra(operators: Operators, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

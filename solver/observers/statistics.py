@@ -10,25 +10,18 @@ import logging
 import torch
 from torch import Tensor
 
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
-from solver.discretisation.fusion import fused
 from solver.analysis.batch_means import Array
-from solver.observers.subgrid_work import SubgridWork
-from solver.observers.time_average import TimeAverage
-from solver.flow.momentum import STRESS_INDEX
+from solver.analysis.moments import NAMES
 from solver.discretisation.calculus import Components, Operators
-from solver.flow.simulation import Simulation
+from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import above
 from solver.discretisation.velocity import Gradient
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
+from solver.flow.momentum import STRESS_INDEX
+from solver.flow.simulation import Simulation
+from solver.observers.subgrid_work import SubgridWork
+from solver.observers.time_average import TimeAverage
 
-NAMES = (
-    *("u", "v", "w", "p"),
-    *("uu", "vv", "ww", "uv", "uw", "vw"),
-    *("tau_xx", "tau_yy", "tau_zz", "tau_xy", "tau_xz", "tau_yz", "nu_t", "eps_sgs"),
-    *("dudx_dudx", "dvdx_dvdx", "dwdx_dwdx", "pv", "uuv", "vvv", "wwv", "tau_u", "flux_xy"),
-    *("sgs_flux_xy", "force_x"),
-)
-INDEX = {name: i for i, name in enumerate(NAMES)}
 log = logging.getLogger("solver")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solver.flow.closure import SubgridForce, SubgridTerm
-from solver.discretisation.fusion import fused
-from solver.flow.momentum import STRESS_INDEX, padded_term
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.staggered import above, below, inner, mean
+from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.staggered import above, below, inner, mean
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import SubgridForce, SubgridTerm
+from solver.flow.momentum import STRESS_INDEX, padded_term
 
 SHEARS = ((0, 1), (0, 2), (1, 2))
 

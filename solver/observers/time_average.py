@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from solver.analysis.batch_means import Array, BatchMeans
-from solver.observers.schedule import SamplingSchedule
 from solver.discretisation.calculus import Operators
 from solver.flow.simulation import Simulation
+from solver.observers.schedule import SamplingSchedule
 
 
 class TimeAverage(ABC):

@@ -6,9 +6,8 @@ transforms in y, happen on x-mode slabs (y complete). Every method is collective
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np

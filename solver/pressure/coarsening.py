@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solver.grid.axis import Axis, FiniteVolumeAxis
-from solver.pressure.layout import Layout, ORDER, POSITION
+from solver.pressure.layout import ORDER, POSITION, Layout
 
 COMPARABLE = 0.3  # an axis is coarsened if its coupling is at least this share of the strongest
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from solver.errors import CaseError, FeatureUnavailable
-from solver.pressure.petsc_library import petsc
 from solver.pressure.direct import DirectPressure
 from solver.pressure.multigrid import Multigrid
+from solver.pressure.petsc_library import petsc
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import DRIFT, DRIFTED, SolveReport, checked
 

@@ -6,8 +6,8 @@ import importlib
 from functools import cache
 from typing import Any
 
-from solver.parallel import ranks
 from solver.errors import FeatureUnavailable
+from solver.parallel import ranks
 
 
 def petsc(remedy: str) -> Any:

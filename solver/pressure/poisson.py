@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.grid.axis import FiniteVolumeAxis
-from solver.errors import CaseError
 from solver.discretisation.calculus import Operators
+from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis
 from solver.pressure.layout import ORDER, POSITION, layout_of
-from solver.solids.mask import Solids
 from solver.pressure.stencil import make_stencil
+from solver.solids.mask import Solids
 
 Outlet = tuple[int, Literal["lower", "upper"]]
 Faces = NDArray[np.float64]

@@ -2,8 +2,8 @@
 
 Deflated conjugate gradients: Saad, Yeung, Erhel & Guyomarc'h (2000), SIAM J. Sci. Comput. 21, 1909; harvested in
 windows while the iteration runs: Wang, de Sturler & Paulino (2007), Int. J. Numer. Meth. Engng 69, 2441. The same
-method as `closures.linear_families.sequences.deflation`, for one matrix and vectors that ranks share: images under A are kept, not formed
-anew.
+method as `closures.linear_families.sequences.deflation`, for one matrix and vectors that ranks share: images under A
+are kept, not formed anew.
 """
 
 from __future__ import annotations

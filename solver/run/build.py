@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from solver.flow import initial
-from solver.parallel import ranks
 from solver.case.case import Case
 from solver.case.case_tables import HeldShellsTable, MassFluxTable, PressureGradientTable
-from solver.errors import CaseError
-from solver.flow.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.files.regrid import velocity_of
-from solver.files.checkpoint_file import Saved, latest
-from solver.flow.obstructed import ObstructedMomentum, flow_around
 from solver.discretisation.calculus import Components, Operators
+from solver.errors import CaseError
+from solver.files.checkpoint_file import Saved, latest
+from solver.files.reference_files import read_complete
+from solver.files.regrid import velocity_of
+from solver.flow import initial
+from solver.flow.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.flow.obstructed import ObstructedMomentum, flow_around
+from solver.flow.projection import ObstructedProjection
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
-from solver.flow.projection import ObstructedProjection
-from solver.files.reference_files import read_complete
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 
 
 @dataclass(frozen=True)

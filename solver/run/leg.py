@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from solver.files import folder as rundir
-from solver.parallel import ranks
 from solver.case.case import Case
 from solver.errors import CaseError, RunFolderError
+from solver.files import folder as rundir
 from solver.files.checkpoint_file import Saved, checkpoints, latest
+from solver.parallel import ranks
 
 log = logging.getLogger("solver")
 AUTO = Path("auto")  # --restart auto

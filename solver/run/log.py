@@ -16,11 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from solver.discretisation import fusion
-from solver.parallel import ranks
-from solver.run.build import Source
 from solver.errors import SolverError
 from solver.files.checkpoint_file import Saved
 from solver.flow.simulation import Simulation
+from solver.parallel import ranks
+from solver.run.build import Source
 from solver.terminal import log, record
 
 WIDTH = 120  # of tables

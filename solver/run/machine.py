@@ -11,10 +11,10 @@ import shutil
 import torch
 
 from solver.discretisation import fusion
-from solver.parallel import ranks
-from solver.pressure import petsc_library
 from solver.errors import FeatureUnavailable
 from solver.files.folder import processor
+from solver.parallel import ranks
+from solver.pressure import petsc_library
 
 log = logging.getLogger("solver")
 COMPILE_SECONDS = 40.0  # for the kernels of a flow with a closure, when none is in torch's cache on disk

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from solver.run.speed import fft_limit, memory_mib
 from solver.discretisation.calculus import Operators
-from solver.flow.simulation import Simulation
 from solver.discretisation.timers import closure_fraction, step_seconds
+from solver.flow.simulation import Simulation
+from solver.run.speed import fft_limit, memory_mib
 
 log = logging.getLogger("solver")
 

@@ -18,13 +18,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from solver.discretisation import fusion
-from solver.files import folder as rundir, lock
-from solver.run import failure, leg
-from solver.run.build import Source, build
-from solver.case.case import Case
 from solver.analysis.channel import wall_flows
+from solver.analysis.reference import check_reference
+from solver.case.case import Case
+from solver.discretisation import fusion
+from solver.discretisation.calculus import Operators
 from solver.errors import Diverged, PressureSolveError, RunFolderError, SolverError
+from solver.files import folder as rundir
+from solver.files import lock
+from solver.flow.projection import ObstructedProjection
+from solver.flow.simulation import Simulation
 from solver.observers import Hook
 from solver.observers.checkpoint import Checkpoint, restore
 from solver.observers.field_means import FieldMeans
@@ -36,16 +39,14 @@ from solver.observers.snapshots import Snapshots
 from solver.observers.spectra import PlaneSpectra, ShellSpectra
 from solver.observers.statistics import Statistics
 from solver.observers.time_average import TimeAverage
-from solver.run.machine import choose_fusion
-from solver.discretisation.calculus import Operators
-from solver.run.summary import Outcome
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
-from solver.flow.projection import ObstructedProjection
-from solver.analysis.reference import check_reference
+from solver.run import failure, leg
+from solver.run.build import Source, build
 from solver.run.log import RunLog, tell_end, tell_start
-from solver.flow.simulation import Simulation
+from solver.run.machine import choose_fusion
+from solver.run.summary import Outcome
 from solver.terminal import record
 
 log = logging.getLogger("solver")

@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from solver.discretisation import fusion
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.discretisation.calculus import Operators
 from solver.discretisation.fft import choose_engine
 from solver.errors import CaseError
+from solver.files.folder import processor
 from solver.flow.forcing import MassFlux, NoForcing
-from solver.grid.grid import Grid
 from solver.flow.initial import taylor_green, wall_turbulence
-from solver.discretisation.calculus import Operators
+from solver.flow.simulation import Simulation
+from solver.flow.stepping import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.grid.grid import Grid
 from solver.parallel.ranks import choose_device
 from solver.parallel.slabs import Decomposition
 from solver.pressure.direct import apply_matrix
-from solver.files.folder import processor
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 
 BLOCK = 3  # steps in a row: the first finds its fields in memory; they hold one evaluation of a dynamic coefficient
 

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from solver.observers.averages import write_centrelines, write_spectra, write_statistics
+from solver.analysis.batch_means import BatchMeans
 from solver.case.case import Case
 from solver.errors import RunFolderError
-from solver.analysis.batch_means import BatchMeans
+from solver.files.folder import write_json, write_table
+from solver.flow.simulation import Simulation
+from solver.observers.averages import write_centrelines, write_spectra, write_statistics
 from solver.observers.field_means import FieldMeans
 from solver.observers.forces import Forces
 from solver.observers.series import TimeSeries
@@ -27,8 +29,6 @@ from solver.observers.statistics import Statistics
 from solver.observers.time_average import TimeAverage
 from solver.run.leg import FAILED
 from solver.run.performance import in_words, performance
-from solver.files.folder import write_json, write_table
-from solver.flow.simulation import Simulation
 
 log = logging.getLogger("solver")
 COARSE_GRID = (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from solver.errors import CaseError
 from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import below, edge, join
+from solver.errors import CaseError
 
 
 class Outlet:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from solver.errors import CaseError
 from solver.solids.shapes import Bounds, Mask, Shape, Triple
-from solver.pressure.surface_files import Triangles, Vertices, read_triangles
-from solver.pressure.winding import Body, Edges, heights, weld
+from solver.solids.surface_files import Triangles, Vertices, read_triangles
+from solver.solids.winding import Body, Edges, heights, weld
 
 WELD = 1e-5  # of the diagonal: corners closer than this are one
 

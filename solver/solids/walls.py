@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.grid.axis import FiniteVolumeAxis
 from solver.discretisation.calculus import Components, Operators
-from solver.solids.shapes import Mask
-from solver.solids.mask import Solids
-from solver.discretisation.staggered import DIM, inner, y_slowest
 from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.staggered import DIM, inner, y_slowest
+from solver.grid.axis import FiniteVolumeAxis
+from solver.solids.mask import Solids
+from solver.solids.shapes import Mask
 
 Pair = tuple[int, int]
 

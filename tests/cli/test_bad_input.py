@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from solver.run import run as application
 from solver.errors import RunFolderError
 from solver.files.checkpoint_file import fill, read
+from solver.run import run as application
 from tests import runs
 
 STEPS = ("--steps", 2, "--quiet")

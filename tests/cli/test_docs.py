@@ -16,13 +16,13 @@ import torch
 import typer.main
 
 from closures.registry import registry
-from solver.case import plugins
 from closures.registry.listing import describe
 from solver import __version__
-from solver.cli import commands as command_line
-from solver.run.build import Source, build
+from solver.case import plugins
 from solver.case.case import load_case, parse_case
+from solver.cli import commands as command_line
 from solver.flow.closure import EddyViscosity
+from solver.run.build import Source, build
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

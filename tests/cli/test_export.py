@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pyvista
 
-from solver.files.export import FORMATS
+from solver.figures.export import FORMATS
 from tests import runs
 from tests.cli.test_bad_input import refused
 from tests.solids.test_field_means import BALL_IN_SPACE

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from solver.files import lock
 from solver.cli import train
 from solver.errors import RunFolderError
+from solver.files import lock
 from tests import runs
 from tests.data.flows import BOX
 from tests.kill_runs import DATA, TRAINING

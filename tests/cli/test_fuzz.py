@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.parallel import memory
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
+from solver.parallel import memory
 from tests.damaged import KINDS
 from tests.fuzz import FOUND, attempt, judged
 from tests.runs import ROOT, Ended, solver

@@ -17,14 +17,13 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from solver.observers import averages
-from solver.run import leg, performance
 from solver.case.case import Case, load_case
 from solver.errors import CaseError
 from solver.figures.results import read_table
-from solver.observers import checkpoint
 from solver.files.checkpoint_file import Saved, latest, read
+from solver.observers import averages, checkpoint
 from solver.pressure.tuning import SelfTuning
+from solver.run import leg, performance
 from tests import runs
 
 QUIET = ("--quiet", "--set", "output.checkpoint=1e-6")

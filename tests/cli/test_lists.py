@@ -18,11 +18,11 @@ import pytest
 from rich.console import Console
 
 from solver.case.case import load_case
-from solver.files.catalogue import listed
 from solver.cli.columns import fitting
 from solver.cli.dashboard import costs, numbers, profile, spark, view
 from solver.cli.run_list import find, read
 from solver.cli.watching import look, seconds_left
+from solver.files.catalogue import listed
 from tests import runs
 from tests.runs import ROOT, solver
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from solver.run import run as application
 from solver.case.case import load_case
-from solver.observers import progress
-from solver.flow.simulation import Simulation
 from solver.discretisation.timers import OBSERVERS
+from solver.flow.simulation import Simulation
+from solver.observers import progress
+from solver.run import run as application
 from tests import runs
 
 KEYS = {

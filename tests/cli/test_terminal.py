@@ -16,10 +16,10 @@ from rich.table import Table
 
 from closures.compare.campaign import show
 from solver import __version__, terminal
-from solver.parallel import ranks
 from solver.errors import CaseError
-from solver.observers.progress import ProgressLines, Way
 from solver.flow.simulation import Simulation
+from solver.observers.progress import ProgressLines, Way
+from solver.parallel import ranks
 from tests import runs
 
 ESCAPE = "\x1b"

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from closures.registry import registry
 from closures.algebraic.invariants import contraction, symmetric
-from closures.registry.contract import STRESS, make_operators, make_velocity, moved, random_fields, reflect, reflect_scalar
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from closures.registry import registry
+from closures.registry.contract import (
+    STRESS,
+    make_operators,
+    make_velocity,
+    moved,
+    random_fields,
+    reflect,
+    reflect_scalar,
+)
 from solver.flow.closure import EddyViscosity
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 
 __all__ = ["make_operators", "make_velocity", "moved", "random_fields", "reflect", "reflect_scalar"]

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import torch
 
-from solver.case import plugins
 from closures.algebraic.geometry import extended, filter_width
 from closures.algebraic.invariants import strain_norm
+from solver.case import plugins
 from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
 
 

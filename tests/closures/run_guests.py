@@ -9,9 +9,9 @@ import pytest
 import torch
 from mpi4py import MPI
 
+from closures.coupling import GuardedModel, GuardTable, SubgridModel
 from closures.registry import registry
 from closures.registry.guest_checks import ClosureError
-from closures.coupling import GuardTable, GuardedModel, SubgridModel
 from solver.observers.checkpoint import _gather_state as gather_state
 from tests.closures.flows import make_operators
 from tests.closures.guest_package import installed

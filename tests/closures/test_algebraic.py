@@ -11,8 +11,8 @@ from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.geometry import mean_wall_shear, wall_distance
 from closures.algebraic.sigma import singular_values
 from closures.registry.registry import create
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.closures.flows import NU, make_grid, make_operators, make_velocity, random_fields, viscosity
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from closures.registry import contract, registry
 from closures.algebraic.cutoff import coarse_points
+from closures.registry import contract, registry
 from solver.discretisation import fusion
-from solver.flow.closure import EddyViscosity
-from solver.errors import CaseError
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.flow.closure import EddyViscosity
 from tests import runs
 from tests.closures.flows import (
     KINDS,

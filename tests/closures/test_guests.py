@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures.registry import registry
 from closures.compare.runs import read
+from closures.registry import registry
 from closures.registry.guest_checks import ClosureError
-from solver.run import leg
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
+from solver.run import leg
 from tests import runs
 from tests.closures import guest_package
 from tests.loop.flows import NU, channel, closure, distance, flow, write

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from closures.registry import registry
-from solver.case import plugins
 from closures.operators.artefact import CARD, read_card
-from closures.registry.listing import describe
 from closures.operators.shipped import shipped
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
+from closures.registry import registry
+from closures.registry.listing import describe
+from solver.case import plugins
 from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.grid.grid import Grid
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from closures.registry import contract
 from closures.algebraic.mean_flow import Fluctuations, mean_staggered
 from closures.algebraic.mixing_length import MixingLength
+from closures.registry import contract
 from closures.registry.registry import create
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, stretched_faces
 from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 from tests.closures.flows import NU, answer, assert_same, exchange, exchange_answer, make_grid, random_fields
 from tests.closures.flows import make_operators as operators_of

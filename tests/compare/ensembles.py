@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 from scipy.signal import lfilter
 
-from solver.case.case import load_case
-from solver.observers.statistics import INDEX, NAMES
+from solver.analysis.moments import INDEX, NAMES
 from solver.analysis.reference import ChannelReference
-from solver.files.reference_files import read_reference
+from solver.case.case import load_case
 from solver.files.folder import to_toml
+from solver.files.reference_files import read_reference
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "cases" / "channel180_coarse"

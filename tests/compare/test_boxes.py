@@ -17,9 +17,9 @@ from closures.compare.filtering import cutoff, filtered_moments
 from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import group, read
+from solver.analysis.moments import INDEX
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
-from solver.observers.statistics import INDEX
 from solver.files.folder import to_toml
 from tests.compare.ensembles import ROOT
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from closures.operators import artefact
 from closures.compare import campaign, compare, jobs, tuning
 from closures.compare.runs import group, read
+from closures.operators import artefact
 from closures.operators.shipped import shipped
 from solver.errors import CaseError
-from solver.run.leg import differences
 from solver.files.folder import source_digest
+from solver.run.leg import differences
 from tests.compare.ensembles import CASE, ROOT, write_run
 from tests.compare.test_boxes import write_box
 from tests.runs import solver

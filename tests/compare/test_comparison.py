@@ -12,21 +12,21 @@ import pytest
 
 from closures.compare import compare, filtered
 from closures.compare.campaign import repeats
-from closures.compare.channels import ChannelJudge, MEAN_FLOW, QUANTITIES, table_errors
+from closures.compare.channels import MEAN_FLOW, QUANTITIES, ChannelJudge, table_errors
 from closures.compare.jobs import plan
 from closures.compare.metrics import compare_members
-from closures.compare.references import find, resolve, table_of
+from closures.compare.references import find, resolve
 from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
 from closures.data.exchange import EXCHANGE
 from closures.data.profiles import filtered_channel
 from closures.data.statistics import write_statistics
-from solver.case.case import load_case
-from solver.analysis.channel import PROFILE
-from solver.errors import CaseError, RunFolderError
-from solver.observers.statistics import INDEX
+from solver.analysis.channel import PROFILE, table_of
+from solver.analysis.moments import INDEX
 from solver.analysis.reference import ChannelReference
+from solver.case.case import load_case
+from solver.errors import CaseError, RunFolderError
 from solver.files.reference_files import read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 
@@ -91,7 +91,7 @@ def test_seeds_are_pooled_and_narrow_the_interval(tmp_path):
 
 def test_errors_are_those_of_the_run_summary(pair):
     from solver.analysis.channel import ChannelProfiles, errors
-    from solver.observers.statistics import INDEX
+    from solver.analysis.moments import INDEX
 
     comparison = compared(*pair)
     run = read(pair[1])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
-from solver.flow.forcing import MassFlux, PressureGradient
-from solver.grid.grid import Grid
-from solver.flow.momentum import Momentum
 from solver.discretisation.gradient import Strain
+from solver.flow.forcing import MassFlux, PressureGradient
+from solver.flow.momentum import Momentum
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
+from solver.grid.grid import Grid
 from tests.grids import (
     SLIP,
     WALL,

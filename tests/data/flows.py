@@ -14,8 +14,8 @@ import numpy as np
 
 from closures.data import trajectory
 from closures.data.generate import generate_flow
-from solver.run.machine import prepare_process
 from solver.flow.simulation import Simulation
+from solver.run.machine import prepare_process
 from tests import runs
 
 CHANNEL = """\

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from closures.data.commutator import Commutator, PAIRS, pair
+from closures.data.commutator import PAIRS, Commutator, pair
 from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel, from_points
 from closures.data.recipe import StoreTable
-from solver.grid.axis import FourierAxis
-from solver.flow.closure import SubgridStress
-from solver.grid.grid import Grid
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import SubgridStress
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.grids import distance, minus, norm, operators, orders, random_velocity, sample, tendency, walls
 
 SEED = 577_213

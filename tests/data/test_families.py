@@ -11,9 +11,9 @@ from scipy.sparse.linalg import spsolve
 from closures.linear_families.darcy import Darcy
 from closures.linear_families.helmholtz import Helmholtz
 from closures.linear_families.poisson import Poisson
+from closures.linear_families.random_fields import gaussian_field
 from closures.linear_families.thermal import Thermal
 from closures.linear_families.volumes import Volumes
-from closures.linear_families.random_fields import gaussian_field
 from solver.errors import CaseError
 
 SEED = 86_028

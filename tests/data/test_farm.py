@@ -19,11 +19,11 @@ import pytest
 from closures.linear_families import generate as making
 from closures.linear_families.generate import generate, order_of, parameters_of, resolve
 from closures.linear_families.inspect import describe, verify
-from closures.linear_families.store import content_digest
 from closures.linear_families.recipe import SHIPPED, load_recipe
+from closures.linear_families.sequences.system import LinearSolveError
+from closures.linear_families.store import content_digest
 from solver.errors import CaseError, RunFolderError
 from solver.parallel.task_farm import farm
-from closures.linear_families.sequences.system import LinearSolveError
 from tests import runs
 
 RECIPE = """\

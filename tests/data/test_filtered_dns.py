@@ -17,31 +17,40 @@ import pytest
 import torch
 from scipy.stats import t as student_t
 
-from closures.compare.references import table_of
 from closures.compare.uncertainty import Sample, estimate
-from closures.data import file as flow_file, generate, store as flow_store
+from closures.data import file as flow_file
+from closures.data import generate
+from closures.data import store as flow_store
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
 from closures.data.generate import generate_flow
+from closures.data.grid_set import verify_set
 from closures.data.grids import SHIPPED, is_flow_recipe, load_flow_recipe, load_flow_recipes
 from closures.data.inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.layout import MOMENTS
-from closures.data.profiles import FilteredChannel, STATIONARY, WALL_STRESS, channel_facts, filtered_channel, reference_profiles
-from closures.data.grid_set import verify_set
+from closures.data.profiles import (
+    STATIONARY,
+    WALL_STRESS,
+    FilteredChannel,
+    channel_facts,
+    filtered_channel,
+    reference_profiles,
+)
 from closures.data.statistics import write_statistics
 from closures.data.subset import write_subset
 from closures.data.trajectory import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators.domain import Domain, same
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
-from solver.case.case import load_case
-from solver.flow.closure import SubgridStress
-from solver.errors import CaseError, Diverged, RunFolderError
-from solver.grid.grid import Grid
-from solver.observers.statistics import INDEX, NAMES
-from solver.discretisation.calculus import Operators
+from solver.analysis.channel import table_of
+from solver.analysis.moments import INDEX, NAMES
 from solver.analysis.reference import ChannelReference
+from solver.case.case import load_case
+from solver.discretisation.calculus import Operators
+from solver.errors import CaseError, Diverged, RunFolderError
+from solver.flow.closure import SubgridStress
 from solver.flow.simulation import Simulation
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
+from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
 from tests.grids import minus, norm, operators, orders, project, tendency

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from closures.data.filters import GridFilter, Kernel, from_points, on_points
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 from tests import runs
 from tests.grids import SLIP, WALL, distance, operators, random_scalar, random_velocity, uneven, uniform, values, walls

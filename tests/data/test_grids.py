@@ -13,26 +13,26 @@ import torch
 
 from closures.compare.filtered import filtered_spectra
 from closures.data import store as flow_store
-from closures.data.commutator import Commutator, PAIRS
+from closures.data.commutator import PAIRS, Commutator
 from closures.data.exchange import EXCHANGE, ODD_IN_HEIGHT, SPECTRA, split_work
 from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel, from_points
 from closures.data.generate import generate_flow
+from closures.data.grid_set import describe_set, manifest, verify_set
 from closures.data.grids import load_flow_recipe, load_flow_recipes
 from closures.data.inspect import describe_flow
 from closures.data.layout import MOMENTS
 from closures.data.profiles import filtered_channel
 from closures.data.recipe import StoreTable
-from closures.data.grid_set import describe_set, manifest, verify_set
 from closures.data.statistics import write_statistics
 from closures.data.trajectory import Trajectory
-from solver.grid.axis import FourierAxis
-from solver.flow.closure import SubgridStress
-from solver.errors import CaseError, RunFolderError
-from solver.grid.grid import Grid
-from solver.files.folder import to_toml
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError, RunFolderError
+from solver.files.folder import to_toml
+from solver.flow.closure import SubgridStress
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, GRIDS, forked, kill_when, listing, write_recipe
 from tests.data.test_commutator import LX, LZ, MANUFACTURED

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from closures.linear_families import sorting
-from closures.linear_families.generate import parameters_of
 from closures.linear_families.darcy import Darcy
+from closures.linear_families.generate import parameters_of
 from closures.linear_families.sorting import SORTINGS, length, likeness_vectors, low_modes, path
 
 

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.linear_families.generate import generate
 from closures.data.grids import SHIPPED, load_flow_recipe
 from closures.data.inspect import describe_flow, verify_flow
 from closures.data.layout import lay_out, layout_of
-from closures.linear_families.inspect import describe, verify
 from closures.data.windows import TrajectoryFile
+from closures.linear_families.generate import generate
+from closures.linear_families.inspect import describe, verify
 from solver.files.folder import write_hdf5
 from tests.data.flows import BOX, CHANNEL, write_recipe
 from tests.training.trajectories import write_file

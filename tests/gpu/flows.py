@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from solver.parallel import ranks
-from solver.run.build import Source, build
 from solver.case.case import load_case
 from solver.flow.simulation import Simulation
+from solver.parallel import ranks
+from solver.run.build import Source, build
 
 CASES = Path(__file__).parents[2] / "cases"
 SMALL_CHANNEL = ("grid.x.n=8", "grid.y.n=9", "grid.z.n=8", "statistics.every_steps=2", "output.every_steps=3")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.parallel.late import Reading
 from solver.discretisation.timers import Timers
+from solver.parallel.late import Reading
 from tests.gpu.pretend import Mixed, counted, pretended
 
 

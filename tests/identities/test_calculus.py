@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from solver.discretisation.gradient import Strain
+from solver.discretisation.staggered import inner
+from solver.discretisation.velocity import Velocity
+from solver.flow.momentum import Momentum
 from solver.grid.axis import FourierAxis, FreeSlip, NoSlip
 from solver.grid.grid import Grid
-from solver.flow.momentum import Momentum
-from solver.discretisation.staggered import inner
-from solver.discretisation.gradient import Strain
-from solver.discretisation.velocity import Velocity
 from tests.grids import (
     GRIDS,
     distance,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Periodic
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
-from solver.grid.grid import Grid
-from solver.flow.momentum import STRESS_INDEX
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
+from solver.flow.momentum import STRESS_INDEX
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Periodic
+from solver.grid.grid import Grid
 from tests.grids import (
     FLOWING_GRIDS,
     GRIDS,

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FourierAxis
 from solver.analysis.channel import BUDGET, ChannelProfiles
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
-from solver.grid.grid import Grid
-from solver.observers.statistics import INDEX, Moments
-from solver.observers.subgrid_work import SubgridWork
-from solver.flow.momentum import Momentum, STRESS_INDEX
+from solver.analysis.moments import INDEX
+from solver.analysis.wall_flow import between
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
-from solver.analysis.wall_flow import between
+from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
+from solver.flow.momentum import STRESS_INDEX, Momentum
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
+from solver.observers.statistics import Moments
+from solver.observers.subgrid_work import SubgridWork
 from tests.closeness import assert_round_off
 from tests.grids import (
     FLOWING_GRIDS,

@@ -10,11 +10,11 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import spsolve
 
-from closures.linear_families.generate import parameters_of
 from closures.linear_families.darcy import Darcy
+from closures.linear_families.generate import parameters_of
 from closures.linear_families.helmholtz import Helmholtz
-from closures.linear_families.sorting import likeness_vectors, path
 from closures.linear_families.sequences.system import System
+from closures.linear_families.sorting import likeness_vectors, path
 
 SEED = 314_159
 needs_petsc = pytest.mark.skipif(importlib.util.find_spec("petsc4py") is None, reason="petsc4py is not installed")

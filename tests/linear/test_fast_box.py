@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from closures.linear_families.sequences.fast_box import KINDS, FastBox
 from closures.linear_families.volumes import Volumes
-from closures.linear_families.sequences.fast_box import FastBox, KINDS
 
 PAIRS = list(KINDS)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from closures.linear_families.poisson import Poisson
-from solver.pressure import petsc_library
-from solver.errors import CaseError, FeatureUnavailable
 from closures.linear_families.sequences import petsc
 from closures.linear_families.sequences.methods import Method, method, names
+from solver.errors import CaseError, FeatureUnavailable
+from solver.pressure import petsc_library
 from tests import runs
 from tests.linear.problems import darcy_sequence, needs_petsc, relative_error, sweep
 

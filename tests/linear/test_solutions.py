@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from closures.linear_families.darcy import Darcy
-from closures.linear_families.thermal import Thermal
 from closures.linear_families.sequences.methods import method
 from closures.linear_families.sequences.solutions import Solutions
+from closures.linear_families.thermal import Thermal
 from tests.linear.problems import convection, darcy_sequence, exact, relative_error, sweep
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from closures.operators import artefact
-from closures.registry import registry
 from closures.coupling.guard import Guard, GuardTable
 from closures.coupling.resample import network_grid
 from closures.coupling.surrogate import StateSurrogate
-from closures.operators import Domain, build
+from closures.operators import Domain, artefact, build
 from closures.operators.predictor import Scaling
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from closures.registry import registry
 from solver.flow.forcing import MassFlux, NoForcing
-from solver.grid.grid import Grid
 from solver.flow.initial import wall_turbulence
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.grid.grid import Grid
 from tests.closures.flows import make_operators
 from tests.operators.fields import randomise
 

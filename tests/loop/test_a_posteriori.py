@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from closures.registry import registry
 from closures.coupling import SubgridModel
 from closures.coupling.hold import STAGES
 from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.unrolled import Unrolled
 from closures.operators import build
 from closures.operators.stress import COEFFICIENT
+from closures.registry import registry
 from closures.training.a_posteriori import APosteriori, profile_error, profiles
 from closures.training.processes import ALONE, Team
-from closures.coupling.unrolled import Unrolled
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.forcing import HeldShells
-from solver.discretisation.velocity import Velocity
 from tests.closures.flows import make_operators
 from tests.loop.flows import NU, box, channel, flow, noise, smagorinsky_like, small
 from tests.operators.fields import channel_domain, smooth

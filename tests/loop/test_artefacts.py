@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from closures.registry import registry
 from closures.algebraic.invariants import strain_norm
-from closures.operators.artefact import ArtefactError, CARD, WEIGHTS
-from closures.registry.listing import describe
-from closures.coupling import GuardTable, GuardedModel, StateCorrector, StateSurrogate
+from closures.coupling import GuardedModel, GuardTable, StateCorrector, StateSurrogate
 from closures.operators import build
-from solver.grid.axis import FourierAxis
+from closures.operators.artefact import CARD, WEIGHTS, ArtefactError
+from closures.registry import registry
+from closures.registry.listing import describe
 from solver.case.case import load_case
-from solver.flow.closure import EddyViscosity
-from solver.errors import CaseError, SolverError
-from solver.grid.grid import Grid
 from solver.discretisation.timers import OBSERVERS
+from solver.errors import CaseError, SolverError
+from solver.flow.closure import EddyViscosity
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.loop.flows import NU, SMALL, box, channel, closure, flow, small, write
 from tests.runs import arrays, checkpoints, solver, summary, write_case
 

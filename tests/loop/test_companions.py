@@ -13,10 +13,10 @@ from closures.coupling.guard import COUNTS
 from closures.coupling.resample import Resampler, network_grid
 from closures.coupling.whole_field import WholeField, fluctuation_energy
 from closures.operators.predictor import Predictor
-from solver.grid.axis import FourierAxis
-from solver.flow.forcing import bulk_velocity
-from solver.grid.grid import Grid
 from solver.discretisation.velocity import Velocity
+from solver.flow.forcing import bulk_velocity
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.closures.flows import make_grid, make_operators, make_velocity, random_fields
 from tests.loop.flows import (
     DT,

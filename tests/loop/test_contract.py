@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from closures.coupling import GuardedModel, GuardTable, SubgridModel
+from closures.coupling.meter import Meter
 from closures.operators import artefact
 from closures.operators.artefact import CARD, read_card
-from closures.coupling import GuardTable, GuardedModel, SubgridModel
-from closures.coupling.meter import Meter
 from closures.operators.shipped import shipped
 from solver.discretisation import fusion
+from solver.discretisation.velocity import Velocity
 from solver.flow.closure import EddyViscosity
 from solver.flow.momentum import STRESS_INDEX
-from solver.discretisation.velocity import Velocity
 from tests.closures.flows import (
     NU,
     assert_same,

@@ -9,18 +9,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from closures.operators import artefact
 from closures.data.windows import TrajectoryFile
-from closures.operators import build
+from closures.operators import artefact, build
 from closures.operators.predictor import Scaling
 from closures.operators.stress import dissipation
 from closures.training import ensemble
 from closures.training.ensemble import train
 from closures.training.long_run import LongRun
-from solver.run import build as assembly
 from solver.case.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
 from solver.files.folder import to_toml, write_text
+from solver.run import build as assembly
 from tests import runs
 from tests.runs import needs_mpirun
 from tests.training.trajectories import add_statistics, les_file

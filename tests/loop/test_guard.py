@@ -9,14 +9,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from closures.registry import registry
-from closures.coupling import GuardTable, GuardedModel, NetworkRefused, StateCorrector, SubgridModel
+from closures.coupling import GuardedModel, GuardTable, NetworkRefused, StateCorrector, SubgridModel
 from closures.coupling.guard import COUNTS, Guard
 from closures.coupling.resample import network_grid
 from closures.coupling.whole_field import WholeField
 from closures.operators.predictor import Predictor
-from solver.flow.closure import EddyViscosity, SubgridStress
+from closures.registry import registry
 from solver.errors import Diverged
+from solver.flow.closure import EddyViscosity, SubgridStress
 from tests.loop.flows import NU, SCALING, Rigged, RiggedState, box, channel, distance, flow, smagorinsky_like
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.coupling import GuardTable, GuardedModel, SubgridModel
+from closures.coupling import GuardedModel, GuardTable, SubgridModel
 from closures.coupling.hold import HELD, LEFT, STAGES
 from tests.loop.flows import NU, channel, closure, flow, small, write
 

@@ -9,10 +9,10 @@ import torch
 
 from closures.coupling.guard import COUNTS
 from closures.operators.shipped import shipped
-from solver.run import build
 from solver.case.case import load_case
-from solver.flow.forcing import bulk_velocity
 from solver.discretisation.velocity import Velocity
+from solver.flow.forcing import bulk_velocity
+from solver.run import build
 
 CASES = Path(__file__).parents[2] / "cases"
 END = 0.2  # ten applications

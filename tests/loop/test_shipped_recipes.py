@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from closures.operators.artefact import CARD, read_card
 from closures.data.grids import load_flow_recipe
 from closures.operators import validated
+from closures.operators.artefact import CARD, read_card
 from closures.operators.shipped import shipped
 from closures.training.ensemble_recipe import EnsembleRecipe
-from closures.training.recipe import Recipe, SHIPPED, read
+from closures.training.recipe import SHIPPED, Recipe, read
 
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",

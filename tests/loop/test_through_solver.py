@@ -7,19 +7,19 @@ import json
 import pytest
 import torch
 
-from closures.operators import artefact
-from closures.registry import registry
-from closures.data.windows import TrajectoryFile, Windows
 from closures.coupling.meter import stress_size
+from closures.data.windows import TrajectoryFile, Windows
+from closures.operators import artefact
 from closures.operators.shipped import PRETRAINED
+from closures.registry import registry
 from closures.training.begin import weights_of
 from closures.training.identity import content_of
 from closures.training.stress_network import first_guess
 from closures.training.through_solver import SolverRecipe, prepare, train
-from solver.run import build
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import to_toml, write_text
+from solver.run import build
 from tests.loop.flows import write
 from tests.runs import solver
 from tests.training.trajectories import les_file

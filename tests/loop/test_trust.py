@@ -12,11 +12,11 @@ import torch
 
 from closures.coupling.guard import COUNTS, NetworkRefused
 from closures.losses.les_residual import LesResidual
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.forcing import MassFluxAroundSolids
-from solver.observers.series import TimeSeries
 from solver.flow.simulation import Simulation
-from solver.discretisation.velocity import Velocity
+from solver.observers.series import TimeSeries
 from tests.grids import minus, norm, random_velocity
 from tests.loop.flows import DT, channel, closure, distance, in_turns, write
 from tests.loop.flows import flow as small_flow

@@ -7,12 +7,12 @@ import torch
 
 from closures.losses.les_residual import LesResidual
 from closures.registry.registry import create
-from solver.grid.axis import FourierAxis
 from solver.flow.forcing import HeldShells, MassFlux, NoForcing, PressureGradient
-from solver.grid.grid import Grid
 from solver.flow.initial import isotropic, wall_turbulence
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
 from tests.grids import operators, random_velocity, walls
 
 LENGTH = 2 * np.pi

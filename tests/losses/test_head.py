@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from closures.coupling.guard import Guard, GuardTable
+from closures.coupling.head import Head, unaveraging
 from closures.coupling.resample import network_grid
+from closures.coupling.unrolled import Unrolled
 from closures.coupling.whole_field import WholeField
 from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, build
 from closures.operators.predictor import Predictor, Scaling
 from closures.operators.spectral import along
-from closures.coupling.head import Head, unaveraging
 from closures.training.objective import directions, mirrored, reflected
 from closures.training.path_loss import PathLoss
 from closures.training.refine import last_spectral_layer, refine
-from closures.coupling.unrolled import Unrolled
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
 from solver.flow.forcing import PressureGradient, bulk_velocity
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Decomposition
 from tests.grids import distance, uneven, walls

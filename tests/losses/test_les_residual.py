@@ -8,9 +8,9 @@ import torch
 
 from closures.losses.les_residual import LesResidual
 from closures.losses.time_residual import stencil
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, Outflow, stretched_faces
 from solver.errors import CaseError, SolverError
 from solver.flow.forcing import bulk_velocity
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, Outflow, stretched_faces
 from solver.grid.grid import Grid
 from tests.grids import minus, norm, operators, project, random_components, random_velocity, walls
 from tests.losses.flows import copied, flow, grid, plus, residual_of, trajectory

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from closures.losses.negative_norm import NegativeNorm
+from solver.discretisation.gradient import Strain
+from solver.flow.momentum import Momentum
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from solver.flow.momentum import Momentum
-from solver.discretisation.gradient import Strain
 from tests.grids import GRIDS, norm, operators, orders, random_components, sample, walls
 from tests.losses.flows import LENGTH, flow, plus, residual_of, trajectory
 

@@ -8,12 +8,12 @@ import torch
 
 from closures.coupling.resample import Resampler, network_grid
 from closures.losses.les_residual import LesResidual
-from closures.losses.published import PublishedResidual, SPACE
+from closures.losses.published import SPACE, PublishedResidual
 from closures.registry.registry import create
+from solver.discretisation.velocity import Velocity
 from solver.flow.forcing import NoForcing
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
-from solver.discretisation.velocity import Velocity
 from tests.grids import distance, operators, orders
 from tests.losses.flows import LENGTH, flow, grid, residual_of, trajectory
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from closures.data.windows import TrajectoryFile
 from closures.coupling.guard import Guard, GuardTable
+from closures.coupling.head import Head
 from closures.coupling.resample import network_grid
 from closures.coupling.surrogate import StateSurrogate
 from closures.coupling.whole_field import WholeField
+from closures.data.windows import TrajectoryFile
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.predictor import Predictor, Scaling
-from closures.coupling.head import Head
 from closures.training.long_run import LongRun
 from closures.training.rollout import judge
-from solver.run import build
 from solver.case.case import load_case
+from solver.run import build
 from tests.training.trajectories import add_statistics, les_file
 
 FRAMES, STEP = 16, 0.1

@@ -15,8 +15,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from closures.operators import artefact
-from closures.operators import build
+from closures.operators import artefact, build
 from closures.training.offline import train
 from closures.training.own_les import FILE, draw, teacher
 from closures.training.processes import Team

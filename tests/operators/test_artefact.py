@@ -13,12 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from closures.operators import artefact
-from closures.operators.artefact import ArtefactError, CARD, WEIGHTS
-from closures.operators import Domain, build
+from closures.operators import Domain, artefact, build
+from closures.operators.artefact import CARD, WEIGHTS, ArtefactError
 from closures.operators.predictor import Scaling
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.closeness import assert_round_off
 from tests.operators.fields import SMALL, channel_domain, randomise, smooth

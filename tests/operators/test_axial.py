@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import gelu, layer_norm, linear
 
 from closures.operators.axial import NormalisedMix, apply_along, harmonic_angles, means, published_angles
-from closures.operators.ifactformer import AxialBlock, EPSILON
+from closures.operators.ifactformer import EPSILON, AxialBlock
 from tests.operators.fields import channel_domain, randomise
 
 AXES = "xyz"

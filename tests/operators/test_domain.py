@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from closures.operators import Domain
-from closures.operators.products import dealiased_product, pointwise_product, with_derivatives, with_walls, without_walls
+from closures.operators.products import (
+    dealiased_product,
+    pointwise_product,
+    with_derivatives,
+    with_walls,
+    without_walls,
+)
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.operators.fields import channel_domain

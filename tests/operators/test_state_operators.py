@@ -12,8 +12,8 @@ from torch.func import functional_call
 from closures.operators import Domain, Line, build, names
 from closures.operators.axial import harmonic_angles, rotated
 from closures.operators.spectral import SpectralConvolution
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.operators.fields import SMALL, channel_domain, randomise, smooth
 

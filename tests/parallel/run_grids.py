@@ -10,13 +10,13 @@ import torch
 from mpi4py import MPI
 
 from closures.algebraic.dynamic_smagorinsky import DynamicSmagorinsky
-from solver.grid.axis import FourierAxis, NoSlip
-from solver.flow.closure import EddyViscosity
 from solver.errors import CaseError
+from solver.flow.closure import EddyViscosity
 from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.initial import isotropic
+from solver.grid.axis import FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.observers.statistics import Moments
-from solver.flow.initial import isotropic
 from solver.parallel.slabs import Decomposition
 from tests.grids import operators, random_velocity, run, simulation, uneven, walls
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.observers.statistics import INDEX
+from solver.analysis.moments import INDEX
 from tests import runs
 from tests.grids import operators, random_velocity
 from tests.parallel.run_grids import FLOWS, SEED

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from solver.grid.axis import FiniteVolumeAxis, NoSlip, stretched_faces
 from solver.analysis.channel import ChannelProfiles
-from solver.observers.statistics import NAMES
+from solver.analysis.moments import NAMES
 from solver.analysis.reference import ChannelReference
+from solver.grid.axis import FiniteVolumeAxis, NoSlip, stretched_faces
 from tests.physics.shipped import table
 
 DNS, TERMS = table("channel180", "channel_mkm180.csv"), table("channel180", "channel_mkm180_kbudget.csv")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from solver.run.build import Source, build
 from solver.case.case import load_case
-from solver.files.reference_files import read_reference
 from solver.discretisation.shells import shell_energies
+from solver.files.reference_files import read_reference
 from solver.flow.simulation import Simulation
+from solver.run.build import Source, build
 
 CASES = Path(__file__).parents[2] / "cases"
 

@@ -9,10 +9,10 @@ from scipy.integrate import simpson
 
 from closures.compare.fields import coefficients
 from solver.flow import initial
+from solver.flow.simulation import Simulation
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.observers.series import kinetic_energy, subgrid_dissipation, viscous_dissipation
-from solver.flow.simulation import Simulation
 from tests.grids import operators, orders
 from tests.physics.shipped import advance, cube, flow, shells, table
 

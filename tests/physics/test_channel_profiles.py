@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from solver.analysis.channel import BUDGET, ERRORS, PROFILE, errors
-from solver.observers.statistics import INDEX
+from solver.analysis.moments import INDEX
 from tests.physics.dns import CHANNEL, DNS, NU, REFERENCE, TERMS, curve
 
 COLUMNS = {

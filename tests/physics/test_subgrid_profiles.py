@@ -7,11 +7,11 @@ import csv
 import numpy as np
 import pytest
 
-from solver.observers import averages
-from solver.case.case import load_case
-from solver.analysis.channel import BUDGET, PROFILE, SUBGRID, report
 from solver.analysis.batch_means import BatchMeans
-from solver.observers.statistics import INDEX, NAMES
+from solver.analysis.channel import BUDGET, PROFILE, SUBGRID, report
+from solver.analysis.moments import INDEX, NAMES
+from solver.case.case import load_case
+from solver.observers import averages
 from solver.run.summary import stresses_in_words
 from tests.physics.dns import AXIS, CHANNEL, NU
 from tests.physics.shipped import CASES

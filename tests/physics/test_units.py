@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from closures.registry import registry
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip, Outflow
 from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.initial import rest, wall_turbulence
+from solver.flow.stepping import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip, Outflow
 from solver.grid.grid import Grid
 from solver.observers.health import Health
 from solver.observers.series import columns, kinetic_energy, viscous_dissipation
-from solver.flow.initial import rest, wall_turbulence
-from solver.flow.stepping import StepControl
 from tests.grids import SLIP, operators, orders, random_velocity, sample, simulation, uneven, walls
 from tests.physics.shipped import advance, cube, flow
 

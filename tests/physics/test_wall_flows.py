@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from solver.observers import averages
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, stretched_faces
-from solver.case.case import Case, load_case
-from solver.analysis.channel import BUDGET, ChannelProfiles, PROFILE, wall_flows
-from solver.analysis.duct import Duct
-from solver.grid.grid import Grid
 from solver.analysis.batch_means import BatchMeans
-from solver.observers.spectra import PlaneSpectra
-from solver.observers.statistics import INDEX, Moments, NAMES
-from solver.flow.simulation import Simulation
+from solver.analysis.channel import BUDGET, PROFILE, ChannelProfiles, wall_flows
+from solver.analysis.duct import Duct
+from solver.analysis.moments import INDEX, NAMES
 from solver.analysis.wall_view import FLUXES
+from solver.case.case import Case, load_case
+from solver.flow.simulation import Simulation
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, stretched_faces
+from solver.grid.grid import Grid
+from solver.observers import averages
+from solver.observers.spectra import PlaneSpectra
+from solver.observers.statistics import Moments
 from tests.grids import GRIDS, WALL, operators, random_velocity, simulation
 from tests.physics.dns import AXIS, CHANNEL, NU
 from tests.physics.shipped import CASES

@@ -12,7 +12,7 @@ from closures.pressure_nets.cosines import polynomial
 from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
 from closures.pressure_nets.ends import Ends
 from closures.pressure_nets.objective import LineSearch, laplacian
-from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, SMOOTH, lanczos
+from closures.pressure_nets.ritz import SMOOTH, RitzBasis, RitzResiduals, lanczos
 from closures.pressure_nets.starts import embed
 from solver.errors import CaseError
 from solver.pressure.multigrid import Multigrid, MultigridPressure

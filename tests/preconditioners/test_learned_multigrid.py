@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from closures.pressure_nets import learned_multigrid_train as multigrid
+from closures.operators.shipped import PRETRAINED
 from closures.pressure_nets.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.pressure_nets.learned_multigrid_file import SMOOTHING, read_smoothing
-from closures.operators.shipped import PRETRAINED
+from closures.training import learned_multigrid as multigrid
 from closures.training.recipe import find
 from solver.errors import CaseError
 from solver.grid.grid import Grid

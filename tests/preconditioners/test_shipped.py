@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from closures.operators import artefact
-from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
 from closures.operators.shipped import PRETRAINED
+from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
 from solver.cli.benchmarks.pressure import true_residual
 from solver.pressure.multigrid import MultigridPressure
 from solver.solids.shapes import Box, Sphere

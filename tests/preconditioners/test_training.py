@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from closures.operators import artefact
-from closures.pressure_nets import train as matrices
 from closures.pressure_nets.bodies import basis, random_fluid, white
 from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
 from closures.pressure_nets.objective import laplacian
+from closures.training import pressure_train as matrices
 from solver.errors import CaseError
 from tests import runs
 from tests.pressure.problems import BALL, Problem, cube, exact_solution, noise

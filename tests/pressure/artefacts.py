@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from closures.operators import artefact
-from closures.operators import build
+from closures.operators import artefact, build
 from closures.pressure_nets.learned_multigrid_file import write_smoothing
 from solver.pressure.smoothing import Smoothing
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic
 from solver.grid.grid import Grid
 from solver.pressure.poisson import Outlet, Poisson
-from solver.solids.shapes import Box, Cylinder, Shape, Sphere
 from solver.solids.mask import Solids
+from solver.solids.shapes import Box, Cylinder, Shape, Sphere
 from tests.grids import operators, uneven, walls
 
 SEED = 662_607

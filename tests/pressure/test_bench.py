@@ -11,10 +11,10 @@ import torch
 
 from closures.pressure_nets.assemble import folders
 from solver.cli.benchmarks import pressure
-from solver.run.build import learned_in
 from solver.cli.benchmarks.pressure_methods import IN_SEQUENCE
 from solver.cli.benchmarks.pressure_sequence import measure_sequence, record
 from solver.errors import CaseError
+from solver.run.build import learned_in
 from tests.bench_pages import load
 
 ROOT = Path(__file__).parents[2]

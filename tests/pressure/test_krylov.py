@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from solver.pressure import petsc_library
 from solver.errors import CaseError, FeatureUnavailable
+from solver.pressure import petsc_library
 from solver.pressure.krylov import KrylovPressure, check_indices
 from solver.pressure.report import PressureSolveFailure
 from tests.pressure.problems import PROBLEMS, exact_solution, noise

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from closures.operators import artefact
-from closures.operators.artefact import ArtefactError, CARD
+from closures.operators.artefact import CARD, ArtefactError
 from closures.pressure_nets.assemble import Homogeneous, assemble, folders
 from closures.pressure_nets.directions import NetworkDirection
 from closures.pressure_nets.learned_multigrid_file import SMOOTHING
+from solver.case.solid_tables import PressureTable
 from solver.errors import CaseError
-from solver.grid.grid import Grid
 from solver.flow.obstructed import pressure_solver
+from solver.grid.grid import Grid
 from solver.pressure.krylov import KrylovPressure
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.report import PressureSolveFailure
 from solver.solids.mask import Solids
-from solver.case.solid_tables import PressureTable
 from tests import runs
 from tests.grids import operators, walls
 from tests.pressure.artefacts import ABOUT, network, write_network, write_subgrid_model, write_table

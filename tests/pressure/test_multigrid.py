@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, stretched_faces
 from solver.errors import SolverError
+from solver.grid.axis import FiniteVolumeAxis, stretched_faces
 from solver.grid.grid import Grid
 from solver.pressure.coarsening import System, coarsen
 from solver.pressure.direct import DirectPressure

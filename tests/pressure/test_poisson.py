@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.pressure.poisson import Poisson
 from tests.grids import operators, walls

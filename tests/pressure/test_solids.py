@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.grid.axis import FourierAxis
 from solver.errors import CaseError
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from solver.solids.shapes import Box, Cylinder, Sphere
 from solver.solids.mask import Solids
+from solver.solids.shapes import Box, Cylinder, Sphere
 from tests.grids import uneven, walls
 from tests.pressure.problems import PERIODIC, cells, cube
 

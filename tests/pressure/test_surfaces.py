@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from solver.errors import CaseError
 from solver.grid.grid import Grid
-from solver.solids.shapes import Box
 from solver.solids.mask import Solids
+from solver.solids.shapes import Box
 from solver.solids.surface import Surface
-from solver.pressure.winding import Body, weld
+from solver.solids.winding import Body, weld
 from tests.pressure.problems import PERIODIC, cells, cube
 
 pyvista = pytest.importorskip("pyvista")

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from closures.registry.registry import create
+from solver.case.solid_tables import PressureTable
 from solver.errors import SolverError
 from solver.flow.forcing import MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.grid.grid import Grid
 from solver.flow.obstructed import flow_around
+from solver.grid.grid import Grid
 from solver.solids.mask import Solids
-from solver.case.solid_tables import PressureTable
 from tests.grids import operators, random_components, simulation
 from tests.properties.strategies import SEEDS, WALLS, bodies, cell_grids, grids
 from tests.solids.flows import simulation as flow_between

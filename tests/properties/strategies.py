@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic, stretched_faces
+from solver.grid.axis import (
+    Boundary,
+    FiniteVolumeAxis,
+    FourierAxis,
+    FreeSlip,
+    Inflow,
+    NoSlip,
+    Outflow,
+    Periodic,
+    stretched_faces,
+)
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
 

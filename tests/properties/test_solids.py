@@ -8,6 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse.linalg import norm as sparse_norm
 
+from solver.case.solid_tables import PressureTable
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.obstructed import flow_around
 from solver.pressure.krylov import box_solver
@@ -15,8 +17,6 @@ from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
 from solver.solids.mask import Solids
-from solver.case.solid_tables import PressureTable
-from solver.discretisation.velocity import Velocity
 from tests.grids import norm, operators, product, random_components
 from tests.pressure.problems import noise
 from tests.properties.strategies import SEEDS, bodies, cell_grids, streams

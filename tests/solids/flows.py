@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
-from solver.flow.forcing import Forcing, NoForcing
-from solver.grid.grid import Grid
-from solver.flow.obstructed import ObstructedMomentum, ObstructedProjection, flow_around
-from solver.discretisation.calculus import Components
-from solver.solids.shapes import Box, Cylinder, Shape, Sphere
-from solver.solids.mask import Solids
-from solver.flow.simulation import Simulation
 from solver.case.solid_tables import PressureTable
+from solver.discretisation.calculus import Components
+from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.obstructed import ObstructedMomentum, ObstructedProjection, flow_around
+from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
+from solver.grid.grid import Grid
+from solver.solids.mask import Solids
+from solver.solids.shapes import Box, Cylinder, Shape, Sphere
 from tests.grids import operators, random_components, uneven, walls
 
 SEED = 577_215

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from closures.registry.registry import create
+from solver.case.solid_tables import PressureTable
 from solver.flow.forcing import MassFluxAroundSolids, NoForcing
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Decomposition
-from solver.case.solid_tables import PressureTable
 from tests.grids import random_components
 from tests.solids.flows import BALL, CLOSED, OPEN, SEED, around, cells, simulation
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from closures.algebraic.box import BoxFilter, SIMPSON
+from closures.algebraic.box import SIMPSON, BoxFilter
 from closures.registry.registry import create
-from solver.run.build import Source, build
 from solver.case.case import load_case
 from solver.errors import CaseError
 from solver.grid.grid import Grid
 from solver.observers.series import subgrid_dissipation
+from solver.run.build import Source, build
 from tests.grids import distance, operators, orders
 from tests.solids.flows import CLOSED, cells
 from tests.solids.test_solvers import PETSC

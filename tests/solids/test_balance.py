@@ -8,13 +8,13 @@ import torch
 
 from closures.algebraic.wale import Wale
 from closures.registry.registry import create
+from solver.case.solid_tables import PressureTable
+from solver.discretisation.calculus import Operators
+from solver.flow.forcing import MassFluxAroundSolids, PressureGradient, bulk_velocity
+from solver.flow.simulation import Simulation
 from solver.grid.axis import FiniteVolumeAxis, NoSlip, Outflow
 from solver.grid.axis import Inflow as InflowEnd
-from solver.flow.forcing import MassFluxAroundSolids, PressureGradient, bulk_velocity
 from solver.grid.grid import Grid
-from solver.discretisation.calculus import Operators
-from solver.flow.simulation import Simulation
-from solver.case.solid_tables import PressureTable
 from tests.grids import distance, mean, operators, random_components
 from tests.grids import simulation as plain
 from tests.solids.flows import CLOSED, EXACT, OPEN, PLANE, around, cells, random_flow, simulation, uneven

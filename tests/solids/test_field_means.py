@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from solver.flow.forcing import PressureGradient
-from solver.observers.field_means import FieldMeans, NAMES
+from solver.observers.field_means import NAMES, FieldMeans
 from tests import runs
 from tests.solids.flows import CLOSED, around, random_flow, simulation
 from tests.solids.test_cases import CASE

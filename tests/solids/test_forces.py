@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solver.observers.forces import Forces
 from solver.case.solid_tables import CoefficientsTable
+from solver.observers.forces import Forces
 
 F, DRAG, LIFT = 0.41, 3.0, 0.8
 UNITS = CoefficientsTable(velocity=2.0, area=0.5, length=0.25)

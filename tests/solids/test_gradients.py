@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from closures.registry.registry import create
+from solver.case.solid_tables import PressureTable
 from solver.flow.forcing import MassFluxAroundSolids, NoForcing
 from solver.flow.obstructed import pressure_solver
 from solver.pressure import adjoint
 from solver.solids.mask import Solids
-from solver.case.solid_tables import PressureTable
 from tests.grids import operators, random_components
 from tests.solids.flows import CLOSED, EXACT, OPEN, around, simulation
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from solver.case.solid_tables import PressureTable
 from solver.errors import CaseError, PressureSolveError
 from solver.flow.forcing import MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.grid.grid import Grid
 from solver.flow.obstructed import flow_around, pressure_solver
-from solver.solids.shapes import Box, Sphere
+from solver.grid.grid import Grid
 from solver.solids.mask import Solids
-from solver.case.solid_tables import PressureTable
+from solver.solids.shapes import Box, Sphere
 from tests.grids import distance, operators
 from tests.solids.flows import CLOSED, OPEN, around, cells, random_flow, simulation
 

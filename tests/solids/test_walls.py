@@ -8,14 +8,14 @@ import torch
 
 from closures.algebraic.wale import Wale
 from solver.discretisation import fusion
-from solver.grid.axis import FiniteVolumeAxis, NoSlip
+from solver.discretisation.velocity import Velocity
 from solver.flow.closure import EddyViscosity, SubgridStress
 from solver.flow.forcing import PressureGradient
+from solver.grid.axis import FiniteVolumeAxis, NoSlip
 from solver.grid.grid import Grid
-from solver.solids.shapes import Box
 from solver.solids.mask import Solids
+from solver.solids.shapes import Box
 from solver.solids.walls import SolidWalls
-from solver.discretisation.velocity import Velocity
 from tests.grids import distance, minus, norm, operators, orders, product, random_components, random_values
 from tests.grids import simulation as plain_simulation
 from tests.solids.flows import CLOSED, PLANE, SEED, SLIP, around, cells, random_flow, simulation

@@ -7,21 +7,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from closures.data.windows import TrajectoryFile
+from closures.coupling.head import Head
 from closures.coupling.resample import Resampler, network_grid
+from closures.data.windows import TrajectoryFile
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
 from closures.training.corrections import CorrectTable, Frames, arrivals, corrections, flow
-from closures.coupling.head import Head
 from closures.training.offline import train
 from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team
 from closures.training.recipe import Recipe
-from solver.run import build as assembly
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
+from solver.run import build as assembly
 from tests.training.trajectories import les_file
 
 STEP = 0.05

@@ -18,19 +18,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch.utils.data import Subset
 
-from closures.operators import artefact
 from closures.data.windows import TrajectoryFile, Windows, fluctuation_size, scaling
-from closures.operators import build
+from closures.operators import artefact, build
 from closures.operators.predictor import Predictor
-from closures.pressure_nets import learned_multigrid_train as multigrid
 from closures.training import ensemble
+from closures.training import learned_multigrid as multigrid
 from closures.training.fit import Fit
 from closures.training.objective import Rollout
 from closures.training.offline import train
 from closures.training.processes import Team, team
 from closures.training.recipe import SHIPPED, load_recipe
-from solver.parallel import ranks as parallel
 from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError
+from solver.parallel import ranks as parallel
 from tests.training.trajectories import small_recipe, travelling, write_file
 
 SMALL = {

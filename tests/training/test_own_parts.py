@@ -7,13 +7,12 @@ import importlib.metadata
 import pytest
 import torch
 
-from closures.operators import artefact
-from solver.case import plugins
-from closures.operators.artefact import ArtefactError, CARD
-from closures.operators import build
+from closures.operators import artefact, build
+from closures.operators.artefact import CARD, ArtefactError
 from closures.operators.registry import names
 from closures.training.offline import train
 from closures.training.tables import OperatorTable
+from solver.case import plugins
 from solver.errors import CaseError
 from solver.files.folder import to_toml
 from tests import runs

@@ -16,8 +16,8 @@ from closures.operators.domain import same
 from closures.training.objective import perturbed
 from closures.training.schedule import batches, rate, seeds
 from closures.training.tables import OptimiserTable
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from tests.training.trajectories import FACES, LX, LZ, NX, NY, NZ, STEP, travelling, write_file
 

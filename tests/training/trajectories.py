@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import torch
 
+from closures.coupling.resample import Resampler, network_grid
 from closures.data.file import FORMAT, KIND
 from closures.data.layout import MOMENTS
-from closures.coupling.resample import Resampler, network_grid
 from closures.training.recipe import Recipe
-from solver.run import build
-from solver.grid.axis import stretched_faces
 from solver.case.case import load_case
+from solver.grid.axis import stretched_faces
+from solver.run import build
 from tests.runs import write_case
 
 NX, NY, NZ, STEP = 8, 6, 6, 0.1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
 from solver.errors import CaseError
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
 from solver.grid.grid import Grid
 from tests.grids import GRIDS, PERIODIC, SLIP, WALL, uneven, walls
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
-from solver.errors import RunFolderError
-from solver.grid.grid import Grid
-from solver.files import checkpoint_file as files
-from solver.files.regrid import same_grid, velocity_of
-from solver.files.checkpoint_file import FORMAT, Saved, Stored, checksum, fill, latest
 from solver.discretisation.calculus import Operators
+from solver.errors import RunFolderError
+from solver.files import checkpoint_file as files
+from solver.files.checkpoint_file import FORMAT, Saved, Stored, checksum, fill, latest
 from solver.files.folder import write_hdf5
+from solver.files.regrid import same_grid, velocity_of
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
+from solver.grid.grid import Grid
 from tests.grids import distance, operators, random_velocity, sample, uneven, walls
 
 SEED = 50_423

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
-from solver.grid.grid import Grid
-from solver.observers.spectra import ShellSpectra
-from solver.flow.initial import isotropic, taylor_green
 from solver.discretisation.shells import shell_energies as shell_spectrum
 from solver.discretisation.shells import shell_wavenumbers
+from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.initial import isotropic, taylor_green
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis
+from solver.grid.grid import Grid
+from solver.observers.spectra import ShellSpectra
 from tests.grids import (
     GRIDS,
     distance,

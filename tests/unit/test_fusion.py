@@ -7,16 +7,16 @@ import torch
 
 from closures.registry.registry import create
 from solver.discretisation import fusion
-from solver.run import machine
-from solver.grid.axis import FourierAxis
-from solver.flow.closure import EddyViscosity
+from solver.discretisation.gradient import Strain
+from solver.discretisation.velocity import Velocity
 from solver.errors import FeatureUnavailable
+from solver.flow.closure import EddyViscosity
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.pressure import stencil
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
-from solver.discretisation.gradient import Strain
-from solver.discretisation.velocity import Velocity
+from solver.run import machine
 from tests.grids import minus, norm, operators, random_velocity, run, simulation, tendency, walls
 
 SEED = 662_607

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FourierAxis
 from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
 from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.grids import distance, mean, operators, random_values, random_velocity, run, simulation, walls
 

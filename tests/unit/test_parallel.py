@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from solver.parallel import ranks
 from solver.errors import CaseError
+from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from closures.compare.boxes import BoxJudge
 from closures.compare.references import Target
-from solver.run.build import Source, build
-from solver.grid.axis import FiniteVolumeAxis, NoSlip, stretched_faces
-from solver.case.case import load_case
 from solver.analysis.channel import ChannelProfiles, errors
+from solver.analysis.moments import INDEX, NAMES
+from solver.analysis.reference import ChannelReference, check_reference
+from solver.case.case import load_case
 from solver.errors import CaseError
 from solver.figures.results import Results
-from solver.observers.statistics import INDEX, NAMES
-from solver.analysis.reference import ChannelReference, check_reference
 from solver.files.reference_files import read_complete, read_reference
+from solver.grid.axis import FiniteVolumeAxis, NoSlip, stretched_faces
+from solver.run.build import Source, build
 from tests.physics.shipped import CASES
 
 MKM = CASES / "channel180" / "reference" / "channel_mkm180.csv"

@@ -8,14 +8,14 @@ import pytest
 import pyvista
 import torch
 
-from solver.observers.averages import write_means
-from solver.case.case import load_case
-from solver.flow.closure import EddyViscosity
 from solver.analysis.batch_means import BatchMeans
-from solver.observers.checkpoint import Checkpoint
+from solver.analysis.moments import NAMES
+from solver.case.case import load_case
 from solver.files.checkpoint_file import read
+from solver.flow.closure import EddyViscosity
+from solver.observers.averages import write_means
+from solver.observers.checkpoint import Checkpoint
 from solver.observers.snapshots import Snapshots
-from solver.observers.statistics import NAMES
 from tests import runs
 from tests.grids import operators, simulation, uniform, values
 

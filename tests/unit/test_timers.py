@@ -10,9 +10,9 @@ import torch
 
 from closures.registry.registry import create
 from solver.discretisation import fusion
+from solver.discretisation.timers import Timers, closure_fraction, step_seconds
 from solver.run import performance
 from solver.run.performance import in_words
-from solver.discretisation.timers import Timers, closure_fraction, step_seconds
 from tests.grids import operators, random_velocity, simulation
 
 NU = 1e-3

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from solver.grid.axis import FourierAxis
 from solver.discretisation.fft import DuccEngine, TorchEngine, choose_engine
+from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.grids import GRIDS, distance, operators, random_scalar, random_values, scalar_product, values
 

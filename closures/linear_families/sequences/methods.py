@@ -32,12 +32,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse.linalg
 
-from solver.errors import CaseError, FeatureUnavailable
 from closures.linear_families.sequences.deflation import recycling_cg
 from closures.linear_families.sequences.gcrodr import gcrodr
 from closures.linear_families.sequences.petsc import PetscPreconditioner, PetscSolver, has_package
 from closures.linear_families.sequences.solutions import Solutions
 from closures.linear_families.sequences.system import Apply, Solution, System, solution
+from solver.errors import CaseError, FeatureUnavailable
 
 DIRECT = ("direct", "cholesky", "mumps")
 KRYLOV = ("cg", "gmres", "fresh", "gcrodr", "skr", "rcg")

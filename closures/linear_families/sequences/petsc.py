@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from solver.pressure import petsc_library
 from closures.linear_families.sequences.system import Apply, Solution, System, solution
+from solver.pressure import petsc_library
 
 RESTART = 40
 

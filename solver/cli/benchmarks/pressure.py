@@ -26,22 +26,22 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from solver.discretisation import fusion
-from solver.grid.axis import FiniteVolumeAxis, NoSlip, Periodic
 from solver.cli.benchmarks.pressure_methods import IN_SEQUENCE, LEARNED, METHODS, make_solver, true_residual
 from solver.cli.benchmarks.pressure_sequence import measure_sequence, record
+from solver.discretisation import fusion
+from solver.discretisation.calculus import Operators
 from solver.errors import CaseError, SolverError
+from solver.files.folder import processor, write_json
+from solver.grid.axis import FiniteVolumeAxis, NoSlip, Periodic
 from solver.grid.grid import Grid
 from solver.parallel.late import wait_for
-from solver.discretisation.calculus import Operators
 from solver.parallel.ranks import is_root
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
-from solver.solids.shapes import Box, Shape, Sphere
 from solver.solids.mask import Solids
-from solver.files.folder import processor, write_json
+from solver.solids.shapes import Box, Shape, Sphere
 
 SEED = 141_421
 LONG = 10.0

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solver.run.build import Source, build
-from solver.cli.benchmarks.pressure_methods import make_solver, true_residual
 from solver.case.case import load_case
+from solver.cli.benchmarks.pressure_methods import make_solver, true_residual
 from solver.errors import CaseError, SolverError
+from solver.flow.projection import ObstructedProjection
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure, PressureSolver, SolveReport
-from solver.flow.projection import ObstructedProjection
+from solver.run.build import Source, build
 
 TIGHT = 1e-10  # tolerance of the solves that make the systems
 

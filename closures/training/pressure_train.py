@@ -10,22 +10,21 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from closures.operators import artefact
+from closures.operators import artefact, build
 from closures.operators.artefact import Card
-from closures.operators import build
 from closures.pressure_nets import starts
 from closures.pressure_nets.bodies import basis, random_fluid, white
 from closures.pressure_nets.objective import LineSearch
-from closures.pressure_nets.recipe import MatricesTable, MatrixRecipe
 from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, White
 from closures.training.fit import Fit
 from closures.training.identity import identity_of
+from closures.training.pressure_recipe import MatricesTable, MatrixRecipe
 from closures.training.processes import Team, team
 from closures.training.recipe import read
 from solver.errors import CaseError
 from solver.files.folder import commit, to_toml, write_text
 
-SHIPPED = Path(__file__).parent / "recipes"
+SHIPPED = Path(__file__).parents[1] / "pressure_nets" / "recipes"
 HELD_OUT = 2  # geometries that only judge
 
 

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.case.case import load_case
 from solver.errors import FeatureUnavailable, RunFolderError
 from solver.figures.snapshot import latest_path
-from solver.grid.grid import Grid
 from solver.files.folder import case_of_run, write_atomically
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis
+from solver.grid.grid import Grid
 
 if TYPE_CHECKING:
     import meshio

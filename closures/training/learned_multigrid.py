@@ -18,18 +18,18 @@ from closures.pressure_nets.learned_multigrid_file import SmoothingCard, write_s
 from closures.training.processes import check_alone
 from closures.training.recipe import read
 from closures.training.tables import CardTable
-from solver.parallel import ranks
-from solver.grid.axis import FiniteVolumeAxis, NoSlip
-from solver.errors import CaseError
-from solver.grid.grid import Grid
+from solver.case.table import Table
 from solver.discretisation.calculus import Operators
+from solver.errors import CaseError
+from solver.files.folder import commit, to_toml, write_text
+from solver.grid.axis import FiniteVolumeAxis, NoSlip
+from solver.grid.grid import Grid
+from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 from solver.pressure.poisson import Poisson
 from solver.solids.mask import Solids
-from solver.files.folder import commit, to_toml, write_text
-from solver.case.table import Table
 
-SHIPPED = Path(__file__).parent / "recipes"
+SHIPPED = Path(__file__).parents[1] / "pressure_nets" / "recipes"
 STEEPEST = 0.95  # what |q| should stay below, see `LearnedCycle.expansion`
 PENALTY = 50.0
 

@@ -1,0 +1,38 @@
+"""The recipe files of data sets: where the shipped ones lie, and what one holds."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from solver.errors import CaseError
+
+PACKAGE, ROOMS = Path(__file__).parents[1], ("data", "linear_families")
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes of this package by name: flows, and families of linear systems."""
+    return {file.stem: file for room in ROOMS for file in sorted((PACKAGE / room / "recipes").glob("*.toml"))}
+
+
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """What the file at `path` holds, or the shipped recipe of that name, and the name of the file.
+
+    Raises
+    ------
+    CaseError : missing, unreadable or not TOML; one line.
+    """
+    known = shipped()
+    file = path if path.exists() else known.get(str(path), path)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")), str(file)
+    except (FileNotFoundError, NotADirectoryError):
+        near = difflib.get_close_matches(path.stem, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"give a TOML file, or one of {', '.join(known)}"
+        raise CaseError(f"{path}: no such recipe; {hint}") from None
+    except OSError as error:
+        raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaseError(f"{file}: not valid TOML: {error}") from None
