@@ -13,12 +13,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from closures.data import recipe_file
 from closures.registry.schemas import KINDS, models, schema_of
 from tests.runs import ROOT, solver
 
 FILES = {
     "case": sorted((ROOT / "cases").glob("*/case.toml")),
-    "data": sorted((ROOT / "closures/data/recipes").rglob("*.toml")),
+    "data": sorted(file for room in recipe_file.ROOMS for file in (ROOT / "closures" / room / "recipes").glob("*.toml")),
     "training": [
         *sorted((ROOT / "closures/training/recipes").rglob("*.toml")),
         *sorted((ROOT / "closures/pressure_nets/recipes").rglob("*.toml")),

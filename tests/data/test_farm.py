@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 import pytest
 
+from closures.data import recipe_file
 from closures.linear_families import generate as making
 from closures.linear_families.generate import generate, order_of, parameters_of, resolve
 from closures.linear_families.inspect import describe, verify
-from closures.linear_families.recipe import SHIPPED, load_recipe
+from closures.linear_families.recipe import load_recipe
 from closures.linear_families.sequences.system import LinearSolveError
 from closures.linear_families.store import content_digest
 from solver.errors import CaseError, RunFolderError
@@ -261,7 +262,7 @@ def test_wrong_files_are_named(recipe, tmp_path):
 
 
 def test_shipped_recipes_are_valid():
-    names = sorted(p.stem for p in SHIPPED.glob("*.toml"))
+    names = list(recipe_file.shipped())
     assert {"darcy_100", "darcy_small"} <= set(names)
     for name in ("darcy_100", "darcy_small", "helmholtz_sweep"):
         loaded, family, method = resolve(load_recipe(Path(name)))

@@ -19,13 +19,13 @@ from scipy.stats import t as student_t
 
 from closures.compare.uncertainty import Sample, estimate
 from closures.data import file as flow_file
-from closures.data import generate
+from closures.data import generate, recipe_file
 from closures.data import store as flow_store
 from closures.data.commutator import PAIRS
 from closures.data.filters import from_points
 from closures.data.generate import generate_flow
 from closures.data.grid_set import verify_set
-from closures.data.grids import SHIPPED, is_flow_recipe, load_flow_recipe, load_flow_recipes
+from closures.data.grids import is_flow_recipe, load_flow_recipe, load_flow_recipes
 from closures.data.inspect import describe_flow, is_flow_file, verify_flow
 from closures.data.layout import MOMENTS
 from closures.data.profiles import (
@@ -55,7 +55,7 @@ from tests import runs
 from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
 from tests.grids import minus, norm, operators, orders, project, tendency
 
-SAMPLE = SHIPPED.parent / "samples" / "channel180_sample.h5"
+SAMPLE = recipe_file.PACKAGE / "data" / "samples" / "channel180_sample.h5"
 COMM = operators("box").decomposition.comm
 
 
@@ -544,7 +544,7 @@ def test_bad_recipes_are_one_line(tmp_path, change, message):
 
 
 def test_shipped_recipes_are_valid():
-    names = [p.stem for p in sorted(SHIPPED.glob("*.toml")) if is_flow_recipe(p)]
+    names = [name for name, path in recipe_file.shipped().items() if is_flow_recipe(path)]
     expected = {"channel180_small", "hit_decay_32", "mixing_layer", "channel180_grids", "channel395_grids"}
     expected |= {f"channel180_coarse{kind}" for kind in ("", "_dense", "_stationary")}
     assert set(names) == expected

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.data.grids import SHIPPED, load_flow_recipe
+from closures.data import recipe_file
+from closures.data.grids import load_flow_recipe
 from closures.data.inspect import describe_flow, verify_flow
 from closures.data.layout import lay_out, layout_of
 from closures.data.windows import TrajectoryFile
@@ -21,7 +22,7 @@ from tests.training.trajectories import write_file
 
 data = pytest.importorskip("the_well.data")
 
-SAMPLE = SHIPPED.parent / "samples" / "channel180_sample.h5"
+SAMPLE = recipe_file.PACKAGE / "data" / "samples" / "channel180_sample.h5"
 WALL, OPEN, PERIODIC = 0, 1, 2  # codes of The Well
 FLOWS = {"channel": CHANNEL, "box": BOX}
 
