@@ -19,7 +19,7 @@ from tests.runs import ROOT, solver
 
 FILES = {
     "case": sorted((ROOT / "cases").glob("*/case.toml")),
-    "data": sorted(file for room in recipe_file.ROOMS for file in (ROOT / "closures" / room / "recipes").glob("*.toml")),
+    "data": [*recipe_file.shipped().values()],
     "training": [
         *sorted((ROOT / "closures/training/recipes").rglob("*.toml")),
         *sorted((ROOT / "closures/pressure_nets/recipes").rglob("*.toml")),
