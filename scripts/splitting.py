@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 
 from solver.figures.style import BLUE, DPI, GREEN, ORANGE, PAPER, VERMILLION, WIDTH
+from solver.files.hdf5 import open_hdf5
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "cases/channel180_coarse/reference/filtered_dns.h5"
@@ -22,7 +22,7 @@ WIDTH_ACROSS = 4 * np.pi / 3 / 15  # of a retained mode along z
 
 def half_channel(path: Path = REFERENCE) -> dict[str, np.ndarray]:
     """Mean over trajectories, batches and both halves, in wall units; ``slope`` is dU+/dy+."""
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         names = [name.decode() for name in file["dimensions/moment"][:]]
         raw = dict(zip(names, file["statistics/moments"][:].mean((0, 1)), strict=True))
         wall, y, nu = float(file["statistics/wall_stress"][:].mean()), file["dimensions/y"][:], float(file.attrs["nu"])

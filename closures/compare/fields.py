@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy import fft
 
 from closures.compare.runs import Run
 from solver.analysis.batch_means import Array
+from solver.files.hdf5 import open_hdf5
 
 BINS = np.linspace(-6, 6, 49)  # of increments, in standard deviations
 SAME_TIME = 0.02  # relative difference of the times up to which two snapshots are of the same time
@@ -19,14 +19,14 @@ def snapshots(folder: Path) -> dict[float, Path]:
     """Snapshot files by time."""
     found = {}
     for path in sorted((folder / "snapshots").glob("*.h5")):
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             found[float(file.attrs["time"])] = path
     return found
 
 
 def velocity_of(snapshot: Path) -> Array:
     """Velocity ``(3, nx, ny, nz)`` of a snapshot file."""
-    with h5py.File(snapshot) as file:
+    with open_hdf5(snapshot) as file:
         return np.asarray(file["velocity"][()], dtype=float)
 
 

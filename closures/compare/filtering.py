@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy import fft
 
@@ -12,6 +11,7 @@ from closures.compare.uncertainty import Sample
 from solver.analysis.batch_means import Array
 from solver.analysis.moments import INDEX, NAMES
 from solver.errors import CaseError
+from solver.files.hdf5 import open_hdf5
 from solver.grid.grid import Grid
 
 SETTLED = 1 / 3  # of the run: snapshots before it belong to the transient
@@ -49,7 +49,7 @@ def filtered_moments(run: Path, grid: Grid) -> Sample:
     """
     files = {}
     for path in sorted((run / "snapshots").glob("*.h5")):
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             files[float(file.attrs["time"])] = path
     last = max(files, default=0.0)
     chosen = [path for time, path in sorted(files.items()) if time >= SETTLED * last]
@@ -60,7 +60,7 @@ def filtered_moments(run: Path, grid: Grid) -> Sample:
         )
     found = []
     for path in chosen:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             velocity = file["velocity"][()].astype(float)
             lengths = {axis: _length(file["xyz"[axis]][()]) for axis in (0, 2)}
         found.append(moments(cutoff(velocity, lengths, grid)))

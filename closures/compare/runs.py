@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from closures.compare.uncertainty import Sample
 from solver.analysis.batch_means import Array, whole_batches
 from solver.analysis.moments import NAMES
@@ -18,6 +16,7 @@ from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.figures.results import Table, read_table
 from solver.files.checkpoint_file import latest
+from solver.files.hdf5 import open_hdf5
 from solver.run.leg import BROKEN, FAILED, differences
 
 MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
@@ -77,7 +76,7 @@ class Run:
         if not path.is_file():
             raise RunFolderError(f"{self.folder}: it has no statistics.h5, so nothing can be compared: {remedy}")
         try:
-            with h5py.File(path) as file:
+            with open_hdf5(path) as file:
                 state = {name: file[f"batches/{name}"][()] for name in ("span", "weights", "sums")}
                 names = tuple(file.attrs["names"])
         except (OSError, KeyError) as error:

@@ -22,6 +22,7 @@ from closures.data.recipe import FlowRecipe
 from closures.data.well import DIGEST, HEADER_SPACE
 from solver.errors import RunFolderError
 from solver.files.folder import writing
+from solver.files.hdf5 import VERSION, open_hdf5
 
 FORMAT = 1
 KIND = "trajectories"
@@ -77,7 +78,7 @@ class FlowFile:
     def _found(self) -> str | None:
         """The recipe of what has the final name; None where that is nothing, or something else."""
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path) as file:
                 return str(file.attrs["recipe"]) if file.attrs.get("kind") == KIND else None
         except (OSError, LookupError):
             return None
@@ -96,7 +97,7 @@ class FlowFile:
                 os.replace(self.path, self.part)
         if not self.part.exists():
             return False
-        with writing(self.part), h5py.File(self.part, "r") as file:
+        with writing(self.part), open_hdf5(self.part) as file:
             same = file.attrs.get("format") == FORMAT and file.attrs.get("recipe") == self.header
             origin = str(file.attrs.get(ORIGIN, ""))
         if not same:
@@ -120,7 +121,8 @@ class FlowFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.draft.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-            with h5py.File(self.draft, "w") as file:  # HDF5 ends the process when the disk is full: now it is not
+            # HDF5 ends the process when the disk is full: now it is not
+            with h5py.File(self.draft, "w", libver=VERSION) as file:
                 lay_out(file, self.recipe, layout)
                 file.attrs.update(attributes)
                 file.attrs.update(format=FORMAT, kind=KIND, recipe=self.header, sha256=np.bytes_("0" * 2 * DIGEST))

@@ -12,6 +12,7 @@ import numpy as np
 
 from closures.data.file import BEGIN, FORMAT, KIND, ORIGIN, chained, content_digest, read_rows
 from solver.errors import RunFolderError
+from solver.files.hdf5 import open_hdf5
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 
@@ -19,7 +20,7 @@ DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeEr
 def is_flow_file(path: Path) -> bool:
     """Whether a file says that it holds trajectories."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return bool(plain(file.attrs.get("kind")) == KIND)
     except DAMAGE:
         return False
@@ -102,7 +103,7 @@ def opened(path: Path, kinds: tuple[str, ...] = (KIND,)) -> Iterator[h5py.File]:
     if not path.is_file():
         raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
     try:
-        file = h5py.File(path, "r")
+        file = open_hdf5(path)
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
     with file, reading(path):

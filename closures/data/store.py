@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from closures.data.file import BEGIN, ORIGIN, FlowFile, Rows, chained, read_rows
 from closures.data.grid_set import MANIFEST, write_manifest
 from closures.data.grids import Recipes
@@ -24,6 +22,7 @@ from closures.data.recipe import FlowRecipe
 from solver.errors import RunFolderError
 from solver.files import checkpoint_file as states
 from solver.files.folder import write_hdf5, writing
+from solver.files.hdf5 import open_hdf5
 
 
 class FlowStore:
@@ -84,7 +83,7 @@ class FlowStore:
     def adopt(self) -> None:
         """Take over the trajectories of the smaller set that has the final name, if not yet done (root only)."""
         with contextlib.ExitStack() as stack:
-            old = {name: stack.enter_context(h5py.File(file.path, "r")) for name, file in self.files.items()}
+            old = {name: stack.enter_context(open_hdf5(file.path)) for name, file in self.files.items()}
             for file, source in zip(self.files.values(), old.values(), strict=True):
                 file.check_origin(file.path, str(source.attrs.get(ORIGIN, "")))
             for number in range(min(len(source["checksums"]) for source in old.values())):

@@ -19,6 +19,7 @@ from closures.data.store import FlowStore, digests_of
 from closures.data.well import DIGEST
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import write_hdf5
+from solver.files.hdf5 import open_hdf5
 
 MADE = ("version", "torch", "commit", ORIGIN)  # attributes that tell what made the rows
 
@@ -40,7 +41,7 @@ def write_subset(source: Path, target: Path, trajectories: int, snapshots: int |
     found = source if source.exists() else part
     if not found.exists():
         raise RunFolderError(f"{source}: no such data file, nor one that is being made: make it with `solver generate`")
-    with h5py.File(found, "r") as old:
+    with open_hdf5(found) as old:
         if old.attrs.get("kind") != KIND or old.attrs.get("format") != FORMAT:
             raise RunFolderError(f"{found}: not trajectories of format {FORMAT}: generate the file again")
         whole = parse_flow_recipe(json.loads(old.attrs["recipe"]), str(found))
@@ -50,7 +51,7 @@ def write_subset(source: Path, target: Path, trajectories: int, snapshots: int |
             if number >= len(ended) or _digest(old, number, whole.sampling.snapshots) != ended[number].tobytes():
                 raise CaseError(f"{found}: trajectory {number} is damaged or not complete: ask for {number}")
         write_hdf5(target, lambda new: _fill(new, old, recipe))
-    with h5py.File(target, "r") as file:
+    with open_hdf5(target) as file:
         return bytes(file.attrs["sha256"]).decode()
 
 

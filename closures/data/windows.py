@@ -31,6 +31,7 @@ from closures.data.inspect import DAMAGE
 from closures.operators.domain import Domain, Line
 from closures.operators.predictor import Scaling
 from solver.errors import CaseError
+from solver.files.hdf5 import open_hdf5
 
 CHUNK = 32  # frames in memory while statistics are taken
 
@@ -77,7 +78,7 @@ class TrajectoryFile:
     def __init__(self, path: Path) -> None:
         self.path, self._owner = path, -1
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 self.shape: tuple[int, ...] = _dataset(file, "t1_fields/velocity").shape
                 self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
                 times = _numbers(file, "dimensions/time")
@@ -96,7 +97,7 @@ class TrajectoryFile:
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""
         if self._owner != os.getpid():  # an HDF5 handle does not survive a fork
-            self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
+            self._file, self._owner = open_hdf5(self.path), os.getpid()
         try:
             return self._file["t1_fields/velocity"][trajectory, frames]
         except DAMAGE as error:

@@ -17,6 +17,7 @@ from closures.data.profiles import channel_facts
 from closures.linear_families.recipe import Recipe, parse_recipe
 from closures.linear_families.store import FORMAT, content_digest, digest, read_rows
 from solver.errors import RunFolderError
+from solver.files.hdf5 import open_hdf5
 
 RECHECKED = 3
 
@@ -99,7 +100,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise RunFolderError(f"{path}: no such data file: make it with `solver generate`")
     try:
-        file = h5py.File(path, "r")
+        file = open_hdf5(path)
     except OSError as error:
         raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
     with file, reading(path):

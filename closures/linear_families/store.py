@@ -23,6 +23,7 @@ from closures.data.well import DIGEST, HEADER_SPACE, at_ends, boundary, dimensio
 from closures.linear_families.family import Family, Parameters
 from solver.errors import RunFolderError
 from solver.files.folder import writing
+from solver.files.hdf5 import VERSION
 
 FORMAT = 1
 ROWS = ("t0_fields", "scalars", "parameters", "solver")  # groups whose datasets have one row a sample
@@ -86,7 +87,8 @@ class LinearStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.part.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-            with h5py.File(self.part, "w") as file:  # HDF5 ends the process when the disk is full: now it is not
+            # HDF5 ends the process when the disk is full: now it is not
+            with h5py.File(self.part, "w", libver=VERSION) as file:
                 _lay_out(file, family, samples, example, {**attributes, "recipe": self.header, "format": FORMAT})
             with self.part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(self.part))

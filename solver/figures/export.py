@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from solver.case.case import load_case
 from solver.errors import FeatureUnavailable, RunFolderError
 from solver.figures.snapshot import latest_path
 from solver.files.folder import case_of_run, write_atomically
+from solver.files.hdf5 import open_hdf5
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 
@@ -100,7 +100,7 @@ def read_fields(path: Path) -> dict[str, Array]:
     RunFolderError : it is none.
     """
     try:
-        with h5py.File(path, locking=False) as file:
+        with open_hdf5(path, locking=False) as file:
             fields = {name: np.asarray(file[name]) for name in FIELDS if name in file}
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]

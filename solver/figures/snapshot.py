@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from solver.errors import RunFolderError
 from solver.figures.qcriterion import is_uniform
+from solver.files.hdf5 import open_hdf5
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def latest_path(run: Path) -> Path | None:
     times = {}
     for path in sorted((run / "snapshots").glob("*.h5")):
         try:
-            with h5py.File(path) as file:
+            with open_hdf5(path) as file:
                 times[path] = float(file.attrs["time"])
         except (OSError, KeyError) as error:
             reason = str(error).partition("\n")[0]
@@ -58,7 +58,7 @@ def latest_snapshot(run: Path) -> Snapshot | None:
     path = latest_path(run)
     if path is None:
         return None
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         return Snapshot(
             file["velocity"][:],
             file["x"][:],

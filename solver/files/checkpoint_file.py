@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from solver.errors import RunFolderError
+from solver.files.hdf5 import open_hdf5
 from solver.parallel import ranks
 
 log = logging.getLogger("solver")
@@ -130,7 +131,7 @@ def read(path: Path, verify: bool = True) -> Saved:
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read ({error.strerror}): give access to it and try again") from None
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = open_hdf5(path, locking=False)
         file.visititems(keep)
         found = {key: v.item() if isinstance(v, np.generic) else v for key, v in file.attrs.items()}
         written = found.pop("sha256", None)

@@ -26,6 +26,7 @@ import numpy as np
 from solver import __version__
 from solver.case.case import Case
 from solver.errors import RunFolderError
+from solver.files.hdf5 import VERSION
 
 log = logging.getLogger("solver")
 LOCK = "run.lock"  # see `solver.files.lock`
@@ -78,7 +79,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_hdf5(path: Path, fill: Callable[[h5py.File], object]) -> None:
     """Write an HDF5 file atomically; made in memory, because on a full disk HDF5 crashes the whole process."""
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=VERSION) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()

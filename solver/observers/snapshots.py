@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.files.folder import label, write_hdf5, write_text
+from solver.files.hdf5 import open_hdf5
 from solver.flow.closure import EddyViscosity
 from solver.flow.simulation import Simulation
 from solver.observers.schedule import TimeSchedule
@@ -93,7 +94,7 @@ class Snapshots:
         """Remove the snapshots up to `t` of a course of events that this run has left."""
         since = t if self.since is None else self.since
         for path in set(self.folder.glob("step_*.h5")) - self.own:
-            with h5py.File(path) as file:
+            with open_hdf5(path) as file:
                 left = since * (1 + 1e-12) < file.attrs["time"] <= t
             if left:
                 path.with_suffix(".xdmf").unlink(missing_ok=True)
