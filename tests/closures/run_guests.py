@@ -15,7 +15,7 @@ from closures.registry.guest_checks import ClosureError
 from solver.observers.checkpoint import _gather_state as gather_state
 from tests.closures.flows import make_operators
 from tests.closures.guest_package import installed
-from tests.loop.flows import NU, Rigged, box, channel, flow
+from tests.coupling.flows import NU, Rigged, box, channel, flow
 
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)

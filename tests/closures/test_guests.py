@@ -17,7 +17,7 @@ from solver.errors import CaseError, RunFolderError
 from solver.run import leg
 from tests import runs
 from tests.closures import guest_package
-from tests.loop.flows import NU, channel, closure, distance, flow, write
+from tests.coupling.flows import NU, channel, closure, distance, flow, write
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from solver.case import plugins
 from solver.errors import CaseError
 from solver.files.folder import to_toml
 from tests import runs
-from tests.loop.flows import channel, closure, flow, write
+from tests.coupling.flows import channel, closure, flow, write
 from tests.training import own_package
 from tests.training.trajectories import small_recipe, write_file
 

@@ -13,7 +13,7 @@ from closures.linear_families.sequences.methods import Method, method, names
 from solver.errors import CaseError, FeatureUnavailable
 from solver.pressure import petsc_library
 from tests import runs
-from tests.linear.problems import darcy_sequence, needs_petsc, relative_error, sweep
+from tests.linear_families.problems import darcy_sequence, needs_petsc, relative_error, sweep
 
 OURS = (
     "direct",

@@ -26,7 +26,7 @@ from solver.errors import CaseError, SolverError
 from solver.flow.closure import EddyViscosity
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from tests.loop.flows import NU, SMALL, box, channel, closure, flow, small, write
+from tests.coupling.flows import NU, SMALL, box, channel, closure, flow, small, write
 from tests.runs import arrays, checkpoints, solver, summary, write_case
 
 CASE = Path(__file__).parents[2] / "cases" / "channel180_coarse"

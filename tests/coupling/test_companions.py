@@ -18,7 +18,7 @@ from solver.flow.forcing import bulk_velocity
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.closures.flows import make_grid, make_operators, make_velocity, random_fields
-from tests.loop.flows import (
+from tests.coupling.flows import (
     DT,
     SCALING,
     RiggedState,

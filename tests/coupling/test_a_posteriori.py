@@ -21,7 +21,7 @@ from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.forcing import HeldShells
 from tests.closures.flows import make_operators
-from tests.loop.flows import NU, box, channel, flow, noise, smagorinsky_like, small
+from tests.coupling.flows import NU, box, channel, flow, noise, smagorinsky_like, small
 from tests.operators.fields import channel_domain, smooth
 
 pytestmark = pytest.mark.gradients

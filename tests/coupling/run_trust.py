@@ -10,8 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from closures.coupling.guard import COUNTS
+from tests.coupling.flows import in_turns
 from tests.grids import random_velocity
-from tests.loop.flows import in_turns
 from tests.losses.flows import flow, plus
 
 torch.set_num_threads(1)

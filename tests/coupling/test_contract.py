@@ -29,7 +29,7 @@ from tests.closures.flows import (
     reflect_scalar,
     uniform,
 )
-from tests.loop.flows import small
+from tests.coupling.flows import small
 
 NETWORKS = ["tensor_basis", "cnn"]
 CASES = [

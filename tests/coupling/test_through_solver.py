@@ -20,7 +20,7 @@ from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import to_toml, write_text
 from solver.run import build
-from tests.loop.flows import write
+from tests.coupling.flows import write
 from tests.runs import solver
 from tests.training.trajectories import les_file
 

@@ -8,7 +8,7 @@ import scipy.sparse.linalg
 
 from closures.linear_families.sequences.deflation import recycling_cg
 from closures.linear_families.sequences.methods import method
-from tests.linear.problems import darcy_sequence, inclusions, relative_error
+from tests.linear_families.problems import darcy_sequence, inclusions, relative_error
 
 SMALL = 24
 

@@ -11,7 +11,7 @@ from closures.linear_families.darcy import Darcy
 from closures.linear_families.sequences.methods import method
 from closures.linear_families.sequences.solutions import Solutions
 from closures.linear_families.thermal import Thermal
-from tests.linear.problems import convection, darcy_sequence, exact, relative_error, sweep
+from tests.linear_families.problems import convection, darcy_sequence, exact, relative_error, sweep
 
 
 def test_the_first_guess_is_zero():

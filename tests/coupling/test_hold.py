@@ -7,7 +7,7 @@ import torch
 
 from closures.coupling import GuardedModel, GuardTable, SubgridModel
 from closures.coupling.hold import HELD, LEFT, STAGES
-from tests.loop.flows import NU, channel, closure, flow, small, write
+from tests.coupling.flows import NU, channel, closure, flow, small, write
 
 
 class Counted(torch.nn.Module):

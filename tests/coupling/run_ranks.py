@@ -12,7 +12,7 @@ from mpi4py import MPI
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from closures.coupling.guard import COUNTS
 from tests.closures.flows import make_operators
-from tests.loop.flows import box, channel, closure, flow
+from tests.coupling.flows import box, channel, closure, flow
 
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)

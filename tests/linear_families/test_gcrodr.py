@@ -7,7 +7,7 @@ import pytest
 
 from closures.linear_families.sequences.deflation import recycling_cg
 from closures.linear_families.sequences.gcrodr import RecycleSpace, gcrodr, smallest_harmonic
-from tests.linear.problems import convection, darcy_sequence, relative_error, sweep
+from tests.linear_families.problems import convection, darcy_sequence, relative_error, sweep
 
 SMALL = 24
 KINDS = ("nonsymmetric", "definite", "indefinite")

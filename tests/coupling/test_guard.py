@@ -17,7 +17,7 @@ from closures.operators.predictor import Predictor
 from closures.registry import registry
 from solver.errors import Diverged
 from solver.flow.closure import EddyViscosity, SubgridStress
-from tests.loop.flows import NU, SCALING, Rigged, RiggedState, box, channel, distance, flow, smagorinsky_like
+from tests.coupling.flows import NU, SCALING, Rigged, RiggedState, box, channel, distance, flow, smagorinsky_like
 
 
 @pytest.fixture(autouse=True)

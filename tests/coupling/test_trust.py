@@ -17,9 +17,9 @@ from solver.errors import CaseError
 from solver.flow.forcing import MassFluxAroundSolids
 from solver.flow.simulation import Simulation
 from solver.observers.series import TimeSeries
+from tests.coupling.flows import DT, channel, closure, distance, in_turns, write
+from tests.coupling.flows import flow as small_flow
 from tests.grids import minus, norm, random_velocity
-from tests.loop.flows import DT, channel, closure, distance, in_turns, write
-from tests.loop.flows import flow as small_flow
 from tests.losses.flows import copied, flow, plus
 from tests.runs import ended, mpirun
 from tests.solids import flows as solids

@@ -9,7 +9,7 @@ import pytest
 
 from closures.operators import build
 from tests import runs
-from tests.loop.flows import SMALL, box, channel, write
+from tests.coupling.flows import SMALL, box, channel, write
 
 STEPS = 20
 
