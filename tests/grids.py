@@ -173,9 +173,11 @@ def simulation(
     dt: float | None,
     forcing: Forcing | None = None,
     closure: object = None,
+    momentum: Momentum | None = None,
 ) -> Simulation:
     """A flow with a fixed step, or cfl = 1."""
-    return Simulation(op, velocity, nu, closure, forcing or NoForcing(), StepControl(op, cfl=1.0, dt=dt))
+    control = StepControl(op, cfl=1.0, dt=dt)
+    return Simulation(op, velocity, nu, closure, forcing or NoForcing(), control, momentum=momentum)
 
 
 def run(flow: Simulation, steps: int) -> Components:

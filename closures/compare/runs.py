@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from closures.compare.uncertainty import Sample
 from solver.analysis.batch_means import Array, whole_batches
 from solver.analysis.moments import NAMES
@@ -82,9 +84,11 @@ class Run:
         except (OSError, KeyError) as error:
             reason = str(error).partition("\n")[0]
             raise RunFolderError(f"{path}: holds no batches of time ({reason}): {remedy}") from None
-        if names != NAMES:
+        if names != NAMES[: len(names)]:
             raise RunFolderError(f"{path}: its means are those of another version of the code: run the case again")
-        return whole_batches(state["sums"], state["weights"], float(state["span"][1]))
+        batches, known, *planes = state["sums"].shape
+        none = np.zeros((batches, len(NAMES) - known, *planes))  # of younger quantities: nothing of the kind acted
+        return whole_batches(np.concatenate([state["sums"], none], 1), state["weights"], float(state["span"][1]))
 
     @cached_property
     def plane_spectra(self) -> tuple[Array, Array] | None:

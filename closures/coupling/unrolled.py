@@ -100,7 +100,7 @@ class Unrolled:
 @contextmanager
 def _kept(simulation: Simulation) -> Iterator[None]:
     """What a simulation is doing comes back at the end."""
-    names = ("velocity", "closure_state", "t", "step_count", "dt", "potential", "differentiable")
+    names = ("velocity", "closure_state", "wall_state", "t", "step_count", "dt", "potential", "differentiable")
     held = {name: getattr(simulation, name) for name in names}
     try:
         yield

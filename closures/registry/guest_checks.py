@@ -25,14 +25,14 @@ class ClosureError(SolverError):
 
 
 class Checks:
-    """What is asked of the closure that came from `origin`; every method raises ClosureError."""
+    """What is asked of the closure that came from `origin`, by a table of the case; all raise ClosureError."""
 
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
+    def __init__(self, origin: Origin, table: str = "[closure]") -> None:
+        self.origin, self.table = origin, table
 
     def problem(self, what: str) -> ClosureError:
         """An error in the name of the closure."""
-        return ClosureError(f"[closure] {self.origin} {what}")
+        return ClosureError(f"{self.table} {self.origin} {what}")
 
     def interface(self, closure: Any) -> None:
         """Whether it has what `solver.flow.closure` asks of it."""

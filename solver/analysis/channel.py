@@ -69,7 +69,7 @@ class ChannelProfiles(WallFlow):
         """
         slope = self._slopes(m)
         stress = (self.nu * slope - self._at_faces(m["flux_xy"]) - self._stress_of_force(m))[1:-1]
-        ends = [self.friction_velocity(m) ** 2, self.nu * slope[-1]]
+        ends = [self.friction_velocity(m) ** 2, self.nu * slope[-1] - m["wall_flux_xy"][-1]]
         line = np.interp(self._faces[1:-1], self._faces[[0, -1]], ends)
         return float(np.abs(stress - line).max()) / self._unit(m) ** 2
 

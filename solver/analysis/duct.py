@@ -30,10 +30,13 @@ class Duct:
         """
         u = means[INDEX["u"]]
         force, perimeter = 0.0, 0.0
-        for axis, along, rows in ((self.y, self.z, u), (self.z, self.y, u.T)):
-            for end, row in ((0, rows[0]), (1, rows[-1])):
+        to_y, to_z = means[INDEX["wall_flux_xy"]], means[INDEX["wall_flux_xz"]]
+        for axis, along, rows, fluxes in ((self.y, self.z, u, to_y), (self.z, self.y, u.T, to_z.T)):
+            for end in (0, 1):
                 if wall_at(axis, end) is not None:
-                    force += self.nu * float((row * along.width).sum()) / (0.5 * axis.width[-end])
+                    beyond = fluxes[-1] if end else -fluxes[0]  # of a wall model
+                    stress = self.nu * rows[-end] / (0.5 * axis.width[-end]) + beyond
+                    force += float((stress * along.width).sum())
                     perimeter += along.length
         area = self.y.length * self.z.length
         bulk = float((u * self.y.width[:, None] * self.z.width).sum()) / area

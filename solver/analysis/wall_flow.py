@@ -82,8 +82,8 @@ class WallFlow:
         return np.mean([f[..., ::-1] if end else f for end in self.walls], axis=0)
 
     def friction_velocity(self, m: dict[str, Array]) -> float:
-        """``sqrt(nu |dU/dy|)`` at the wall, as the discretisation sees it."""
-        return float(np.sqrt(self.nu * abs(m["u"][0]) / self.distance[0]))
+        """``sqrt(nu |dU/dy|)`` at the wall, as the discretisation sees it, or of the stress of a wall model."""
+        return float(np.sqrt(abs(self.nu * m["u"][0] / self.distance[0] - m["wall_flux_xy"][0])))
 
     def _unit(self, m: dict[str, Array]) -> float:
         """The velocity of wall units, NaN where nothing rubs on the wall."""

@@ -13,8 +13,9 @@ from solver.analysis.moments import INDEX
 from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
 
 FLUXES = ("flux_xy", "sgs_flux_xy")  # through the faces above the cells
-ODD_IN_X = {"u", "uv", "uw", "tau_xy", "tau_xz", "force_x", *FLUXES}
-ODD_IN_Y = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u", *FLUXES}
+AT_WALLS = ("wall_flux_xy", "wall_flux_xz")
+ODD_IN_X = {"u", "uv", "uw", "tau_xy", "tau_xz", "force_x", *FLUXES, *AT_WALLS}
+ODD_IN_Y = {"v", "uv", "vw", "tau_xy", "tau_yz", "pv", "uuv", "vvv", "wwv", "tau_u", "wall_flux_xy", *FLUXES}
 FAR = "far_wall"  # velocity of the wall opposite as it is seen, NaN where there is none
 
 

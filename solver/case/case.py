@@ -27,6 +27,7 @@ from solver.case.initial_table import InitialTable
 from solver.case.paths import beside, case_path, shipped_cases
 from solver.case.solid_tables import PressureTable, SolidsTable
 from solver.case.table import Table
+from solver.case.wall_table import WallModelTable
 from solver.errors import CaseError
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
@@ -41,6 +42,7 @@ class Case(Table):
     initial: InitialTable
     time: TimeTable
     closure: ClosureTable = ClosureTable()
+    wall_model: WallModelTable = WallModelTable()
     output: OutputTable = OutputTable()
     statistics: StatisticsTable | None = None
     reference: ReferenceTable | None = None
@@ -69,6 +71,20 @@ class Case(Table):
             raise ValueError("[pressure] solver = 'direct' knows no solids: use 'multigrid', 'box' or 'krylov'")
         return self
 
+    @model_validator(mode="after")
+    def _walls_to_model(self) -> Case:
+        if not self.wall_model.acts:
+            return self
+        if self.solids is not None or self.pressure.is_iterative:
+            what = "[solids]" if self.solids is not None else f"[pressure] solver = '{self.pressure.solver}'"
+            raise ValueError(f"[wall_model] acts on the walls of channels and ducts alone, not with {what}: remove one")
+        try:
+            grid = Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
+            self.wall_model.check(grid)
+        except CaseError as error:
+            raise ValueError(str(error)) from None
+        return self
+
     def files(self, folder: Path) -> dict[str, Path]:
         """Every file beside the case that it names, by ``[table] key``."""
         found = {f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()}
@@ -88,7 +104,8 @@ class Case(Table):
 
     def build_grid(self) -> Grid:
         """The grid it describes; raises CaseError for impossible ones."""
-        return Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
+        grid = Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
+        return grid.with_modelled_walls() if self.wall_model.acts else grid
 
 
 def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None = None) -> tuple[Case, Path]:

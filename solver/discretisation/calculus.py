@@ -166,7 +166,18 @@ class Operators:
                 ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
                 ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
                 padded[i] = join([ghost_below, f, ghost_above], axis)
+                if i != axis:
+                    for end, beyond in ((line.lower, lower), (line.upper, upper)):
+                        if isinstance(end, NoSlip) and end.modelled and beyond is None:
+                            self._extrapolate(padded[i], axis, end is line.upper)
         return padded[0], padded[1], padded[2]
+
+    def _extrapolate(self, f: Tensor, axis: int, upper: bool) -> None:
+        """Set the ghost at one end to what lies on the straight line through its two neighbours."""
+        spacing = self.grid.volume_axes[axis].spacing
+        ratio = float(spacing[-1] / spacing[-2] if upper else spacing[0] / spacing[1])
+        ghost, near, next_one = (edge(f, axis, -1 - k if upper else k) for k in range(3))
+        ghost.copy_((1.0 + ratio) * near - ratio * next_one)
 
     def _ghost(self, near: Tensor, component: int, axis: int, boundary: Boundary) -> Tensor:
         """What lies beyond an end: the end face itself for a normal component (below; above it is unused)."""

@@ -15,9 +15,11 @@ from torch import Tensor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
-from solver.discretisation.staggered import DIM, above, below, difference, inner, mean
+from solver.discretisation.staggered import DIM, above, below, difference, edge, inner, mean
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
 from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
+from solver.flow.wall_stress import Stress, WallStress
 
 Key = tuple[int, int]
 FIELDS_AT_ONCE = 9  # three velocities, six fluxes
@@ -44,10 +46,12 @@ class Momentum:
     ----------
     strain : gradients and operators of the grid.
     nu : kinematic viscosity; 0 where diffusion is integrated exactly, or the flow is inviscid.
+    wall_stress : gives the momentum flux through walls whose friction is modelled; None where there are none.
     """
 
-    def __init__(self, strain: Strain, nu: float) -> None:
+    def __init__(self, strain: Strain, nu: float, wall_stress: WallStress | None = None) -> None:
         self.strain, self.operators, self.nu = strain, strain.operators, nu
+        self.wall_stress = wall_stress
         self.volume_axes = self.operators.volume_axes
         self.trace = 2 if 2 not in self.volume_axes and self.operators.grid.x.is_fourier else None
         self.keys = [(i, i) for i in range(3) if i != self.trace]
@@ -67,13 +71,16 @@ class Momentum:
 
     # -- fluxes in physical space ---------------------------------------------------------------------------------
 
-    def fluxes(self, velocity: Velocity, term: SubgridTerm | None) -> Iterator[list[Tensor]]:
+    def fluxes(
+        self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None
+    ) -> Iterator[list[Tensor]]:
         """The distinct momentum fluxes, resolved and subgrid, in the order of `keys`: a slab of y planes at a time.
 
         Slabs stay in cache until they are transformed. Fluxes along a finite-volume y live on one face more than there
         are planes: the first slab has the lower face of the rank.
         """
         padded = padded_term(self.operators, term)
+        walls = list(self.wall_stress.fluxes(velocity, stress)) if self.wall_stress and stress else []
         spectral = velocity.spectral_derivatives if isinstance(term, EddyViscosity) else {}
         for first, size in self.operators.slabs(FIELDS_AT_ONCE):
 
@@ -89,7 +96,18 @@ class Momentum:
                 fluxes = self._stress_fluxes((u, v, w), parts, strain)
             else:
                 fluxes = self._resolved_fluxes((u, v, w), strain)
+            for key, end, plane in walls:
+                self._add_at_wall(fluxes[self.keys.index(key)], key[1], end, plane, first, size)
             yield [above(f, 1) if first and f.shape[DIM[1]] > size else f for f in fluxes]
+
+    def _add_at_wall(self, flux: Tensor, axis: int, end: int, plane: Tensor, first: int, size: int) -> None:
+        """Add to the flux through the wall at one end of an axis, in the slab of `size` y planes from `first` on."""
+        ny = self.operators.local_shape[1]
+        if axis != 1:
+            plane = plane.narrow(DIM[1], first, size)
+        elif (first + size < ny) if end else first > 0:
+            return
+        edge(flux, axis, -end).add_(plane)
 
     @fused
     def _resolved_fluxes(self, velocity: Components, strain: Strain) -> list[Tensor]:
@@ -159,9 +177,16 @@ class Momentum:
 
     # -- divergence in coefficient space --------------------------------------------------------------------------
 
-    def tendency(self, velocity: Velocity, term: SubgridTerm | None) -> Components:
-        """``du/dt`` without pressure, as coefficients; zero on walls."""
-        flux = self.operators.slabs_to_coefficients(self.fluxes(velocity, term), self.planes)
+    def tendency(self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
+        """``du/dt`` without pressure, as coefficients; zero on walls. `stress` is that on modelled walls.
+
+        Raises
+        ------
+        CaseError : there are such walls and no stress is given.
+        """
+        if stress is None and self.operators.grid.has_modelled_walls:
+            raise CaseError("[wall_model] the grid has modelled walls: give the stress on them")
+        flux = self.operators.slabs_to_coefficients(self.fluxes(velocity, term, stress), self.planes)
         rate = self._divergence(flux, velocity.padded_coefficients)
         if not isinstance(term, SubgridForce):
             return rate

@@ -15,6 +15,7 @@ from solver.errors import CaseError
 from solver.flow.closure import SubgridTerm
 from solver.flow.momentum import Momentum
 from solver.flow.projection import ObstructedProjection
+from solver.flow.wall_stress import Stress
 from solver.pressure.direct import DirectPressure
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
@@ -45,9 +46,9 @@ class ObstructedMomentum(Momentum):
     def _slope(self, line: Tensor, component: int, axis: int) -> Tensor:
         return super()._slope(line, component, axis) * self.inner_slope[component, axis]
 
-    def tendency(self, velocity: Velocity, term: SubgridTerm | None) -> Components:
+    def tendency(self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
         """``du/dt`` without pressure, as coefficients; zero on walls of the box."""
-        rate = super().tendency(velocity, term)
+        rate = super().tendency(velocity, term, stress)
         if self.outlet is not None:
             self.outlet.convect(velocity.coefficients[0], rate[0])
         return rate

@@ -21,6 +21,7 @@ from solver.flow.forcing import Forcing
 from solver.flow.momentum import Momentum
 from solver.flow.projection import BoxProjection, Projection
 from solver.flow.stepping import RK3, LowStorageScheme, StepControl
+from solver.flow.wall_stress import Stress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +81,8 @@ class Simulation:
         self.strain = self.momentum.strain
         self.projection = projection or BoxProjection(operators)
         self.closure_state: State = closure.init(operators) if closure else {}
+        self.wall_stress = self.momentum.wall_stress
+        self.wall_state: State = self.wall_stress.init() if self.wall_stress else {}
         self.corrector = closure if isinstance(closure, Corrector) else None
         self.surrogate = closure if isinstance(closure, Surrogate) else None
         self.t, self.step_count, self.dt = 0.0, 0, 0.0
@@ -114,7 +117,7 @@ class Simulation:
         for stage, span in enumerate(self.scheme.spans):
             if stage > 0:
                 term = self.subgrid_term(self.t + elapsed)
-            rate = self.tendency(term)
+            rate = self.tendency(term, self.stress_on_walls(self.t + elapsed))
             with self.timers("momentum"):
                 u = self.velocity.coefficients
                 velocity, previous = self._advance(u, rate, previous or rate, *weights[stage])
@@ -166,7 +169,7 @@ class Simulation:
         self.t += self.dt
         self.step_count += 1
         # for observers: the pressure that the present tendency calls for, in the units of a last stage
-        self.potential = self.projection(self.tendency(self.present_term()), 0.0)[1] * (self.scheme.spans[-1] * self.dt)
+        self.potential = self._called_for(self.present_term()) * (self.scheme.spans[-1] * self.dt)
         self.stepped = True
         return True
 
@@ -185,10 +188,23 @@ class Simulation:
             return None
         return self.answers(self.closure, self.velocity, self.t, self.closure_state, keep=True)[0]
 
-    def tendency(self, term: SubgridTerm | None) -> Components:
+    def stress_on_walls(self, t: float) -> Stress | None:
+        """What the wall model makes of the present velocity; its state moves on."""
+        if self.wall_stress is None:
+            return None
+        with self.timers("wall model"):
+            stress, self.wall_state = self.wall_stress(self.velocity, t, self.wall_state)
+        return stress
+
+    @_recorded_if_asked
+    def present_stress(self) -> Stress | None:
+        """The same for observers: the state stays where it is (collective)."""
+        return self.wall_stress(self.velocity, self.t, self.wall_state)[0] if self.wall_stress else None
+
+    def tendency(self, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
         """``du/dt`` of the present velocity without pressure, and without the diffusion that is integrated exactly."""
         with self.timers("momentum"):
-            rate = self.forcing.accelerate(self.momentum.tendency(self.velocity, term))
+            rate = self.forcing.accelerate(self.momentum.tendency(self.velocity, term, stress))
             if self.forcing.is_affine:
                 return rate
             return self.forcing.restrain(self.velocity.coefficients, rate, self.nu if self.exact_diffusion else 0.0)
@@ -196,15 +212,17 @@ class Simulation:
     def slope(self, coefficients: Components, t: float | None = None) -> Components:
         """``du/dt`` at a velocity, now or at `t`, by the equations as discretised: with pressure, diffusion, forcing.
 
-        A closure that remembers starts afresh. Nothing of the run changes; with solids the next pressure has no guess.
-        Gradients flow through it. Restrained after projection: where solids stand only a divergence-free tendency says
-        what the bulk velocity will do; without them the order does not matter.
+        Closures and wall models that remember start afresh. Nothing of the run changes; with solids the next pressure
+        has no guess. Gradients flow through it. Restrained after projection: where solids stand only a divergence-free
+        tendency says what the bulk velocity will do; without them the order does not matter.
         """
         velocity, closure = Velocity(self.strain, coefficients), self.closure
         t = self.t if t is None else t
         term = None if closure is None else closure(velocity, t, closure.init(self.operators))[0]
+        walls = self.wall_stress
+        stress = None if walls is None else walls(velocity, t, walls.init())[0]
         with self.timers("momentum"):
-            u, v, w = self.forcing.accelerate(self.momentum.tendency(velocity, term))
+            u, v, w = self.forcing.accelerate(self.momentum.tendency(velocity, term, stress))
             if self.exact_diffusion:
                 k2 = self.nu * self.operators.squared_wavenumber
                 u, v, w = (f - k2 * c for f, c in zip((u, v, w), coefficients, strict=True))
@@ -277,7 +295,7 @@ class Simulation:
         That of the last stage, without the diagonal flux that momentum left to it. Before the first step of this
         process: what the present tendency calls for (collective).
         """
-        called_for = self.pressure_coefficients if self.stepped else self.projection(self.tendency(term), 0.0)[1]
+        called_for = self.pressure_coefficients if self.stepped else self._called_for(term)
         p, k = self.operators.to_physical(called_for), self.momentum.trace
         if k is None:
             return p
@@ -285,6 +303,9 @@ class Simulation:
         if isinstance(term, EddyViscosity):
             return p + 2.0 * term.nu_t * self.velocity.gradient[k][k]
         return p - term.tau[k] if isinstance(term, SubgridStress) else p
+
+    def _called_for(self, term: SubgridTerm | None) -> Tensor:
+        return self.projection(self.tendency(term, self.present_stress()), 0.0)[1]
 
     @property
     def pressure_coefficients(self) -> Tensor:

@@ -6,7 +6,7 @@ at the *upper* face of each cell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -93,9 +93,14 @@ class FreeSlip:
 
 @dataclass(frozen=True)
 class NoSlip:
-    """Impermeable wall moving in its own plane with ``velocity`` (u, v, w)."""
+    """Impermeable wall moving in its own plane with ``velocity`` (u, v, w).
+
+    Where its friction is `modelled` (`solver.flow.wall_stress`) the cells do not resolve the wall: gradients beside it
+    are taken from inside.
+    """
 
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    modelled: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,22 @@ class Grid:
             if lower or upper:
                 found[d] = lower, upper
         return found
+
+    def with_modelled_walls(self) -> Grid:
+        """The same grid with the friction of all its no-slip walls modelled."""
+
+        def modelled(axis: Axis) -> Axis:
+            if not isinstance(axis, FiniteVolumeAxis):
+                return axis
+            ends = (replace(e, modelled=True) if isinstance(e, NoSlip) else e for e in (axis.lower, axis.upper))
+            return FiniteVolumeAxis(axis.faces, *ends)
+
+        return Grid(modelled(self.x), modelled(self.y), modelled(self.z))
+
+    @cached_property
+    def has_modelled_walls(self) -> bool:
+        """Whether the friction of any wall is modelled."""
+        return any(wall is not None and wall.modelled for pair in self.walls.values() for wall in pair)
 
     def reach_of_walls(self, axis: int) -> float:
         """How far the fluid is from a wall at most: half the distance of two walls, all of it where one end slips."""

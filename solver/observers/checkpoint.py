@@ -22,6 +22,7 @@ from solver.files.checkpoint_file import FORMAT, Saved, fill
 from solver.files.folder import write_hdf5
 from solver.files.regrid import same_grid
 from solver.flow.simulation import Simulation
+from solver.flow.wall_stress import WallStress
 from solver.observers.schedule import TimeSchedule
 from solver.terminal import record
 
@@ -63,6 +64,7 @@ class Checkpoint:
         velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
         arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in velocity}
         arrays |= {f"closure/{n}": _gather_state(simulation, n, v) for n, v in simulation.closure_state.items()}
+        arrays |= {f"wall_model/{n}": _gather_wall(simulation, n, v) for n, v in simulation.wall_state.items()}
         for part in self.parts:
             arrays |= {f"{part.name}/{n}": a for n, a in part.state().items()}
         if op.decomposition.is_root:
@@ -113,8 +115,18 @@ def _gather_state(simulation: Simulation, name: str, value: Tensor) -> np.ndarra
     return own
 
 
-def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_closure: bool = True) -> None:
-    """Continue time, step, closure state (that of the `same_closure`) and hooks from a checkpoint of the same grid.
+def _gather_wall(simulation: Simulation, name: str, value: Tensor) -> np.ndarray | None:
+    """State of a wall model: that of walls across z is joined along y."""
+    if WallStress.in_slabs(name, value):
+        whole = simulation.operators.decomposition.gather_planes(value)
+        return None if whole is None else whole.numpy()
+    return value.detach().cpu().numpy()
+
+
+def restore(
+    saved: Saved, simulation: Simulation, parts: Sequence[Any], same_closure: bool = True, same_walls: bool = True
+) -> None:
+    """Continue time, step, state of closure and wall model (if the same) and hooks from a checkpoint of the same grid.
 
     Raises
     ------
@@ -134,6 +146,12 @@ def restore(saved: Saved, simulation: Simulation, parts: Sequence[Any], same_clo
             local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array[()]
             if local.shape == tuple(like.shape):  # another closure may use the name for something else
                 simulation.closure_state[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
+    for name, like in simulation.wall_state.items() if same_walls else ():
+        array = saved.group("wall_model").get(name)
+        if array is not None:
+            local = array[..., planes, :] if WallStress.in_slabs(name, like) else array[()]
+            if local.shape == tuple(like.shape):
+                simulation.wall_state[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
     for part in parts:
         if group := saved.group(part.name):
             part.restore(group)

@@ -15,6 +15,7 @@ from solver.observers.series import kinetic_energy, wall_friction_velocity
 log = logging.getLogger("solver")
 BLOW_UP = 5.0  # rms velocity, in units of all that could have set the fluid in motion
 QUIET = 0.1  # cross-stream energy in units of u_tau^2; wall turbulence has 0.5 to 1
+BUFFER_LAYER = 30.0  # wall units; the laws of wall models hold for the mean above it
 PATIENCE = 10.0  # how long it is quiet before a word is said, in units of h / u_tau
 
 
@@ -43,6 +44,7 @@ class Health:
         rates = [simulation.nu * (0.5 * math.pi / grid.reach_of_walls(d)) ** 2 for d in grid.walls]
         self.viscous_time = 1.0 / max(rates) if max(rates, default=0.0) > 0 else math.inf
         self.quiet_since: float | None = None
+        self.height_said = False
 
     def driving_speed(self, simulation: Simulation) -> float:
         """What the rms velocity could have become by now without any instability of the scheme."""
@@ -79,7 +81,24 @@ class Health:
             )
             return "laminar"
         self._check_mass(simulation, energy)
+        self._check_height(simulation)
         return None
+
+    def _check_height(self, simulation: Simulation) -> None:
+        """Say so, once, if a wall model sees the flow below the log layer."""
+        if self.height_said or simulation.wall_stress is None or 1 not in simulation.wall_stress.ends:
+            return
+        y_plus = simulation.wall_stress.height * wall_friction_velocity(simulation) / simulation.nu
+        if y_plus < BUFFER_LAYER:
+            log.warning(
+                "step %d, t = %.4g: [wall_model] height is at y+ = %.3g, below the log layer (%g and more), where laws "
+                "of the wall hold for laminar flow and the mean alone: raise it, or resolve the wall without a model",
+                simulation.step_count,
+                simulation.t,
+                y_plus,
+                BUFFER_LAYER,
+            )
+            self.height_said = True
 
     def _laminar(self, simulation: Simulation, energy: float) -> bool:
         op, (_, v, w) = simulation.operators, simulation.velocity.coefficients

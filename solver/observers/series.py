@@ -57,14 +57,16 @@ def volume_mean(operators: Operators, f: torch.Tensor) -> float:
 
 
 def wall_friction_velocity(simulation: Simulation) -> float:
-    """``sqrt(nu |d(U, W)/dy|)``, the slope averaged over the no-slip walls in y, from the first cells."""
-    op = simulation.operators
+    """``sqrt(nu |d(U, W)/dy|)``, the slope averaged over the no-slip walls in y, from the first cells or a model."""
+    op, stress = simulation.operators, simulation.present_stress()
     planes, y = op.decomposition.planes, op.grid.y
     u, _, w = (op.mean_mode(c)[..., 0, 0, :, :].mean(-1).flatten() for c in simulation.velocity.coefficients)
     slopes = torch.zeros(2, 2, dtype=torch.float64)
     walls = op.grid.walls[1]
     for end, (wall, here) in enumerate(zip(walls, (planes.start == 0, planes.stop == y.points), strict=True)):
-        if wall and here:
+        if wall and here and wall.modelled and stress:
+            slopes[end] = torch.stack([tau.mean() for tau in stress.planes[1][end]]).double().cpu() / simulation.nu
+        elif wall and here:
             jump = float(u[-end]) - wall.velocity[0], float(w[-end]) - wall.velocity[2]
             slopes[end] = torch.tensor(jump, dtype=torch.float64) / (0.5 * y.width[-end])
     slope = op.decomposition.sum(slopes).norm(dim=1).sum() / sum(wall is not None for wall in walls)

@@ -14,7 +14,7 @@ from solver.analysis.batch_means import Array
 from solver.analysis.moments import NAMES
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import above
+from solver.discretisation.staggered import above, edge
 from solver.discretisation.velocity import Gradient
 from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.flow.momentum import STRESS_INDEX
@@ -29,7 +29,9 @@ class Moments:
     """Means over x and z (x alone in a duct) of the quantities `NAMES`, as a function of y (and z).
 
     ``flux_xy`` is the flux of u through the upper y faces of the cells, as momentum has it, and ``sgs_flux_xy`` the
-    subgrid part of it. ``eps_sgs`` is the work of `SubgridWork`, ``tau_*``, ``nu_t`` and ``force_x`` what the closure
+    subgrid part of it. ``wall_flux_xy`` is that through modelled walls across y, beyond the viscous flux from the first
+    centres to fluid at rest there; it stands in the cells beside them, as ``wall_flux_xz`` does at walls across z, and
+    is zero elsewhere. ``eps_sgs`` is the work of `SubgridWork`, ``tau_*``, ``nu_t`` and ``force_x`` what the closure
     gives at centres.
     """
 
@@ -50,7 +52,20 @@ class Moments:
         if 1 in self.operators.volume_axes:
             resolved = above(simulation.momentum.advected(velocity.staggered, 0, 1, simulation.strain), 1)
         means = self._means(velocity.centred, p, gradient, nu_t, tau, work, [resolved, subgrid], force)
-        return torch.stack([m.reshape(m.shape[-2:]) for m in means])
+        return torch.stack([m.reshape(m.shape[-2:]) for m in means] + self._wall_fluxes(simulation))
+
+    def _wall_fluxes(self, simulation: Simulation) -> list[Tensor]:
+        """The rows ``wall_flux_xy`` and ``wall_flux_xz`` (collective)."""
+        stress, u = simulation.present_stress(), simulation.velocity.centred[0]
+        rows = []
+        for axis in (1, 2):
+            flux = torch.zeros_like(u.mean(self.dims, keepdim=True))
+            for end, (tau, _) in (stress.planes.get(axis, {}) if stress else {}).items():
+                to_wall = 0.5 * edge(self.operators.metric[axis].width, axis, -end)
+                beyond = tau - simulation.nu * edge(u, axis, -end) / to_wall
+                edge(flux, axis, -end).copy_((beyond if end else -beyond).mean(self.dims, keepdim=True))
+            rows.append(flux.reshape(flux.shape[-2:]))
+        return rows
 
     @fused
     def _means(

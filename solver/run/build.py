@@ -12,16 +12,19 @@ import torch
 from solver.case.case import Case
 from solver.case.case_tables import HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.gradient import Strain
 from solver.errors import CaseError
 from solver.files.checkpoint_file import Saved, latest
 from solver.files.reference_files import read_complete
 from solver.files.regrid import velocity_of
 from solver.flow import initial
 from solver.flow.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.flow.momentum import Momentum
 from solver.flow.obstructed import ObstructedMomentum, flow_around
 from solver.flow.projection import ObstructedProjection
 from solver.flow.simulation import Simulation
 from solver.flow.stepping import StepControl
+from solver.flow.wall_stress import WallStress
 from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
@@ -67,6 +70,9 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
     forcing = make_forcing(case, operators, projection)
     flow = operators, velocity, case.flow.nu, closure, forcing, control
+    if case.wall_model.acts:
+        momentum = Momentum(Strain(operators), case.flow.nu, wall_stress(case, operators))
+        return Simulation(*flow, momentum=momentum, settled=settled)
     return Simulation(*flow, momentum=momentum, projection=projection, settled=settled)
 
 
@@ -105,6 +111,22 @@ def create_closure(case: Case, operators: Operators):
     from closures.registry.registry import create
 
     return create(case.closure.name, grid=operators.grid, nu=case.flow.nu, options=case.closure.options)
+
+
+def wall_stress(case: Case, operators: Operators) -> WallStress:
+    """The wall model by name from the registry, on the walls of a case.
+
+    Raises
+    ------
+    CaseError : unknown name or option, a flow without viscosity.
+    """
+    from closures.registry.wall_models import create
+
+    table, nu = case.wall_model, case.flow.nu
+    if nu == 0:
+        raise CaseError("[wall_model] needs nu > 0 in [flow]: there is no friction without viscosity")
+    model = create(table.name, grid=operators.grid, nu=nu, options=table.options, filter_time=table.filter)
+    return WallStress(operators, model, table.height_on(operators.grid), nu)
 
 
 def make_forcing(case: Case, operators: Operators, projection: ObstructedProjection | None = None) -> Forcing:

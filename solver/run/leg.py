@@ -31,6 +31,7 @@ RULES = {
     **{f"grid.{axis}.{end}": PHYSICS for axis in "xyz" for end in ("lower", "upper")},
     "flow": PHYSICS,
     "closure": PHYSICS,
+    "wall_model": PHYSICS,
     "initial": FIXED,
     "time": FREE,
     "output": FREE,
@@ -71,7 +72,15 @@ class Leg:
     @property
     def same_closure(self) -> bool:
         """Whether what the closure remembers is still its own."""
-        return not any(key.split(".")[0] == "closure" for key in self.physics)
+        return not self._changed("closure")
+
+    @property
+    def same_walls(self) -> bool:
+        """The same of the wall model."""
+        return not self._changed("wall_model")
+
+    def _changed(self, table: str) -> bool:
+        return any(key.split(".")[0] == table for key in self.physics)
 
 
 def folder_of(case: Case, source: Path, name: str, out: Path | None, restart: Path | None) -> Path:

@@ -118,7 +118,7 @@ def run_leg(
     parts: list[Any] = [*statistics, *spectra, *forces]
     if saved:
         kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
-        restore(saved, simulation, [*kept, *memory], this.same_closure)
+        restore(saved, simulation, [*kept, *memory], this.same_closure, this.same_walls)
         saved.close()
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))

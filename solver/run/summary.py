@@ -70,6 +70,8 @@ class Outcome:
             "status": self.status,
             "case": self.name,
             "closure": self.case.closure.name,
+            "wall_model": self.case.wall_model.name,
+            "wall_model_overruled": float(sim.wall_stress.overruled(sim.wall_state)) if sim.wall_stress else 0.0,
             "grid": list(op.grid.shape),
             "ranks": op.decomposition.size,
             "threads": torch.get_num_threads(),
