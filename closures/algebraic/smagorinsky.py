@@ -33,7 +33,7 @@ class Smagorinsky:
     ----------
     c_s : by default 0.1 where there are no-slip walls, the value for channels since Deardorff (1970, J. Fluid Mech. 41,
         453); else 0.17, Lilly's (1967, IBM Sci. Comput. Symp., 195) for a cutoff in the inertial range.
-    damping : "van_driest" or "none"; by default van Driest where there are walls.
+    damping : "van_driest" or "none"; by default van Driest where there are walls that the cells resolve.
     """
 
     name = "smagorinsky"
@@ -48,9 +48,9 @@ class Smagorinsky:
         c_s: Annotated[float, Field(ge=0)] | None = None,
         damping: Literal["van_driest", "none"] | None = None,
     ) -> None:
-        possible = bool(walls(grid)) and nu > 0
+        possible = bool(walls(grid)) and nu > 0 and not grid.has_modelled_walls
         if damping == "van_driest" and not possible:
-            raise CaseError("[closure] damping = 'van_driest' needs a no-slip wall and nu > 0: use damping = 'none'")
+            raise CaseError("[closure] damping = 'van_driest' needs a resolved wall and nu > 0: use damping = 'none'")
         self.c_s, self.nu = (C_S_AT_WALLS if walls(grid) else C_S) if c_s is None else c_s, nu
         self.damped = possible and damping != "none"
         self.delta, self.distance = PerGrid(filter_width), PerGrid(wall_distance)

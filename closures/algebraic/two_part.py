@@ -66,6 +66,10 @@ class TwoPart:
             raise CaseError(
                 "[closure] 'two_part' takes means along Fourier directions and this grid has none: use 'wale' or 'amd'"
             )
+        if grid.has_modelled_walls:
+            raise CaseError(
+                "[closure] 'two_part' measures the slope at walls, which are modelled here: use 'wale' or 'amd'"
+            )
         if self.bounded and not nu > 0:
             raise CaseError("[closure] 'two_part' measures in wall units and needs nu > 0 where there are walls")
         self.called, self.model = model, create(model, grid=grid, nu=nu, options=model_options)

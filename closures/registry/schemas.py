@@ -43,9 +43,12 @@ def _known(kind: str) -> Known:
     """Names of closures, networks and losses, other packages' included: those that are installed now."""
     if kind == "case":
         from closures.operators.shipped import with_artefact
-        from closures.registry import registry
+        from closures.registry import registry, wall_models
 
-        return {("ClosureTable", "name"): [*registry.names(), *with_artefact()]}
+        return {
+            ("ClosureTable", "name"): [*registry.names(), *with_artefact()],
+            ("WallModelTable", "name"): ["none", *wall_models.names()],
+        }
     if kind == "training":
         from closures.losses import registry as losses
         from closures.operators import registry as operators

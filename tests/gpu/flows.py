@@ -29,6 +29,7 @@ CYLINDER = (
     "pressure.tolerance=1e-3",
     'solids.shapes=[{kind = "cylinder", centre = [0.0, 0.0, 0.0], radius = 3.0}]',
 )
+WALLS = (*SMALL_CHANNEL, "grid.y.n=10", "wall_model.height=0.3", "wall_model.filter=1.0")
 COARSE = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")  # of the channel on which networks were trained
 
 
@@ -45,6 +46,7 @@ FLOWS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "channel, wale": ("channel180", (*SMALL_CHANNEL, *closure("wale")), 1),
     "channel, vreman": ("channel180", (*SMALL_CHANNEL, *closure("vreman")), 1),
     "channel, sigma": ("channel180", (*SMALL_CHANNEL, *closure("sigma")), 1),
+    "channel, wall model": ("channel1000", WALLS, 2),
     "channel, tbnn": ("channel180_coarse", (*COARSE, *closure("tbnn")), 1),
     "channel, corrector": ("channel180_coarse", (*COARSE, *closure("differential_corrector"), "closure.every=1"), 1),
     "channel, attention": ("channel180_coarse", (*COARSE, *closure("ifactformer_m_corrector"), "closure.every=1"), 1),

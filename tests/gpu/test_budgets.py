@@ -19,6 +19,7 @@ BUDGETS = {  # reads, and waits among them
     "channel, wale": (1, 0),
     "channel, vreman": (1, 0),
     "channel, sigma": (1, 0),
+    "channel, wall model": (1, 0),
     "channel, tbnn": (2, 1),
     "channel, corrector": (3, 2),
     "box": (1, 0),

@@ -78,7 +78,7 @@ def test_the_friction_of_the_first_cell_of_a_duct_is_that_of_a_resolved_wall_alo
 
 @pytest.mark.parametrize("name", UNIFORM)
 def test_momentum_is_lost_to_the_walls_alone(name):
-    """The volume mean of du/dt is what the walls take, stress times area, to round-off; any eddy viscosity beside it."""
+    """The volume mean of du/dt is what the walls take, stress times area; any eddy viscosity beside it."""
     op, momentum = modelled(name, create("log_law", grid=UNIFORM[name], nu=NU), 0.3)
     u, v, w = random_velocity(op, SEED)
     op.mean_mode(u).add_(1.0)
