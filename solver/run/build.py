@@ -71,8 +71,8 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     forcing = make_forcing(case, operators, projection)
     flow = operators, velocity, case.flow.nu, closure, forcing, control
     if case.wall_model.acts:
-        momentum = Momentum(Strain(operators), case.flow.nu, wall_stress(case, operators))
-        return Simulation(*flow, momentum=momentum, settled=settled)
+        rubbed = Momentum(Strain(operators), case.flow.nu, wall_stress(case, operators))
+        return Simulation(*flow, momentum=rubbed, settled=settled)
     return Simulation(*flow, momentum=momentum, projection=projection, settled=settled)
 
 
