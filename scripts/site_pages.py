@@ -1,4 +1,4 @@
-"""A hook of MkDocs: no page of docs/ is missing on the site; decisions come in the order of their numbers."""
+"""A hook of MkDocs: no page of docs/ is missing on the site; decisions come after their index, by number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def on_config(config: Any) -> Any:
     docs = Path(config["docs_dir"])
     there = sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
     decisions = [page for page in there if page.startswith("decisions/")]
+    decisions.sort(key=lambda page: not page.endswith("README.md"))  # the index first
     more = [page for page in there if page not in {*named(config["nav"]), *decisions}]
     config["nav"] += [{"Decisions": decisions}] + ([{"More": more}] if more else [])
     return config
