@@ -17,7 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,10 @@ from closures.registry.registry import create, names
 from solver.case.case import load_case
 from solver.discretisation import fft, fusion
 from solver.discretisation.timers import closure_fraction
-from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
 from solver.files.folder import write_json
+from solver.flow.runge_kutta import TimeStep, runge_kutta
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import RK3
 from solver.parallel import ranks
 from solver.parallel.late import wait_for
 from solver.run import speed
@@ -167,12 +166,7 @@ def layouts(b: Bench) -> dict[str, float]:
 
 def stages(flow: Simulation, dt: torch.Tensor, length: float) -> None:
     """The stages of a step of known length, which ask the host for nothing."""
-    previous = None
-    for weights, span in zip(flow._weights(dt), RK3.spans, strict=True):
-        u, rate = flow.velocity.coefficients, flow.tendency(flow.subgrid_term(flow.t))
-        velocity, previous = flow._advance(u, rate, previous or rate, *weights)
-        velocity = flow.forcing.correct(flow.project(velocity, span * length), span * length)
-        flow.velocity = Velocity(flow.strain, velocity)
+    flow.state = runge_kutta(flow.flow, flow.state, TimeStep(dt, lambda: length))
 
 
 def graph(b: Bench) -> dict[str, Any]:
@@ -198,7 +192,8 @@ def captured(flow: Simulation, dt: torch.Tensor) -> Any:
     static = [c.clone() for c in flow.velocity.coefficients]
 
     def advance() -> None:
-        flow.velocity = Velocity(flow.strain, (static[0], static[1], static[2]))
+        velocity = flow.flow.velocity((static[0], static[1], static[2]))
+        flow.state = replace(flow.state, velocity=velocity)
         stages(flow, dt, 1e-3)
         for kept, new in zip(static, flow.velocity.coefficients, strict=True):
             kept.copy_(new)

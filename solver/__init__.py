@@ -1,3 +1,46 @@
 """An MPI-parallel large-eddy-simulation driver that hosts learned closures."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from solver.flow.simulation import Simulation
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "simulation"]
+
+
+def simulation(case: str | Path, *overrides: str, closure: str | None = None) -> Simulation:
+    """A case as a simulation, at the beginning of its flow; collective under MPI.
+
+    Parameters
+    ----------
+    case
+        A folder, a file, a run, or the name of a case that comes with the solver.
+    overrides
+        As after ``--set`` on the command line: ``"grid.x.n=64"``.
+    closure
+        Its name, in place of that of the case.
+
+    Returns
+    -------
+    Simulation
+        Ready to ``step()``. Its ``state`` is a value; ``stepper(state)`` gives the next one, with gradients.
+
+    Raises
+    ------
+    CaseError
+        No such case, or one that cannot be.
+
+    Examples
+    --------
+    >>> flow = simulation("taylor_green", "grid.x.n=8", "grid.y.n=8", "grid.z.n=8")
+    >>> flow.step()
+    >>> tuple(flow.velocity.centred[0].shape), flow.step_count
+    ((10, 10, 10), 1)
+    """
+    from solver.run.build import build, source_of
+
+    return build(source_of(Path(case), overrides, closure))

@@ -13,10 +13,11 @@ from torch import Tensor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
-from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.flow import Flow
+from solver.flow.forcing import Forcing
 from solver.flow.momentum import Momentum
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
+from solver.flow.time_step import StepControl
 from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Decomposition
@@ -176,8 +177,20 @@ def simulation(
     momentum: Momentum | None = None,
 ) -> Simulation:
     """A flow with a fixed step, or cfl = 1."""
-    control = StepControl(op, cfl=1.0, dt=dt)
-    return Simulation(op, velocity, nu, closure, forcing or NoForcing(), control, momentum=momentum)
+    return moving(Flow(op, nu, closure, forcing, momentum), velocity, dt)
+
+
+def moving(flow: Flow, velocity: Components, dt: float | None = None) -> Simulation:
+    """A flow from a velocity on, with a fixed step, or cfl = 1."""
+    return Simulation(flow, flow.start(velocity), StepControl(flow.operators, cfl=1.0, dt=dt))
+
+
+def recorded(flow: Simulation, steps: int) -> Components:
+    """Velocity coefficients after some steps that record gradients; the flow stays where it is."""
+    state = flow.state
+    for _ in range(steps):
+        state = flow.stepper(state)
+    return state.velocity.coefficients
 
 
 def run(flow: Simulation, steps: int) -> Components:

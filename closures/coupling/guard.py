@@ -72,7 +72,7 @@ class GuardTable(Table):
         ``delta^2 |g|^3``; 0 asks the model to drain energy on the whole, though not everywhere.
     growth : greatest factor by which one answer may multiply the energy of the fluctuations.
     residual : greatest residual of the solver's equations along a macro step of a surrogate, relative to du/dt at its
-        start: 1 is that of an answer that does not move. By default it is only reported (`Simulation.misfit`).
+        start: 1 is that of an answer that does not move. By default it is only reported (`Flow.midpoint_residual`).
     timeout : seconds after which an answer comes too late and is dropped.
     patience : so many refusals in a row are the end; `then` says of what: the run, or the network's part in it.
     """

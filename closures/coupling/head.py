@@ -43,7 +43,7 @@ class Start:
         velocity = list(values.to(self.operators.device, self.operators.dtype))
         for d, matrix in self.inverses.items():
             velocity[d] = torch.movedim(torch.movedim(velocity[d], d, -1) @ matrix.T, -1, d)
-        return self.simulation.project(self.resampler.changed((u, v, w), torch.stack(velocity)))
+        return self.simulation.flow.solenoidal(self.resampler.changed((u, v, w), torch.stack(velocity)))
 
 
 class Head:
@@ -95,12 +95,12 @@ class Head:
         with torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
             answer = self.predictor(inside, self.domain)
         change = (answer - inside)[0].to(self.operators.dtype)
-        result = self.simulation.project(self.resampler.changed(velocity, change))
-        return with_flux_of(self.operators, result, velocity, self.simulation.project)
+        result = self.simulation.flow.solenoidal(self.resampler.changed(velocity, change))
+        return with_flux_of(self.operators, result, velocity, self.simulation.flow.solenoidal)
 
     def centred(self, velocity: Components) -> Tensor:
         """A frame at cell centres, (3, nx, ny, nz)."""
-        return self.resampler.centred(Velocity(self.simulation.strain, velocity))
+        return self.resampler.centred(Velocity(self.simulation.flow.strain, velocity))
 
     def values(self, frames: Sequence[Components]) -> Tensor:
         """Frames at cell centres, (frames, 3, nx, ny, nz)."""

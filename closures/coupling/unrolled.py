@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solver.discretisation.calculus import Components
-from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
-from solver.flow.closure import State
-from solver.flow.projection import BoxProjection
+from solver.flow.companions import stepper
 from solver.flow.simulation import Simulation
+from solver.flow.state import State
 
 
 def check_gradient(simulation: Simulation) -> None:
     """Raises CaseError for a flow through whose projection no gradient passes."""
-    if not isinstance(simulation.projection, BoxProjection):
+    if not simulation.flow.projection.is_exact:
         raise CaseError(
             "[solids] an iterative pressure solver passes no gradient: train without [solids] and [pressure]"
         )
@@ -48,6 +47,7 @@ class Unrolled:
         if simulation.operators.decomposition.size > 1:
             raise CaseError("training through the solver runs on one rank: start several processes with torchrun")
         self.simulation, self.segment = simulation, segment
+        self.step = stepper(simulation.flow, simulation.control)
 
     def __call__(self, velocity: Components, steps: int, t: float = 0.0) -> Components:
         """The velocity `steps` steps after `velocity`, which is coefficients at time `t`."""
@@ -55,55 +55,33 @@ class Unrolled:
 
     def path(self, velocity: Components, steps: int, every: int, t: float = 0.0) -> Iterator[Components]:
         """The velocities after every `every` of `steps` steps."""
-        simulation = self.simulation
-        state = simulation.closure.init(simulation.operators) if simulation.closure else {}
+        state = replace(self.simulation.flow.start(velocity, settled=True), t=t)
         for start in range(0, steps, every):
             done = start
             while done < min(start + every, steps):
                 size = min(self.segment, start + every - done)
-                velocity, state = self._segment(velocity, state, t + done * self._dt, size)
+                state = self._segment(state, size)
                 done += size
-            yield velocity
+            yield state.velocity.coefficients
 
-    @property
-    def _dt(self) -> float:
-        assert self.simulation.control.fixed is not None
-        return self.simulation.control.fixed
+    def _segment(self, state: State, steps: int) -> State:
+        """The state some steps later: its velocity, and what closure and wall model remember."""
+        closure, walls, flow = list(state.closure), list(state.walls), self.simulation.flow
 
-    def _segment(self, velocity: Components, state: State, t: float, steps: int) -> tuple[Components, State]:
-        names = list(state)
+        def made(tensors: Sequence[Tensor], t: float) -> State:
+            (u, v, w), rest = tensors[:3], tensors[3:]
+            remembered = dict(zip(closure, rest, strict=False)), dict(zip(walls, rest[len(closure) :], strict=True))
+            return State(flow.velocity((u, v, w)), t, closure=remembered[0], walls=remembered[1])
 
-        def advance(u: Tensor, v: Tensor, w: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-            velocity, after = self._advance((u, v, w), dict(zip(names, values, strict=True)), t, steps)
-            return *velocity, *(after[name] for name in names)
-
-        arguments = (*velocity, *state.values())
-        if torch.is_grad_enabled():
-            result = checkpoint(advance, *arguments, use_reentrant=False)  # draws again what a dropout drew
-        else:
-            result = advance(*arguments)
-        u, v, w, *values = result
-        return (u, v, w), dict(zip(names, values, strict=True))
-
-    def _advance(self, velocity: Components, state: State, t: float, steps: int) -> tuple[Components, State]:
-        """Plain steps from here, whatever the simulation was doing."""
-        simulation = self.simulation
-        with _kept(simulation):
-            simulation.velocity = Velocity(simulation.strain, velocity)
-            simulation.closure_state, simulation.t = state, t
-            simulation.differentiable = True
+        def advance(*tensors: Tensor) -> tuple[Tensor, ...]:
+            after = made(tensors, state.t)
             for _ in range(steps):
-                simulation.step()
-            return simulation.velocity.coefficients, simulation.closure_state
+                after = self.step(after)
+            kept = [after.closure[name] for name in closure] + [after.walls[name] for name in walls]
+            return *after.velocity.coefficients, *kept
 
-
-@contextmanager
-def _kept(simulation: Simulation) -> Iterator[None]:
-    """What a simulation is doing comes back at the end."""
-    names = ("velocity", "closure_state", "wall_state", "t", "step_count", "dt", "potential", "differentiable")
-    held = {name: getattr(simulation, name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in held.items():
-            setattr(simulation, name, value)
+        arguments = (*state.velocity.coefficients, *state.closure.values(), *state.walls.values())
+        recording = torch.is_grad_enabled()  # then what a dropout drew is drawn again
+        found = checkpoint(advance, *arguments, use_reentrant=False) if recording else advance(*arguments)
+        assert self.simulation.control.fixed is not None
+        return made(found, state.t + steps * self.simulation.control.fixed)

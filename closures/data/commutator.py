@@ -13,7 +13,7 @@ from closures.data.filters import GridFilter
 from solver.discretisation.calculus import Components
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
-from solver.flow.momentum import STRESS_INDEX
+from solver.flow.closure import STRESS_INDEX
 
 PAIRS = sorted(STRESS_INDEX, key=STRESS_INDEX.__getitem__)  # xx yy zz xy xz yz
 

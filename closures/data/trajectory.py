@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,12 +18,12 @@ from closures.data.recipe import FlowRecipe
 from closures.data.store import FlowStore, digests_of
 from solver.case.case import Case
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.velocity import Velocity
 from solver.errors import Diverged
 from solver.files.checkpoint_file import Saved, latest
 from solver.files.regrid import velocity_of
+from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
+from solver.flow.time_step import StepControl
 from solver.observers.health import Health
 from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
@@ -71,9 +72,8 @@ class Trajectory:
         health = Health(simulation, 10, self.case.initial.kind == "wall_turbulence")
         status = self.flow(simulation)
         while status is None:
-            simulation.control.remaining = self.flow.due - simulation.t
             try:
-                simulation.step()
+                simulation.step(wait=self.flow.due - simulation.t)
             except Diverged as problem:
                 raise Diverged(f"trajectory {self.number}, t = {simulation.t:.4g}: {problem}") from None
             if trouble := health(simulation):
@@ -107,13 +107,12 @@ class Trajectory:
         op, case = self.operators, self.case
         velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
         control = StepControl(op, case.time.cfl)
-        simulation = Simulation(op, velocity, case.flow.nu, None, build.make_forcing(case, op), control)
+        flow = Flow(op, case.flow.nu, None, build.make_forcing(case, op))
+        state = flow.start(velocity, settled=self.saved is not None)
         if self.saved is not None:
-            # the simulation projects what it is given, which changes the last bits
-            simulation.velocity = Velocity(simulation.strain, velocity_of(self.saved, op))
-            simulation.t, simulation.dt = (float(self.saved.attributes[key]) for key in ("t", "dt"))
-            simulation.step_count = int(self.saved.attributes["step"])
-        return simulation
+            t, dt = (float(self.saved.attributes[key]) for key in ("t", "dt"))
+            state = replace(state, t=t, dt=dt, step=int(self.saved.attributes["step"]))
+        return Simulation(flow, state, control)
 
     def _start(self) -> Components:
         """The initial field of this trajectory: of its recipe, or a stored flow with noise of its own."""

@@ -32,7 +32,7 @@ class LesResidual:
     A trajectory is a sequence of coefficient fields, divergence-free and impermeable at walls as every velocity of the
     solver is: staggered components cannot be got back from cell centres without loss. `closures.coupling.head` makes
     such trajectories of a network's answers. What they lack in divergence or mass flux is in the residual, as it is in
-    `Simulation.misfit`. The residuals of frames 0 .. N:
+    `Flow.midpoint_residual`. The residuals of frames 0 .. N:
 
     ``central``, ``one_sided``: N + 1, at the frames, with the differences of `stencil`; second order in `interval`.
     ``midpoint``: N, of ``(u_n+1 - u_n) / interval - F((u_n + u_n+1) / 2)``; second order.
@@ -119,7 +119,7 @@ class LesResidual:
 
     def rate(self, u: Components, t: float = 0.0) -> Components:
         """``F(u)``: du/dt of the semi-discrete equations, the solver's own."""
-        return self.simulation.slope(u, t)
+        return self.simulation.flow.time_derivative(u, t)
 
     # -- norms ----------------------------------------------------------------------------------------------------
 

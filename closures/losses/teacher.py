@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from solver.discretisation.calculus import Components, Operators
 from solver.errors import CaseError
-from solver.flow.projection import BoxProjection
 from solver.flow.simulation import Simulation
 from solver.grid.grid import Grid
 
@@ -18,7 +17,7 @@ def check_teacher(simulation: Simulation) -> None:
         raise CaseError("the LES residual is taken on one rank: start several processes with torchrun")
     if operators.grid.is_open:
         raise CaseError("[grid.x] the LES residual has no open ends: inflow and outflow depend on the past")
-    if not isinstance(simulation.projection, BoxProjection):
+    if not simulation.flow.projection.is_exact:
         raise CaseError("[solids] the LES residual needs the direct pressure solver: remove [solids] and [pressure]")
     if closure is not None and any(hasattr(closure, method) for method in ("correct", "advance")):
         raise CaseError(f"[closure] '{closure.name}' acts between steps: the LES residual needs a subgrid model")

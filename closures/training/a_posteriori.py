@@ -100,7 +100,7 @@ class APosteriori(nn.Module):
         """The frames that follow `first`, as the solver has them: (frames, 3, nx, ny, nz)."""
         simulation = self.unrolled.simulation
         states = self.unrolled.path(self.start(first), frames * self.steps, self.steps)
-        return torch.stack([self.resampler.centred(Velocity(simulation.strain, u)) for u in states])
+        return torch.stack([self.resampler.centred(Velocity(simulation.flow.strain, u)) for u in states])
 
 
 def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:

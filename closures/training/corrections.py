@@ -101,7 +101,7 @@ def arrivals(table: CorrectTable, frames: Frames) -> np.ndarray:
     start, found = Start(simulation, resampler, grid), []
     for before, _ in frames.pairs():
         u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
-        found.append(resampler.centred(Velocity(simulation.strain, u)).movedim(0, -1).float().numpy())
+        found.append(resampler.centred(Velocity(simulation.flow.strain, u)).movedim(0, -1).float().numpy())
     return np.stack(found)
 
 

@@ -19,12 +19,12 @@ from solver.case.case import load_case
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import y_slowest
-from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
 from solver.flow import initial
 from solver.flow.closure import Closure
+from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
+from solver.flow.time_step import StepControl
 from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.grid.grid import Grid
 from solver.observers.health import Health
@@ -83,7 +83,8 @@ class LongRun:
         model = closure(grid, described.flow.nu)
         control = StepControl(operators, described.time.cfl, described.time.dt)
         forcing, rest = build.make_forcing(described, operators), initial.rest(operators)
-        self.simulation = Simulation(operators, rest, described.flow.nu, model, forcing, control)
+        flow = Flow(operators, described.flow.nu, model, forcing)
+        self.simulation = Simulation(flow, flow.start(rest), control)
         self.source, self.every_steps = source, every_steps
         self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
         data, means = filtered_channel(source.path)
@@ -109,10 +110,7 @@ class LongRun:
         """Run on from a velocity; averages begin after `settle`. None if it is lost: blown up, laminar, refused."""
         simulation = self.simulation
         u, v, w = (y_slowest(torch.from_numpy(c)) for c in velocity)
-        simulation.velocity = Velocity(simulation.strain, (u, v, w))
-        simulation.t, simulation.step_count = 0.0, 0
-        assert simulation.closure is not None
-        simulation.closure_state = simulation.closure.init(simulation.operators)
+        simulation.state = simulation.flow.start((u, v, w), settled=True)
         statistics = Statistics(simulation.operators, settle, average, self.every_steps)
         health = Health(simulation, self.every_steps, expect_turbulence=True)
         while simulation.t < settle + average:

@@ -88,7 +88,7 @@ def _trajectories(table: EquationsTable, fields: FieldsTable, device: str) -> np
         frames = []
         for frame in range(fields.frames):
             _advance(simulation, table.steps if frame else 0)
-            u = resampler.centred(Velocity(simulation.strain, simulation.velocity.coefficients))
+            u = resampler.centred(Velocity(simulation.flow.strain, simulation.velocity.coefficients))
             frames.append(u.movedim(0, -1).to("cpu", torch.float32).numpy())
         if not np.isfinite(frames[-1]).all():
             raise Diverged(f"trajectory {number} of the fields blew up: raise the steps between frames")

@@ -44,7 +44,7 @@ def _largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile
     for trajectory in range(source.shape[0]):
         for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
             u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
-            velocity = Velocity(simulation.strain, start(u))
+            velocity = Velocity(simulation.flow.strain, start(u))
             assert isinstance(simulation.closure, SubgridModel)
             term, _ = simulation.closure(velocity, 0.0, {})
             assert term is not None

@@ -31,6 +31,7 @@ from solver.case.case import load_case
 from solver.case.table import Table
 from solver.errors import CaseError
 from solver.files.folder import to_toml, write_text
+from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
 from solver.run import build
 
@@ -120,9 +121,8 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile, pr
         form, precision = table.form, table.precision
         grid, nu = plain.operators.grid, plain.nu
         model = SubgridModel(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
-        simulation = Simulation(
-            plain.operators, plain.velocity.coefficients, plain.nu, model, plain.forcing, plain.control
-        )
+        flow = Flow(plain.operators, plain.nu, model, plain.forcing)
+        simulation = Simulation(flow, flow.start(plain.velocity.coefficients), plain.control)
     steps, loss, segment = table.steps, table.loss, table.segment
     objective = APosteriori(simulation, network, steps=steps, loss=loss, segment=segment, team=processes)
     if not same(source.domain.describe(), objective.domain.describe()):

@@ -21,15 +21,12 @@ Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see 
 
 def load(case: Path, closure: str | None, device: str | None, sets: list[str] | None) -> Any:
     """A validated case with the command line's overrides."""
-    from solver.case.case import load_case
-    from solver.files.folder import case_of_run
-    from solver.run.build import Source
+    from solver.run.build import source_of
 
     overrides = list(sets or [])
     if device is not None:
         overrides.append(f"run.device={device}")
-    parsed, folder = load_case(case, tuple(overrides), closure)
-    return Source(parsed, folder, case_of_run(case) or (case.resolve().name if case.is_dir() else case.stem))
+    return source_of(case, overrides, closure)
 
 
 def run(
@@ -59,7 +56,6 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
 
     With --closure also whether that keeps the contract of closures; under mpirun, whether it is the same on all ranks.
     """
-    from solver.flow.projection import ObstructedProjection
     from solver.run.build import build
     from solver.run.machine import COMPILE_SECONDS, is_fused
     from solver.run.speed import memory_mib, seconds
@@ -72,8 +68,8 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     steps = (source.case.time.end - simulation.t) / simulation.dt  # may be infinite
     table = Table(title=str(case), show_header=False)
     table.add_row("grid", " x ".join(map(str, simulation.operators.grid.shape)))
-    if isinstance(simulation.projection, ObstructedProjection):
-        table.add_row("solid", str(simulation.projection.walls.solids))
+    if walls := simulation.flow.projection.walls:
+        table.add_row("solid", str(walls.solids))
     table.add_row("max |div u| after projection", f"{divergence:.2e}")
     table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")

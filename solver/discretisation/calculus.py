@@ -153,6 +153,11 @@ class Operators:
             weight = weight / metric.width * above(metric.spacing, component)
         return self.decomposition.sum((a * b * weight).sum())
 
+    def norm(self, field: Components) -> Tensor:
+        """Root of the volume mean of the square of a vector field, coefficients where its components live."""
+        u, v, w = (self.inner_product(f, f, i) for i, f in enumerate(field))
+        return (u + v + w).sqrt()
+
     # -- boundaries ---------------------------------------------------------------------------------------------
 
     def pad(self, velocity: Components) -> Components:

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import above, below, difference, inner, mean
+from solver.discretisation.staggered import DIM, above, below, difference, inner, mean
 
 Derivatives = dict[tuple[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class WallFactors:
+    """What solids do to differences of the velocity, per (i, j): one rank's part, or some of its planes.
+
+    Parameters
+    ----------
+    slope : what the difference of u_i along a finite-volume j is multiplied by; padded like u_i, n + 1 faces along j.
+    wet : 1 where the edge of the flux F_ij touches no solid.
+    fluid : 1 in fluid cells, (nx, local ny, nz).
+    """
+
+    slope: dict[tuple[int, int], Tensor]
+    wet: dict[tuple[int, int], Tensor]
+    fluid: Tensor
+
+    def planes(self, first: int, size: int, ny: int) -> WallFactors:
+        """Those of `size` of the `ny` y planes, from `first` on."""
+
+        def cut(f: Tensor) -> Tensor:
+            return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - ny)
+
+        slope, wet = ({key: cut(f) for key, f in factors.items()} for factors in (self.slope, self.wet))
+        return WallFactors(slope, wet, cut(self.fluid))
 
 
 class Strain:
     """Velocity gradients ``d_j u_i`` of one grid.
 
     Derivatives along Fourier axes are taken in coefficient space and transformed; those along finite-volume axes are
-    differences of the staggered fields. ``d_z w`` follows from continuity where z is a Fourier axis.
+    differences of the staggered fields. ``d_z w`` follows from continuity where z is a Fourier axis. Where solids
+    stand, differences see the wall where it is, and what is inside is zero.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    walls : factors on differences and masks, if there are solids.
     """
 
-    def __init__(self, operators: Operators) -> None:
-        self.operators, self.metric = operators, operators.metric
+    def __init__(self, operators: Operators, walls: WallFactors | None = None) -> None:
+        self.operators, self.metric, self.walls = operators, operators.metric, walls
         self.signature = object()  # shared by all `planes`: code compiled for one serves the others
         self.volume_axes = operators.volume_axes
         self.continuity = 2 not in self.volume_axes
@@ -37,6 +69,8 @@ class Strain:
         part = copy(self)
         if 1 in self.metric:
             part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
+        if self.walls is not None:
+            part.walls = self.walls.planes(first, size, self.operators.local_shape[1])
         return part
 
     def spectral(self, padded: Components) -> tuple[Components, Derivatives]:
@@ -57,9 +91,10 @@ class Strain:
 
     def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
-        if j in self.volume_axes:
-            return difference(velocity[i], j) / self.metric[j].spacing
-        return spectral[i, j]
+        if j not in self.volume_axes:
+            return spectral[i, j]
+        g = difference(velocity[i], j) / self.metric[j].spacing
+        return g if self.walls is None else g * self.walls.slope[i, j]
 
     def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_i u_j`` at the same place as `edge` (i, j)."""
@@ -120,13 +155,14 @@ class Strain:
             g = mean(g, j)
         if i in self.volume_axes:
             g = mean(below(g, i), i)
-        return self._inner_others(g, i, j)
+        g = self._inner_others(g, i, j)
+        return g if self.walls is None else g * self.walls.fluid
 
     def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
-        """A padded centred field where the flux F_ij lives."""
+        """A padded centred field where the flux F_ij lives; zero where a solid is."""
         for axis in self.volume_axes:
             f = mean(f, axis) if axis == j else above(mean(f, axis), axis) if axis == i else inner(f, axis)
-        return f
+        return f if self.walls is None else f * self.walls.wet[i, j]
 
     def to_centre(self, f: Tensor, component: int) -> Tensor:
         """A padded component at cell centres, without ghosts."""

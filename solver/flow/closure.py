@@ -18,6 +18,7 @@ from solver.discretisation.velocity import Velocity
 from solver.grid.grid import Grid
 
 State = dict[str, Tensor]
+STRESS_INDEX = {(0, 0): 0, (1, 1): 1, (2, 2): 2, (0, 1): 3, (0, 2): 4, (1, 2): 5}  # of a pair among the six
 
 
 @dataclass(frozen=True)

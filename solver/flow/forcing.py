@@ -1,8 +1,7 @@
 """What drives the flow: constant mass flux, constant pressure gradient, or held large scales.
 
 A forcing has two parts, either of which may do nothing: an acceleration that joins the tendency, and a correction of
-the velocity. `restrain` is what the correction comes to in a short time. `mean_acceleration` tells the hooks what the
-flow received.
+the velocity. `tangent` is what the correction comes to in a short time.
 """
 
 from __future__ import annotations
@@ -17,24 +16,19 @@ from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.shells import shell_numbers
 from solver.discretisation.staggered import above
 from solver.errors import CaseError
-from solver.flow.projection import ObstructedProjection
+from solver.flow.projection import Pressure, Response
 
 
 class Forcing(Protocol):
     """Drives the flow; `span` is the time covered by the stage.
 
     An affine correction keeps the order of the Runge-Kutta scheme when it follows each stage. Any other would be news
-    to the tendencies that the scheme remembers and leave it first order: there the tendency is restrained, and the
+    to the tendencies that the scheme remembers and leave it first order: there the tendency is made tangent, and the
     correction, which then is of the size of the error, follows the last stage alone (Hairer, Lubich & Wanner 2006,
     Geometric Numerical Integration, section IV.4).
     """
 
     is_affine: bool
-
-    @property
-    def mean_acceleration(self) -> float:
-        """Volume mean of the driving acceleration along x, at the last stage."""
-        ...
 
     @property
     def body_force(self) -> float:
@@ -49,11 +43,23 @@ class Forcing(Protocol):
         """Tendency with the body force."""
         ...
 
-    def correct(self, velocity: Components, span: float) -> Components:
-        """Velocity coefficients after a stage, or a step, corrected."""
+    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
+        """Velocity coefficients after a stage, or a step, corrected; and what that gave, acceleration x time."""
         ...
 
-    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+        """Volume mean of the driving acceleration along x, of which the correction has `given` a part in `span`."""
+        ...
+
+    def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
+        """Kinematic pressure with the drive's share, coefficients."""
+        ...
+
+    def impulse(self, given: Tensor | float) -> Tensor | float:
+        """What solids take of what the correction has given, (3,) of this rank."""
+        ...
+
+    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency of a divergence-free velocity without what the correction would undo; `rate` is consumed.
 
         `decay`: viscosity of the diffusion that is not in `rate`. Where the correction is affine `rate` should be
@@ -68,11 +74,6 @@ class NoForcing:
     is_affine = True
 
     @property
-    def mean_acceleration(self) -> float:
-        """Zero."""
-        return 0.0
-
-    @property
     def body_force(self) -> float:
         """Zero."""
         return 0.0
@@ -85,11 +86,23 @@ class NoForcing:
         """The tendency, unchanged."""
         return rate
 
-    def correct(self, velocity: Components, span: float) -> Components:
+    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
         """The velocity, unchanged."""
-        return velocity
+        return velocity, 0.0
 
-    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+        """The body force."""
+        return self.body_force
+
+    def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
+        """That pressure: the drive has no share."""
+        return pressure.kinematic
+
+    def impulse(self, given: Tensor | float) -> Tensor | float:
+        """Zero."""
+        return 0.0
+
+    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency, unchanged."""
         return rate
 
@@ -125,11 +138,6 @@ class PressureGradient(NoForcing):
         self.operators, self.gradient = operators, gradient
 
     @property
-    def mean_acceleration(self) -> float:
-        """The gradient."""
-        return self.gradient
-
-    @property
     def body_force(self) -> float:
         """The gradient."""
         return self.gradient
@@ -148,66 +156,62 @@ class PressureGradient(NoForcing):
 class MassFlux(NoForcing):
     """Constant bulk velocity: a uniform acceleration that restores it after each stage.
 
-    Being affine, it keeps the order of the Runge-Kutta scheme.
+    Being affine, it keeps the order of the Runge-Kutta scheme. Where solids stand in the way it is a multiple of the
+    flow that a uniform acceleration starts, which is divergence-free and respects the solids: no second projection is
+    needed. The bulk velocity is the mean over the whole box, solids included (superficial).
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    bulk : the velocity.
+    response : of fluid at rest to a unit acceleration, see `Projection.response`, where there are solids.
+
+    Raises
+    ------
+    CaseError : no way leads along x between the solids.
     """
 
-    def __init__(self, operators: Operators, bulk: float) -> None:
-        self.operators, self.bulk = operators, bulk
-        self._deficit: Tensor | float = math.nan
-        self._span = 1.0
-
-    @property
-    def mean_acceleration(self) -> float:
-        """Pressure gradient of the last stage; nan before the first."""
-        return float(self._deficit) / self._span if math.isfinite(self._span) else math.nan
-
-    def speed(self, elapsed: float) -> float:
-        """The bulk velocity."""
-        return abs(self.bulk)
-
-    def correct(self, velocity: Components, span: float) -> Components:
-        """Velocity with the bulk velocity restored."""
-        u = velocity[0]
-        self._deficit, self._span = self.bulk - bulk_velocity(self.operators, u), span
-        self.operators.mean_mode(u).add_(self._deficit)
-        return velocity
-
-    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
-        """The tendency with the bulk velocity at rest."""
-        self.operators.mean_mode(rate[0]).sub_(bulk_velocity(self.operators, rate[0]))
-        return rate
-
-
-class MassFluxAroundSolids(MassFlux):
-    """Constant bulk velocity where solids stand in the way: a multiple of the flow that a uniform acceleration starts.
-
-    That flow is divergence-free and respects the solids, so no second projection is needed. The bulk velocity is the
-    mean over the whole box, solids included (superficial).
-    """
-
-    def __init__(self, operators: Operators, bulk: float, projection: ObstructedProjection) -> None:
-        super().__init__(operators, bulk)
-        self.projection, self.response = projection, projection.response()
-        self.gain = bulk_velocity(operators, self.response.velocity[0])
-        if not passes(operators, self.response.velocity):
+    def __init__(self, operators: Operators, bulk: float, response: Response | None = None) -> None:
+        self.operators, self.bulk, self.response = operators, bulk, response
+        self.gain: Tensor | float = 1.0 if response is None else bulk_velocity(operators, response.velocity[0])
+        if response is not None and not passes(operators, response.velocity):
             raise CaseError(
                 "[flow.forcing] kind = 'mass_flux': no way leads from one end of x to the other between the solids: "
                 "open one, or use kind = 'pressure_gradient' or 'none'"
             )
 
-    def correct(self, velocity: Components, span: float) -> Components:
-        """Velocity with the bulk velocity restored; pressure and forces know."""
-        self._deficit = (self.bulk - bulk_velocity(self.operators, velocity[0])) / self.gain
-        self._span = span
-        self.projection.add(self.response, self._deficit)
-        u, v, w = (f + self._deficit * g for f, g in zip(velocity, self.response.velocity, strict=True))
+    def speed(self, elapsed: float) -> float:
+        """The bulk velocity."""
+        return abs(self.bulk)
+
+    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
+        """Velocity with the bulk velocity restored."""
+        given = (self.bulk - bulk_velocity(self.operators, velocity[0])) / self.gain
+        return self._accelerated(velocity, given), given
+
+    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+        """The tendency with the bulk velocity at rest."""
+        return self._accelerated(rate, -bulk_velocity(self.operators, rate[0]) / self.gain)
+
+    def _accelerated(self, velocity: Components, amount: Tensor) -> Components:
+        if self.response is None:
+            self.operators.mean_mode(velocity[0]).add_(amount)
+            return velocity
+        u, v, w = (f + amount * g for f, g in zip(velocity, self.response.velocity, strict=True))
         return u, v, w
 
-    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
-        """The tendency with the bulk velocity at rest."""
-        excess = bulk_velocity(self.operators, rate[0]) / self.gain
-        u, v, w = (f - excess * g for f, g in zip(rate, self.response.velocity, strict=True))
-        return u, v, w
+    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+        """What restored the bulk velocity; nan before the first step."""
+        return given / span if math.isfinite(span) else math.nan
+
+    def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
+        """Kinematic pressure with that of the fluid that the drive pushes against solids."""
+        p = pressure.kinematic
+        return p if self.response is None else p + drive * self.response.potential
+
+    def impulse(self, given: Tensor | float) -> Tensor | float:
+        """What solids take of the drive."""
+        return 0.0 if self.response is None else torch.as_tensor(given).detach() * self.response.impulse
 
 
 class HeldShells(NoForcing):
@@ -230,16 +234,16 @@ class HeldShells(NoForcing):
         """That of the energy of all shells."""
         return math.sqrt(2.0 * sum(self.energies))
 
-    def correct(self, velocity: Components, span: float) -> Components:
+    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
         """Velocity with each held shell rescaled to its energy."""
         energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))
         scales = torch.where(energies > 0, (self.targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)
         for (i, j, k), scale in zip(self.shells, scales, strict=True):
             for c in velocity:
                 c[:, i, j, k] *= scale
-        return velocity
+        return velocity, 0.0
 
-    def restrain(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
+    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency without the part along the velocity of each shell that would change its energy."""
         squares, power = self._products(velocity, velocity), self._products(velocity, rate)
         if decay:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,35 +20,36 @@ from solver.solids.outlet import Outlet
 from solver.solids.walls import SolidWalls
 
 
-class Projection(Protocol):
-    """Projects a velocity at the end of a stage that covers `span` time units."""
+@dataclass(frozen=True)
+class Pressure:
+    """Of the stage that it was solved for: a potential, coefficients in velocity x length, over the stage's span.
 
-    def __call__(self, velocity: Components, span: float) -> tuple[Components, Tensor]:
-        """The divergence-free velocity and the potential whose gradient it lost: ``span`` times the pressure.
+    Without the share of the drive, and with the diagonal flux that momentum leaves to it. A span of 0 stands for a
+    tendency instead of a velocity: the potential is the pressure itself.
+    """
 
-        A span of 0 stands for a field that no stage led to.
-        """
-        ...
+    potential: Tensor
+    span: float
 
-    def summary(self, steps: int) -> dict[str, Any]:
-        """What ``summary.json`` says about the solves."""
-        ...
+    @property
+    def kinematic(self) -> Tensor:
+        """Pressure over density, velocity^2."""
+        return self.potential / self.span if self.span else self.potential
+
+    def over(self, span: float) -> Tensor:
+        """The potential of a stage of that span, if the pressure stays."""
+        return self.potential * (span / self.span) if self.span else self.potential * span
 
 
-class BoxProjection:
-    """Direct solution in a box without solids."""
+class Projected(NamedTuple):
+    """What a projection gives: coefficients, the pressure, and what the solids took of the momentum (3,) on this rank.
 
-    def __init__(self, operators: Operators) -> None:
-        self.operators, self.pressure = operators, DirectPressure(operators)
+    The last is None where there are none.
+    """
 
-    def __call__(self, velocity: Components, span: float) -> tuple[Components, Tensor]:
-        """See `Projection`."""
-        potential = self.pressure.solve(self.operators.divergence(velocity))
-        return self.operators.subtract_gradient(velocity, potential), potential
-
-    def summary(self, steps: int) -> dict[str, Any]:
-        """Nothing: the solver is exact."""
-        return {}
+    velocity: Components
+    pressure: Pressure
+    impulse: Tensor | None
 
 
 @dataclass
@@ -93,8 +95,8 @@ class Response:
     impulse: Tensor
 
 
-class ObstructedProjection:
-    """Projection onto what flows between solids, from a warm start, with the momentum that the solids take.
+class Projection:
+    """Onto what is divergence-free and, between solids, at rest in them.
 
     A stage leaves in the blocked components the momentum that stresses and the mean pressure gradient carry into the
     solids, and the gradient of its potential the rest. Both are summed before they are set to zero: this impulse is
@@ -102,84 +104,83 @@ class ObstructedProjection:
 
     Parameters
     ----------
-    walls : the masks.
-    solver : of the pressure equation with the same solids.
+    operators : the discrete calculus.
+    solver : of the pressure equation, from a guess; by default the exact one of a box.
     name : of the solver, for the summary.
+    walls : the masks of solids, if there are any.
     outlet : the end of x, if fluid leaves there.
     """
 
-    name = "projection"  # of its entry in checkpoints
-
-    def __init__(self, walls: SolidWalls, solver: PressureSolver, name: str, outlet: Outlet | None = None) -> None:
-        self.operators, self.walls = walls.operators, walls
-        self.solver, self.solver_name, self.outlet = solver, name, outlet
+    def __init__(
+        self,
+        operators: Operators,
+        solver: PressureSolver | None = None,
+        name: str = "direct",
+        walls: SolidWalls | None = None,
+        outlet: Outlet | None = None,
+    ) -> None:
+        self.operators, self.solver, self.solver_name = operators, solver, name
+        self.walls, self.outlet = walls, outlet
+        self.direct = DirectPressure(operators) if solver is None else None
         self.tuning = solver if isinstance(solver, SelfTuning) else None
-        self.guard = guard_of(solver)
+        self.guard = guard_of(solver) if solver is not None else None
         self.tally = Tally()
-        self.volume = walls.fluid
-        for axis, line in enumerate(self.operators.grid.axes):
-            self.volume = self.volume * self.operators.along(self.operators.local(np.asarray(line.width), axis), axis)
-        self.impulse = self.operators.tensor([0.0, 0.0, 0.0])
-        self.potential: Tensor | None = None
-        self._pressure: Tensor | None = None
 
-    def __call__(self, velocity: Components, span: float) -> tuple[Components, Tensor]:
-        """See `Projection`; blocked components of the result are zero.
+    @property
+    def is_exact(self) -> bool:
+        """Whether the solver of the box alone does it."""
+        return self.solver is None
+
+    @cached_property
+    def volume(self) -> Tensor:
+        """Of the fluid cells, by which the solver's equations are weighted."""
+        assert self.walls is not None
+        volume = self.walls.fluid
+        for axis, line in enumerate(self.operators.grid.axes):
+            volume = volume * self.operators.along(self.operators.local(np.asarray(line.width), axis), axis)
+        return volume
+
+    def __call__(self, velocity: Components, span: float = 0.0, guess: Pressure | None = None) -> Projected:
+        """The velocity at the end of a stage that covers `span`, projected; `guess` is the pressure before.
+
+        A span of 0 stands for a field that no stage led to, which has no guess either.
 
         Raises
         ------
         PressureSolveError : the solver did not reach its tolerance; it says why.
         """
-        guess = None if self._pressure is None or span == 0 else self._pressure * span
-        velocity, self.potential, impulse = self._project(velocity, guess)
-        self._pressure = None
-        if span > 0:
-            self.impulse = self.impulse + impulse.detach()
-            self._pressure = self.potential.detach() / span
-        return velocity, self.potential
-
-    def _project(self, velocity: Components, guess: Tensor | None) -> tuple[Components, Tensor, Tensor]:
-        """Velocity, potential and impulse on the solids of this rank."""
-        op, walls = self.operators, self.walls
-        deposited = walls.blocked_momentum(velocity)
-        velocity = walls.masked(velocity)
+        op, walls, impulse = self.operators, self.walls, None
+        if walls is not None:
+            impulse, velocity = walls.blocked_momentum(velocity), walls.masked(velocity)
         if self.outlet is not None:
             velocity = self.outlet.balance(velocity[0]), velocity[1], velocity[2]
-        source = op.divergence(velocity)
-        guess = torch.zeros_like(source) if guess is None else guess
+        potential = self._potential(op.divergence(velocity), None if guess is None or span == 0 else guess.over(span))
+        velocity = op.subtract_gradient(velocity, potential)
+        if walls is not None and impulse is not None:
+            impulse, velocity = impulse + walls.blocked_momentum(velocity), walls.masked(velocity)
+        return Projected(velocity, Pressure(potential, span), impulse)
+
+    def _potential(self, source: Tensor, guess: Tensor | None) -> Tensor:
+        if self.direct is not None:
+            return self.direct.solve(source)
+        assert self.solver is not None
+        guess = torch.zeros_like(source) if guess is None else guess.detach()
         potential, report = adjoint.solve(self.solver, source, guess, self.volume)
         self.tally.add(report)
-        velocity = op.subtract_gradient(velocity, potential)
-        return walls.masked(velocity), potential, deposited + walls.blocked_momentum(velocity)
+        return potential
 
     def response(self) -> Response:
         """To a unit acceleration along x (collective)."""
+        assert self.walls is not None
         still = [torch.zeros_like(f) for f in self.walls.free]
-        return Response(*self._project((torch.ones_like(still[0]), still[1], still[2]), None))
-
-    def add(self, response: Response, amount: Tensor | float) -> None:
-        """Count a multiple of the response in the potential and the impulse of the present stage."""
-        assert self.potential is not None
-        self.potential.add_(amount * response.potential)
-        self.impulse = self.impulse + torch.as_tensor(amount).detach() * response.impulse
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the last pressure, from which the next solve starts (collective)."""
-        whole = None if self._pressure is None else self.operators.gather(self._pressure)
-        return {} if whole is None else {"pressure": whole}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Start the next solve from `state`."""
-        self._pressure = self.operators.scatter(state["pressure"])
-
-    def taken(self) -> tuple[float, float, float]:
-        """The impulse on the solids since the last call, x, y, z, per unit density (collective)."""
-        total, self.impulse = self.operators.decomposition.sum(self.impulse), torch.zeros_like(self.impulse)
-        x, y, z = total.tolist()
-        return x, y, z
+        velocity, pressure, impulse = self((torch.ones_like(still[0]), still[1], still[2]))
+        assert impulse is not None
+        return Response(velocity, pressure.potential, impulse)
 
     def summary(self, steps: int) -> dict[str, Any]:
-        """Solver, iterations and seconds; what a solver that tunes itself or is learned went through."""
+        """What ``summary.json`` says of the solver and what tuned itself; nothing of the exact one."""
+        if self.solver is None:
+            return {}
         found = {"solver": self.solver_name} | self.tally.per_step(steps)
         if self.tuning:
             found |= {"arms": self.tuning.summary()}

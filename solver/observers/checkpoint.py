@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from solver.errors import CaseError, RunFolderError
 from solver.files.checkpoint_file import FORMAT, Saved, fill
 from solver.files.folder import write_hdf5
 from solver.files.regrid import same_grid
+from solver.flow.projection import Pressure
 from solver.flow.simulation import Simulation
 from solver.flow.wall_stress import WallStress
 from solver.observers.schedule import TimeSchedule
 from solver.terminal import record
 
 log = logging.getLogger("solver")
+PRESSURE = "projection/pressure"
 
 
 class Checkpoint:
@@ -64,7 +67,9 @@ class Checkpoint:
         velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
         arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in velocity}
         arrays |= {f"closure/{n}": _gather_state(simulation, n, v) for n, v in simulation.closure_state.items()}
-        arrays |= {f"wall_model/{n}": _gather_wall(simulation, n, v) for n, v in simulation.wall_state.items()}
+        arrays |= {f"wall_model/{n}": _gather_wall(simulation, n, v) for n, v in simulation.state.walls.items()}
+        if simulation.state.pressure is not None and not simulation.flow.projection.is_exact:
+            arrays[PRESSURE] = op.gather(simulation.state.pressure.kinematic)  # the next solve starts from it
         for part in self.parts:
             arrays |= {f"{part.name}/{n}": a for n, a in part.state().items()}
         if op.decomposition.is_root:
@@ -138,20 +143,26 @@ def restore(
             "--restart: the checkpoint is of another grid than the case: keep [grid], "
             "or start a new run from it with [initial] kind = 'run' and run = 'RUN'"
         )
-    simulation.t, simulation.step_count = float(saved.attributes["t"]), int(saved.attributes["step"])
-    simulation.dt = float(saved.attributes["dt"])
+    memory = dict(simulation.closure_state)
     for name, array in (saved.group("closure") if same_closure else {}).items():
-        like = simulation.closure_state.get(name)
+        like = memory.get(name)
         if like is not None:
             local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array[()]
             if local.shape == tuple(like.shape):  # another closure may use the name for something else
-                simulation.closure_state[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
-    for name, like in simulation.wall_state.items() if same_walls else ():
+                memory[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
+    walls = dict(simulation.state.walls)
+    for name, like in walls.items() if same_walls else ():
         array = saved.group("wall_model").get(name)
         if array is not None:
             local = array[..., planes, :] if WallStress.in_slabs(name, like) else array[()]
             if local.shape == tuple(like.shape):
-                simulation.wall_state[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
+                walls[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
+    t, step, dt = float(saved.attributes["t"]), int(saved.attributes["step"]), float(saved.attributes["dt"])
+    stored = saved.group(PRESSURE.partition("/")[0]).get("pressure")
+    pressure = None if stored is None else Pressure(op.scatter(stored), 0.0)
+    simulation.state = replace(
+        simulation.state, t=t, step=step, dt=dt, closure=memory, walls=walls, pressure=pressure
+    )
     for part in parts:
         if group := saved.group(part.name):
             part.restore(group)

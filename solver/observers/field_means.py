@@ -42,7 +42,7 @@ class FieldMeans(TimeAverage):
     def sample(self, simulation: Simulation) -> Tensor:
         """Of the present flow."""
         u, v, w = simulation.velocity.centred
-        p = simulation.pressure(simulation.present_term())
+        p = simulation.pressure()
         fields = (u, v, w, p, u * u, v * v, w * w, u * v, u * w, v * w)
         return torch.stack([f.reshape(f.shape[-3:]) for f in fields])
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from solver.case.solid_tables import CoefficientsTable
-from solver.flow.projection import ObstructedProjection
 from solver.flow.simulation import Simulation
 
 Array = NDArray[np.float64]
@@ -27,22 +26,22 @@ class Forces:
 
     Parameters
     ----------
-    projection : collects the impulse.
     start : means are taken from this time on.
     coefficients : units of c_d, c_l and the Strouhal number, None for plain forces.
     """
 
     name = "forces"
 
-    def __init__(self, projection: ObstructedProjection, start: float, coefficients: CoefficientsTable | None) -> None:
-        self.projection, self.start, self.units = projection, start, coefficients
+    def __init__(self, start: float, coefficients: CoefficientsTable | None) -> None:
+        self.start, self.units = start, coefficients
         self.rows: list[tuple[float, ...]] = []
         self.latest = (np.nan, np.nan, np.nan)
-        projection.taken()  # what led to the initial field is nobody's force
 
     def __call__(self, simulation: Simulation) -> None:
         """Record the step (collective)."""
-        x, y, z = (component / simulation.dt for component in self.projection.taken())
+        impulse = simulation.state.impulse
+        assert impulse is not None
+        x, y, z = (simulation.operators.decomposition.sum(impulse) / simulation.dt).tolist()
         self.latest = (x, y, z)
         self.rows.append((simulation.t, *self.latest))
 

@@ -86,9 +86,9 @@ class Health:
 
     def _check_height(self, simulation: Simulation) -> None:
         """Say so, once, if a wall model sees the flow below the log layer."""
-        if self.height_said or simulation.wall_stress is None or 1 not in simulation.wall_stress.ends:
+        if self.height_said or (walls := simulation.flow.walls) is None or 1 not in walls.ends:
             return
-        y_plus = simulation.wall_stress.height * wall_friction_velocity(simulation) / simulation.nu
+        y_plus = walls.height * wall_friction_velocity(simulation) / simulation.nu
         if y_plus < BUFFER_LAYER:
             log.warning(
                 "step %d, t = %.4g: [wall_model] height is at y+ = %.3g, below the log layer (%g and more), where laws "

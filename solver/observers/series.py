@@ -11,9 +11,8 @@ import torch
 
 from solver.discretisation.calculus import Operators
 from solver.files.folder import write_text, writing
-from solver.flow.closure import EddyViscosity, SubgridStress
+from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridStress
 from solver.flow.forcing import bulk_velocity
-from solver.flow.momentum import STRESS_INDEX
 from solver.flow.simulation import Simulation
 from solver.observers.schedule import StepSchedule
 
@@ -26,7 +25,7 @@ def kinetic_energy(simulation: Simulation) -> float:
 
 def viscous_dissipation(simulation: Simulation) -> float:
     """Volume mean of ``nu grad u : grad u``, what viscosity turns into heat."""
-    return simulation.nu * float(simulation.momentum.squared_gradient(simulation.velocity.padded_coefficients))
+    return simulation.nu * float(simulation.flow.equation.squared_gradient(simulation.velocity.padded_coefficients))
 
 
 def subgrid_dissipation(simulation: Simulation) -> float:
@@ -94,7 +93,7 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
     if simulation.surrogate is not None:
         found["residual_trust"] = lambda: simulation.residual_trust
     if grid.x.periodic and not grid.y.is_fourier:
-        found["forcing"] = lambda: simulation.forcing.mean_acceleration
+        found["forcing"] = lambda: float(simulation.state.drive)
     if 1 in grid.walls and grid.x.is_fourier and grid.z.is_fourier:
         half = grid.reach_of_walls(1)
         found["u_tau"] = lambda: wall_friction_velocity(simulation)

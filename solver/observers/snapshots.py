@@ -111,7 +111,7 @@ class Snapshots:
 def gathered(simulation: Simulation) -> dict[str, Array] | None:
     """Fields at cell centres on the root, (3, nx, ny, nz) and (nx, ny, nz); None elsewhere (collective)."""
     gather, term = simulation.operators.decomposition.gather_planes, simulation.present_term()
-    velocity, pressure = [gather(f) for f in simulation.velocity.centred], gather(simulation.pressure(term))
+    velocity, pressure = [gather(f) for f in simulation.velocity.centred], gather(simulation.pressure())
     nu_t = gather(term.nu_t) if isinstance(term, EddyViscosity) else None
     if pressure is None:
         return None

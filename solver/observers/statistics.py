@@ -16,8 +16,7 @@ from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import above, edge
 from solver.discretisation.velocity import Gradient
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
-from solver.flow.momentum import STRESS_INDEX
+from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.flow.simulation import Simulation
 from solver.observers.subgrid_work import SubgridWork
 from solver.observers.time_average import TimeAverage
@@ -42,7 +41,7 @@ class Moments:
     def sample(self, simulation: Simulation, term: SubgridTerm | None) -> Tensor:
         """One sample, (len(NAMES), local ny, nz or 1)."""
         velocity = simulation.velocity
-        p = simulation.pressure(term)
+        p = simulation.pressure()
         gradient = velocity.gradient
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         tau = list(term.tau) if isinstance(term, SubgridStress) else None
@@ -50,7 +49,7 @@ class Moments:
         work, subgrid = self.work(velocity, term)
         resolved = torch.zeros_like(subgrid)
         if 1 in self.operators.volume_axes:
-            resolved = above(simulation.momentum.advected(velocity.staggered, 0, 1, simulation.strain), 1)
+            resolved = above(simulation.flow.equation.advected(velocity.staggered, 0, 1, simulation.flow.strain), 1)
         means = self._means(velocity.centred, p, gradient, nu_t, tau, work, [resolved, subgrid], force)
         return torch.stack([m.reshape(m.shape[-2:]) for m in means] + self._wall_fluxes(simulation))
 

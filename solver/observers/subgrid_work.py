@@ -14,8 +14,8 @@ from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.staggered import above, below, inner, mean
 from solver.discretisation.velocity import Velocity
-from solver.flow.closure import SubgridForce, SubgridTerm
-from solver.flow.momentum import STRESS_INDEX, padded_term
+from solver.flow.closure import STRESS_INDEX, SubgridForce, SubgridTerm
+from solver.flow.momentum import padded_term
 
 SHEARS = ((0, 1), (0, 2), (1, 2))
 
@@ -38,26 +38,25 @@ class SubgridWork:
         if term is None:
             zero = torch.zeros_like(velocity.centred[0])
             return zero, zero
-        spectral = velocity.spectral_derivatives
-        return self._work_of_stress(velocity.staggered, spectral, padded_term(self.operators, term))
+        spectral, padded = velocity.spectral_derivatives, padded_term(self.operators, term)
+        assert padded is not None
+        return self._work_of_stress(velocity.staggered, spectral, padded)
 
     @fused
     def _work_of_stress(
-        self, velocity: Components, spectral: Derivatives, given: list[Tensor]
+        self, velocity: Components, spectral: Derivatives, given: Tensor | list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Of a padded eddy viscosity ``[nu_t]``, or of six padded stresses."""
+        """Of a padded eddy viscosity, or of six padded stresses."""
         strain, volume_axes = self.strain, self.strain.volume_axes
-        stresses = given if len(given) > 1 else None
-        work = torch.zeros_like(self._core(given[0]))
-        flux = work
+        flux = work = torch.zeros_like(self._core(given if isinstance(given, Tensor) else given[0]))
         for i in range(3):
             s_ii = strain.normal(velocity, spectral, i, along=-1)
-            tau = self._core(stresses[i]) if stresses else -2.0 * self._core(given[0]) * s_ii
+            tau = -2.0 * self._core(given) * s_ii if isinstance(given, Tensor) else self._core(given[i])
             work = work - tau * s_ii
         for i, j in SHEARS:
             twice_s = strain.twice_shear(velocity, spectral, i, j)
-            at_edges = strain.to_edges(stresses[STRESS_INDEX[i, j]] if stresses else given[0], i, j)
-            tau = at_edges if stresses else -at_edges * twice_s
+            at_edges = strain.to_edges(given if isinstance(given, Tensor) else given[STRESS_INDEX[i, j]], i, j)
+            tau = -at_edges * twice_s if isinstance(given, Tensor) else at_edges
             drained = tau * twice_s
             for axis in (i, j):
                 drained = mean(drained, axis) if axis in volume_axes else drained

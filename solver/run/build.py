@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from solver.case.case import Case
+from solver.case.case import Case, load_case
 from solver.case.case_tables import HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.gradient import Strain
 from solver.errors import CaseError
 from solver.files.checkpoint_file import Saved, latest
+from solver.files.folder import case_of_run
 from solver.files.reference_files import read_complete
 from solver.files.regrid import velocity_of
 from solver.flow import initial
-from solver.flow.forcing import Forcing, HeldShells, MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
+from solver.flow.around_solids import flow_around
+from solver.flow.flow import Flow
+from solver.flow.forcing import Forcing, HeldShells, MassFlux, NoForcing, PressureGradient
 from solver.flow.momentum import Momentum
-from solver.flow.obstructed import ObstructedMomentum, flow_around
-from solver.flow.projection import ObstructedProjection
+from solver.flow.projection import Projection
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
+from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
 from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
@@ -44,6 +47,22 @@ class Source:
         """Where the case was read from."""
         alone = self.folder / f"{self.name}.toml"
         return alone if alone.is_file() else self.folder / "case.toml"
+
+
+def source_of(case: Path, overrides: Sequence[str] = (), closure: str | None = None) -> Source:
+    """The case at `case`, a folder, a file, a run, or the name of one that comes with the solver.
+
+    Parameters
+    ----------
+    overrides : as after ``--set``: ``"grid.x.n=64"``.
+    closure : its name, in place of that of the case.
+
+    Raises
+    ------
+    CaseError : no such case, or one that cannot be; one line with key, file and remedy.
+    """
+    parsed, folder = load_case(case, tuple(overrides), closure)
+    return Source(parsed, folder, case_of_run(case) or (case.resolve().name if case.is_dir() else case.stem))
 
 
 def build(source: Source, saved: Saved | None = None, settled: bool = False) -> Simulation:
@@ -69,16 +88,13 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     closure = create_closure(case, operators)
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
     forcing = make_forcing(case, operators, projection)
-    flow = operators, velocity, case.flow.nu, closure, forcing, control
     if case.wall_model.acts:
-        rubbed = Momentum(Strain(operators), case.flow.nu, wall_stress(case, operators))
-        return Simulation(*flow, momentum=rubbed, settled=settled)
-    return Simulation(*flow, momentum=momentum, projection=projection, settled=settled)
+        momentum = Momentum(Strain(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
+    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection)
+    return Simulation(flow, flow.start(velocity, settled), control)
 
 
-def obstructed(
-    source: Source, operators: Operators
-) -> tuple[ObstructedMomentum, ObstructedProjection] | tuple[None, None]:
+def obstructed(source: Source, operators: Operators) -> tuple[Momentum, Projection] | tuple[None, None]:
     """Momentum and projection where bodies, open ends or ``[pressure]`` ask for their own; else None, None.
 
     Raises
@@ -129,7 +145,7 @@ def wall_stress(case: Case, operators: Operators) -> WallStress:
     return WallStress(operators, model, table.height_on(operators.grid), nu)
 
 
-def make_forcing(case: Case, operators: Operators, projection: ObstructedProjection | None = None) -> Forcing:
+def make_forcing(case: Case, operators: Operators, projection: Projection | None = None) -> Forcing:
     """The forcing a case names; `projection` is that of a flow around solids."""
     table = case.flow.forcing
     grid = operators.grid
@@ -138,10 +154,8 @@ def make_forcing(case: Case, operators: Operators, projection: ObstructedProject
             f"[flow.forcing] kind = '{table.kind}' drives the flow along x, which must be periodic: "
             "set [grid.x] kind = 'fourier', or lower = upper = 'periodic'"
         )
-    if isinstance(table, MassFluxTable) and projection is not None:
-        return MassFluxAroundSolids(operators, table.bulk_velocity, projection)
     if isinstance(table, MassFluxTable):
-        return MassFlux(operators, table.bulk_velocity)
+        return MassFlux(operators, table.bulk_velocity, projection.response() if projection else None)
     if isinstance(table, PressureGradientTable):
         return PressureGradient(operators, table.gradient)
     if isinstance(table, HeldShellsTable):

@@ -96,7 +96,7 @@ def tell_start(source: Source, simulation: Simulation, folder: Path, saved: Save
         "ranks %d, threads of each %d, device %s, %s; %s, %d cores",
         *(facts["ranks"], facts["threads"], facts["device"], case.run.dtype, machine["processor"], machine["cores"]),
     )
-    solver = simulation.projection.summary(1).get("pressure", {}).get("solver", "direct")
+    solver = simulation.flow.projection.summary(1).get("pressure", {}).get("solver", "direct")
     record.info("pressure solver %s; kernels %s", solver, "compiled" if fusion.is_enabled() else "plain torch")
     origin = "a checkpoint" if saved else f"[initial] kind = '{case.initial.kind}', seed {case.initial.seed}"
     about = "" if steps is None else f", about {steps:.0f} to come"

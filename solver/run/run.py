@@ -26,7 +26,6 @@ from solver.discretisation.calculus import Operators
 from solver.errors import Diverged, PressureSolveError, RunFolderError, SolverError
 from solver.files import folder as rundir
 from solver.files import lock
-from solver.flow.projection import ObstructedProjection
 from solver.flow.simulation import Simulation
 from solver.observers import Hook
 from solver.observers.checkpoint import Checkpoint, restore
@@ -207,7 +206,7 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
 
 def steps_left(simulation: Simulation, end: float, steps: int | None) -> float | None:
     """About how many steps there will be, at the present limit on dt; None if nothing limits it yet."""
-    dt = simulation.control(simulation.velocity, None, simulation.nu)
+    dt = float(simulation.control(simulation.velocity, None, simulation.nu))
     if not math.isfinite(dt):
         return steps
     left = max(end - simulation.t, 0.0) / dt
@@ -220,8 +219,8 @@ def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
         return []
     table, operators = case.statistics, simulation.operators
     if not operators.grid.x.is_fourier:
-        around = simulation.projection
-        solids = around.walls.solids if isinstance(around, ObstructedProjection) else None
+        walls = simulation.flow.projection.walls
+        solids = walls.solids if walls else None
         return [FieldMeans(operators, solids, table.start, table.every_steps)]
     width = (case.time.end - table.start) / table.batches
     hooks: list[TimeAverage] = [Statistics(operators, table.start, width, table.every_steps)]
@@ -238,18 +237,16 @@ def shell_spectra(case: Case, operators: Operators) -> list[ShellSpectra]:
 
 def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
     """Forces on the solids, where there are any; averaged from ``[statistics] start`` on, or over the second half."""
-    if case.solids is None or not isinstance(simulation.projection, ObstructedProjection):
+    if case.solids is None:
         return []
     start = case.statistics.start if case.statistics else 0.5 * case.time.end
-    return [Forces(simulation.projection, start, case.solids.coefficients)]
+    return [Forces(start, case.solids.coefficients)]
 
 
-def pressure_memory(simulation: Simulation) -> list[ObstructedProjection | SelfTuning | LearnedPressure]:
-    """What checkpoints keep of a pressure that is solved for: the last one, what tunes itself, what is counted."""
-    projection = simulation.projection
-    if not isinstance(projection, ObstructedProjection):
-        return []
-    return [projection, *(part for part in (projection.tuning, projection.guard) if part is not None)]
+def pressure_memory(simulation: Simulation) -> list[SelfTuning | LearnedPressure]:
+    """What checkpoints keep of a pressure solver: of one that tunes itself, what it knows; of a guard, its counts."""
+    projection = simulation.flow.projection
+    return [part for part in (projection.tuning, projection.guard) if part is not None]
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:

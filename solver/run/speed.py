@@ -18,10 +18,12 @@ from solver.discretisation.calculus import Operators
 from solver.discretisation.fft import choose_engine
 from solver.errors import CaseError
 from solver.files.folder import processor
+from solver.flow.flow import Flow
 from solver.flow.forcing import MassFlux, NoForcing
 from solver.flow.initial import taylor_green, wall_turbulence
+from solver.flow.runge_kutta import RK3
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
+from solver.flow.time_step import StepControl
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 from solver.parallel.ranks import choose_device
@@ -111,7 +113,8 @@ def flow_simulation(
     nu = 1 / 2800 if flow == "channel" else 1 / 1600
     velocity = wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
     forcing = MassFlux(operators, 1.0) if flow == "channel" else NoForcing()
-    return Simulation(operators, velocity, nu, make_closure(grid, nu), forcing, StepControl(operators, 1.0))
+    motion = Flow(operators, nu, make_closure(grid, nu), forcing)
+    return Simulation(motion, motion.start(velocity), StepControl(operators, 1.0))
 
 
 def measure(simulations: Sequence[Simulation], rounds: int = 7, warm_up: int = 3) -> list[dict[str, Any]]:
@@ -130,14 +133,14 @@ def measure(simulations: Sequence[Simulation], rounds: int = 7, warm_up: int = 3
     def block(step: Callable[[], object], times: int) -> float:
         return seconds(lambda: [step() for _ in range(times)]) / BLOCK
 
-    stages = BLOCK * simulations[0].scheme.stages
+    stages = BLOCK * RK3.stages
     times = np.array([[block(minimal, stages), *(block(s.step, BLOCK) for s in simulations)] for _ in range(rounds)])
     return [_record(s, times[:, 0], times[:, 1], times[:, k]) for k, s in enumerate(simulations, start=1)]
 
 
 def _record(simulation: Simulation, minimal: NDArray, first: NDArray, own: NDArray) -> dict[str, Any]:
     """What one flow's rounds say."""
-    op, stages = simulation.operators, simulation.scheme.stages
+    op, stages = simulation.operators, RK3.stages
     duration = float(np.median(own))
     return {
         "grid": list(op.grid.shape),

@@ -62,8 +62,8 @@ class Outcome:
         return self.status not in ("diverged", FAILED)
 
     def _facts(self) -> dict[str, Any]:
-        sim, op = self.simulation, self.simulation.operators
-        projection = sim.projection.summary(self.steps)
+        sim, op, walls = self.simulation, self.simulation.operators, self.simulation.flow.walls
+        projection = sim.flow.projection.summary(self.steps)
         overruled = int(sim.closure_state.get("guard", (0,))[0])
         gave_up = projection.get("pressure", {}).get("guard_interventions", 0)
         facts = {
@@ -71,7 +71,7 @@ class Outcome:
             "case": self.name,
             "closure": self.case.closure.name,
             "wall_model": self.case.wall_model.name,
-            "wall_model_overruled": float(sim.wall_stress.overruled(sim.wall_state)) if sim.wall_stress else 0.0,
+            "wall_model_overruled": float(walls.overruled(sim.state.walls)) if walls else 0.0,
             "grid": list(op.grid.shape),
             "ranks": op.decomposition.size,
             "threads": torch.get_num_threads(),

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.gradient import Derivatives, Strain
-from solver.discretisation.staggered import DIM, inner, y_slowest
+from solver.discretisation.gradient import WallFactors
+from solver.discretisation.staggered import inner, y_slowest
 from solver.grid.axis import FiniteVolumeAxis
 from solver.solids.mask import Solids
 from solver.solids.shapes import Mask
@@ -51,9 +51,9 @@ class SolidWalls:
     ----------
     free : per component, 1 where it moves, 0 in solids and on their faces (and on walls of the box), (1, nx, ny, nz).
     fluid : 1 in fluid cells, (nx, local ny, nz).
-    slope : per (i, j), what the difference of u_i along j is multiplied by; padded like u_i, n + 1 faces along j.
+    factors : what the velocity gradients are multiplied by.
+    inner_slope : per (i, j), the factors on differences without ghosts across j.
     blocked : per component, flat positions (in memory order) of those that solids block, and their volumes.
-    wet : per (i, j), 1 where the edge of the flux F_ij touches no solid.
     """
 
     def __init__(self, operators: Operators, solids: Solids) -> None:
@@ -67,9 +67,10 @@ class SolidWalls:
         self.free: Components = (u, v, w)
         self.blocked = [self._blocked(i) for i in range(3)]
         pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
-        self.slope = {(i, j): self._local(self._slope(cells, i, j)) for i, j in pairs if j in operators.volume_axes}
-        self.wet = {(i, j): self._local(self._wet(cells, i, j)) for i, j in pairs}
-        self.inner_slope = {(i, j): self._without_ghosts(f, j) for (i, j), f in self.slope.items()}
+        slope = {(i, j): self._local(self._slope(cells, i, j)) for i, j in pairs if j in operators.volume_axes}
+        wet = {(i, j): self._local(self._wet(cells, i, j)) for i, j in pairs}
+        self.factors = WallFactors(slope, wet, self.fluid)
+        self.inner_slope = {(i, j): self._without_ghosts(f, j) for (i, j), f in slope.items()}
 
     def _local(self, whole: NDArray) -> Tensor:
         """This rank's part of an array that has some entries more than planes along y."""
@@ -153,35 +154,3 @@ class SolidWalls:
             n = self.grid.shape[j] + 1
             free = _take(free, j, 0, n) & _take(free, j, 1, n)
         return self._core(free, others).astype(np.float64)
-
-
-class SolidStrain(Strain):
-    """Velocity gradients with the wall where it is; zero inside solids. Subgrid stresses vanish on edges of solids."""
-
-    def __init__(self, walls: SolidWalls) -> None:
-        super().__init__(walls.operators)
-        self.slope, self.wet, self.fluid = walls.slope, walls.wet, walls.fluid
-
-    def planes(self, first: int, size: int) -> SolidStrain:
-        """The same for a few of this rank's y planes."""
-        part, ny = super().planes(first, size), self.operators.local_shape[1]
-        assert isinstance(part, SolidStrain)
-
-        def cut(f: Tensor) -> Tensor:
-            return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - ny)
-
-        part.slope = {key: cut(f) for key, f in self.slope.items()}
-        part.wet = {key: cut(f) for key, f in self.wet.items()}
-        part.fluid = cut(self.fluid)
-        return part
-
-    def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
-        g = super()._derivative(velocity, spectral, i, j)
-        return g * self.slope[i, j] if (i, j) in self.slope else g
-
-    def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
-        return super()._centred(velocity, spectral, i, j) * self.fluid
-
-    def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
-        """A padded centred field where the flux F_ij lives, zero where a solid is."""
-        return super().to_edge(f, i, j) * self.wet[i, j]

@@ -43,7 +43,7 @@ def viscous_matrix(op) -> torch.Tensor:
     size = int(np.prod(section))
     unit = torch.eye(size, dtype=op.dtype).reshape(size, 1, *section)
     padded = op.pad((unit, torch.zeros_like(unit), torch.zeros_like(unit)))[0]
-    return Momentum(Strain(op), 1.0).laplacian(padded, 0).reshape(size, size).T
+    return Momentum(Strain(op), 1.0).equation.laplacian(padded, 0).reshape(size, size).T
 
 
 # -- operators ------------------------------------------------------------------------------------------------------
@@ -64,8 +64,8 @@ def operator_errors(n: int) -> list[float]:
     computed = (
         op.divergence(v),
         gradient,
-        momentum.laplacian(padded[0], 0),
-        momentum.laplacian(padded[1], 1),
+        momentum.equation.laplacian(padded[0], 0),
+        momentum.equation.laplacian(padded[1], 1),
     )
     exact = (values(op, bump_slope), values(op, slope, 1), values(op, curved), values(op, curved, 1))
     inside = slice(2, n - 3)
@@ -123,7 +123,7 @@ def test_laminar_channel(stretching):
         for forcing in (MassFlux(op, 1.0), PressureGradient(op, nu / bulk)):
             flow = simulation(op, start, nu, 1e-3, forcing)
             assert distance(run(flow, 10), start) < 1e-13
-            assert flow.forcing.mean_acceleration == pytest.approx(nu / bulk, rel=1e-9)
+            assert float(flow.state.drive) == pytest.approx(nu / bulk, rel=1e-9)
         errors.append(float((shape / bulk - poiseuille(op.tensor(op.grid.y.centres))).abs().max()))
         pressure.append(abs(1 / bulk - 3.0))
     assert orders(errors)[-1] == second

@@ -11,13 +11,13 @@ from closures.coupling.surrogate import StateSurrogate
 from closures.operators import Domain, artefact, build
 from closures.operators.predictor import Scaling
 from closures.registry import registry
-from solver.flow.forcing import MassFlux, NoForcing
+from solver.flow.flow import Flow
+from solver.flow.forcing import MassFlux
 from solver.flow.initial import wall_turbulence
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 from tests.closures.flows import make_operators
+from tests.grids import moving
 from tests.operators.fields import randomise
 
 NU, BULK, DT = 2e-3, 1.0, 0.01
@@ -86,7 +86,7 @@ def flow(grid, model, operators=None, forcing=None, dt=DT):
         velocity = wall_turbulence(operators, BULK, NU, 1.0, 73311)
     else:
         velocity = noise(operators)
-    return Simulation(operators, velocity, NU, model, forcing or NoForcing(), StepControl(operators, 1.0, dt=dt))
+    return moving(Flow(operators, NU, model, forcing), velocity, dt)
 
 
 def noise(operators, seed=7):
@@ -146,16 +146,9 @@ class Told:
 def in_turns(plain, span, answer, between=0.0, **settings):
     """The flow of another simulation, from where that is, with a surrogate that is told its answers."""
     model = StateSurrogate("told", Told(answer, **settings), plain.closure, span=span, between=between)
-    return Simulation(
-        plain.operators,
-        sample(plain.velocity.coefficients),
-        plain.nu,
-        model,
-        plain.forcing,
-        StepControl(plain.operators, 1.0, dt=plain.control.fixed),
-        momentum=plain.momentum,
-        projection=plain.projection,
-    )
+    same = plain.flow
+    flow = Flow(same.operators, same.nu, model, same.forcing, same.momentum, same.projection)
+    return moving(flow, sample(plain.velocity.coefficients), plain.control.fixed)
 
 
 def smagorinsky_like(sign):

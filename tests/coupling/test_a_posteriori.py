@@ -173,7 +173,7 @@ def test_a_model_is_learned_from_the_flow_it_makes(loss):
     truth, student = objective(0.3), objective(0.05)
     with torch.no_grad():
         resampler = truth.resampler
-        velocity = Velocity(truth.unrolled.simulation.strain, noise(resampler.operators))
+        velocity = Velocity(truth.unrolled.simulation.flow.strain, noise(resampler.operators))
         first = resampler.centred(velocity)
         batch = torch.cat([first[None], truth.path(first, 2)])[None]
         start = float(student.conclude(means(student, batch))["validation_loss"])
@@ -228,7 +228,7 @@ def test_validation_statistics_are_of_the_whole_set_however_it_is_cut():
     with torch.no_grad():
         windows = []
         for seed in (3, 4, 5):
-            velocity = Velocity(objective.unrolled.simulation.strain, noise(operators, seed=seed))
+            velocity = Velocity(objective.unrolled.simulation.flow.strain, noise(operators, seed=seed))
             first = objective.resampler.centred(velocity)
             windows.append(torch.stack([first, 1.1 * first]))
         batch = torch.stack(windows)
@@ -247,7 +247,7 @@ def test_a_window_starts_from_its_first_frame():
     with torch.no_grad():
         simulation = objective.unrolled.simulation
         frame = objective.resampler.centred(simulation.velocity)
-        again = objective.resampler.centred(Velocity(simulation.strain, objective.start(frame)))
+        again = objective.resampler.centred(Velocity(simulation.flow.strain, objective.start(frame)))
         assert objective.resampler.grid.shape == (8, 16, 6)
         assert float((again - frame).abs().max()) < 1e-12 * float(frame.abs().max())
         op = simulation.operators

@@ -13,8 +13,7 @@ from closures.operators.artefact import CARD, read_card
 from closures.operators.shipped import shipped
 from solver.discretisation import fusion
 from solver.discretisation.velocity import Velocity
-from solver.flow.closure import EddyViscosity
-from solver.flow.momentum import STRESS_INDEX
+from solver.flow.closure import STRESS_INDEX, EddyViscosity
 from tests.closures.flows import (
     NU,
     assert_same,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 from closures.coupling.guard import COUNTS
 from closures.operators.shipped import shipped
 from solver.case.case import load_case
-from solver.discretisation.velocity import Velocity
 from solver.flow.forcing import bulk_velocity
 from solver.run import build
 
@@ -75,7 +75,8 @@ def test_takes_the_place_of_steps_between_walls(name, turbulent):
     for closure in ("wale", name):
         now = ("closure.start=0",) if closure == name else ()
         simulation = begun(closure, *now, flow="channel180_coarse")
-        simulation.velocity = Velocity(simulation.strain, tuple(c.clone() for c in start))
+        velocity = simulation.flow.velocity(tuple(c.clone() for c in start))
+        simulation.state = replace(simulation.state, velocity=velocity)
         ends.append(until(1.0, simulation))
     les, found = ends
     assert int(found.closure_state[COUNTS][0]) == 0
@@ -99,7 +100,7 @@ def test_what_corrects_bends_the_flow_and_no_more(turbulent, corrector):
     for closure in ("dynamic_smagorinsky", corrector):
         simulation = begun(closure, "time.dt=0.1", flow="channel180_coarse")
         start = tuple(c.clone() for c in turbulent.velocity.coefficients)
-        simulation.velocity = Velocity(simulation.strain, start)
+        simulation.state = replace(simulation.state, velocity=simulation.flow.velocity(start))
         ends.append(until(1.0, simulation))
     les, found = ends
     assert found.closure_state[COUNTS].tolist() == [0, 0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ import torch
 
 from closures.coupling.guard import COUNTS, NetworkRefused
 from closures.losses.les_residual import LesResidual
-from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
-from solver.flow.forcing import MassFluxAroundSolids
+from solver.flow.forcing import MassFlux
 from solver.flow.simulation import Simulation
 from solver.observers.series import TimeSeries
 from tests.coupling.flows import DT, channel, closure, distance, in_turns, write
@@ -46,7 +46,7 @@ def plain_flow(kind, span, model="smagorinsky", driven=None, nu=None) -> Simulat
     if kind != "post":
         return flow(kind, span / 2, closure=model, driven=driven, nu=nu)
     momentum, projection = solids.around(*solids.CLOSED["plane"], 0.05)
-    forcing = MassFluxAroundSolids(momentum.operators, 0.5, projection)
+    forcing = MassFlux(momentum.operators, 0.5, projection.response())
     calm = solids.simulation(momentum, projection, solids.random_flow(projection), 2e-3, forcing)
     for _ in range(20):
         calm.step()
@@ -125,7 +125,7 @@ def test_sees_a_wrong_viscosity(kind):
     plain = plain_flow(kind, span)
     wrong = plain_flow(kind, span, nu=1.1 * plain.nu)
     u = plain.velocity.coefficients
-    wrong.velocity = Velocity(wrong.strain, u)
+    wrong.state = replace(wrong.state, velocity=wrong.flow.velocity(u))
     own, other = (LesResidual(s, span, "midpoint").rate(u) for s in (plain, wrong))
     expected = norm(plain.operators, minus(other, own)) / norm(plain.operators, own)
     right = trust(plain, solved(plain_flow(kind, span)), span)

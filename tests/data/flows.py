@@ -142,8 +142,8 @@ def forked(recipe: Path, out: Path) -> multiprocessing.process.BaseProcess:
     def child() -> None:
         step = Simulation.step
 
-        def slowly(self: Simulation, longest: float = np.inf) -> None:
-            step(self, longest)
+        def slowly(self: Simulation, longest: float = np.inf, wait: float = np.inf) -> None:
+            step(self, longest, wait)
             time.sleep(0.1)
 
         Simulation.step, trajectory.SAVE_SECONDS = slowly, 0.0  # type: ignore[method-assign]

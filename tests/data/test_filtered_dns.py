@@ -509,7 +509,7 @@ def test_a_flow_that_fails_is_named_and_another_recipe_does_not_go_on(tmp_path, 
     """Nothing has the final name; what was begun belongs to the recipe that began it."""
     out = tmp_path / "whole.h5"
 
-    def blow_up(self: Simulation, longest: float = np.inf) -> None:
+    def blow_up(self: Simulation, longest: float = np.inf, wait: float = np.inf) -> None:
         raise Diverged("the velocity is not finite")
 
     monkeypatch.setattr(Simulation, "step", blow_up)

@@ -87,7 +87,7 @@ def test_dissipation_is_the_squared_gradient_where_the_scheme_has_it(name):
     """``-<u, lap u> = <grad u : grad u>`` between ends at rest, on any stretching."""
     op = operators(name)
     u = random_components(op, SEED)
-    squared = Momentum(Strain(op), 1.0).squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    squared = Momentum(Strain(op), 1.0).equation.squared_gradient(Velocity(Strain(op), u).padded_coefficients)
     drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
     assert float(squared) == pytest.approx(drained, rel=1e-12)
 
@@ -97,7 +97,7 @@ def test_moving_walls_and_inflows_give_what_is_dissipated_beyond_the_loss_of_ene
     speed, n = 0.7, 8
     op = operators(Grid(FourierAxis(6, 1.0), walls(n, 2.0, upper=NoSlip((speed, 0.0, 0.0))), FourierAxis(6, 1.0)))
     u = random_components(op, SEED)
-    squared = Momentum(Strain(op), 1.0).squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    squared = Momentum(Strain(op), 1.0).equation.squared_gradient(Velocity(Strain(op), u).padded_coefficients)
     drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
     near = float(op.mean_mode(u[0])[0, 0, -1, 0])
     work = speed * (speed - near) / (0.5 * op.grid.y.width[-1]) / op.grid.y.length

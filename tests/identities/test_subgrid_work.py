@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from solver.analysis.moments import INDEX
 from solver.analysis.wall_flow import between
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
-from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
-from solver.flow.momentum import STRESS_INDEX, Momentum
+from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
+from solver.flow.momentum import Momentum
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.observers.statistics import Moments
@@ -58,8 +60,8 @@ def test_the_flow_loses_its_energy_to_viscosity_and_subgrid_work(name, kind):
     flow = simulation(op, random_velocity(op, SEED), NU, 1e-3, closure=Given(noise(op, kind)))
     work, _ = flow_work(flow)
     lost = float((work * volumes(op, None)).sum())
-    rate = flow.slope(flow.velocity.coefficients)
-    viscous = NU * float(Momentum(Strain(op), NU).squared_gradient(flow.velocity.padded_coefficients))
+    rate = flow.flow.time_derivative(flow.velocity.coefficients)
+    viscous = NU * float(Momentum(Strain(op), NU).equation.squared_gradient(flow.velocity.padded_coefficients))
     size = norm(op, flow.velocity.coefficients) * norm(op, rate)
     assert abs(lost) > 1e-6 * size
     assert product(op, flow.velocity.coefficients, rate) == pytest.approx(-viscous - lost, abs=1e-12 * size)
@@ -86,7 +88,7 @@ def test_a_constant_eddy_viscosity_drains_what_viscosity_would(name):
     op = operators(name)
     velocity = Velocity(Strain(op), random_velocity(op, SEED))
     work, _ = SubgridWork(op)(velocity, EddyViscosity(torch.full(op.local_shape, NU_T, dtype=op.dtype)))
-    viscous = NU_T * float(Momentum(Strain(op), NU_T).squared_gradient(velocity.padded_coefficients))
+    viscous = NU_T * float(Momentum(Strain(op), NU_T).equation.squared_gradient(velocity.padded_coefficients))
     assert float((work * volumes(op, None)).sum()) == pytest.approx(viscous, rel=1e-12)
 
 
@@ -124,7 +126,7 @@ def test_observers_cost_no_evaluation_of_the_closure_and_change_nothing():
         assert float(flow.closure_state["calls"]) == 9
         found.append(flow.velocity.coefficients)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    flow.velocity = Velocity(flow.strain, random_velocity(op, SEED + 5))
+    flow.state = replace(flow.state, velocity=flow.flow.velocity(random_velocity(op, SEED + 5)))
     flow.present_term()
     assert flow.closure.asked == 10  # another velocity is another question
 
@@ -155,7 +157,7 @@ def test_work_and_shear_of_a_hand_made_stress():
     op = operators(Grid(FourierAxis(8, 6.0), walls(10), FourierAxis(7, 3.0)))
     velocity, term = hand_made(op)
     flow = simulation(op, velocity, NU, 1e-3)
-    flow.velocity = Velocity(flow.strain, velocity)  # as it is: not solenoidal
+    flow.state = replace(flow.state, velocity=flow.flow.velocity(velocity))  # as it is: not solenoidal
     moments = Moments(op).sample(flow, term).numpy()
     channel = ChannelProfiles(op.grid.y, NU, only=0)
     seen = channel.seen(moments)
@@ -176,7 +178,7 @@ def test_mean_and_fluctuating_work_are_those_of_means_and_fluctuations(kind):
     flow = simulation(op, sheared, NU, 1e-3, closure=Given(term))
     channel = ChannelProfiles(op.grid.y, NU, only=0)
     mean, fluctuation = channel.subgrid_work(channel.seen(Moments(op).sample(flow, term).numpy()))
-    velocity, strain = flow.velocity, flow.strain
+    velocity, strain = flow.velocity, flow.flow.strain
     twice_s = strain.twice_shear(velocity.staggered, velocity.spectral_derivatives, 0, 1)
     padded = [op.pad_scalar(f, at_wall=-1.0) for f in (term.tau if kind == "stress" else [term.nu_t])]
     tau = strain.to_edges(padded[3], 0, 1) if kind == "stress" else -strain.to_edges(padded[0], 0, 1) * twice_s
@@ -232,7 +234,7 @@ def _imbalance(op, velocity, term) -> tuple[float, float]:
     moments = Moments(op).sample(flow, term).numpy()
     unit = channel.friction_velocity(channel.seen(moments)) ** 4 / NU
     budget = dict(zip(BUDGET, channel.budget(moments) * unit, strict=True))
-    rate = Velocity(flow.strain, flow.slope(flow.velocity.coefficients)).centred
+    rate = Velocity(flow.flow.strain, flow.flow.time_derivative(flow.velocity.coefficients)).centred
     u, planes = flow.velocity.centred, (-3, -1)
     growth = sum((f * r).mean(planes) for f, r in zip(u, rate, strict=True)) - u[0].mean(planes) * rate[0].mean(planes)
     expected = growth.numpy()[: len(channel.distance)]

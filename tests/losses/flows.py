@@ -7,13 +7,12 @@ import torch
 
 from closures.losses.les_residual import LesResidual
 from closures.registry.registry import create
+from solver.flow.flow import Flow
 from solver.flow.forcing import HeldShells, MassFlux, NoForcing, PressureGradient
 from solver.flow.initial import isotropic, wall_turbulence
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from tests.grids import operators, random_velocity, walls
+from tests.grids import moving, operators, random_velocity, walls
 
 LENGTH = 2 * np.pi
 NU = {"box": 0.02, "channel": 0.01, "duct": 0.01}
@@ -53,7 +52,7 @@ def flow(kind, dt, *, n=8, closure="smagorinsky", driven=None, nu=None, seed=2_7
     else:
         start = tuple(0.3 * c for c in random_velocity(op, seed))
     model = create(closure, grid=op.grid, nu=nu, options=options)
-    return Simulation(op, start, nu, model, forcing(driven, op), StepControl(op, 1.0, dt))
+    return moving(Flow(op, nu, model, forcing(driven, op)), start, dt)
 
 
 def trajectory(simulation, frames, every=1):

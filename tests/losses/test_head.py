@@ -90,7 +90,7 @@ def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
     grid = network_grid(simulation.operators.grid)
     field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
     with torch.no_grad():
-        inside = field(simulation.velocity, simulation.project)
+        inside = field(simulation.velocity, simulation.flow.solenoidal)
         assert distance(own.after(simulation.velocity.coefficients), inside) < 1e-12
 
 
@@ -104,7 +104,7 @@ def test_training_and_run_keep_the_flux_whatever_drives_the_flow(monkeypatch):
     field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
     with torch.no_grad():
         after = own.after(start)
-        assert distance(after, field(simulation.velocity, simulation.project)) < 1e-12
+        assert distance(after, field(simulation.velocity, simulation.flow.solenoidal)) < 1e-12
     before, now = (float(bulk_velocity(simulation.operators, u[0])) for u in (start, after))
     assert now == pytest.approx(before, abs=1e-14)
 

@@ -55,7 +55,7 @@ def test_solves_with_the_laplacian_of_the_solver(name):
     padded = op.pad(solved)
     for i, f in enumerate(field):
         mask = momentum.interior[i] if i in op.volume_axes else None
-        laplacian = momentum.laplacian(padded[i], i)
+        laplacian = momentum.equation.laplacian(padded[i], i)
         back = 0.3 * solved[i] - (laplacian if mask is None else laplacian * mask)
         assert float((back - f).abs().max()) < 1e-11 * float(f.abs().max())
 
@@ -74,7 +74,7 @@ def test_is_the_largest_work_on_velocities_of_unit_gradient(name):
     def strength(v):
         """``|v|_1``, by the Laplacian of the solver."""
         momentum, padded = Momentum(Strain(op), 1.0), op.pad(v)
-        parts = [0.3 * f - momentum.laplacian(padded[i], i) for i, f in enumerate(v)]
+        parts = [0.3 * f - momentum.equation.laplacian(padded[i], i) for i, f in enumerate(v)]
         return sum(float(op.inner_product(f, g, i)) for i, (f, g) in enumerate(zip(v, parts, strict=True))) ** 0.5
 
     assert work(best) / strength(best) == pytest.approx(size, rel=1e-10)
@@ -102,7 +102,7 @@ def test_of_a_trajectory_asks_less_of_small_scales(kind):
     frames = trajectory(simulation, 3)
     negative, plain = (residual_of(simulation, norm=name) for name in ("h_minus_1", "l2"))
     other = random_components(simulation.operators, 77)
-    other = simulation.project(other)
+    other = simulation.flow.solenoidal(other)
     assert float(negative.relative(frames)) < 1e-12
     small, large = (
         [float(r.dimensional([*frames[:2], plus(frames[2], size, other)])) for r in (negative, plain)]

@@ -11,10 +11,8 @@ from closures.losses.les_residual import LesResidual
 from closures.losses.published import SPACE, PublishedResidual
 from closures.registry.registry import create
 from solver.discretisation.velocity import Velocity
-from solver.flow.forcing import NoForcing
-from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
-from tests.grids import distance, operators, orders
+from solver.flow.flow import Flow
+from tests.grids import distance, moving, operators, orders
 from tests.losses.flows import LENGTH, flow, grid, residual_of, trajectory
 
 N, NU, C_S = 12, 1 / 64, 0.1
@@ -71,7 +69,7 @@ def test_rate_of_constant_strain_is_exact(strength):
     x, y, z = op.coordinates()
     ours = [strength * f + 0.0 * (x + y) for f in (torch.sin(z), torch.cos(z), 0.0 * z)]
     start = tuple(op.to_coefficients(f.transpose(0, 1).contiguous().transpose(0, 1)) for f in ours)
-    residual = LesResidual(Simulation(op, start, NU, closure, NoForcing(), StepControl(op, 1.0, 0.02)), 0.02)
+    residual = LesResidual(moving(Flow(op, NU, closure), start, 0.02), 0.02)
     delta = float(np.ravel(op.grid.delta)[0])
     for rate, f in zip(residual.rate(start), start, strict=True):
         assert torch.allclose(rate, -(NU + (C_S * delta) ** 2 * strength) * f, atol=1e-12 * strength)
@@ -174,7 +172,7 @@ def test_trajectory_of_the_solver_is_nearly_a_solution():
     simulation = flow("box", 0.01, n=16, nu=0.2, closure="none")
     trajectory(simulation, 2, every=80)  # small scales die out
     resampler = Resampler(simulation.operators, network_grid(simulation.operators.grid))
-    frames = [resampler.centred(Velocity(simulation.strain, u)) for u in trajectory(simulation, 4)]
+    frames = [resampler.centred(Velocity(simulation.flow.strain, u)) for u in trajectory(simulation, 4)]
     values, residual = torch.stack(frames), published(0.01, nu=0.2, c_s=0.0, n=16)
     rate = residual.rate(values[1:-1])
     assert float((residual.momentum(values) ** 2).mean()) < 0.05**2 * float((rate**2).mean())

@@ -69,7 +69,7 @@ def final_state(grid: Grid, forcing: Callable | None, closure: object, steps: in
     gather = op.decomposition.gather_planes
     fields = {f"u{i}": gather(op.to_physical(f)) for i, f in enumerate(velocity)}
     fields |= {f"g{i}{j}": gather(flow.velocity.gradient[i][j]) for i in range(3) for j in range(3)}
-    rates = flow.control(flow.velocity, None, flow.nu), flow.control.advection_rate
+    rates = float(flow.control(flow.velocity, None, flow.nu)), flow.control.advection_rate
     numbers = [
         op.inner_product(velocity[1], velocity[1]),
         bulk_velocity(op, velocity[0]),

@@ -15,7 +15,7 @@ from closures.pressure_nets.directions import NetworkDirection
 from closures.pressure_nets.learned_multigrid_file import SMOOTHING
 from solver.case.solid_tables import PressureTable
 from solver.errors import CaseError
-from solver.flow.obstructed import pressure_solver
+from solver.flow.around_solids import pressure_solver
 from solver.grid.grid import Grid
 from solver.pressure.krylov import KrylovPressure
 from solver.pressure.multigrid import MultigridPressure

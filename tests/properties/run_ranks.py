@@ -21,8 +21,8 @@ from mpi4py import MPI
 from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
 from solver.errors import SolverError
-from solver.flow.forcing import MassFlux, MassFluxAroundSolids, NoForcing, PressureGradient
-from solver.flow.obstructed import flow_around
+from solver.flow.around_solids import flow_around
+from solver.flow.forcing import MassFlux, NoForcing, PressureGradient
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
 from tests.grids import operators, random_components, simulation
@@ -67,7 +67,7 @@ class Flow:
         else:
             table = PressureTable(solver=self.method, tolerance=1e-12)
             momentum, projection = flow_around(op, nu, self.solids, table)
-            around = MassFluxAroundSolids(op, 1.0, projection) if self.drive == "flux" else NoForcing()
+            around = MassFlux(op, 1.0, projection.response()) if self.drive == "flux" else NoForcing()
             flow = flow_between(momentum, projection, start, None, around, model)
         for _ in range(STEPS):
             flow.step()

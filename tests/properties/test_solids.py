@@ -11,7 +11,7 @@ from scipy.sparse.linalg import norm as sparse_norm
 from solver.case.solid_tables import PressureTable
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
-from solver.flow.obstructed import flow_around
+from solver.flow.around_solids import flow_around
 from solver.pressure.krylov import box_solver
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson

@@ -9,15 +9,17 @@ import torch
 
 from solver.case.solid_tables import PressureTable
 from solver.discretisation.calculus import Components
-from solver.flow.forcing import Forcing, NoForcing
-from solver.flow.obstructed import ObstructedMomentum, ObstructedProjection, flow_around
+from solver.flow.around_solids import flow_around
+from solver.flow.flow import Flow
+from solver.flow.forcing import Forcing
+from solver.flow.momentum import Momentum
+from solver.flow.projection import Projection
 from solver.flow.simulation import Simulation
-from solver.flow.stepping import StepControl
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
 from solver.solids.shapes import Box, Cylinder, Shape, Sphere
-from tests.grids import operators, random_components, uneven, walls
+from tests.grids import moving, operators, random_components, uneven, walls
 
 SEED = 577_215
 WALL, SLIP, PERIODIC = NoSlip(), FreeSlip(), Periodic()
@@ -65,30 +67,28 @@ OPEN: dict[str, tuple[Grid, Sequence[Shape]]] = {
 
 def around(
     grid: Grid, shapes: Sequence[Shape], nu: float, table: PressureTable = EXACT, dtype: torch.dtype = torch.float64
-) -> tuple[ObstructedMomentum, ObstructedProjection]:
+) -> tuple[Momentum, Projection]:
     """Momentum and projection of a flow around bodies."""
     return flow_around(operators(grid, dtype), nu, Solids.from_shapes(grid, shapes), table)
 
 
-def random_flow(projection: ObstructedProjection, seed: int = SEED) -> Components:
+def random_flow(projection: Projection, seed: int = SEED) -> Components:
     """Divergence-free noise of order one around the bodies."""
-    once, _ = projection(random_components(projection.operators, seed), 0.0)
-    return projection(once, 0.0)[0]
+    return projection(projection(random_components(projection.operators, seed)).velocity).velocity
 
 
 def simulation(
-    momentum: ObstructedMomentum,
-    projection: ObstructedProjection,
+    momentum: Momentum,
+    projection: Projection,
     velocity: Components,
     dt: float | None,
     forcing: Forcing | None = None,
     closure: object = None,
 ) -> Simulation:
-    """A flow with a fixed step, or cfl = 1; the impulse of the entry is forgotten."""
-    op = momentum.operators
-    control = StepControl(op, cfl=1.0, dt=dt)
-    flow = Simulation(
-        op, velocity, momentum.nu, closure, forcing or NoForcing(), control, momentum=momentum, projection=projection
-    )
-    projection.taken()
-    return flow
+    """A flow with a fixed step, or cfl = 1."""
+    return moving(Flow(momentum.operators, momentum.nu, closure, forcing, momentum, projection), velocity, dt)
+
+
+def taken(flow: Simulation) -> np.ndarray:
+    """The impulse on the solids in the last step, of all ranks."""
+    return flow.operators.decomposition.sum(flow.state.impulse).numpy()

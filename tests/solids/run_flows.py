@@ -9,11 +9,11 @@ import torch
 
 from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
-from solver.flow.forcing import MassFluxAroundSolids, NoForcing
+from solver.flow.forcing import MassFlux, NoForcing
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Decomposition
 from tests.grids import random_components
-from tests.solids.flows import BALL, CLOSED, OPEN, SEED, around, cells, simulation
+from tests.solids.flows import BALL, CLOSED, OPEN, SEED, around, cells, simulation, taken
 
 NU = 0.02
 LATTICE = Grid(cells(8), cells(8), cells(8)), [BALL]
@@ -31,16 +31,17 @@ def final_state(flow_name: str) -> dict[str, np.ndarray]:
     momentum, projection = around(grid, shapes, NU, PressureTable(solver=solver, tolerance=1e-12))
     op = momentum.operators
     u, v, w = (0.3 * f for f in random_components(op, SEED))
-    forcing = NoForcing() if grid.is_open else MassFluxAroundSolids(op, 1.0, projection)
+    forcing = NoForcing() if grid.is_open else MassFlux(op, 1.0, projection.response())
     model = create(name, grid=grid, nu=NU, options=options)
     flow = simulation(momentum, projection, (u + 1.0, v, w), 2e-3, forcing, model)
     for _ in range(steps):
         flow.step()
     gather = op.decomposition.gather_planes
-    fields = {key: gather(f) for key, f in zip("uvwp", [*flow.velocity.coefficients, flow.potential], strict=True)}
+    pressure = flow.flow.pressure_coefficients(flow.state)
+    fields = {key: gather(f) for key, f in zip("uvwp", [*flow.velocity.coefficients, pressure], strict=True)}
     gradient = flow.velocity.gradient
     fields |= {f"g{i}{j}": gather(gradient[i][j]) for i in range(3) for j in range(3)}
-    numbers = [*projection.taken(), op.inflow_speed, flow.max_divergence]
+    numbers = [*taken(flow), op.inflow_speed, flow.max_divergence]
     fields["numbers"] = torch.tensor(numbers, dtype=torch.float64)
     return {key: f.numpy() for key, f in fields.items()} if op.decomposition.is_root else {}
 

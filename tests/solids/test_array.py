@@ -50,7 +50,7 @@ def test_same_flow_by_any_solver(by_multigrid, solver):
 
 
 def test_a_quarter_of_the_ground_is_built_on(by_multigrid):
-    solid = by_multigrid.projection.walls.solids.solid
+    solid = by_multigrid.flow.projection.walls.solids.solid
     plan = solid.any(axis=1)
     assert plan.mean() == 0.25
     assert solid.sum() == plan.sum() * 2  # two cells high on this grid
@@ -72,7 +72,7 @@ def test_courtyards_of_one_cell_stay_calm():
     boxes = ", ".join(f"{{kind='box', lower=[{a},0,{c}], upper=[{b},2,{d}]}}" for a, b, c, d in ground)
     ends = ("grid.x.n=7", "grid.x.end=7.0", "grid.y.n=24", "grid.y.end=3.0", "grid.z.n=5", "grid.z.end=5.0")
     run = flow(f"solids.shapes=[{boxes}]", "pressure.tolerance=1e-7", "initial.amplitude=0.5", *ends)
-    solid = run.projection.walls.solids.solid
+    solid = run.flow.projection.walls.solids.solid
     assert not solid[3, :16, [1, 2, 4]].any()
     assert solid[3, :16, [0, 3]].all()
     assert solid[[2, 4], :16].all()

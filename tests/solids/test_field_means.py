@@ -30,7 +30,7 @@ def test_means_are_those_of_the_steps(tmp_path):
     for _ in range(4):
         flow.step()
         hook(flow)
-        u, v, w, p = (f.numpy().reshape(shape) for f in (*flow.velocity.centred, flow.pressure(None)))
+        u, v, w, p = (f.numpy().reshape(shape) for f in (*flow.velocity.centred, flow.pressure()))
         samples.append([u, v, w, p, u * u, v * v, w * w, u * v, u * w, v * w])
     expected = dict(zip(NAMES, np.mean(samples[1:], axis=0), strict=True))  # the first one is before the start
     means = hook.gathered()

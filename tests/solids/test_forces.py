@@ -13,13 +13,6 @@ UNITS = CoefficientsTable(velocity=2.0, area=0.5, length=0.25)
 SCALE = 0.5 * 2.0**2 * 0.5
 
 
-class Still:
-    """A projection that nothing happened to."""
-
-    def taken(self):
-        return 0.0, 0.0, 0.0
-
-
 def street(end: float = 60.0, jitter: float = 0.0, noise: float = 0.0, start: float = 10.0, units=UNITS) -> Forces:
     """Drag at twice the frequency of the lift, on uneven steps, after a transient."""
     rng = np.random.default_rng(271_828)
@@ -28,7 +21,7 @@ def street(end: float = 60.0, jitter: float = 0.0, noise: float = 0.0, start: fl
     decay = 20.0 * np.exp(-t)
     drag = DRAG + 0.3 * np.cos(2 * phase) + decay
     lift = 0.1 + LIFT * np.sin(phase) + decay + noise * rng.standard_normal(len(t))
-    hook = Forces(Still(), start, units)
+    hook = Forces(start, units)
     hook.rows = [(float(a), float(b), float(c), 0.0) for a, b, c in zip(t, drag, lift, strict=True)]
     return hook
 
@@ -54,7 +47,7 @@ def test_intervals_cover_what_scatters():
 
 
 def test_short_steps_do_not_weigh_more():
-    hook = Forces(Still(), 0.0, None)
+    hook = Forces(0.0, None)
     t = np.concatenate([np.arange(1.0, 11.0), 10.0 + np.arange(1, 101) * 0.1])
     hook.rows = [(float(s), 1.0 if s <= 10.0 else 5.0, 0.0, 0.0) for s in t]
     found = hook.summary()
@@ -73,7 +66,7 @@ def test_too_little_to_say():
 
 def test_rows_survive_a_checkpoint():
     first = street()
-    second = Forces(Still(), 10.0, UNITS)
+    second = Forces(10.0, UNITS)
     second.restore(first.state())
     assert second.rows == first.rows
     assert second.summary() == first.summary()

@@ -10,7 +10,7 @@ from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
 from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from tests.grids import distance, mean, operators, random_values, random_velocity, run, simulation, walls
+from tests.grids import distance, mean, operators, random_values, random_velocity, recorded, run, simulation, walls
 
 SEED = 299_792
 RING = FourierAxis(6, 2 * np.pi)
@@ -53,8 +53,7 @@ def end(grid, forcing, amount, closure=None):
     base, other = random_velocity(op, SEED), random_velocity(op, SEED + 1)
     start = tuple(a + (amount - 1.0) * b for a, b in zip(base, other, strict=True))
     flow = simulation(op, start, NU, DT, forcing and forcing(op, base), closure)
-    flow.differentiable = True
-    return op, run(flow, STEPS)
+    return op, recorded(flow, STEPS)
 
 
 def loss(op, velocity) -> torch.Tensor:
@@ -102,17 +101,14 @@ def test_recording_gradients_changes_no_number(grid, forcing):
 
 
 @pytest.mark.gradients
-@pytest.mark.parametrize("asked", [False, True])
-def test_a_step_records_only_what_was_asked_for(asked):
+def test_a_simulation_records_nothing():
     """Whoever writes a loop in Python with a network in it would otherwise keep every step for ever."""
     weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     op = operators(BOX)
     flow = simulation(op, random_velocity(op, SEED), NU, DT, closure=Learned("viscosity", weight))
-    flow.differentiable = asked
     run(flow, 2)
     term = flow.present_term()
     assert torch.is_grad_enabled()
-    assert flow.velocity.coefficients[0].requires_grad == asked
-    assert term.nu_t.requires_grad == asked
-    flow = simulation(op, tuple(weight * c for c in random_velocity(op, SEED)), NU, DT)
-    assert run(flow, 1)[0].requires_grad  # a field that records asks for it
+    assert not flow.velocity.coefficients[0].requires_grad
+    assert not term.nu_t.requires_grad
+    assert flow.stepper(flow.state).velocity.coefficients[0].requires_grad  # who steps by hand records

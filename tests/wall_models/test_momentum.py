@@ -43,7 +43,7 @@ class Laminar:
 def modelled(name, model, height, nu=NU):
     """Operators of a grid with modelled walls, and the momentum equation on it."""
     op = operators(UNIFORM[name].with_modelled_walls())
-    return op, Momentum(Strain(op), nu, WallStress(op, model, height, nu))
+    return op, Momentum(Strain(op), nu, wall_stress=WallStress(op, model, height, nu))
 
 
 def rate(momentum, velocity, term=None):
@@ -160,7 +160,7 @@ def test_a_flow_can_be_differentiated_through_its_walls():
 
     def friction(size):
         velocity = tuple(size * f for f in base)
-        momentum = Momentum(Strain(op), nu, WallStress(op, law, 0.3, nu))
+        momentum = Momentum(Strain(op), nu, wall_stress=WallStress(op, law, 0.3, nu))
         flow = simulation(op, velocity, nu, 0.01, momentum=momentum)
         flow.step()
         flow.step()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from solver.errors import CaseError, FeatureUnavailable
-from solver.flow.obstructed import DirectSolver, self_tuning
+from solver.flow.around_solids import self_tuning
+from solver.pressure.direct import DirectSolver
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, box_solver
 from solver.pressure.learned import LearnedFactory

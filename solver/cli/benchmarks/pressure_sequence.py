@@ -17,7 +17,6 @@ from torch import Tensor
 from solver.case.case import load_case
 from solver.cli.benchmarks.pressure_methods import make_solver, true_residual
 from solver.errors import CaseError, SolverError
-from solver.flow.projection import ObstructedProjection
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure, PressureSolver, SolveReport
@@ -66,8 +65,8 @@ def record(case: Path, systems: int, device: torch.device, overrides: tuple[str,
     """
     parsed, folder = load_case(case, (*overrides, f"run.device={device.type}", f"pressure.tolerance={TIGHT}"))
     simulation = build(Source(parsed, folder, case.name))
-    projection = simulation.projection
-    if not isinstance(projection, ObstructedProjection):
+    projection = simulation.flow.projection
+    if projection.solver is None or projection.walls is None:
         raise CaseError(f"{case}: its pressure is solved directly: there is nothing to compare")
     poisson = Poisson(simulation.operators, projection.walls.solids)
     found = projection.solver = Recorder(projection.solver, poisson)

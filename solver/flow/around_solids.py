@@ -1,72 +1,28 @@
-"""Flow around solids, and through the open ends of a box: momentum, and the parts a simulation is made of."""
+"""Flow around solids, and through the open ends of a box: the momentum and the projection that know them."""
 
 from __future__ import annotations
 
 import importlib.util
-import time
 
 import numpy as np
-from torch import Tensor
 
 from solver.case.solid_tables import PressureTable
-from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.velocity import Velocity
+from solver.discretisation.calculus import Operators
+from solver.discretisation.gradient import Strain
 from solver.errors import CaseError
-from solver.flow.closure import SubgridTerm
 from solver.flow.momentum import Momentum
-from solver.flow.projection import ObstructedProjection
-from solver.flow.wall_stress import Stress
-from solver.pressure.direct import DirectPressure
+from solver.flow.projection import Projection
+from solver.pressure.direct import DirectSolver
 from solver.pressure.guess import ProjectedGuess
 from solver.pressure.krylov import KrylovPressure, Preconditioner, box_solver
 from solver.pressure.learned import Learned, LearnedFactory, LearnedPressure
 from solver.pressure.multigrid import MultigridPressure
 from solver.pressure.poisson import Poisson
-from solver.pressure.report import PressureSolver, SolveReport
+from solver.pressure.report import PressureSolver
 from solver.pressure.tuning import SelfTuning
 from solver.solids.mask import Solids
 from solver.solids.outlet import Outlet
-from solver.solids.walls import SolidStrain, SolidWalls
-
-
-class ObstructedMomentum(Momentum):
-    """The right-hand side with no-slip faces of solids; the components these block collect what flows into the solids.
-
-    Parameters
-    ----------
-    walls : masks and factors.
-    nu : kinematic viscosity.
-    outlet : the end of x, if fluid leaves there.
-    """
-
-    def __init__(self, walls: SolidWalls, nu: float, outlet: Outlet | None = None) -> None:
-        super().__init__(SolidStrain(walls), nu)
-        self.inner_slope, self.outlet = walls.inner_slope, outlet
-
-    def _slope(self, line: Tensor, component: int, axis: int) -> Tensor:
-        return super()._slope(line, component, axis) * self.inner_slope[component, axis]
-
-    def tendency(self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
-        """``du/dt`` without pressure, as coefficients; zero on walls of the box."""
-        rate = super().tendency(velocity, term, stress)
-        if self.outlet is not None:
-            self.outlet.convect(velocity.coefficients[0], rate[0])
-        return rate
-
-
-class DirectSolver:
-    """The direct solver of the box as a `PressureSolver`."""
-
-    name = "direct"
-
-    def __init__(self, operators: Operators) -> None:
-        self.direct = DirectPressure(operators)
-
-    def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
-        """Overwrite `out` by the solution, which does not depend on it."""
-        start = time.perf_counter()
-        out.copy_(self.direct.solve(rhs))
-        return SolveReport(True, "CONVERGED_DIRECT", 1, 0.0, time.perf_counter() - start)
+from solver.solids.walls import SolidWalls
 
 
 def pressure_solver(
@@ -119,7 +75,7 @@ def flow_around(
     solids: Solids | None,
     table: PressureTable,
     learned: LearnedFactory | None = None,
-) -> tuple[ObstructedMomentum, ObstructedProjection]:
+) -> tuple[Momentum, Projection]:
     """Momentum and projection of a flow around solids (None: there are none), through open ends if the grid has such.
 
     Raises
@@ -135,5 +91,5 @@ def flow_around(
         if ends[0] != ends[1] or len(ends[0]) > 1:
             raise CaseError("[solids] cut the inflow off from the outflow, or a part of them from the rest: open a way")
     solver, name = pressure_solver(table, operators, solids, learned)
-    momentum = ObstructedMomentum(walls, nu, outlet)
-    return momentum, ObstructedProjection(walls, solver, name, outlet)
+    momentum = Momentum(Strain(operators, walls.factors), nu, walls.inner_slope, outlet)
+    return momentum, Projection(operators, solver, name, walls, outlet)

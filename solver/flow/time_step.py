@@ -1,12 +1,8 @@
-"""Time stepping: a low-storage Runge-Kutta scheme with a projection a stage, and the limits on dt.
-
-Both classes know two functions only, tendency and projection.
-"""
+"""How long a step may be."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,41 +14,9 @@ from solver.discretisation.staggered import inner
 from solver.discretisation.velocity import Velocity
 from solver.errors import Diverged
 from solver.flow.closure import EddyViscosity
+from solver.flow.runge_kutta import RK3, LowStorageScheme, TimeStep
 from solver.grid.axis import Axis, FiniteVolumeAxis
 from solver.parallel.late import Reading
-
-
-@dataclass(frozen=True)
-class LowStorageScheme:
-    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``."""
-
-    name: str
-    order: int
-    gamma: tuple[float, ...]
-    rho: tuple[float, ...]
-    imaginary_limit: float  # stable |lambda dt| on the imaginary axis (advection)
-    real_limit: float  # and on the negative real axis (diffusion)
-
-    @property
-    def stages(self) -> int:
-        """Right-hand sides a step."""
-        return len(self.gamma)
-
-    @property
-    def spans(self) -> tuple[float, ...]:
-        """Share of dt covered by each stage."""
-        return tuple(g + r for g, r in zip(self.gamma, self.rho, strict=True))
-
-
-# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4) in its explicit form.
-RK3 = LowStorageScheme(
-    name="rk3",
-    order=3,
-    gamma=(8 / 15, 5 / 12, 3 / 4),
-    rho=(0.0, -17 / 60, -5 / 12),
-    imaginary_limit=1.73,
-    real_limit=2.51,
-)
 
 
 def equal_share(span: float, longest: Tensor) -> Tensor:
@@ -77,13 +41,7 @@ class StepControl:
     cfl : target of the number above.
     dt : fixed step, if not None.
     dt_max : upper bound.
-
-    Attributes
-    ----------
-    remaining : time until something is due, without end by default; steps up to then are equal, and end there.
     """
-
-    remaining = math.inf
 
     def __init__(
         self,
@@ -114,12 +72,7 @@ class StepControl:
             return line.n / line.length
         return 2 * math.pi * line.highest_mode / line.length
 
-    def __call__(self, velocity: Velocity, term: object, nu: float, body_force: float = 0.0) -> float:
-        """The step to take; the same on every rank. `body_force` is the acceleration along x that acts regardless."""
-        self.begin(velocity, term, nu, body_force)
-        return self.settle()
-
-    def begin(
+    def __call__(
         self,
         velocity: Velocity,
         term: object,
@@ -127,28 +80,27 @@ class StepControl:
         body_force: float = 0.0,
         longest: float = math.inf,
         wait: float = math.inf,
-    ) -> Tensor:
-        """The same as a float64 number on the device, for which the host need not wait until it asks `settle`.
+    ) -> TimeStep:
+        """The step to take, the same on every rank.
 
-        It is not more than `longest`, and a whole number of such steps makes up `wait`, or `remaining` if that is less.
+        It is not more than `longest`, and a whole number of such steps makes up `wait`. `body_force` is the
+        acceleration along x that acts whatever the flow does.
+
+        Raises
+        ------
+        Diverged : the velocity or the eddy viscosity is not finite; when the step is read.
         """
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
             fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
             rates = self.operators.decomposition.max(fastest).detach().double()
             allowed = self._allowed(rates, body_force)
-            dt = equal_share(min(wait, self.remaining), allowed).clamp_max(longest)
-            self._chosen = Reading(torch.stack([*rates, allowed, dt]))
-        return dt
+            dt = equal_share(wait, allowed).clamp_max(longest)
+            reading = Reading(torch.stack([*rates, allowed, dt]))
+        return TimeStep(dt, lambda: self._read(*reading()))
 
-    def settle(self) -> float:
-        """The step that `begin` has chosen, and which limit it was.
-
-        Raises
-        ------
-        Diverged : the velocity or the eddy viscosity is not finite.
-        """
-        advection, diffusion, allowed, dt = self._chosen()
+    def _read(self, advection: float, diffusion: float, allowed: float, dt: float) -> float:
+        """The step on the host, and which limit it was."""
         if not math.isfinite(advection) or math.isnan(dt):
             raise Diverged(
                 "the velocity or the eddy viscosity is not finite; try a smaller [time] cfl or dt, or a finer grid"

@@ -1,0 +1,199 @@
+"""The equations of motion on one grid, as functions of a velocity; nothing here changes with time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fusion import fused
+from solver.discretisation.gradient import Strain
+from solver.discretisation.velocity import Velocity
+from solver.flow.closure import Answers, Closure, EddyViscosity, SubgridStress, SubgridTerm
+from solver.flow.closure import State as Memory
+from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.momentum import Momentum
+from solver.flow.projection import Pressure, Projected, Projection
+from solver.flow.state import State
+from solver.flow.wall_stress import Stress
+
+
+class Flow:
+    """``du/dt = -div(u u + tau) + nu lap u + f - grad p``, ``div u = 0``.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    nu : kinematic viscosity.
+    closure : gives tau or f of the subgrid scales; None for no model.
+    forcing : what drives the flow.
+    momentum, projection : those of a box without solids by default.
+    """
+
+    def __init__(
+        self,
+        operators: Operators,
+        nu: float,
+        closure: Closure | None = None,
+        forcing: Forcing | None = None,
+        momentum: Momentum | None = None,
+        projection: Projection | None = None,
+    ) -> None:
+        self.operators, self.nu, self.closure = operators, nu, closure
+        self.forcing: Forcing = forcing or NoForcing()
+        self.exact_diffusion = not operators.volume_axes
+        self.momentum = momentum or Momentum(Strain(operators), 0.0 if self.exact_diffusion else nu)
+        self.strain, self.equation = self.momentum.strain, self.momentum.equation
+        self.walls = self.momentum.wall_stress
+        self.projection = projection or Projection(operators)
+        self.timers, self.answers = operators.timers, Answers()
+
+    # -- one stage, in the order of its parts -----------------------------------------------------------------------
+
+    def subgrid(
+        self, velocity: Velocity, t: float, memory: Memory, keep: bool = False
+    ) -> tuple[SubgridTerm | None, Memory]:
+        """The closure's term and what it remembers then; `keep` the answer for who asks the same next."""
+        if self.closure is None:
+            return None, memory
+        with self.timers("closure"):
+            return self.answers(self.closure, velocity, t, memory, keep)
+
+    def wall_stress(self, velocity: Velocity, t: float, memory: Memory) -> tuple[Stress | None, Memory]:
+        """What the wall model gives, None where walls are resolved, and what it remembers then (collective)."""
+        if self.walls is None:
+            return None, memory
+        with self.timers("wall model"):
+            return self.walls(velocity, t, memory)
+
+    def tendency(self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
+        """``du/dt`` without pressure, and without the diffusion that is integrated exactly."""
+        with self.timers("momentum"):
+            rate = self.forcing.accelerate(self.momentum.tendency(velocity, term, stress))
+            if self.forcing.is_affine:
+                return rate
+            return self.forcing.tangent(velocity.coefficients, rate, self.nu if self.exact_diffusion else 0.0)
+
+    def advanced(
+        self, velocity: Velocity, rate: Components, before: Components | None, weights: tuple[Tensor, ...]
+    ) -> tuple[Components, Components]:
+        """``u + gamma dt rate + rho dt before``, and the tendency that the next stage remembers.
+
+        `weights` are ``gamma dt``, ``rho dt`` and, for diffusion that is integrated exactly, ``nu span dt``: all of it
+        decays by ``exp(-nu k^2 span dt)``.
+        """
+        with self.timers("momentum"):
+            return self._advanced(velocity.coefficients, rate, before or rate, *weights)
+
+    @fused
+    def _advanced(
+        self, u: Components, rate: Components, before: Components, gamma: Tensor, rho: Tensor, decay: Tensor
+    ) -> tuple[Components, Components]:
+        a, b, c = (f + (gamma * r + rho * p) for f, r, p in zip(u, rate, before, strict=True))
+        if not self.exact_diffusion:
+            return (a, b, c), rate
+        factor = torch.exp(-decay * self.operators.squared_wavenumber)
+        return (factor * a, factor * b, factor * c), (factor * rate[0], factor * rate[1], factor * rate[2])
+
+    def projected(self, u: Components, span: float = 0.0, pressure: Pressure | None = None) -> Projected:
+        """What is divergence-free of a velocity at the end of a stage that covers `span`; `pressure` is a guess."""
+        with self.timers("pressure"):
+            return self.projection(u, span, pressure)
+
+    def driven(
+        self, u: Components, impulse: Tensor | None, span: float
+    ) -> tuple[Components, Tensor | float, Tensor | None]:
+        """Velocity, driving acceleration and impulse on solids after what the forcing does at the end of a stage."""
+        u, given = self.forcing.correct(u, span)
+        drive = self.forcing.drive(given, span)
+        return u, drive, None if impulse is None else impulse.detach() + self.forcing.impulse(given)
+
+    def solenoidal(self, u: Components) -> Components:
+        """The divergence-free part of a velocity that no stage led to."""
+        return self.projected(u).velocity
+
+    # -- states -----------------------------------------------------------------------------------------------------
+
+    def velocity(self, coefficients: Components) -> Velocity:
+        """The velocity that these coefficients are."""
+        return Velocity(self.strain, coefficients)
+
+    def start(self, u: Components, settled: bool = False) -> State:
+        """The state at t = 0, projected and given its mass flux or energies, unless it is `settled`.
+
+        What a checkpoint holds is: round-off should not tell two legs from one. A recipe may be far from solenoidal,
+        and the first projection leaves round-off in proportion: so there are two.
+        """
+        if not settled:
+            u = self.forcing.correct(self.solenoidal(self.solenoidal(u)), math.inf)[0]
+        walls, drive = self.walls.init() if self.walls else {}, self.forcing.drive(0.0, math.inf)
+        return State(self.velocity(u), closure=self.memory(), walls=walls, drive=drive)
+
+    def memory(self) -> Memory:
+        """What the closure remembers before the first step."""
+        return self.closure.init(self.operators) if self.closure else {}
+
+    def present_term(self, state: State) -> SubgridTerm | None:
+        """The closure's term for a state, for observers: what it remembers stays as it was."""
+        return self.subgrid(state.velocity, state.t, state.closure, keep=True)[0]
+
+    def present_stress(self, state: State) -> Stress | None:
+        """The stress on modelled walls for a state, likewise (collective)."""
+        return self.wall_stress(state.velocity, state.t, state.walls)[0]
+
+    def present_tendency(self, state: State) -> Components:
+        """`tendency` of a state (collective)."""
+        return self.tendency(state.velocity, self.present_term(state), self.present_stress(state))
+
+    def pressure_coefficients(self, state: State) -> Tensor:
+        """Kinematic pressure of the last stage, with the diagonal flux that momentum left to it (see `Momentum`).
+
+        Before the first step of this process: what the present tendency calls for (collective).
+        """
+        if state.pressure is None or not state.pressure.span:
+            return self.projected(self.present_tendency(state)).pressure.kinematic
+        return self.forcing.pressure(state.pressure, state.drive)
+
+    def pressure(self, state: State) -> Tensor:
+        """Kinematic pressure at cell centres, (nx, local ny, nz), without the diagonal flux."""
+        p, k = self.operators.to_physical(self.pressure_coefficients(state)), self.momentum.trace
+        if k is None:
+            return p
+        p, term = p - state.velocity.centred[k] ** 2, self.present_term(state)
+        if isinstance(term, EddyViscosity):
+            return p + 2.0 * term.nu_t * state.velocity.gradient[k][k]
+        return p - term.tau[k] if isinstance(term, SubgridStress) else p
+
+    # -- the equations at a velocity that no step led to ------------------------------------------------------------
+
+    def time_derivative(self, u: Components, t: float = 0.0) -> Components:
+        """``du/dt`` by the equations as discretised: with pressure, diffusion and forcing.
+
+        Closures and wall models that remember start afresh. Gradients flow through it. The forcing's part follows the
+        projection: where solids stand only a divergence-free tendency says what the bulk velocity will do.
+        """
+        velocity = self.velocity(u)
+        term = None if self.closure is None else self.closure(velocity, t, self.memory())[0]
+        stress = None if self.walls is None else self.walls(velocity, t, self.walls.init())[0]
+        with self.timers("momentum"):
+            a, b, c = self.forcing.accelerate(self.momentum.tendency(velocity, term, stress))
+            if self.exact_diffusion:
+                k2 = self.nu * self.operators.squared_wavenumber
+                a, b, c = (f - k2 * g for f, g in zip((a, b, c), u, strict=True))
+        return self.forcing.tangent(u, self.solenoidal((a, b, c)))
+
+    def midpoint_residual(self, before: Components, after: Components, t: float, span: float) -> float:
+        """How far from the equations it is to go from `before`, at `t`, to `after` in a time `span`.
+
+        ``|(u1 - u0) / span - F((u0 + u1) / 2)| / |F(u0)|`` with F the `time_derivative`, volume-mean L2: the implicit
+        midpoint rule. 0: the equations hold; 1: as wrong as a field that does not move. It vanishes as the square of a
+        span that resolves the flow. Over longer ones it measures trust and bounds no error: exact answers are off zero
+        as well. The same on every rank.
+        """
+        a, b, c = (0.5 * (f + g) for f, g in zip(before, after, strict=True))
+        middle = self.time_derivative((a, b, c), t + 0.5 * span)
+        u, v, w = ((g - f) / span - m for f, g, m in zip(before, after, middle, strict=True))
+        size, scale = self.operators.norm((u, v, w)), self.operators.norm(self.time_derivative(before, t))
+        return float(size / scale.clamp_min(torch.finfo(scale.dtype).tiny))

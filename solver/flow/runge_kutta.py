@@ -1,0 +1,103 @@
+"""The step: a low-storage Runge-Kutta scheme with a projection a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solver.flow.flow import Flow
+from solver.flow.state import State
+
+
+@dataclass(frozen=True)
+class LowStorageScheme:
+    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``."""
+
+    name: str
+    order: int
+    gamma: tuple[float, ...]
+    rho: tuple[float, ...]
+    imaginary_limit: float  # stable |lambda dt| on the imaginary axis (advection)
+    real_limit: float  # and on the negative real axis (diffusion)
+
+    @property
+    def stages(self) -> int:
+        """Right-hand sides a step."""
+        return len(self.gamma)
+
+    @property
+    def spans(self) -> tuple[float, ...]:
+        """Share of dt covered by each stage."""
+        return tuple(g + r for g, r in zip(self.gamma, self.rho, strict=True))
+
+
+# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4) in its explicit form.
+RK3 = LowStorageScheme(
+    name="rk3",
+    order=3,
+    gamma=(8 / 15, 5 / 12, 3 / 4),
+    rho=(0.0, -17 / 60, -5 / 12),
+    imaginary_limit=1.73,
+    real_limit=2.51,
+)
+
+
+class TimeStep:
+    """The length of a step: a float64 number on the device, and on the host from when it is first asked for.
+
+    Parameters
+    ----------
+    on_device : the number.
+    read : gives it on the host, by default by waiting for the device.
+    """
+
+    def __init__(self, on_device: Tensor, read: Callable[[], float] | None = None) -> None:
+        self.on_device, self._read = on_device, read or on_device.item
+        self._known: float | None = None
+
+    def __float__(self) -> float:
+        if self._known is None:
+            self._known = float(self._read())
+        return self._known
+
+
+def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme = RK3) -> State:
+    """The state a time `dt` later; nothing that is given changes, and gradients flow through.
+
+    Raises
+    ------
+    Diverged : `dt` says so when it is read: in the midst of the first stage, which a GPU has queued by then.
+    PressureSolveError : the pressure around solids did not reach its tolerance.
+    """
+    velocity, closure, walls, t = state.velocity, state.closure, state.walls, state.t
+    pressure, drive, impulse, rate = state.pressure, state.drive, None, None
+    for stage, (span, weights) in enumerate(zip(scheme.spans, _weights(flow, scheme, dt), strict=True)):
+        term, closure = flow.subgrid(velocity, t, closure)
+        stress, walls = flow.wall_stress(velocity, t, walls)
+        u, rate = flow.advanced(velocity, flow.tendency(velocity, term, stress), rate, weights)
+        u, pressure, taken = flow.projected(u, length := span * float(dt), pressure)
+        if flow.forcing.is_affine or stage == scheme.stages - 1:
+            u, drive, taken = flow.driven(u, taken, length)
+        velocity, t = flow.velocity(u), t + length
+        impulse = taken if impulse is None or taken is None else impulse + taken
+    return State(velocity, state.t + float(dt), state.step + 1, float(dt), closure, walls, pressure, drive, impulse)
+
+
+def _weights(flow: Flow, scheme: LowStorageScheme, dt: TimeStep) -> list[tuple[Tensor, ...]]:
+    """Of `Flow.advanced`, stage by stage, made on the device."""
+    shares = _shares(scheme, flow.nu if flow.exact_diffusion else 0.0, flow.operators.device)
+    weights = (shares * dt.on_device).to(flow.operators.dtype)
+    return [stage.unbind() for stage in weights[..., 0].unbind()]
+
+
+@cache
+def _shares(scheme: LowStorageScheme, decay: float, device: torch.device) -> Tensor:
+    """`_weights` over dt, float64: each in a cell of 16 bytes, which compiled kernels take for granted."""
+    cells = np.zeros((scheme.stages, 3, 4))
+    cells[..., 0] = np.transpose([scheme.gamma, scheme.rho, [decay * span for span in scheme.spans]])
+    return torch.as_tensor(cells, device=device)
