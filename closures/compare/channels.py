@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 
@@ -16,8 +16,9 @@ from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
 from solver.analysis.batch_means import Array
-from solver.analysis.channel import PROFILE, ChannelProfiles, errors
+from solver.analysis.channel import PROFILE, ChannelProfiles, departure, errors
 from solver.analysis.reference import ChannelReference
+from solver.analysis.wall_flow import OUTER_LAYER
 
 ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
 SUBGRID_ROWS = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
@@ -34,6 +35,7 @@ QUANTITIES = (
     Quantity("c_f", "C_f", "friction coefficient"),
     Quantity("total_stress", "-uv - tau", "total shear stress, resolved and subgrid; where both balance the forcing"),
 )
+DEPARTURE = Quantity("u_plus", "max |dU+|", "largest departure of U from the reference", scale=1.0, unit="u_tau")
 MEAN_FLOW = [i for i, q in enumerate(QUANTITIES) if q.key in ("u_mean", "c_f", "total_stress")]
 BALANCED = 0.1  # of the wall stress: a flow whose stresses miss more of its balance has others that are not recorded
 
@@ -46,8 +48,8 @@ def with_summary(found: Array) -> Array:
 def total_stress_error(channel: ChannelProfiles, value: Array, reference: ChannelReference) -> Array:
     """Relative error, (1,), of the total shear stress `value` on the cells of `channel`, both in bulk units."""
     truth = total_stress(reference, channel.distance / channel.half_height) / reference.bulk**2
-    wrong = (channel.weights * (value - truth) ** 2).sum()
-    return np.array([np.sqrt(wrong / (channel.weights * truth**2).sum())])
+    wrong = (channel.judged * (value - truth) ** 2).sum()
+    return np.array([np.sqrt(wrong / (channel.judged * truth**2).sum())])
 
 
 def total_stress(table: ChannelReference, y_over_h: Array) -> Array:
@@ -64,7 +66,7 @@ def table_errors(channel: ChannelProfiles, one: ChannelReference, reference: Cha
     for name in ROWS:
         power = 2 if name == "uv" else 1
         value, truth = (t.profile(name, y) / t.bulk**power for t in (one, reference))
-        found.append(np.sqrt((channel.weights * (value - truth) ** 2).sum() / (channel.weights * truth**2).sum()))
+        found.append(np.sqrt((channel.judged * (value - truth) ** 2).sum() / (channel.judged * truth**2).sum()))
     found.append(abs(one.c_f / reference.c_f - 1))
     total = total_stress_error(channel, total_stress(one, y) / one.bulk**2, reference)
     return np.concatenate([with_summary(np.array(found)), total])
@@ -109,7 +111,11 @@ class ChannelJudge:
             for plane in self.planes
         ]
         profiles = [q.with_floor(f) for q, f in zip(QUANTITIES, self._floors(), strict=True)]
-        return [profiles[i] for i in self._judged] + spectra
+        judged = [profiles[i] for i in self._judged]
+        if not self.channel.is_modelled:
+            return judged + spectra
+        outer = [replace(q, meaning=f"{q.meaning}; y >= {OUTER_LAYER:g} h") for q in [*judged, DEPARTURE]]
+        return outer + spectra
 
     @property
     def _judged(self) -> list[int]:
@@ -131,13 +137,16 @@ class ChannelJudge:
         m = self.channel.fold(means)
         stress = (m["uv"] - m["u"] * m["v"] + m["tau_xy"]) / self.channel.bulk(m) ** 2
         total = total_stress_error(self.channel, stress, table)
-        return np.concatenate([found, total])[self._judged]
+        found = np.concatenate([found, total])[self._judged]
+        return np.concatenate([found, departure(self.channel, table, means)]) if self.channel.is_modelled else found
 
     def _masked(self, found: Estimate, *members: Member) -> Estimate:
         """Without the total stress of members that move momentum by more than recorded stresses, as correctors do."""
         if all(self.channel.imbalance(member.moments.mean) < BALANCED for member in members):
             return found
-        known = np.array([QUANTITIES[i].key != "total_stress" for i in self._judged])
+        known = np.array(
+            [QUANTITIES[i].key != "total_stress" for i in self._judged] + [True] * self.channel.is_modelled
+        )
         return Estimate(*(np.where(known, f, np.nan) for f in (found.value, found.variance, found.freedom)))
 
     def errors(self, member: Member, duration: float | None = None) -> Estimate:

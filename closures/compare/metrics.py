@@ -62,7 +62,11 @@ def compare_members(members: Sequence[Member], target: Target | None) -> Compari
     ------
     CaseError, RunFolderError : a flow that cannot be compared, missing statistics, no overlap with the reference.
     """
-    first = next((m.sound[0] for m in members if m.sound), members[0].runs[0])
+    sound = [run for member in members for run in member.sound]
+    modelled = [
+        run for run in sound if run.case.wall_model.acts
+    ]  # where some walls are, all runs are judged above them
+    first = next(iter([*modelled, *sound]), members[0].runs[0])
     kind = _kind(first, target)
     judged_by = kind(first, target) if target is not None and any(m.sound for m in members) else None
     quantities = judged_by.quantities if judged_by else []

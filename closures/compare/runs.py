@@ -21,7 +21,7 @@ from solver.files.checkpoint_file import latest
 from solver.files.hdf5 import open_hdf5
 from solver.run.leg import BROKEN, FAILED, differences
 
-MAY_DIFFER = ("closure", "initial.seed")  # what is compared, and what is repeated
+MAY_DIFFER = ("closure", "wall_model", "initial.seed")  # what is compared, one of two, and what is repeated
 SHOWN = 12  # differing keys that a refusal lists
 
 
@@ -165,27 +165,30 @@ class Member:
 
 
 def group(runs: Sequence[Run], extra: Mapping[Path, str] | None = None) -> list[Member]:
-    """Runs with the same ``[closure]`` and the same weights become one member, in order of appearance.
+    """Runs with the same ``[closure]``, ``[wall_model]`` and weights become one member, in order of appearance.
 
     Members of one name are told apart by their options and weights, or by the word that `extra` gives for a folder.
     """
-    found: dict[tuple[str, str], list[Run]] = {}
+    found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        found.setdefault((run.case.closure.model_dump_json(), run.weights), []).append(run)
+        tables = run.case.closure.model_dump_json(), run.weights, run.case.wall_model.model_dump_json()
+        found.setdefault(tables, []).append(run)
     trained: dict[str, set[str]] = {}
-    for closure, weights in found:
+    for closure, weights, _ in found:
         trained.setdefault(closure, set()).add(weights)
-    tables = [members[0].case.closure for members in found.values()]
-    names = [table.name for table in tables]
+    several = len({walls for _, _, walls in found}) > 1
+    cases = [members[0].case for members in found.values()]
+    names = [f"{c.closure.name}, wall: {c.wall_model.name}" if several else c.closure.name for c in cases]
     members = []
-    for table, (closure, weights), same in zip(tables, found, found.values(), strict=True):
+    for case, name, (closure, weights, _), same in zip(cases, names, found, found.values(), strict=True):
         _check_seeds(same)
-        given = [f"{key} = {_short(value)}" for key, value in table.options.items()]
+        given = [f"{key} = {_short(value)}" for key, value in case.closure.options.items()]
+        given += [f"{key} = {_short(value)}" for key, value in case.wall_model.given.items()] if several else []
         options = ", ".join([*given, *([f"weights {weights[:8]}"] if len(trained[closure]) > 1 else [])])
         word = (extra or {}).get(same[0].folder, "")
-        ambiguous = names.count(table.name) > 1 and options
+        ambiguous = names.count(name) > 1 and options
         detail = " ".join(part for part in (word, options if ambiguous or word else "") if part)
-        members.append(Member(f"{table.name} ({detail})" if detail else table.name, tuple(same)))
+        members.append(Member(f"{name} ({detail})" if detail else name, tuple(same)))
     return members
 
 
@@ -210,12 +213,19 @@ def allowed(key: str) -> bool:
 
 
 def require_one_difference(runs: Sequence[Run]) -> None:
-    """Refuse runs whose resolved cases differ outside ``[closure]`` and the seed.
+    """Refuse runs whose resolved cases differ outside ``[closure]`` or ``[wall_model]``, but not both, and the seed.
 
     Raises
     ------
     CaseError : with the keys and both values.
     """
+    closures = {run.case.closure.model_dump_json() for run in runs}
+    walls = {run.case.wall_model.model_dump_json() for run in runs}
+    if len(closures) > 1 and len(walls) > 1:
+        raise CaseError(
+            f"{runs[0].folder} and others differ in [closure] and in [wall_model]: which of them a difference is "
+            "due to cannot be told. Keep one, or say --different-cases to compare them all the same"
+        )
     for run in runs[1:]:
         found = {k: v for k, v in differences(runs[0].case, run.case).items() if not allowed(k)}
         if found:

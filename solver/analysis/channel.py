@@ -82,7 +82,7 @@ class ChannelProfiles(WallFlow):
         m, count = self.seen(means), len(self.distance)
         stress = (self.nu * self.shear(m) - (m["uv"] - m["u"] * m["v"]) - m["tau_xy"])[:count]
         missing = stress / self.friction_velocity(m) ** 2 - (1 - self.distance / self.half_height)
-        return float(np.sqrt((missing**2 * self.weights).sum() / self.half_height))
+        return float(np.sqrt((missing**2 * self.judged).sum() / self.judged.sum()))
 
     def profiles(self, means: Array) -> Array:
         """Rows `PROFILE` up to h, plus units.
@@ -180,7 +180,8 @@ ERRORS = (*PROFILES, "c_f")
 def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> list[Array]:
     """Deviations from the reference, one array for each of `ERRORS`; the root of the sum of its squares is the error.
 
-    Along a profile they are weighted by height and relative to the norm of the reference; that of c_f is relative.
+    Along a profile they are weighted by height (`WallFlow.judged`) and relative to the norm of the reference; that of
+    c_f is relative.
     `units` is "bulk" (both scaled by their bulk velocity) or "wall".
     """
     profiles = channel.profiles(means)[:5]
@@ -192,8 +193,8 @@ def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Arr
     for row, name in zip(profiles, PROFILES, strict=True):
         power = 2 if name == "uv" else 1
         truth = reference.profile(name, y_over_h) * reference_scale**power
-        norm = (channel.weights * truth**2).sum()
-        result.append(np.sqrt(channel.weights / norm) * (row * scale**power - truth))
+        norm = (channel.judged * truth**2).sum()
+        result.append(np.sqrt(channel.judged / norm) * (row * scale**power - truth))
     c_f = 2 * u_tau**2 / bulk**2
     return [*result, np.array([c_f / reference.c_f - 1])]
 
@@ -201,6 +202,12 @@ def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Arr
 def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> Array:
     """Relative L2 errors of ``u_mean, u_rms, v_rms, w_rms, uv`` (height-weighted) and of c_f; see `deviations`."""
     return np.array([np.sqrt((row**2).sum()) for row in deviations(channel, reference, means, units)])
+
+
+def departure(channel: ChannelProfiles, reference: ChannelReference, means: Array) -> Array:
+    """max |dU+| over the judged cells, (1,)."""
+    truth = reference.profile("u_mean", channel.distance / channel.half_height)
+    return np.abs(channel.profiles(means)[0] - truth)[channel.judged > 0].max(keepdims=True)
 
 
 def report(channel: ChannelProfiles, statistics: BatchMeans) -> dict[str, tuple[Array, Array]]:

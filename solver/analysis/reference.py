@@ -106,7 +106,12 @@ def comparable(grid: Grid) -> bool:
 
 
 def leaves_out_much(grid: Grid, viscous_length: float) -> bool:
-    """Whether a grid leaves out so much that stresses of the whole flow say nothing of a simulation on it."""
+    """Whether a grid leaves out so much that stresses of the whole flow say nothing of a simulation on it.
+
+    Where walls are modelled, only the outer layer is judged, whose eddies are as large as a few cells.
+    """
+    if grid.has_modelled_walls:
+        return False
     spacings = [a.length / a.n if isinstance(a, FourierAxis) else float(a.width.max()) for a in (grid.x, grid.z)]
     return any(spacing > limit * viscous_length for spacing, limit in zip(spacings, COARSE, strict=True))
 

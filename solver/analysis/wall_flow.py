@@ -15,6 +15,8 @@ from solver.analysis.moments import INDEX
 from solver.analysis.wall_view import FAR, FLUXES, mirrored, seen_from, wall_at
 from solver.grid.axis import FiniteVolumeAxis
 
+OUTER_LAYER = 0.1  # of h: below it the cells of a wall-modelled flow are too few for its eddies
+
 
 @dataclass(frozen=True)
 class WallFlow:
@@ -66,6 +68,17 @@ class WallFlow:
     def weights(self) -> Array:
         """Heights of these cells within h (half of the centre cell where n is odd)."""
         return np.diff(np.minimum(self._faces, self.half_height))[: len(self.distance)]
+
+    @cached_property
+    def is_modelled(self) -> bool:
+        """Whether the friction of a wall is that of a model."""
+        return any(wall is not None and wall.modelled for wall in (wall_at(self.y, end) for end in self.walls))
+
+    @cached_property
+    def judged(self) -> Array:
+        """`weights` of the cells that are held against a reference: from `OUTER_LAYER` on where a wall is modelled."""
+        outer = self.distance >= OUTER_LAYER * self.half_height * (1 - 1e-9)
+        return np.where(outer | (not self.is_modelled), self.weights, 0.0)
 
     def seen(self, means: Array) -> dict[str, Array]:
         """Moments over the whole height as the walls see them, their average."""

@@ -41,6 +41,11 @@ class WallModelTable(BaseModel):
         """What is handed to the model's factory."""
         return dict(self.model_extra or {})
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What tells it from others of its name."""
+        return self.model_dump(exclude={"name"}, exclude_defaults=True)
+
     def height_on(self, grid: Grid) -> float:
         """The height above the walls of a grid, a length."""
         return HEIGHT * min(grid.reach_of_walls(axis) for axis in grid.walls) if self.height is None else self.height

@@ -15,7 +15,17 @@ import h5py
 import numpy as np
 
 from solver.analysis.batch_means import BatchMeans
-from solver.analysis.channel import BUDGET, ERRORS, PROFILE, SUBGRID, ChannelProfiles, errors, report, wall_flows
+from solver.analysis.channel import (
+    BUDGET,
+    ERRORS,
+    PROFILE,
+    SUBGRID,
+    ChannelProfiles,
+    departure,
+    errors,
+    report,
+    wall_flows,
+)
 from solver.analysis.duct import Duct
 from solver.analysis.moments import INDEX, NAMES
 from solver.analysis.reference import ChannelReference, comparable, leaves_out_much
@@ -113,6 +123,8 @@ def compare(channel: ChannelProfiles, means: BatchMeans, reference: ReferenceTab
         found[key] = {"reference": reference.name} | dict(zip(ERRORS, map(float, value), strict=True))
         if units == "bulk":
             found["ci95"] = dict(zip(ERRORS, map(float, width), strict=True))
+    value, width = means.estimate(partial(departure, channel, target))
+    found["u_plus_departure"] = {"value": float(value[0]), "ci95": float(width[0])}
     found["reference_values"] = {"re_tau": target.re_tau, "c_f": target.c_f, "bulk_plus": target.bulk}
     return found
 

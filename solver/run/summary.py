@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 
 from solver.analysis.batch_means import BatchMeans
+from solver.analysis.wall_flow import OUTER_LAYER
 from solver.case.case import Case
 from solver.errors import RunFolderError
 from solver.files.folder import write_json, write_table
@@ -196,7 +197,8 @@ def stresses_in_words(summary: dict[str, Any]) -> str:
 def comparison_table(summary: dict[str, Any]) -> Table:
     """Run against reference, with 95 % half widths."""
     reference, ci = summary["reference_values"], summary["ci95"]
-    table = Table(title=f"{summary['case']}, {summary['closure']}, against {summary['errors']['reference']}")
+    outer = "" if summary["wall_model"] == "none" else f", {summary['wall_model']}, y >= {OUTER_LAYER:g} h"
+    table = Table(title=f"{summary['case']}, {summary['closure']}{outer}, against {summary['errors']['reference']}")
     for name in ("quantity", "run", "± 95 %", "reference", "error in bulk units", "error in wall units"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
 
@@ -223,6 +225,8 @@ def comparison_table(summary: dict[str, Any]) -> Table:
             f"{100 * summary['errors'][key]:.2f} %",
             f"{100 * summary['errors_plus'][key]:.2f} %",
         )
+    largest = summary["u_plus_departure"]
+    table.add_row("max |dU+|", f"{largest['value']:.3f}", f"{largest['ci95']:.3g}", "", "", "")
     table.add_row(
         "total stress residual",
         f"{100 * summary['total_stress_residual']:.2f} %",
