@@ -58,8 +58,9 @@ petsc: ## try again to build PETSc
 	rm -f $(VENV)/.stamp-petsc
 	$(MAKE) $(VENV)/.stamp-petsc
 
-lint: $(VENV)/.stamp-lint ## ruff, mypy, and who imports whom
+lint: $(VENV)/.stamp-lint ## ruff, its format, mypy, and who imports whom
 	ruff check
+	ruff format --check --quiet
 	mypy
 	lint-imports
 

@@ -133,7 +133,7 @@ def waits(b: Bench) -> dict[str, Any]:
 
 
 def layouts(b: Bench) -> dict[str, float]:
-    """ns a point of a field out and a flux back: the chain of one-dimensional transforms, and two-dimensional ones."""
+    """Ns a point of a field out and a flux back: the chain of one-dimensional transforms, and two-dimensional ones."""
     planes, nx, nz = (4, 24, 24) if b.short else (256, 768, 768)
     hx, cz, chain = (nx - 1) // 3, (nz - 1) // 3 + 1, fft.TorchEngine
     c = torch.randn(2, planes, 2 * hx + 1, cz, dtype=torch.float64, device=b.device)

@@ -111,7 +111,8 @@ def left_out(case: str, name: str) -> str | None:
 
 class Released(Darcy):
     """Darcy as the released generator of Wang et al. assembles it: the Laplacian times K at the column node, its lower
-    outer diagonal two entries off, which is neither symmetric nor a discretisation of Darcy's law."""
+    outer diagonal two entries off, which is neither symmetric nor a discretisation of Darcy's law.
+    """
 
     def system(self, parameters: Parameters) -> System:
         """Not symmetric."""
@@ -126,7 +127,8 @@ class Released(Darcy):
 
 class Inclusions(Darcy):
     """Darcy with sixteen well-conducting balls, 10^4 times the background, at places that all samples share: sixteen
-    small eigenvalues of the matrix scaled by its diagonal, far from the rest."""
+    small eigenvalues of the matrix scaled by its diagonal, far from the rest.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape)

@@ -184,8 +184,11 @@ def told(words: str, command: Any) -> list[str]:
     shown = " ".join(p.metavar or p.name.upper() for p in arguments)
     lines = [f"## `{f'solver {words} {shown}'.strip()}`", "", " ".join((command.help or "").split()), ""]
     rows = [f"| `{p.name.upper()}` | {p.help or ''} |" for p in arguments]
-    for p in (p for p in taken if p not in arguments):
-        rows.append(f"| {', '.join(f'`{word}`' for word in (*p.opts, *p.secondary_opts))} | {p.help or ''} |")
+    rows += [
+        f"| {', '.join(f'`{word}`' for word in (*p.opts, *p.secondary_opts))} | {p.help or ''} |"
+        for p in taken
+        if p not in arguments
+    ]
     return [*lines, "| | |", "| :-- | :-- |", *rows, ""] if rows else lines
 
 
@@ -195,6 +198,7 @@ def pages() -> dict[str, str]:
 
 
 def main() -> int:
+    """Write the pages, or say which are out of date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
     check = parser.parse_args().check

@@ -103,14 +103,17 @@ def words_of(arguments: Record, case: str) -> list[str]:
 
 
 def load(path: Path) -> list[Record]:
+    """The records of a file, none where it is missing."""
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def rank_of(closure: str) -> tuple[int, str]:
+    """Where a closure stands in the tables: the known ones in order, the others by name."""
     return (ORDER.index(closure) if closure in ORDER else len(ORDER), closure)
 
 
 def grid_of(record: Record) -> str:
+    """As in ``32 x 32 x 16``."""
     return " x ".join(map(str, record["grid"]))
 
 
@@ -121,6 +124,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> st
 
 
 def percent(record: Record, key: str) -> str:
+    """An error in percent with its interval."""
     value, width = (record["errors"] or {}).get(key), (record["ci95"] or {}).get(key)
     if value is None:
         return "-"
@@ -184,11 +188,13 @@ def headline(folder: Path) -> str:
 
 
 def confidence(record: Record, key: str) -> str:
+    """The half width of a quantity, nothing where it has none."""
     width = (record["ci95"] or {}).get(key)
     return "" if width is None else f" ± {width:.1f}"
 
 
 def validation(folder: Path) -> str:
+    """The table of claims."""
     records = load(folder / "validation.json")
     rows = [[r["claim"], str(r["required"]), str(r["measured"]), f"`{r['command']}`", r["commit"]] for r in records]
     header = ["claim", "required", "measured", "command", "commit"]
@@ -211,6 +217,7 @@ def speed(folder: Path) -> str:
 
 
 def speed_row(what: Record, record: Record | None, others: str) -> list[str]:
+    """One row of the table of speed; dashes where nothing was measured."""
     run_as = f"{what['ranks']} rank(s), {what['dtype']}" + ("" if what["device"] == "cpu" else f", {what['device']}")
     found = ["-"] * 3
     if record is not None:
@@ -266,6 +273,7 @@ def render(text: str, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module; returns the exit code."""
     parser = argparse.ArgumentParser(description="Results as data, and the tables made of them.")
     commands = parser.add_subparsers(dest="command", required=True)
     gather = commands.add_parser("collect", help="facts of run folders into a JSON list")

@@ -69,7 +69,7 @@ class Target:
             u_tau = self.channel.friction_velocity(self.channel.fold(self.sample.mean))
             return filtered_spectra(self.files["filtered"], direction, u_tau)
         if self.run is not None:
-            return _run_spectra(self.run, direction, self.at()) if self.channel and not self.is_filtered else None
+            return _run_spectra(self.run, direction) if self.channel and not self.is_filtered else None
         path = self.files.get(f"spectra_{direction}")
         if path is None or not path.is_file():
             return None
@@ -196,7 +196,7 @@ def _sides(lengths: Array) -> str:
     return " x ".join(f"{side:.4g}" for side in lengths)
 
 
-def _run_spectra(run: Run, direction: str, table: ChannelReference) -> Table | None:
+def _run_spectra(run: Run, direction: str) -> Table | None:
     """``spectra.csv`` of a reference run in wall units."""
     spectra = run.table("spectra")
     if spectra is None or "direction" not in spectra:

@@ -127,7 +127,7 @@ def _origin(run: Run) -> Record:
 
 
 def percent(number: Mapping[str, float] | None, quantity: Mapping[str, Any]) -> str:
-    """ "value ± half width" in the unit of its quantity; "unsure" where that is unknown."""
+    """``value ± half width`` in the unit of its quantity; "unsure" where that is unknown."""
     if number is None or not math.isfinite(number["value"]):
         return "-"
     scale = quantity["scale"]

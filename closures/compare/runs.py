@@ -36,7 +36,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "finished", "stopped", "diverged" or "laminar"."""
+        """One of "finished", "stopped", "diverged" and "laminar"."""
         return str(self.summary["status"])
 
     @property

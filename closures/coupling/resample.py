@@ -32,7 +32,7 @@ class PlainFourierAxis(FourierAxis):
 
     @cached_property
     def points(self) -> int:
-        """n."""
+        """N."""
         return self.n
 
 

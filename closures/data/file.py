@@ -66,7 +66,8 @@ class FlowFile:
     @property
     def smaller(self) -> bool:
         """Whether the final name is that of a file of this recipe but for the number of trajectories, of which it has
-        fewer."""
+        fewer.
+        """
         header = self._found()
         if header is None:
             return False
@@ -128,7 +129,7 @@ class FlowFile:
                 file.attrs.update(format=FORMAT, kind=KIND, recipe=self.header, sha256=np.bytes_("0" * 2 * DIGEST))
                 file.attrs[ORIGIN] = self.origin
             with self.draft.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(self.draft))
+                os.posix_fallocate(file.fileno(), 0, self.draft.stat().st_size)
                 os.fsync(file.fileno())
             os.replace(self.draft, self.part)
 

@@ -95,7 +95,8 @@ def _check_kind(target: Path, single: bool) -> None:
 
 def _facts(store: FlowStore) -> dict[str, float]:
     """`channel_facts` of the file that misses the balance of momentum least: cells that are coarse at the wall miss
-    some of it in any flow."""
+    some of it in any flow.
+    """
     found = [channel_facts(file.path) for file in store.files.values()]
     return min(found, key=lambda facts: facts.get("imbalance", 0.0))
 
@@ -150,7 +151,8 @@ def _already_there(store: FlowStore, recipe: FlowRecipe) -> dict[str, Any]:
 
 class FlowProgress:
     """A bar over the simulated time of all trajectories with the time left; elsewhere than on a terminal a line each
-    tenth."""
+    tenth.
+    """
 
     def __init__(self, recipe: FlowRecipe, quiet: bool) -> None:
         self.recipe, self.console = recipe, Console(quiet=quiet)

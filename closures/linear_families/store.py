@@ -91,7 +91,7 @@ class LinearStore:
             with h5py.File(self.part, "w", libver=VERSION) as file:
                 _lay_out(file, family, samples, example, {**attributes, "recipe": self.header, "format": FORMAT})
             with self.part.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(self.part))
+                os.posix_fallocate(file.fileno(), 0, self.part.stat().st_size)
             self.journal.write_text(json.dumps({"format": FORMAT, "recipe": self.header}) + "\n", encoding="utf-8")
         return {}
 

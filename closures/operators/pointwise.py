@@ -19,7 +19,7 @@ class Channelwise(nn.Conv3d):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 1)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name for it
         """``W v + b`` at every point."""
         assert self.bias is not None
         weight = self.weight.flatten(1).expand(len(input), -1, -1)

@@ -67,7 +67,7 @@ class Fit:
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.weights, lr=optimiser.rate, weight_decay=optimiser.weight_decay)
         found = state.read(folder, identity, loop.epochs, self.network, self.optimiser)
-        self.progress, self.best = found if found else (Progress(identity, epochs=loop.epochs), self._copy())
+        self.progress, self.best = found or (Progress(identity, epochs=loop.epochs), self._copy())
         self.saved_at = time.monotonic()
 
     def run(self, console: Console | None = None) -> Progress:

@@ -104,7 +104,8 @@ def _samples(
     recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
 ) -> tuple[Windows, Windows, Tensor | None, Scaling, InMemory | None]:
     """Training and validation, windows of trajectories or pairs of frames around a correction; the noise of the first
-    frames; units; the pairs to train on."""
+    frames; units; the pairs to train on.
+    """
     data, steps = recipe.data, recipe.loss.steps
     parts = split(source, data.validation)
     training, validation = (Windows(source, part, steps, data.stride, data.apart) for part in parts)

@@ -63,7 +63,7 @@ class ChannelProfiles(WallFlow):
         )
 
     def _stress_residual(self, m: dict[str, Array]) -> float:
-        """max over faces of ``|nu dU/dy - <flux_xy> - (what is linear between the ends)| / u_tau^2``.
+        """Max over faces of ``|nu dU/dy - <flux_xy> - (what is linear between the ends)| / u_tau^2``.
 
         flux = uv + tau_sgs. Between two walls at rest the line is ``u_tau^2 (1 - y/h)``.
         """
@@ -205,7 +205,7 @@ def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, 
 
 
 def departure(channel: ChannelProfiles, reference: ChannelReference, means: Array) -> Array:
-    """max |dU+| over the judged cells, (1,)."""
+    """Max |dU+| over the judged cells, (1,)."""
     truth = reference.profile("u_mean", channel.distance / channel.half_height)
     return np.abs(channel.profiles(means)[0] - truth)[channel.judged > 0].max(keepdims=True)
 

@@ -44,7 +44,7 @@ class WallFlow:
 
     @cached_property
     def half_height(self) -> float:
-        """h."""
+        """H."""
         both = all(wall_at(self.y, end) is not None for end in (0, 1))
         return (0.5 if both else 1.0) * self.y.length
 

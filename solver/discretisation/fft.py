@@ -159,7 +159,7 @@ def _complex(real: np.dtype) -> np.dtype:
 
 
 @lru_cache(maxsize=64)
-def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:  # noqa: ARG001  the name tells two of one shape apart
     """An array that is written anew at each use, zero at the first."""
     return np.zeros(shape, dtype)
 

@@ -27,7 +27,7 @@ def is_number(cell: str) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """The text of a table in UTF-8 or UTF-16 (with or without byte order mark) or Latin-1; lines end in ``\\n``.
+    """The text of a table in UTF-8 or UTF-16 (with or without byte order mark) or Latin-1; lines end as in Unix.
 
     Raises
     ------

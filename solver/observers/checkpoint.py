@@ -160,9 +160,7 @@ def restore(
     t, step, dt = float(saved.attributes["t"]), int(saved.attributes["step"]), float(saved.attributes["dt"])
     stored = saved.group(PRESSURE.partition("/")[0]).get("pressure")
     pressure = None if stored is None else Pressure(op.scatter(stored), 0.0)
-    simulation.state = replace(
-        simulation.state, t=t, step=step, dt=dt, closure=memory, walls=walls, pressure=pressure
-    )
+    simulation.state = replace(simulation.state, t=t, step=step, dt=dt, closure=memory, walls=walls, pressure=pressure)
     for part in parts:
         if group := saved.group(part.name):
             part.restore(group)

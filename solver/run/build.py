@@ -21,6 +21,7 @@ from solver.files.reference_files import read_complete
 from solver.files.regrid import velocity_of
 from solver.flow import initial
 from solver.flow.around_solids import flow_around
+from solver.flow.closure import Closure
 from solver.flow.flow import Flow
 from solver.flow.forcing import Forcing, HeldShells, MassFlux, NoForcing, PressureGradient
 from solver.flow.momentum import Momentum
@@ -122,7 +123,7 @@ def learned_in(folder: Path) -> LearnedFactory:
     return find
 
 
-def create_closure(case: Case, operators: Operators):
+def create_closure(case: Case, operators: Operators) -> Closure | None:
     """The closure by name from the registry; None for ``none``."""
     from closures.registry.registry import create
 

@@ -79,6 +79,7 @@ class MinimalStage:
             self.pressure = random(2, cy, -(-cx // operators.decomposition.size), cz).transpose(1, 2)
 
     def __call__(self) -> None:
+        """The transforms of a stage, once."""
         for spectrum in self.spectra:
             self.engine.irfftn(spectrum, self.last, self.dims)
         for field in self.fields:

@@ -49,7 +49,7 @@ class Outlet:
         edge(rate, 0, -1).copy_(-self.speed * slope * self.open)
 
     def balance(self, u: Tensor) -> Tensor:
-        """u with as much leaving as enters (collective)."""
+        """U with as much leaving as enters (collective)."""
         last = edge(u, 0, -1)
         surplus = (self.entering - self.sum((last * self.area).sum())) / self.open_area
         return join([below(u, 0), last + surplus * self.open], 0)

@@ -113,7 +113,7 @@ def test_words_need_more_than_the_floor():
 
 
 def test_a_difference_has_to_hold_beside_all_of_the_table():
-    """p = 0.02 holds alone and beside what is certain; beside a second unsure one it does not."""
+    """P = 0.02 holds alone and beside what is certain; beside a second unsure one it does not."""
     score = student_t.isf(0.01, 30.0)
     unsure, certain = (Estimate(np.array([s]), np.ones(1), np.array([30.0])) for s in (score, 50.0))
     floors = np.zeros(1)

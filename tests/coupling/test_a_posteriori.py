@@ -191,7 +191,8 @@ def test_a_model_is_learned_from_the_flow_it_makes(loss):
 
 def test_statistics_do_not_depend_on_how_frames_are_shared():
     """Two processes have half of the frames each: the gradients they average are those of one with all; and the
-    validation loss of several batches is that of the whole set."""
+    validation loss of several batches is that of the whole set.
+    """
     domain = channel_domain(6, 8, 5)
     frames, true = (torch.cat([smooth(domain, seed).double() for seed in seeds]) for seeds in (range(4), range(4, 8)))
 

@@ -188,7 +188,7 @@ def test_damaged_networks_are_refused_by_name_and_nothing_is_executed(tmp_path, 
 
 
 def test_a_shipped_subgrid_model_is_at_home_in_its_own_case(caplog):
-    """tbnn was trained on 32 x 32 x 16; the case has these modes and cells, and more points for products."""
+    """Tbnn was trained on 32 x 32 x 16; the case has these modes and cells, and more points for products."""
     case, _ = load_case(CASE, ())
     elsewhere, _ = load_case(CASE, ("grid.x.n=24",))
     with caplog.at_level(logging.WARNING, logger="solver"):

@@ -164,7 +164,7 @@ def steps_of(state: Path) -> int:
 
 
 def kill_when(process: multiprocessing.process.BaseProcess, state: Path, steps: int, delay: float) -> None:
-    """kill -9 some time after a trajectory has come so far."""
+    """Kill -9 some time after a trajectory has come so far."""
     deadline = time.monotonic() + runs.PATIENCE
     while steps_of(state) < steps:
         assert process.is_alive()

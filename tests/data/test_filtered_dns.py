@@ -188,7 +188,8 @@ def test_stored_fields_are_solenoidal(channel):
 
 def test_the_stored_stress_closes_the_stored_momentum(tmp_path):
     """From the file alone: the change of the filtered field between snapshots is what the coarse grid makes of the
-    field and of tau, to second order in the interval; without tau it never is. A box approximates nothing else."""
+    field and of tau, to second order in the interval; without tau it never is. A box approximates nothing else.
+    """
     closed, open_ = [], []
     for interval in (0.08, 0.04, 0.02):
         text = BOX.replace("interval = 0.1", f"interval = {interval}").replace(

@@ -112,7 +112,8 @@ def test_a_larger_set_takes_over_a_smaller_one(grids, tmp_path):
 
 def test_the_momentum_of_every_grid_closes(tmp_path):
     """The change of each filtered field between snapshots is what its grid makes of the field and of its tau, to second
-    order in the interval, and never without tau."""
+    order in the interval, and never without tau.
+    """
     several = """coarse = [
       { n = [8, 8, 8], store = { stress = true } },
       { n = [6, 7, 8], store = { stress = true }, filter = { horizontal = "box" } },

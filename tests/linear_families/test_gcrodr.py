@@ -126,7 +126,7 @@ def test_zero_right_hand_side_and_an_unreachable_tolerance():
 
 
 def test_published_family_iterations():
-    """n = 10,000, 1e-8, no preconditioner, (40, 20): recycled and sorted 224, fresh 437, conjugate gradients 414."""
+    """N = 10,000, 1e-8, no preconditioner, (40, 20): recycled and sorted 224, fresh 437, conjugate gradients 414."""
     systems = darcy_sequence()
     space, recycled = None, []
     for system in systems[:15]:

@@ -162,7 +162,8 @@ def test_hybrid_is_the_sum_of_both():
 
 def test_projected_labels_compare_what_the_surrogate_makes_of_an_answer():
     """The loss is blind to the part of an answer that the projection removes, where a plain one is not; the residual
-    is measured but does not choose."""
+    is measured but does not choose.
+    """
     simulation = flow("box", STEP)
     own, residual = head(simulation, "box"), residual_of(simulation)
     window = own.values(trajectory(simulation, 3))

@@ -89,7 +89,8 @@ def test_converges_on_stretched_grids_with_second_order(name):
 
 def test_published_kernels_do_not_converge():
     """Plain sums over stretched points are integrals over another measure: the answers do not agree with the default's
-    kind of limit, and the average over a plane of uneven cells is biased for good."""
+    kind of limit, and the average over a plane of uneven cells is biased for good.
+    """
     network = small("ifactformer_m", variant="published")
     answers = []
     for ny in (16, 32, 64):

@@ -28,7 +28,7 @@ def channel_flow(domain, phase):
 
 
 def test_norm_converges_to_the_integral_with_second_order():
-    """sqrt of the mean of (y (2 - y))^2 over the channel, 8/15; cells that count alike give something else."""
+    """Sqrt of the mean of (y (2 - y))^2 over the channel, 8/15; cells that count alike give something else."""
     errors, alike = [], []
     for ny in (16, 32, 64):
         domain = channel_domain(4, ny, 4)

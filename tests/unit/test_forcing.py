@@ -119,7 +119,7 @@ def test_a_taylor_green_vortex_fits_a_box_of_unequal_sides():
 
 @pytest.mark.parametrize("name", ["box", "channel", "duct"])
 def test_step_control_takes_the_tightest_limit(name):
-    """cfl / dt is the largest sum of ``|u_d| kappa_d``, kappa the highest wavenumber or 1 / cell."""
+    """Cfl / dt is the largest sum of ``|u_d| kappa_d``, kappa the highest wavenumber or 1 / cell."""
     op = operators(name)
     flow = simulation(op, random_velocity(op, SEED), 1e-9, dt=None)
     flow.step()

@@ -47,7 +47,7 @@ def flow(grid: str, fields):
 
 
 def linear(scale: float):
-    """x + 10 y + 100 z, times `scale`: says where a value belongs."""
+    """X + 10 y + 100 z, times `scale`: says where a value belongs."""
     return lambda x, y, z: scale * (x + 10 * y + 100 * z)
 
 

@@ -96,7 +96,7 @@ def test_unresolved_modes_are_discarded(name):
 
 @pytest.mark.parametrize("name", FOURIER_GRIDS)
 def test_products_leave_no_alias(name):
-    """cos a cos b = (cos(a - b) + cos(a + b)) / 2: the sum is beyond the cut, the difference alone remains."""
+    """Cos a cos b = (cos(a - b) + cos(a + b)) / 2: the sum is beyond the cut, the difference alone remains."""
     op = operators(name)
     top = highest(op.grid)
     next_to_top = [max(m - 1, 0) for m in top]

@@ -55,7 +55,7 @@ def rate(momentum, velocity, term=None):
 
 @pytest.mark.parametrize("name", ["channel", "half_channel", "stretched"])
 def test_the_friction_of_the_first_cell_is_that_of_a_resolved_wall(name):
-    """tau = nu U / y with U at the first centre is what the Laplacian has at a wall: the same flow without a model."""
+    """Tau = nu U / y with U at the first centre is what the Laplacian has at a wall: the same flow without a model."""
     op, momentum = modelled(name, Laminar(), 0.5 * float(UNIFORM[name].y.width[0]))
     velocity = random_velocity(op, SEED)
     found, _ = rate(momentum, velocity)
