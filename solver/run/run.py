@@ -113,7 +113,7 @@ def run_leg(
     check_reference(case, source.folder, operators.grid)
     statistics, spectra = averaging_hooks(case, simulation), shell_spectra(case, operators)
     snapshots = Snapshots(folder, case.output.snapshot)
-    forces, memory = observe_forces(case, simulation), pressure_memory(simulation)
+    forces, memory = observe_forces(case), pressure_memory(simulation)
     parts: list[Any] = [*statistics, *spectra, *forces]
     if saved:
         kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
@@ -235,7 +235,7 @@ def shell_spectra(case: Case, operators: Operators) -> list[ShellSpectra]:
     return [ShellSpectra(operators, case.output.spectra)] if wanted else []
 
 
-def observe_forces(case: Case, simulation: Simulation) -> list[Forces]:
+def observe_forces(case: Case) -> list[Forces]:
     """Forces on the solids, where there are any; averaged from ``[statistics] start`` on, or over the second half."""
     if case.solids is None:
         return []
