@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SCRATCH_BYTES = 2**20  # of one intermediate: it should not leave a core's cache
+Chunk = tuple[slice, NDArray[Any], NDArray[Any]]
 
 
 class DuccEngine:
@@ -44,12 +45,8 @@ class DuccEngine:
     @staticmethod
     def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
         """Modes of (planes, x, z) up to `highest` in x and z, written to `out`: (re, im) first, or complex."""
-        values, target = f.numpy(), out.numpy()
-        planes, nx, nz = values.shape
-        kind, cz = _complex(values.dtype), highest[1] + 1
-        for part in _chunks(planes, nx * nz * values.itemsize):
-            half = _scratch("half", (part.stop - part.start, nx, nz // 2 + 1), kind)
-            full = _scratch("full", (part.stop - part.start, nx, cz), kind)
+        values, target, cz = f.numpy(), out.numpy(), highest[1] + 1
+        for part, half, full in _forward_scratch(values.shape, cz, values.dtype, SCRATCH_BYTES):
             ducc0.fft.r2c(values[part], axes=(2,), inorm=2, out=half)
             ducc0.fft.c2c(half[:, :, :cz], axes=(1,), inorm=2, out=full)
             for stored, modes in _parts(target, full):
@@ -67,10 +64,7 @@ class DuccEngine:
         planes, cx, cz = source.shape[-3:]
         real = source.real.dtype
         fields = [np.empty((planes, nx, nz), real) for wanted in (c, ikx, ikz) if wanted is not None]
-        for part in _chunks(planes, nx * nz * real.itemsize):
-            # what lies beyond the highest mode is never written and stays zero: not to be shared with other uses
-            full = _scratch(f"padded x {cx}", (part.stop - part.start, nx, cz), _complex(real))
-            half = _scratch(f"padded z {cz}", (part.stop - part.start, nx, nz // 2 + 1), _complex(real))
+        for part, half, full in _backward_scratch((planes, nx, nz), (cx, cz), real, SCRATCH_BYTES):
             for stored, modes in _parts(source, full):
                 _copy_modes(stored[part], modes, (cx - 1) // 2)
             ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
@@ -164,9 +158,35 @@ def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]
     return np.zeros(shape, dtype)
 
 
-def _chunks(planes: int, plane_bytes: int) -> list[slice]:
-    """Consecutive planes, so many at a time as scratch arrays hold."""
-    size = max(SCRATCH_BYTES // plane_bytes, 1)
+@lru_cache(maxsize=64)
+def _forward_scratch(shape: tuple[int, int, int], cz: int, real: np.dtype, limit: int) -> list[Chunk]:
+    """Chunks of planes of (planes, nx, nz), each with the array of its half spectrum and that of all modes along x."""
+    (planes, nx, nz), kind = shape, _complex(real)
+    return [
+        (part, _scratch("half", (size, nx, nz // 2 + 1), kind), _scratch("full", (size, nx, cz), kind))
+        for part in _chunks(planes, nx * nz * real.itemsize, limit)
+        for size in [part.stop - part.start]
+    ]
+
+
+@lru_cache(maxsize=64)
+def _backward_scratch(shape: tuple[int, int, int], modes: tuple[int, int], real: np.dtype, limit: int) -> list[Chunk]:
+    """The same; what lies beyond the highest mode is never written and stays zero: it is not shared with other uses."""
+    (planes, nx, nz), (cx, cz), kind = shape, modes, _complex(real)
+    return [
+        (
+            part,
+            _scratch(f"padded z {cz}", (size, nx, nz // 2 + 1), kind),
+            _scratch(f"padded x {cx}", (size, nx, cz), kind),
+        )
+        for part in _chunks(planes, nx * nz * real.itemsize, limit)
+        for size in [part.stop - part.start]
+    ]
+
+
+def _chunks(planes: int, plane_bytes: int, limit: int) -> list[slice]:
+    """Consecutive planes, so many at a time as scratch arrays of `limit` bytes hold."""
+    size = max(limit // plane_bytes, 1)
     return [slice(start, min(start + size, planes)) for start in range(0, planes, size)]
 
 

@@ -1,4 +1,4 @@
-"""Fused pointwise kernels: `torch.compile` where a compiler is at hand and the run is long enough to pay for it.
+"""Fused pointwise kernels: torch's compiler where it can produce code and the run is long enough to pay for it.
 
 A method marked ``@fused`` is an ordinary pure function of tensors. `enable()` makes marked methods compile on
 first use; until then, and wherever a gradient is recorded, they run as plain torch and give the same numbers but for
@@ -12,8 +12,8 @@ import importlib.util
 import logging
 import shutil
 import time
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,21 +46,11 @@ def compile_seconds() -> float:
     return _spent["seconds"]
 
 
-def _private_copy(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
-    """`function` bound to `owner` with a code object of its own: torch.compile keeps its cache by code object."""
-    assert isinstance(function, types.FunctionType)
-    code = function.__code__.replace()
-    copy = types.FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    return types.MethodType(copy, owner)
-
-
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a pure pointwise method for fusion.
+    """Mark a pointwise method for fusion.
 
-    One specialisation is compiled for each signature of the arguments, and the guards of torch.compile are left out:
-    on a slab of a small grid they take longer than the kernel. What a method reads from `self` must not change.
+    It is traced, and one kernel compiled, for each structure of its arguments: `structure` says what that is. What it
+    reads from `self`, tensors included, must not change; an argument that it writes to shares no memory with others.
     """
     name = f"_fused_{function.__name__}"
 
@@ -68,25 +58,66 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *args: Any) -> Any:
         if not _state["enabled"] or torch.is_grad_enabled():
             return function(self, *args)
-        known = self.__dict__.setdefault(name, {})
-        key = signature(args, {})
-        compiled = known.get(key)
-        if compiled is not None:
-            return compiled(*args)
-        start, before = time.perf_counter(), _spent["seconds"]
-        unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-        known[key] = torch.compile(_private_copy(function, self), dynamic=False, options=unguarded)
-        try:
-            result = known[key](*args)
-        except RuntimeError as error:  # what torch raises has no common class; a fault of the method itself comes again
-            del known[key]
-            result = function(self, *args)
-            enable(False)
-            log.warning("kernels stay plain torch: %s is not compiled: %s", function.__name__, first_line(error))
-        _spent["seconds"] = before + time.perf_counter() - start  # what was compiled inside is part of it
-        return result
+        tensors: list[Tensor] = []
+        key = structure(args, tensors)
+        kernel = self.__dict__.setdefault(name, {}).get(key)
+        return kernel(tensors) if kernel else first_call(function, name, key, self, args, tensors)
 
     return call
+
+
+def first_call(
+    function: Callable[..., Any], name: str, key: object, owner: Any, args: tuple[Any, ...], tensors: list[Tensor]
+) -> Any:
+    """Compile a kernel and call it; if the compiler refuses, kernels are plain torch from now on."""
+    start, before = time.perf_counter(), _spent["seconds"]
+    try:
+        kernel = Kernel(function, owner, args, tensors)
+        result = kernel(tensors)
+        owner.__dict__[name][key] = kernel
+    except Exception as error:  # what compilers raise has no common class; a fault of the method itself comes again
+        result = function(owner, *args)
+        enable(False)
+        log.warning("kernels stay plain torch: %s is not compiled: %s", function.__name__, first_line(error))
+    _spent["seconds"] = before + time.perf_counter() - start
+    return result
+
+
+class Kernel:
+    """A method compiled for arguments of one structure: a function of the tensors in them.
+
+    The graph is handed to the compiler directly: what `torch.compile` does at each call to make sure that it applies
+    takes longer than the kernel on the grids of large-eddy simulations.
+    """
+
+    def __init__(self, function: Callable[..., Any], owner: Any, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
+        def flat(*leaves: Tensor) -> list[Tensor]:
+            with _plainly():
+                found = function(owner, *rebuilt(args, iter(leaves)))
+            results: list[Tensor] = []
+            self.result = outline(found, results)
+            return results
+
+        from torch import _inductor  # here, since it takes a second and runs that do not compile need it not
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
+        graph = make_fx(flat)(*like)
+        self.compiled = _inductor.compile(graph, list(like), {"joint_graph_constant_folding": False})
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        """The result for such tensors."""
+        return filled(self.result, self.compiled(*tensors))
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Methods that a marked method calls are a part of its kernel."""
+    enabled, _state["enabled"] = _state["enabled"], False
+    try:
+        yield
+    finally:
+        _state["enabled"] = enabled
 
 
 def first_line(error: Exception) -> str:
@@ -94,16 +125,47 @@ def first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def signature(value: Any, storages: dict[int, int]) -> Any:
-    """What compiled code relies on: layout, type and aliasing of tensors, values of scalars, kinds of other objects.
+def structure(value: Any, tensors: list[Tensor]) -> Hashable:
+    """What a kernel relies on in its arguments: layout and type of tensors, values of all else; the tensors are listed.
 
-    An object that is not a container says by its attribute `signature` which others are interchangeable with it.
+    An object that is no container has a method `tensors`, an attribute `signature`, which says with what others it may
+    be interchanged, and `with_tensors`, which gives the same object with others.
     """
     if isinstance(value, Tensor):
-        storage = storages.setdefault(value.untyped_storage().data_ptr(), len(storages))
-        return value.shape, value.stride(), value.dtype, storage
+        tensors.append(value)
+        return value.shape, value.stride(), value.dtype, value.device
     if isinstance(value, list | tuple):
-        return tuple([signature(item, storages) for item in value])
+        return tuple([structure(item, tensors) for item in value])
     if isinstance(value, dict):
-        return tuple([(key, signature(item, storages)) for key, item in value.items()])
-    return value if value is None or isinstance(value, bool | int | float | str) else value.signature
+        return tuple([(key, structure(item, tensors)) for key, item in value.items()])
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.signature, structure(value.tensors(), tensors)
+
+
+def rebuilt(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """The same arguments with other tensors, in the order in which `structure` lists them."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, list | tuple):
+        return type(value)([rebuilt(item, tensors) for item in value])
+    if isinstance(value, dict):
+        return {key: rebuilt(item, tensors) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.with_tensors(rebuilt(value.tensors(), tensors))
+
+
+def outline(value: Any, tensors: list[Tensor]) -> Any:
+    """A result with the positions of its tensors among `tensors`, to which they are added, in their place."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return len(tensors) - 1
+    return None if value is None else type(value)([outline(item, tensors) for item in value])
+
+
+def filled(shape: Any, tensors: Sequence[Tensor]) -> Any:
+    """The result that has this outline."""
+    if isinstance(shape, int):
+        return tensors[shape]
+    return None if shape is None else type(shape)([filled(item, tensors) for item in shape])

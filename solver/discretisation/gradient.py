@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import DIM, above, below, difference, inner, mean
+from solver.discretisation.staggered import DIM, Metric, above, below, difference, inner, mean
 
 Derivatives = dict[tuple[int, int], Tensor]
 
@@ -63,6 +64,18 @@ class Strain:
             for j in range(3)
             if j not in self.volume_axes and not (self.continuity and i == j == 2)
         ]
+
+    def tensors(self) -> list[Any]:
+        """What kernels that get this as an argument read: the metric and the factors of walls."""
+        metric = {axis: [m.width, m.padded_width, m.spacing, m.weight_below] for axis, m in self.metric.items()}
+        return [metric, None if self.walls is None else [self.walls.slope, self.walls.wet, self.walls.fluid]]
+
+    def with_tensors(self, tensors: list[Any]) -> Strain:
+        """The same with others in their place."""
+        part, (metric, walls) = copy(self), tensors
+        part.metric = {axis: Metric(*lines) for axis, lines in metric.items()}
+        part.walls = None if walls is None else WallFactors(*walls)
+        return part
 
     def planes(self, first: int, size: int) -> Strain:
         """The same for a few of this rank's y planes; fields are then narrowed by the caller."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +38,8 @@ class Timers:
     def __init__(self, device: torch.device) -> None:
         self.calls: dict[str, int] = defaultdict(int)
         self._seconds: dict[str, float] = defaultdict(float)
-        self._stack: list[Shares] = []  # the parts that pay for what is nested there, and their shares
-        self._owners: list[str] = []
+        self._stack: list[Shares] = [{}]  # the parts that pay for what is nested there, and their shares
+        self._owners: list[str | None] = [None]
         self._since = self._compiled = 0.0
         self._marks: deque[Mark] = deque()  # those whose time is not known yet, after one whose time is
         self._event: Any = None if device.type == "cpu" else torch.get_device_module(device).Event
@@ -53,31 +52,32 @@ class Timers:
             self._settle()
         return self._seconds
 
-    @contextmanager
-    def __call__(self, name: str, needed: float = 0.0) -> Iterator[None]:
-        """Time what runs inside as `name`, or as the owner it is nested in.
+    def __call__(self, name: str, needed: float = 0.0) -> Timers:
+        """Time what runs inside ``with timers(name):`` as `name`, or as the owner it is nested in.
 
         `needed` is the share of it that the step needs anyway, so that no owner pays for it.
         """
         self._charge()
-        owner = self._owners[-1] if self._owners else None
+        owner = self._owners[-1]
         if owner is None or name in OWNERS or name.startswith(f"{owner} "):
-            payers = {name: 1.0}
+            self._stack.append({name: 1.0})
         else:
-            payers = {owner: 1.0 - needed, name: needed}
-        self._stack.append(payers)
-        self._owners += [name] if name in OWNERS else []
+            self._stack.append({owner: 1.0 - needed, name: needed})
+        self._owners.append(name if name in OWNERS else owner)
         self.calls[name] += 1
-        try:
-            yield
-        finally:
-            self._charge()
-            self._stack.pop()
-            if name in OWNERS:
-                self._owners.pop()
+        return self
+
+    def __enter__(self) -> None:
+        """The part began when it was named."""
+
+    def __exit__(self, *problem: object) -> None:
+        self._charge()
+        self._stack.pop()
+        self._owners.pop()
 
     def _charge(self) -> None:
-        compiled, payers = fusion.compile_seconds(), self._stack[-1] if self._stack else {}
+        """Let the present part pay for what has passed since the last switch."""
+        compiled, payers = fusion.compile_seconds(), self._stack[-1]
         if self._event is not None:
             event = self._event(enable_timing=True)
             event.record()

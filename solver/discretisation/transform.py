@@ -60,7 +60,8 @@ class Transform:
         if self.fourier[1]:
             columns = engine.column_values(c, grid.y.points)
             c = self.decomposition.to_planes(columns.transpose(0, 1)).transpose(0, 1)
-        ikx, ikz = (self._factor(d, coefficients) if d in along else None for d in (0, 2))
+        ikx = self._factor(0, coefficients) if 0 in along else None
+        ikz = self._factor(2, coefficients) if 2 in along else None
         return [f.transpose(0, 1) for f in engine.plane_fields(c, grid.x.points, grid.z.points, ikx, ikz)]
 
     def _factor(self, axis: int, like: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ class PlaneModes:
     def _allocate(self, f: Tensor) -> Tensor:
         """Storage with y first; fluxes have one more entry along their finite-volume direction."""
         fourier, modes = self.transform.fourier, self.transform.grid.coefficient_shape
-        cx, cz = (modes[d] if fourier[d] else f.shape[d] for d in (0, 2))
+        cx, cz = modes[0] if fourier[0] else f.shape[0], modes[2] if fourier[2] else f.shape[2]
         if fourier[1]:
             return f.new_empty((self.planes, cx, cz), dtype=torch.promote_types(f.dtype, torch.complex64))
         return f.new_empty((self.transform.parts, self.planes, cx, cz))

@@ -33,7 +33,7 @@ class Grid:
             if axis.is_open:
                 raise CaseError(f"[grid.{name}] 'inflow' and 'outflow' belong at the ends of x: turn the flow")
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Axis, Axis, Axis]:
         """The three axes in order x, y, z."""
         return self.x, self.y, self.z
@@ -119,17 +119,17 @@ class Grid:
         """Fluid enters and leaves through the ends of x."""
         return self.x.is_open
 
-    @property
+    @cached_property
     def fourier_axes(self) -> dict[int, FourierAxis]:
         """The Fourier axes by direction."""
         return {d: axis for d, axis in enumerate(self.axes) if isinstance(axis, FourierAxis)}
 
-    @property
+    @cached_property
     def volume_axes(self) -> dict[int, FiniteVolumeAxis]:
         """The finite-volume axes by direction."""
         return {d: axis for d, axis in enumerate(self.axes) if isinstance(axis, FiniteVolumeAxis)}
 
-    @property
+    @cached_property
     def half_axis(self) -> int:
         """The Fourier direction whose spectrum is stored as a half: z where x and z are both Fourier, else x."""
         return 2 if self.x.is_fourier and self.z.is_fourier else 0
