@@ -48,7 +48,10 @@ class Corrected:
 
     def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
-        state = self.step(state, longest, min(wait, self.corrector.wait(state.t)))
+        return self.corrected(self.step(state, longest, min(wait, self.corrector.wait(state.t))))
+
+    def corrected(self, state: State) -> State:
+        """The state with its velocity corrected, if that is due."""
         with self.flow.timers("closure"):
             u, memory = self.corrector.correct(state.velocity, state.t, state.step, state.closure, self.flow.solenoidal)
         return replace(state, velocity=state.velocity if u is None else self.flow.velocity(u), closure=memory)

@@ -304,3 +304,19 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
         "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --seeds 2 --reference filtered-dns "
         """--set time.end=5 --set 'title='"'"'two words'"'"'' --different-cases"""
     )
+
+
+def test_the_notebook_runs(monkeypatch, tmp_path):
+    """Every cell of it in turn; what it asserts holds."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "show", pyplot.close)
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs/from_python.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    with torch.enable_grad():
+        for cell in cells:
+            assert not cell.get("outputs")
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+    assert names["channel"].step_count == 20
+    assert names["channel"].max_divergence < 1e-6

@@ -145,8 +145,8 @@ def test_missing_package_is_named():
 @runs.needs_mpirun
 def test_one_rank_may_be_alone_with_petsc():
     """A farm with one batch wakes PETSc on one rank: it must not wait for the others, which never come."""
-    code = "from solver import parallel; from closures.linear_families.sequences.petsc import petsc;"
-    code += "print(bool(parallel.is_root() and petsc())); parallel.barrier()"
+    code = "from solver.parallel import ranks; from closures.linear_families.sequences.petsc import petsc;"
+    code += "print(bool(ranks.is_root() and petsc())); ranks.barrier()"
     process = runs.mpirun(2, "-c", code)
     try:
         out, _ = process.communicate(timeout=120)

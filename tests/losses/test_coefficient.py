@@ -26,7 +26,7 @@ STEP = 0.02
 def test_recovers_the_constant_of_our_own_sequence(kind, n, closure, constant, true, start, scheme):
     frames = trajectory(flow(kind, STEP, n=n, closure=closure, **{constant: true}), 3)
     other = flow(kind, STEP, n=n, closure=closure, **{constant: start})
-    other.closure = LearnedCoefficient(other.closure)
+    other.closure = other.flow.closure = LearnedCoefficient(other.closure)
     found = fit_coefficient(residual_of(other, scheme), frames, iterations=8)
     assert found == pytest.approx(true, rel=1e-4 if scheme == "runge_kutta" else 0.02)
 
@@ -35,7 +35,7 @@ def test_gradient_is_that_of_differences():
     simulation = flow("channel", STEP, c_s=0.2)
     frames = trajectory(simulation, 3)
     other = flow("channel", STEP, c_s=0.1)
-    learned = other.closure = LearnedCoefficient(other.closure)
+    learned = other.closure = other.flow.closure = LearnedCoefficient(other.closure)
     residual = residual_of(other)
     (slope,) = torch.autograd.grad(residual.dimensional(frames), [learned.logarithm])
     step = 1e-5

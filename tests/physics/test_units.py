@@ -158,7 +158,7 @@ def test_a_quiet_channel_is_reported_once(caplog, lid):
             channel.step()
             assert health(channel) is None
         assert not caplog.records
-        channel.t += 1000.0 / lid
+        channel.state = replace(channel.state, t=channel.t + 1000.0 / lid)
         for _ in range(3):
             assert health(channel) is None
             channel.step()

@@ -56,9 +56,9 @@ def impulses(flow: Simulation, steps: int) -> tuple[np.ndarray, np.ndarray, np.n
     wall, drive, solids, seen = np.zeros(3), np.zeros(3), np.zeros(3), []
     tend, correct = flow.flow.tendency, flow.forcing.correct
 
-    def tendency(velocity, term):
+    def tendency(velocity, term, stress):
         seen.append(friction(flow, velocity))
-        return tend(velocity, term)
+        return tend(velocity, term, stress)
 
     def corrected(velocity, span):
         result, given = correct(velocity, span)

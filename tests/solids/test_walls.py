@@ -139,12 +139,12 @@ def test_a_corner_takes_half_of_its_edge():
     op = operators(grid)
     solid = np.zeros(grid.shape, dtype=bool)
     solid[2, 2] = True
-    slope = SolidWalls(op, Solids(grid, solid)).slope[0, 1]  # of u along y, padded in x; faces 0 .. 4 in y
+    slope = SolidWalls(op, Solids(grid, solid)).factors.slope[0, 1]  # of u along y, padded in x; faces 0 .. 4 in y
     assert slope[3, 2, 0] == 1.5  # the u-face between cells 2 and 3 (from 1), under the solid's lower left corner
     assert slope[2, 2, 0] == 1.5
     whole = np.zeros(grid.shape, dtype=bool)
     whole[1:3, 2] = True
-    assert SolidWalls(op, Solids(grid, whole)).slope[0, 1][2, 2, 0] == 2.0
+    assert SolidWalls(op, Solids(grid, whole)).factors.slope[0, 1][2, 2, 0] == 2.0
 
 
 def test_periodic_images_of_a_solid_block_the_seam():
