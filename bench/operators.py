@@ -28,7 +28,7 @@ from closures.training.offline import train
 from closures.training.own_les import teacher
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.rollout import judge
-from solver.analysis.channel import ERRORS
+from solver.analysis.metrics import WALL_FLOW
 from solver.errors import CaseError, Diverged
 from solver.files.folder import write_text
 
@@ -47,9 +47,7 @@ RATES = {"fno": 1e-3, "ifno": 1e-3, "ifactformer_o": 1e-3, "ifactformer_m": 1e-3
 CASE, OVERRIDES = "cases/channel180_coarse", ("closure.name = none", "run.dtype = float32")
 BATCH, APART, HELD = 4, 6, 0.3  # windows; every sixth frame begins one; the last trajectory that is no test chooses
 MACRO, SETTLED = 1000, 250  # steps of a rollout, and those before its statistics
-COLUMNS = {"one step": "one step", "five steps": "five steps"} | dict(
-    zip(ERRORS, ("U", "u'", "v'", "w'", "-uv", "C_f"), strict=True)
-)
+COLUMNS = {"one step": "one step", "five steps": "five steps"} | {m.name: m.label for m in WALL_FLOW}
 WORDS = """\
 # State operators side by side
 

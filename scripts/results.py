@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from closures.compare.report import markdown
+from solver.analysis.metrics import C_F, PROFILES
 
 ROOT = Path(__file__).parents[1]
 Record = dict[str, Any]
@@ -136,24 +137,14 @@ def closures(folder: Path) -> str:
     records, parts = load(folder / "closures.json"), []
     for title in dict.fromkeys((r["case"], grid_of(r)) for r in records):
         group = [r for r in records if (r["case"], grid_of(r)) == title]
-        header = [
-            "closure",
-            "Re_tau",
-            "C_f",
-            "U",
-            "u'",
-            "v'",
-            "w'",
-            "uv",
-            "stress residual",
-            "ms a step",
-            "its share",
-        ]
+        metrics = (C_F, *PROFILES)
+        labels = [metric.label.removeprefix("-") for metric in metrics]
+        header = ["closure", "Re_tau", *labels, "stress residual", "ms a step", "its share"]
         rows = []
         for r in group:
             re_tau = "-" if r["re_tau"] is None else f"{r['re_tau']:.1f}" + confidence(r, "re_tau")
             residual = "-" if r["total_stress_residual"] is None else f"{100 * r['total_stress_residual']:.2f}"
-            errors = [percent(r, key) for key in ("c_f", "u_mean", "u_rms", "v_rms", "w_rms", "uv")]
+            errors = [percent(r, key) for key in (metric.name for metric in metrics)]
             cost = [f"{1e3 * r['seconds_per_step']:.1f}", f"{100 * r['closure_fraction']:.0f} %"]
             rows.append([r["closure"], re_tau, *errors, residual, *cost])
         reference = next((r["errors"]["reference"] for r in group if r["errors"]), "no reference")

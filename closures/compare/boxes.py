@@ -5,29 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from closures.compare.fields import common_times, increment_distance, snapshots
-from closures.compare.quantities import Quantity
+from closures.compare.metrics import added, measured
 from closures.compare.references import Target
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, over_repeats
 from solver.analysis.batch_means import Array
+from solver.analysis.metrics import Metric
 from solver.errors import CaseError, RunFolderError
 from solver.files.reference_files import read_complete
 
-ENERGY = Quantity("energy", "E(t)", "resolved kinetic energy in time, relative L2")
-DECAY = Quantity("dissipation", "-dE/dt", "loss of resolved energy in time, relative L2")
-SPECTRUM = Quantity(
-    "spectrum",
-    "E(k, t)",
-    "rms of log10 of the ratio to the reference over resolved shells and times",
-    scale=1.0,
-    unit="decades",
-)
-ENSTROPHY = Quantity("enstrophy", "Omega(t)", "enstrophy of the resolved scales in time, relative L2")
-INCREMENTS = Quantity("increments", "p(du)", "half the area between the densities of velocity increments over a cell")
 SETTLED = 0.1  # of the common time: before it all runs are still the initial field
 INSTANTS = 64  # at which curves in time are compared
 
@@ -60,6 +51,82 @@ class Decay:
         """log10 of the spectrum, (times, shells from the first on), linear in time."""
         logs = np.log10(np.maximum(self.spectra, 1e-300))
         return np.stack([np.interp(t, self.times, column) for column in logs.T], axis=1)
+
+
+@dataclass(frozen=True)
+class BoxInTime:
+    """What a metric of a box sees: a run and its reference in time, both cut off to the scales that both carry.
+
+    Parameters
+    ----------
+    run : whose errors are wanted.
+    reference : the run that it is held against; None for a table.
+    ours, truth : resolved energy and spectra of both.
+    times : at which they are compared.
+    """
+
+    run: Run
+    reference: Run | None
+    ours: Decay
+    truth: Decay
+    times: Array
+
+    @cached_property
+    def curves(self) -> Array:
+        """Relative L2 errors in time of energy, its loss and, with spectra, enstrophy."""
+        value, expected = self.ours.at(self.times), self.truth.at(self.times)
+        return np.asarray(np.sqrt(((value - expected) ** 2).sum(1) / (expected**2).sum(1)))
+
+    @property
+    def spectra(self) -> float:
+        """Rms of log10 of the ratio of spectra."""
+        return float(np.sqrt(((self.ours.logs(self.times) - self.truth.logs(self.times)) ** 2).mean()))
+
+    @property
+    def increments(self) -> float:
+        """The distance of the densities of velocity increments."""
+        assert self.reference is not None
+        return increment_distance(self.run, self.reference, self.times[0])
+
+
+ENERGY = Metric(
+    "energy", "E(t)", "resolved kinetic energy in time, relative L2", lambda b: b.curves[0], "box", symbol="$E(t)$"
+)
+DECAY = Metric(
+    "dissipation",
+    "-dE/dt",
+    "loss of resolved energy in time, relative L2",
+    lambda b: b.curves[1],
+    "box",
+    symbol=r"$-\mathrm{d}E/\mathrm{d}t$",
+)
+ENSTROPHY = Metric(
+    "enstrophy",
+    "Omega(t)",
+    "enstrophy of the resolved scales in time, relative L2",
+    lambda b: b.curves[2],
+    "box",
+    symbol=r"$\Omega(t)$",
+)
+SPECTRUM = Metric(
+    "spectrum",
+    "E(k, t)",
+    "rms of log10 of the ratio to the reference over resolved shells and times",
+    lambda b: b.spectra,
+    "box",
+    symbol="$E(k,t)$",
+    scale=1.0,
+    unit="decades",
+)
+INCREMENTS = Metric(
+    "increments",
+    "p(du)",
+    "half the area between the densities of velocity increments over a cell",
+    lambda b: b.increments,
+    "box",
+    symbol=r"$p(\delta u)$",
+)
+METRICS = (ENERGY, DECAY, ENSTROPHY, SPECTRUM, INCREMENTS)
 
 
 def highest_shell(run: Run) -> float:
@@ -95,6 +162,7 @@ class BoxJudge:
 
     first: Run
     target: Target
+    flows: ClassVar[tuple[str, ...]] = ("box",)  # whose metrics of other packages are asked
     _known: dict[Path, Array] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -124,10 +192,10 @@ class BoxJudge:
         return self.truth.spectra.size > 0
 
     @property
-    def quantities(self) -> list[Quantity]:
+    def metrics(self) -> list[Metric]:
         """What the columns of `errors` are."""
         by_shells = [ENSTROPHY, SPECTRUM] if self.by_shells else []
-        return [ENERGY, DECAY, *by_shells, *([INCREMENTS] if self.by_increments else [])]
+        return [ENERGY, DECAY, *by_shells, *([INCREMENTS] if self.by_increments else []), *added(*self.flows)]
 
     @cached_property
     def by_increments(self) -> bool:
@@ -154,11 +222,11 @@ class BoxJudge:
     def of_run(self, run: Run) -> Array:
         """Errors of one run; every pair of members asks for them again."""
         if run.folder not in self._known:
-            self._known[run.folder] = self.measured(run)
+            self._known[run.folder] = measured(self.metrics, self.seen(run))
         return self._known[run.folder]
 
-    def measured(self, run: Run) -> Array:
-        """Errors of one run, from its files."""
+    def seen(self, run: Run) -> BoxInTime:
+        """What metrics see of one run, from its files."""
         ours, truth = self.decay(run), self.truth
         start, end = max(ours.times[0], truth.times[0]), min(ours.times[-1], truth.times[-1])
         if end - start < SETTLED * (ours.times[-1] - ours.times[0]):
@@ -167,14 +235,7 @@ class BoxJudge:
                 f"{self.target.name} {truth.times[0]:.3g} to {truth.times[-1]:.3g}: no overlap"
             )
         t = np.linspace(start + SETTLED * (end - start), end, INSTANTS)
-        value, expected = ours.at(t), truth.at(t)
-        found = np.sqrt(((value - expected) ** 2).sum(1) / (expected**2).sum(1))
-        if self.by_shells:
-            found = np.append(found, np.sqrt(((ours.logs(t) - truth.logs(t)) ** 2).mean()))
-        if self.by_increments:
-            assert self.target.run is not None
-            found = np.append(found, increment_distance(run, self.target.run, t[0]))
-        return found
+        return BoxInTime(run, self.target.run, ours, truth, t)
 
     def errors(self, member: Member) -> Estimate:
         """Errors of one member, mean over its seeds."""

@@ -12,11 +12,11 @@ from rich.markdown import Markdown
 
 from closures.compare import report
 from closures.compare.jobs import Ended, Job, execute_all, plan
-from closures.compare.metrics import compare_members
 from closures.compare.references import find, resolve
 from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.timing import as_stored, load, timed_alone
 from closures.compare.tuning import Tuned, tune
+from closures.compare.verdicts import compare_members
 from solver.case.case import load_case
 from solver.errors import CaseError
 from solver.parallel import ranks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -11,45 +11,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from closures.compare.filtered import parts
-from closures.compare.quantities import Quantity
+from closures.compare.metrics import added, measured
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
 from solver.analysis.batch_means import Array
-from solver.analysis.channel import PROFILE, ChannelProfiles, departure, errors
+from solver.analysis.channel import ERRORS, PROFILE, ChannelProfiles, departure, errors
+from solver.analysis.metrics import PROFILES, WALL_FLOW, Metric
 from solver.analysis.reference import ChannelReference
 from solver.analysis.wall_flow import OUTER_LAYER
 
-ROWS = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
+ROWS = tuple(metric.name for metric in PROFILES)
 SUBGRID_ROWS = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
 COMPONENTS = ("E_uu", "E_vv", "E_ww")
 PLANES = (15.0, 100.0)  # y+
 SAME_PLANE = 0.3  # |ln| of the ratio of wall distances up to which two planes are called one
-QUANTITIES = (
-    Quantity("profiles", "all profiles", "root mean square of the five errors that follow"),
-    Quantity("u_mean", "U", "mean velocity"),
-    Quantity("u_rms", "u'", "streamwise fluctuation"),
-    Quantity("v_rms", "v'", "wall-normal fluctuation"),
-    Quantity("w_rms", "w'", "spanwise fluctuation"),
-    Quantity("uv", "-uv", "Reynolds shear stress"),
-    Quantity("c_f", "C_f", "friction coefficient"),
-    Quantity("total_stress", "-uv - tau", "total shear stress, resolved and subgrid; where both balance the forcing"),
+METRICS = (
+    Metric("profiles", "all profiles", "root mean square of the five errors that follow", lambda f: f.of_profiles),
+    *WALL_FLOW,
+    Metric(
+        "total_stress",
+        "-uv - tau",
+        "total shear stress, resolved and subgrid; where both balance the forcing",
+        lambda f: f.total_stress,
+        of_mean_flow=True,
+    ),
 )
-DEPARTURE = Quantity("u_plus", "max |dU+|", "largest departure of U from the reference", scale=1.0, unit="u_tau")
-MEAN_FLOW = [i for i, q in enumerate(QUANTITIES) if q.key in ("u_mean", "c_f", "total_stress")]
+DEPARTURE = Metric(
+    "u_plus",
+    "max |dU+|",
+    "largest departure of U from the reference",
+    lambda f: float(departure(f.channel, f.reference, f.means)[0]),
+    symbol=r"$\max|\Delta U^+|$",
+    scale=1.0,
+    unit="u_tau",
+    of_mean_flow=True,
+)
 BALANCED = 0.1  # of the wall stress: a flow whose stresses miss more of its balance has others that are not recorded
 
 
-def with_summary(found: Array) -> Array:
-    """The root mean square of the five profile errors, before these and the one of c_f."""
-    return np.concatenate([[np.sqrt((found[:5] ** 2).mean())], found])
+@dataclass(frozen=True)
+class ChannelMeans:
+    """What a metric of a channel sees: the means of a run, the evaluator of its grid, and the reference.
+
+    Parameters
+    ----------
+    channel : makes profiles and friction of the means.
+    means : over x, z and time, as ``solver.observers.statistics`` has them, (len(NAMES), ny, 1).
+    reference : profiles in wall units over the half channel.
+    """
+
+    channel: ChannelProfiles
+    means: Array
+    reference: ChannelReference
+
+    @cached_property
+    def errors(self) -> dict[str, float]:
+        """Relative L2 errors of profiles, and of C_f, in bulk units."""
+        return dict(zip(ERRORS, errors(self.channel, self.reference, self.means, units="bulk"), strict=True))
+
+    @property
+    def of_profiles(self) -> float:
+        """The root mean square of the five errors of profiles."""
+        return _rms([self.errors[name] for name in ROWS])
+
+    @property
+    def total_stress(self) -> float:
+        """The relative error of the total shear stress in bulk units."""
+        m = self.channel.fold(self.means)
+        stress = (m["uv"] - m["u"] * m["v"] + m["tau_xy"]) / self.channel.bulk(m) ** 2
+        return total_stress_error(self.channel, stress, self.reference)
 
 
-def total_stress_error(channel: ChannelProfiles, value: Array, reference: ChannelReference) -> Array:
-    """Relative error, (1,), of the total shear stress `value` on the cells of `channel`, both in bulk units."""
+def _rms(found: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(found))))
+
+
+def total_stress_error(channel: ChannelProfiles, value: Array, reference: ChannelReference) -> float:
+    """Relative error of the total shear stress `value` on the cells of `channel`, both in bulk units."""
     truth = total_stress(reference, channel.distance / channel.half_height) / reference.bulk**2
     wrong = (channel.judged * (value - truth) ** 2).sum()
-    return np.array([np.sqrt(wrong / (channel.judged * truth**2).sum())])
+    return float(np.sqrt(wrong / (channel.judged * truth**2).sum()))
 
 
 def total_stress(table: ChannelReference, y_over_h: Array) -> Array:
@@ -69,7 +111,7 @@ def table_errors(channel: ChannelProfiles, one: ChannelReference, reference: Cha
         found.append(np.sqrt((channel.judged * (value - truth) ** 2).sum() / (channel.judged * truth**2).sum()))
     found.append(abs(one.c_f / reference.c_f - 1))
     total = total_stress_error(channel, total_stress(one, y) / one.bulk**2, reference)
-    return np.concatenate([with_summary(np.array(found)), total])
+    return np.array([_rms(found[: len(ROWS)]), *found, total])
 
 
 @dataclass(frozen=True)
@@ -96,61 +138,54 @@ class ChannelJudge:
             return []
         return [p for height in PLANES if (p := _Plane.near(height, self)) is not None]
 
-    @property
-    def quantities(self) -> list[Quantity]:
+    @cached_property
+    def metrics(self) -> list[Metric]:
         """What the columns of `errors` are, with the floors."""
         spectra = [
-            Quantity(
+            Metric(
                 f"spectra_{plane.y_plus:.0f}",
                 f"E(k), y+ {plane.y_plus:.0f}",
                 "one-dimensional spectra: rms of log10 of the ratio to the reference over components, "
                 "directions and resolved wavenumbers",
+                plane.distance,
+                symbol=f"$E(k)$, $y^+={plane.y_plus:.0f}$",
                 scale=1.0,
                 unit="decades",
             )
             for plane in self.planes
         ]
-        profiles = [q.with_floor(f) for q, f in zip(QUANTITIES, self._floors(), strict=True)]
-        judged = [profiles[i] for i in self._judged]
-        if not self.channel.is_modelled:
-            return judged + spectra
-        outer = [replace(q, meaning=f"{q.meaning}; y >= {OUTER_LAYER:g} h") for q in [*judged, DEPARTURE]]
-        return outer + spectra
+        return [*self.of_means, *spectra]
 
-    @property
-    def _judged(self) -> list[int]:
-        """Which of `QUANTITIES` the reference can judge."""
-        return MEAN_FLOW if self.target.mean_flow_only else list(range(len(QUANTITIES)))
+    @cached_property
+    def of_means(self) -> list[Metric]:
+        """Those that the means decide, as far as the reference can judge them."""
+        found = [metric.with_floor(floor) for metric, floor in zip(METRICS, self._floors(), strict=True)]
+        if self.channel.is_modelled:
+            found = [replace(m, meaning=f"{m.meaning}; y >= {OUTER_LAYER:g} h") for m in (*found, DEPARTURE)]
+        return [m for m in (*found, *added("channel")) if m.of_mean_flow or not self.target.mean_flow_only]
 
     def _floors(self) -> Array:
         """How far references disagree: published databases at most, trajectories of a filtered one in the mean."""
         if self.target.sample is None:
             found = [table_errors(self.channel, other, self.table) for other in second_opinions(self.table)]
-            return np.max(found, axis=0) if found else np.zeros(len(QUANTITIES))
+            return np.max(found, axis=0) if found else np.zeros(len(METRICS))
         tables = [self.target.at(means) for means in parts(self.target.sample)] if self.target.is_filtered else []
         found = [table_errors(self.channel, a, b) for a, b in permutations(tables, 2)]
-        return np.sqrt(np.mean(np.square(found), axis=0)) if found else np.zeros(len(QUANTITIES))
+        return np.sqrt(np.mean(np.square(found), axis=0)) if found else np.zeros(len(METRICS))
 
     def _function(self, means: Array, reference: Array | None = None) -> Array:
         table = self.table if reference is None else self.target.at(reference)
-        found = with_summary(errors(self.channel, table, means, units="bulk"))
-        m = self.channel.fold(means)
-        stress = (m["uv"] - m["u"] * m["v"] + m["tau_xy"]) / self.channel.bulk(m) ** 2
-        total = total_stress_error(self.channel, stress, table)
-        found = np.concatenate([found, total])[self._judged]
-        return np.concatenate([found, departure(self.channel, table, means)]) if self.channel.is_modelled else found
+        return measured(self.of_means, ChannelMeans(self.channel, means, table))
 
     def _masked(self, found: Estimate, *members: Member) -> Estimate:
         """Without the total stress of members that move momentum by more than recorded stresses, as correctors do."""
         if all(self.channel.imbalance(member.moments.mean) < BALANCED for member in members):
             return found
-        known = np.array(
-            [QUANTITIES[i].key != "total_stress" for i in self._judged] + [True] * self.channel.is_modelled
-        )
+        known = np.array([metric.name != "total_stress" for metric in self.of_means])
         return Estimate(*(np.where(known, f, np.nan) for f in (found.value, found.variance, found.freedom)))
 
     def errors(self, member: Member, duration: float | None = None) -> Estimate:
-        """Errors of one member, in the order of `quantities`; of the first `duration` of its averages if given."""
+        """Errors of one member, in the order of `metrics`; of the first `duration` of its averages if given."""
         samples = [_shortened(member.moments, duration), *self._reference_sample()]
         found = self._masked(estimate(self._function, *samples), member)
         if not self.planes:

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from closures.compare.channels import ROWS, ChannelJudge
 from closures.compare.layer_figures import layers
-from closures.compare.looks import SPACING, cited, dot, key, legend_columns, look, names, shown_members, symbol
-from closures.compare.metrics import Comparison, Judged
-from closures.compare.quantities import Quantity
+from closures.compare.looks import SPACING, cited, dot, key, legend_columns, look, names, shown_members
 from closures.compare.spectral_figures import decay, increments, spectra
 from closures.compare.subgrid_figure import subgrid
+from closures.compare.verdicts import Comparison, Judged
+from solver.analysis.metrics import Metric
 from solver.figures.style import GREY, curve, paper, points, sheet
 
 PROFILE_LABELS = (
@@ -56,6 +56,7 @@ def draw(comparison: Comparison) -> list[Picture]:
         ("decay", "Energy in time", decay),
         ("increments", "Velocity increments", increments),
         ("cost", "Cost against error", cost),
+        *((m.name, m.meaning, m.figure) for m in comparison.metrics if m.figure is not None),
     )
     pictures = []
     for name, title, plot in plots:
@@ -75,10 +76,10 @@ def _bytes(figure: Figure, form: str) -> bytes:
 
 def errors(comparison: Comparison) -> tuple[Figure, str] | None:
     """One row of dots a quantity, one colour a member; the floor of the reference is shaded."""
-    shown, quantities = shown_members(comparison), comparison.quantities
-    if not shown or not quantities:
+    shown, metrics = shown_members(comparison), comparison.metrics
+    if not shown or not metrics:
         return None
-    groups = [g for g in (_in_unit(quantities, "%"), _in_unit(quantities, "decades")) if g]
+    groups = [g for g in (_in_unit(metrics, "%"), _in_unit(metrics, "decades")) if g]
     heights = [len(g) for g in groups]
     rows = sum(heights)
     labels = [j.member.label for _, j in shown]
@@ -90,14 +91,13 @@ def errors(comparison: Comparison) -> tuple[Figure, str] | None:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
     best = [
-        f"{quantities[c].label}: {min(shown, key=lambda s: _error(s[1], c))[1].member.label}"
-        for c in range(len(quantities))
+        f"{metrics[c].label}: {min(shown, key=lambda s: _error(s[1], c))[1].member.label}" for c in range(len(metrics))
     ]
     return figure, f"Errors of {names(shown)} with 95 % intervals. Smallest for " + "; ".join(best) + "."
 
 
-def _in_unit(quantities: Sequence[Quantity], unit: str) -> list[int]:
-    return [i for i, q in enumerate(quantities) if q.unit == unit]
+def _in_unit(metrics: Sequence[Metric], unit: str) -> list[int]:
+    return [i for i, q in enumerate(metrics) if q.unit == unit]
 
 
 def _error(judged: Judged, column: int) -> float:
@@ -107,14 +107,14 @@ def _error(judged: Judged, column: int) -> float:
 
 def _dots(axes: Axes, comparison: Comparison, shown: Sequence[tuple[int, Judged]], columns: Sequence[int]) -> None:
     offsets = 0.62 * (np.arange(len(shown)) / max(len(shown) - 1, 1) - 0.5)
-    quantities = [comparison.quantities[c] for c in columns]
-    for row, q in enumerate(quantities):
+    metrics = [comparison.metrics[c] for c in columns]
+    for row, q in enumerate(metrics):
         if q.floor:
             label = "references disagree" if row == 0 else None
             axes.barh(row, q.scale * q.floor, height=0.85, color=GREY, alpha=0.35, linewidth=0, label=label)
     for (i, judged), offset in zip(shown, offsets, strict=True):
         assert judged.errors is not None
-        scale = np.array([q.scale for q in quantities])
+        scale = np.array([q.scale for q in metrics])
         value = judged.errors.value[columns] * scale
         width = np.nan_to_num(judged.errors.half_width[columns] * scale)
         axes.errorbar(
@@ -127,8 +127,8 @@ def _dots(axes: Axes, comparison: Comparison, shown: Sequence[tuple[int, Judged]
         )
     axes.set(
         yticks=range(len(columns)),
-        yticklabels=[symbol(q.label) for q in quantities],
-        xlabel=f"error  [{quantities[0].unit}]",
+        yticklabels=[q.printed for q in metrics],
+        xlabel=f"error  [{metrics[0].unit}]",
         ylim=(len(columns) - 0.5, -0.5),
     )
     axes.set_xlim(0, 1.05 * axes.dataLim.x1)
@@ -169,9 +169,9 @@ def profiles(comparison: Comparison) -> tuple[Figure, str] | None:
 def cost(comparison: Comparison) -> tuple[Figure, str] | None:
     """Core seconds for a unit of time against the leading error."""
     shown = [(i, j) for i, j in shown_members(comparison) if np.isfinite(j.cost.core_seconds_per_unit)]
-    if not shown or not comparison.quantities:
+    if not shown or not comparison.metrics:
         return None
-    leading = comparison.quantities[0]
+    leading = comparison.metrics[0]
     figure, ((axes,),) = sheet(1, 1, height=3.2, width=4.8)
     for i, judged in shown:
         assert judged.errors is not None
@@ -187,7 +187,7 @@ def cost(comparison: Comparison) -> tuple[Figure, str] | None:
     if leading.floor:
         axes.axhspan(0, leading.scale * leading.floor, color=GREY, alpha=0.3, linewidth=0, label="references disagree")
     unit = comparison.unit.replace("h/u_tau", r"$h/u_\tau$")
-    axes.set(xlabel=f"core seconds a {unit}", ylabel=f"error, {symbol(leading.label)}  [{leading.unit}]")
+    axes.set(xlabel=f"core seconds a {unit}", ylabel=f"error, {leading.printed}  [{leading.unit}]")
     dearest = max(j.cost.core_seconds_per_unit for _, j in shown)
     axes.set_xlim(0, 1.15 * dearest)
     axes.set_ylim(bottom=0)

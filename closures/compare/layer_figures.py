@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from closures.compare.layers import DIFFERENCE, LayerJudge
 from closures.compare.looks import SPACING, cited, key, look, names, shown_members
-from closures.compare.metrics import Comparison
+from closures.compare.verdicts import Comparison
 from solver.figures.style import curve, points, sheet
 
 LABELS = (r"\langle u'u'\rangle", r"\langle v'v'\rangle", r"\langle w'w'\rangle", r"-\langle u'v'\rangle")

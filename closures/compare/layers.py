@@ -7,28 +7,21 @@ Both the run and its reference are cut off sharply to the modes that both carry 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy import fft
 from scipy.integrate import trapezoid
 
-from closures.compare.boxes import BoxJudge
+from closures.compare.boxes import BoxInTime, BoxJudge
 from closures.compare.fields import coefficients, common_modes, common_times, snapshots, velocity_of
-from closures.compare.quantities import Quantity
 from closures.compare.runs import Run
 from solver.analysis.batch_means import Array
+from solver.analysis.metrics import Metric
 from solver.errors import CaseError, RunFolderError
 
 DIFFERENCE = 2.0  # of the velocities on the two sides of a layer, as `solver.flow.initial.shear_layers` sets it
 TRANSIENT = 0.25  # of the common time: before it there is little but the initial noise
-QUANTITIES = (
-    Quantity("layers", "layers", "root mean square of the five errors that follow"),
-    Quantity("momentum_thickness", "theta(t)", "momentum thickness, mean of the two layers, in time, relative L2"),
-    Quantity("uu", "uu", "Reynolds stress <u'u'> over y and time, relative L2"),
-    Quantity("vv", "vv", "Reynolds stress <v'v'> over y and time, relative L2"),
-    Quantity("ww", "ww", "Reynolds stress <w'w'> over y and time, relative L2"),
-    Quantity("uv", "-uv", "Reynolds shear stress -<u'v'> over y and time, relative L2"),
-)
 REMEDY = "set the same [output] snapshot in both cases and run again"
 
 
@@ -50,6 +43,60 @@ class Layers:
         both = np.hstack([self.thickness, self.stresses.reshape(len(self.times), -1)])
         found = np.stack([np.interp(t, self.times, column) for column in both.T], axis=1)
         return Layers(t, self.distance, found[:, :2], found[:, 2:].reshape(len(t), *self.stresses.shape[1:]))
+
+
+@dataclass(frozen=True)
+class LayersInTime(BoxInTime):
+    """What a metric of mixing layers sees: what one of a box does, and the layers of both at common times.
+
+    Parameters
+    ----------
+    layers : those of the run and of the reference.
+    """
+
+    layers: tuple[Layers, Layers]
+
+    @property
+    def thickness(self) -> float:
+        """Relative error of the momentum thickness."""
+        ours, truth = self.layers
+        return _relative(ours.thickness.mean(1), truth.thickness.mean(1))
+
+    def stress(self, number: int) -> float:
+        """Relative error of a Reynolds stress: uu, vv, ww, -uv."""
+        ours, truth = self.layers
+        return _relative(ours.stresses[:, number], truth.stresses[:, number])
+
+
+def _stress(number: int, name: str, label: str, symbol: str, what: str) -> Metric:
+    meaning = f"{what} over y and time, relative L2"
+    return Metric(name, label, meaning, lambda seen: seen.stress(number), "layers", symbol=symbol)
+
+
+PARTS = (
+    Metric(
+        "momentum_thickness",
+        "theta(t)",
+        "momentum thickness, mean of the two layers, in time, relative L2",
+        lambda seen: seen.thickness,
+        "layers",
+        symbol=r"$\theta(t)$",
+    ),
+    _stress(0, "uu", "uu", r"$\langle u'u'\rangle$", "Reynolds stress <u'u'>"),
+    _stress(1, "vv", "vv", r"$\langle v'v'\rangle$", "Reynolds stress <v'v'>"),
+    _stress(2, "ww", "ww", r"$\langle w'w'\rangle$", "Reynolds stress <w'w'>"),
+    _stress(3, "uv", "-uv", r"$-\langle u'v'\rangle$", "Reynolds shear stress -<u'v'>"),
+)
+METRICS = (
+    Metric(
+        "layers",
+        "layers",
+        "root mean square of the five errors that follow",
+        lambda seen: float(np.sqrt(np.mean([part.function(seen) ** 2 for part in PARTS]))),
+        "layers",
+    ),
+    *PARTS,
+)
 
 
 def profiles(c: Array, points: int) -> tuple[Array, Array]:
@@ -111,14 +158,15 @@ def read_layers(run: Run, highest: tuple[int, ...]) -> Layers:
 
 @dataclass(frozen=True)
 class LayerJudge(BoxJudge):
-    """Judges mixing layers against a run, by what `QUANTITIES` say and then as any box."""
+    """Judges mixing layers against a run, by what `METRICS` say and then as any box."""
 
+    flows: ClassVar[tuple[str, ...]] = ("layers", "box")
     _seen: dict[tuple[object, ...], Layers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
-    def quantities(self) -> list[Quantity]:
+    def metrics(self) -> list[Metric]:
         """What the columns of `errors` are."""
-        return [*QUANTITIES, *super().quantities]
+        return [*METRICS, *super().metrics]
 
     def layers(self, run: Run) -> tuple[Layers, Layers]:
         """Those of a run and of the reference, filtered alike; each is read once."""
@@ -147,13 +195,10 @@ class LayerJudge(BoxJudge):
             )
         return ours.at(times), truth.at(times)
 
-    def measured(self, run: Run) -> Array:
-        """Errors of one run, from its files."""
-        ours, truth = self.settled(run)
-        theta = _relative(ours.thickness.mean(1), truth.thickness.mean(1))
-        stresses = [_relative(a, b) for a, b in zip(*(x.stresses.swapaxes(0, 1) for x in (ours, truth)), strict=True)]
-        found = np.array([theta, *stresses])
-        return np.concatenate([[np.sqrt((found**2).mean())], found, super().measured(run)])
+    def seen(self, run: Run) -> LayersInTime:
+        """What metrics see of one run, from its files."""
+        box = super().seen(run)
+        return LayersInTime(box.run, box.reference, box.ours, box.truth, box.times, self.settled(run))
 
 
 def _relative(value: Array, truth: Array) -> float:

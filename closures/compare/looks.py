@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from closures.compare.metrics import Comparison, Judged
+from closures.compare.verdicts import Comparison, Judged
 from solver.figures.style import PALETTE, reference_key
 
 DASHES = ("-", "--", "-.", ":")  # a line is told apart by colour and, beyond the palette, by dashes
@@ -16,23 +16,6 @@ MARKERS = "osD^vP"
 LINE = 90  # characters across a figure
 KEY = 30  # characters across a legend that has a panel to itself
 SPACING = 0.05  # of reference symbols, as a fraction of the panel's diagonal
-SYMBOLS = {
-    "U": "$U$",
-    "u'": "$u'$",
-    "v'": "$v'$",
-    "w'": "$w'$",
-    "-uv": r"$-\langle u'v'\rangle$",
-    "C_f": "$C_f$",
-    "-dE/dt": r"$-\mathrm{d}E/\mathrm{d}t$",
-    "E(t)": "$E(t)$",
-    "E(k, t)": "$E(k,t)$",
-    "Omega(t)": r"$\Omega(t)$",
-    "p(du)": r"$p(\delta u)$",
-    "theta(t)": r"$\theta(t)$",
-    "uu": r"$\langle u'u'\rangle$",
-    "vv": r"$\langle v'v'\rangle$",
-    "ww": r"$\langle w'w'\rangle$",
-}
 
 
 def look(i: int) -> dict[str, Any]:
@@ -64,13 +47,6 @@ def names(shown: Sequence[tuple[int, Judged]]) -> str:
 def cited(comparison: Comparison) -> str:
     """Who made the reference."""
     return comparison.target.citation if comparison.target else "no reference"
-
-
-def symbol(label: str) -> str:
-    """A quantity's label as it is printed in papers."""
-    if label.startswith("E(k), y+"):
-        return f"$E(k)$, $y^+={label.removeprefix('E(k), y+').strip()}$"
-    return SYMBOLS.get(label, label)
 
 
 def key(source: Axes, place: Axes, comparison: Comparison) -> None:

@@ -13,9 +13,9 @@ import jinja2
 
 from closures.compare import figures
 from closures.compare.channels import ChannelJudge
-from closures.compare.metrics import Comparison, Judged
 from closures.compare.runs import Run, differences
 from closures.compare.uncertainty import Estimate, Word
+from closures.compare.verdicts import Comparison, Judged
 from solver.analysis.channel import SUBGRID
 from solver.files.folder import to_toml, write_atomically, write_json, write_table, write_text
 
@@ -39,8 +39,8 @@ def record_of(comparison: Comparison, command: str, extra: Mapping[str, Any] | N
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quantities": [
-            {"key": q.key, "label": q.label, "meaning": q.meaning, "unit": q.unit, "scale": q.scale, "floor": q.floor}
-            for q in comparison.quantities
+            {"key": q.name, "label": q.label, "meaning": q.meaning, "unit": q.unit, "scale": q.scale, "floor": q.floor}
+            for q in comparison.metrics
         ],
         "rows": [_row(judged, comparison) for judged in comparison.members],
         "pairs": [{"one": p.one, "other": p.other, "word": p.word, **_number(p.difference)} for p in comparison.pairs],
@@ -56,7 +56,7 @@ def _number(found: Estimate) -> Record:
 
 
 def _row(judged: Judged, comparison: Comparison) -> Record:
-    member, keys = judged.member, [q.key for q in comparison.quantities]
+    member, keys = judged.member, [q.name for q in comparison.metrics]
     row: Record = {
         "label": member.label,
         "closure": member.runs[0].case.closure.model_dump(),
@@ -87,15 +87,15 @@ def verdict(judged: Judged, comparison: Comparison) -> str:
     member = judged.member
     if member.broken:
         return f"{member.status}: worse than any number"
-    if not comparison.quantities:
+    if not comparison.metrics:
         return "no reference: nothing to judge"
     if member.label == comparison.baseline:
         return "the baseline"
     parts = []
     order: tuple[Word, ...] = ("better", "worse", "not distinguishable", "not judged")
     for word in order:
-        labels = [q.label for q, found in zip(comparison.quantities, judged.words, strict=True) if found == word]
-        if len(labels) == len(comparison.quantities):
+        labels = [q.label for q, found in zip(comparison.metrics, judged.words, strict=True) if found == word]
+        if len(labels) == len(comparison.metrics):
             return f"{word} in everything" if word in ("better", "worse") else word
         if labels:
             parts.append(f"{word.capitalize()}: {'; '.join(labels)}")

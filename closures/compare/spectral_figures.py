@@ -11,7 +11,7 @@ from closures.compare.boxes import BoxJudge, Decay, series_decay
 from closures.compare.channels import COMPONENTS, ChannelJudge
 from closures.compare.fields import BINS, last_density
 from closures.compare.looks import SPACING, cited, look, names, shown_members
-from closures.compare.metrics import Comparison, Judged
+from closures.compare.verdicts import Comparison, Judged
 from solver.errors import RunFolderError
 from solver.figures.style import GREY, curve, points, reference_key, sheet
 

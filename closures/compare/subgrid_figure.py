@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from closures.compare.channels import ChannelJudge
 from closures.compare.looks import cited, legend_columns, look, names, shown_members
-from closures.compare.metrics import Comparison
+from closures.compare.verdicts import Comparison
 from solver.figures.style import curve, points, sheet
 from solver.figures.subgrid import SHARE, WORKS
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from scipy.optimize import minimize_scalar
 
 from closures.compare.jobs import Job, again, execute, plan
-from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import Member, Run
+from closures.compare.verdicts import compare_members
 from closures.registry.registry import create
 from solver.case.case import load_case
 from solver.errors import CaseError

@@ -11,7 +11,7 @@ from closures.operators.domain import Domain
 from closures.operators.spectral import along
 
 
-def sobolev_error(prediction: Tensor, target: Tensor, domain: Domain, length: float) -> Tensor:
+def sobolev_error(prediction: Tensor, target: Tensor, domain: Domain, length: float = 0.0) -> Tensor:
     """``sqrt(|e|^2 + length^2 |grad e|^2) / sqrt(|u|^2 + length^2 |grad u|^2)``, (batch,).
 
     ``length`` (a length) is the scale below which gradients outweigh values; 0 gives `relative_l2`.

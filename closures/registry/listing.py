@@ -29,16 +29,16 @@ def describe() -> dict[str, Listed]:
             found[name] = _trained(name) if name in shipped() else _listed(name)
         except SolverError as error:
             found[name] = Listed(_origin(name), f"broken: {error}")
-    clashes = {name: Listed("refused", why) for name, why in registry.FOREIGN.clashes().items()}
+    clashes = {name: Listed("refused", why) for name, why in registry.CLOSURES.clashes().items()}
     return {name: clashes.pop(name, entry) for name, entry in found.items()} | clashes
 
 
 def _origin(name: str) -> str:
-    return registry.FOREIGN.origin(name).distribution if name in registry.FOREIGN.names() else OURS
+    return registry.CLOSURES.package(name) or OURS
 
 
 def _listed(name: str) -> Listed:
-    made = registry.factory(name)
+    made = registry.CLOSURES.load(name)
     taken = registry.parameters(made)
     options = ("any",) if taken is None else tuple(_option(key, p) for key, p in taken.items())
     return Listed(_origin(name), (inspect.getdoc(made) or "no description").splitlines()[0], options)

@@ -14,19 +14,17 @@ A trained network goes by the name of its folder in ``closures/pretrained``, or 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import typing
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from closures.operators.shipped import shipped, with_artefact
-from solver.case.plugins import Plugins
+from solver.case.plugins import Registry, suggestion
 from solver.errors import CaseError
 from solver.flow.closure import Closure, ClosureFactory
 from solver.grid.grid import Grid
@@ -46,12 +44,12 @@ BUILT_IN = {
 }
 ARTEFACT = "artefact"
 GIVEN = ("grid", "nu", "create")  # what a factory gets from here, not from the case
-FOREIGN = Plugins("solver.closures", "[closure]", lambda: (NONE, *BUILT_IN, *shipped(), *with_artefact()))
+CLOSURES = Registry("solver.closures", "[closure]", BUILT_IN, lambda: (NONE, *shipped(), *with_artefact()))
 
 
 def names() -> list[str]:
     """Every name that `create` knows by itself, "none" first, then this package's, then other packages'."""
-    return [NONE, *BUILT_IN, *shipped(), *FOREIGN.names()]
+    return [NONE, *BUILT_IN, *shipped(), *CLOSURES.foreign()]
 
 
 def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None) -> Closure | None:
@@ -65,29 +63,17 @@ def create(name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None =
     ArtefactError : a trained network is missing, damaged, or made for another grid.
     """
     options = options or {}
-    FOREIGN.refuse_clash(name)
+    CLOSURES.require(name, [*names(), *with_artefact()])
     if name == NONE:
         _check_keys(name, options, ())
         return None
-    known = [*names(), *with_artefact()]
-    if name not in known:
-        remedy = _suggestion(name, known) or "; one of " + ", ".join(names())
-        raise CaseError(f"[closure] unknown name '{name}'{remedy}")
     if name in shipped() or name in with_artefact():
         return _learned(name, grid, nu, options)
-    made = factory(name)
+    made: ClosureFactory = CLOSURES.load(name)
     arguments = _validated(name, made, options)
     if "create" in inspect.signature(made).parameters:
         arguments["create"] = create  # the closure is made of others
     return made(grid=grid, nu=nu, **arguments) if name in BUILT_IN else _guest(name, made, grid, nu, arguments)
-
-
-def factory(name: str) -> ClosureFactory:
-    """What makes the closure called `name`, an algebraic one or one of another package."""
-    if name in BUILT_IN:
-        module, attribute = BUILT_IN[name].split(":")
-        return getattr(import_module(module), attribute)
-    return FOREIGN.load(name)
 
 
 def parameters(made: ClosureFactory) -> dict[str, inspect.Parameter] | None:
@@ -104,7 +90,7 @@ def _guest(name: str, made: ClosureFactory, grid: Grid, nu: float, options: dict
     from closures.registry.guest_checks import Checks
     from closures.registry.guest_companions import admit
 
-    origin = FOREIGN.origin(name)
+    origin = CLOSURES.origin(name)
     with Checks(origin).named("its constructor"):
         closure = made(grid=grid, nu=nu, **options)
     files = {key: Path(value) for key, value in options.items() if isinstance(value, str | Path) and str(value)}
@@ -150,7 +136,7 @@ def _check_keys(name: str, options: Iterable[str], known: Iterable[str]) -> None
     known = list(known)
     for key in options:
         if key not in known:
-            remedy = _suggestion(key, known) or ("; it has " + ", ".join(known) if known else "; it has no options")
+            remedy = suggestion(key, known) or ("; it has " + ", ".join(known) if known else "; it has no options")
             raise CaseError(f"[closure] unknown option '{key}' of '{name}'{remedy}")
 
 
@@ -159,8 +145,3 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:
         raise CaseError(f"[closure] {key} = {value!r}: {error.errors()[0]['msg']}") from error
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""

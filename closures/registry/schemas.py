@@ -52,9 +52,12 @@ def _known(kind: str) -> Known:
     if kind == "training":
         from closures.losses import registry as losses
         from closures.operators import registry as operators
+        from closures.registry.sets import DATA_SETS
 
         return {
             ("OperatorTable", "name"): [*operators.names(), *operators.DIRECTIONS],
-            ("LossTable", "kind"): [*losses.KINDS, *losses.FOREIGN.names()],
+            ("LossTable", "kind"): [*losses.LOSSES.names(), *losses.WITH_CASE],
+            ("LossTable", "norm"): ["volume", *losses.LOSSES.names()],
+            ("DataTable", "name"): DATA_SETS.names(),
         }
     return {}

@@ -11,7 +11,7 @@ from closures.coupling.assemble import companion
 from closures.coupling.head import Start
 from closures.coupling.hold import STAGES
 from closures.coupling.subgrid_model import SubgridModel
-from closures.data.windows import TrajectoryFile
+from closures.data.sets import Source
 from closures.operators import artefact, build, kind
 from closures.operators.artefact import Artefact
 from closures.registry import registry
@@ -34,7 +34,7 @@ class Candidate(Protocol):
         """The closure that the network makes, whatever its weights are at the time."""
         ...
 
-    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
         """What its card says of its role; `start` reads frames of `source` into `simulation`."""
         ...
 
@@ -49,7 +49,7 @@ class StressModel:
         """See `Candidate`."""
         return SubgridModel(self.network, grid=grid, nu=nu, calls=STAGES)
 
-    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
         """See `Candidate`."""
         return role(simulation, start, source)
 
@@ -75,7 +75,7 @@ class StateOperator:
         found = Artefact(self.begun, self.network.eval())
         return companion(self.begun.role, self.folder, found, grid, nu, self.options, registry.create)
 
-    def card(self, simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
         """See `Candidate`."""
         return self.begun.model_dump(include={"scaling", "step", "interval", "solver_step", "start", "largest_answer"})
 
@@ -94,7 +94,7 @@ def write(
     network: nn.Module,
     operator: OperatorTable,
     table: CardTable,
-    source: TrajectoryFile,
+    source: Source,
     nu: float,
     metrics: dict[str, float],
     about: dict[str, Any],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from pydantic import Field
 from closures.coupling.head import Start
 from closures.coupling.resample import Resampler, network_grid
 from closures.coupling.unrolled import Unrolled
-from closures.data.windows import InMemory, Trajectories
+from closures.data.sets import Source
+from closures.data.windows import InMemory
 from closures.operators.domain import Domain, same
 from closures.operators.predictor import Predictor
 from closures.training.fields_table import LabelsTable
@@ -24,15 +24,6 @@ from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
 from solver.run import build
-
-
-class Source(Trajectories, Protocol):
-    """Trajectories with the checksum of their content."""
-
-    @property
-    def sha256(self) -> str:
-        """See there."""
-        ...
 
 
 class CorrectTable(Table):

@@ -49,10 +49,10 @@ def train(file: Path, out: Path, data: Path | None = None, console: Console | No
     """
     check_alone("an ensemble", "start its ranks with mpirun -n N solver train ...")
     recipe = read(EnsembleRecipe, file)
-    name = data or (Path(recipe.data.file) if recipe.data.file else None)
-    if name is None:
-        raise CaseError("[data] file: an ensemble needs trajectories to start from and to be held against")
-    return Training(recipe, TrajectoryFile(name), out, console).run()
+    source = recipe.data.open(data)
+    if not isinstance(source, TrajectoryFile):
+        raise CaseError(f"[data] name = '{recipe.data.name}': an ensemble is held against the statistics in a file")
+    return Training(recipe, source, out, console).run()
 
 
 class Training:
@@ -72,7 +72,7 @@ class Training:
         begun = [weights_of(self.table.begin)] if self.table.begin else []
         case, _ = load_case(Path(self.table.case), self.table.overrides)
         self.identity = identity_of(recipe, source.sha256, content_of(case), *begun)
-        wanted = self.table.tolerance.model_dump()
+        wanted = vars(self.table.tolerance)
         rows = zip(ERRORS, self.flow.target_rows, strict=True)
         self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
 

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from closures.training.tables import CardTable, FileTable, OperatorTable
+from closures.training.tables import CardTable, OperatorTable, SetTable
+from solver.analysis.metrics import C_F, U_MEAN, WALL_FLOW
 from solver.case.table import Table
 
 LEAST = 4  # flows that make an ensemble
 
 
-class ToleranceTable(Table):
-    """``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
+TOLERANCES = {metric.name: 0.05 for metric in WALL_FLOW} | {U_MEAN.name: 0.01, C_F.name: 0.02}
+ToleranceTable = create_model(
+    "ToleranceTable",
+    __base__=Table,
+    __doc__="""``[ensemble.tolerance]``: by how much, relative, each profile (in bulk units) and C_f may be off.
 
     Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
-
-    Parameters
-    ----------
-    u_mean : mean velocity.
-    u_rms, v_rms, w_rms : rms fluctuation.
-    uv : shear stress.
-    c_f : friction coefficient.
-    """
-
-    u_mean: float = Field(default=0.01, gt=0)
-    u_rms: float = Field(default=0.05, gt=0)
-    v_rms: float = Field(default=0.05, gt=0)
-    w_rms: float = Field(default=0.05, gt=0)
-    uv: float = Field(default=0.05, gt=0)
-    c_f: float = Field(default=0.02, gt=0)
+    """,
+    **{m.name: (float, Field(default=TOLERANCES[m.name], gt=0, description=m.meaning)) for m in WALL_FLOW},  # type: ignore[call-overload]
+)
 
 
 class EnsembleTable(Table):
@@ -61,7 +53,7 @@ class EnsembleTable(Table):
     settle: float = Field(gt=0)
     average: float = Field(gt=0)
     seed: int = Field(default=20411, ge=0)
-    tolerance: ToleranceTable = ToleranceTable()
+    tolerance: ToleranceTable = ToleranceTable()  # type: ignore[valid-type]
 
 
 class EnsembleRecipe(Table):
@@ -73,7 +65,7 @@ class EnsembleRecipe(Table):
     """
 
     title: str
-    data: FileTable = FileTable()
+    data: SetTable = SetTable()
     operator: OperatorTable
     ensemble: EnsembleTable
     card: CardTable

@@ -12,7 +12,6 @@ from torch import Tensor
 from closures.losses.objective import LOSS, MeanOfSamples
 from closures.losses.registry import error_of
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
-from closures.losses.sobolev import sobolev_error
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
 from closures.training.tables import LossTable
@@ -85,7 +84,7 @@ class Rollout(MeanOfSamples):
     ) -> None:
         super().__init__()
         self.predictor, self.domain, self.loss, self.noise = predictor, domain, loss, noise
-        self.network, self.frame_error = predictor.network, error_of(loss.kind)
+        self.network, self.frame_error = predictor.network, error_of(*loss.error)
         self.half_precision = precision == "bfloat16"
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -106,9 +105,7 @@ class Rollout(MeanOfSamples):
             return self.predictor(u, self.domain)
 
     def error(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The relative error of the recipe, (batch,)."""
-        if self.loss.kind == "sobolev":
-            return sobolev_error(prediction, target, self.domain, self.loss.length)
+        """The error of the recipe, (batch,)."""
         return self.frame_error(prediction, target, self.domain)
 
     def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:

@@ -12,11 +12,12 @@ from rich.console import Console
 from torch import Tensor
 
 from closures.coupling.head import Head
-from closures.data.windows import InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
+from closures.data.sets import Source
+from closures.data.windows import InMemory, Windows, fluctuation_size, scaling, split
 from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
 from closures.losses.objective import Objective
-from closures.losses.relative_l2 import plane_error, relative_l2
+from closures.losses.registry import error_of
 from closures.operators import artefact, build
 from closures.operators.artefact import Card
 from closures.operators.domain import Domain
@@ -27,7 +28,7 @@ from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Rollout, directions
-from closures.training.own_les import OwnLes, check_source, draw, teacher
+from closures.training.own_les import check_source, draw, teacher
 from closures.training.path_loss import PathLoss
 from closures.training.processes import Team, team
 from closures.training.recipe import Recipe, load_recipe
@@ -62,10 +63,9 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     Diverged : the gradient is not finite.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    file = data if data is not None or recipe.data.file is None else Path(recipe.data.file)
-    stored = None if file is None else TrajectoryFile(file)
+    stored = recipe.data.open(data) if data is not None or recipe.data.is_given else None
     with torch.enable_grad(), team(recipe.loop.device) as processes:
-        source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
+        source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
         fit, predictor, pairs = _prepare(recipe, source, out, processes)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
@@ -78,7 +78,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
 
 
 def _prepare(
-    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
+    recipe: Recipe, source: Source, out: Path, processes: Team
 ) -> tuple[Fit, Predictor, InMemory | None]:
     """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected."""
     training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
@@ -101,7 +101,7 @@ def _prepare(
 
 
 def _samples(
-    recipe: Recipe, source: TrajectoryFile | OwnLes, out: Path, processes: Team
+    recipe: Recipe, source: Source, out: Path, processes: Team
 ) -> tuple[Windows, Windows, Tensor | None, Scaling, InMemory | None]:
     """Training and validation, windows of trajectories or pairs of frames around a correction; the noise of the first
     frames; units; the pairs to train on.
@@ -141,7 +141,7 @@ def _named(recipe: Recipe) -> Iterator[Any]:
 
 
 def _objective(
-    recipe: Recipe, source: TrajectoryFile | OwnLes, predictor: Predictor, noise: Tensor | None
+    recipe: Recipe, source: Source, predictor: Predictor, noise: Tensor | None
 ) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
@@ -163,7 +163,7 @@ def _objective(
 
 def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
     """Of frames against labels, as the recipe says."""
-    error = {"volume": relative_l2, "plane": plane_error}[loss.norm]
+    error = error_of(*loss.error)
     if loss.energy == 0:
         return error
     return lambda answers, labels, domain: (
@@ -173,7 +173,7 @@ def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
 
 def _write_artefact(
     recipe: Recipe,
-    source: TrajectoryFile | OwnLes,
+    source: Source,
     out: Path,
     predictor: Predictor,
     errors: dict[str, float],

@@ -58,7 +58,7 @@ class Recipe(Table):
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None
-        if drawn == (self.data.file is not None):
+        if drawn == self.data.is_given:
             fields = "[correct.fields]" if self.correct else "(without labels) [equations.fields]"
             remedy = "remove one" if drawn else "give one"
             raise ValueError(f"first frames come from [data] file or {fields}: {remedy}")

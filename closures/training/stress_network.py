@@ -10,7 +10,7 @@ from torch import nn
 from closures.coupling.head import Start
 from closures.coupling.meter import stress_size
 from closures.coupling.subgrid_model import SubgridModel
-from closures.data.windows import TrajectoryFile
+from closures.data.sets import Source
 from closures.operators import build
 from closures.training.begin import take_weights
 from closures.training.tables import OperatorTable
@@ -32,13 +32,13 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
     return network
 
 
-def role(simulation: Simulation, start: Start, source: TrajectoryFile) -> dict[str, Any]:
+def role(simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
     """What the card of a model of the stress in `simulation` says of its role; `start` reads frames of `source`."""
     return {"scaling": None, "step": 0.0, "largest_answer": _largest_answer(simulation, start, source) or None}
 
 
 @torch.no_grad()
-def _largest_answer(simulation: Simulation, start: Start, source: TrajectoryFile, frames: int = 8) -> float:
+def _largest_answer(simulation: Simulation, start: Start, source: Source, frames: int = 8) -> float:
     """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
     found = [0.0]
     for trajectory in range(source.shape[0]):

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from closures.data.sets import Source, open_set
 from closures.losses.les_residual import Norm
-from closures.losses.registry import known
+from closures.losses.registry import LOSSES, known
 from closures.losses.time_residual import TimeScheme
+from closures.registry.sets import FILE
 from closures.training.fields_table import FieldsTable
 from solver.case.table import Table, refuse_idle
 
 
-class FileTable(Table):
-    """``[data]``: a file of trajectories.
+class SetTable(Table):
+    """``[data]``: trajectories, of a file or of another package.
 
     Parameters
     ----------
+    name : ``file``, or the name of a data set of another package, see `closures.registry.sets`.
     file : beside the recipe or in the working directory.
+    options : arguments of the data set that `name` names.
     """
 
+    name: str = Field(default=FILE, exclude_if=lambda name: name == FILE)
     file: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is a data set."""
+        return self.file is not None or self.name != FILE
+
+    def open(self, replaced: Path | None = None) -> Source:
+        """The trajectories; those of the file `replaced` in their place. Raises CaseError as `open_set` does."""
+        if replaced is not None:
+            return open_set(FILE, replaced, {})
+        return open_set(self.name, Path(self.file) if self.file is not None else None, self.options)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SetTable:
+        if self.file is not None and self.name != FILE:
+            raise ValueError(f"file: does nothing with name = '{self.name}': remove one")
+        if self.options and self.name == FILE:
+            raise ValueError("options: are those of a data set by name, a file has none: remove them")
+        return self
 
 
-class DataTable(FileTable):
-    """``[data]``: a file of trajectories and how it is cut into windows.
+class DataTable(SetTable):
+    """``[data]``: trajectories, and how they are cut into windows.
 
-    Only the loss ``les_residual`` does without a file: it can draw fields from the solver (`FieldsTable`).
+    Only the loss ``les_residual`` does without them: it can draw fields from the solver (`FieldsTable`).
 
     Parameters
     ----------
@@ -60,6 +86,12 @@ class OperatorTable(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _error(name: str) -> str:
+    if name != "volume" and name not in LOSSES.names():
+        raise ValueError(f"unknown error '{name}'; one of volume, {', '.join(LOSSES.names())}")
+    return name
+
+
 class LossTable(Table):
     """``[loss]``: mean over `steps` predicted steps of a relative error.
 
@@ -68,11 +100,13 @@ class LossTable(Table):
     With ``[correct]`` the solver and the network take turns, `steps` times.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
-    Other packages add errors of their own, see `closures.losses.registry`; they are used as ``relative_l2`` is.
+    Other errors (``relative_l2``, ``plane``, ``sobolev``, and those of other packages, see `closures.losses.registry`)
+    are of the network's answers as they are.
 
     Parameters
     ----------
     kind : ours, or the name that another package gives to its own.
+    options : of the error that `kind`, or `norm`, names, by name.
     target : whether the network answers with the change over a step or with the next state.
     length : of ``sobolev``: the length in its norm.
     steps : that are predicted in a row.
@@ -81,21 +115,21 @@ class LossTable(Table):
     through : gradients flow through the whole rollout; false cuts them between steps (push-forward, Brandstetter et al.
         2022, arXiv 2202.03376).
     data : of ``hybrid``: weight of the error against the frames of the file.
-    norm : whether errors are relative to the velocity of the whole volume, or plane by plane to the fluctuation there
-        (`plane_error`).
+    norm : error of frames in a flow, by name; ``volume``: ``relative_l2`` over the whole volume.
     energy : weight of `energy_error` beside that error.
     mirrors : directions along which every other window is reflected, symmetries of the flow: y and z in a channel,
         whose two walls then teach the same.
     """
 
     kind: Annotated[str, AfterValidator(known)] = "relative_l2"
+    options: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
     target: Literal["increment", "state"] = "increment"
     length: float = Field(default=0.0, ge=0)
     steps: int = Field(default=1, ge=1, le=1000)
     noise: float = Field(default=0.0, ge=0)
     through: bool = True
     data: float = Field(default=1.0, gt=0)
-    norm: Literal["volume", "plane"] = "volume"
+    norm: Annotated[str, AfterValidator(_error)] = "volume"
     energy: float = Field(default=0.0, ge=0)
     mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
 
@@ -104,10 +138,17 @@ class LossTable(Table):
         """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
         return self.kind in ("projected_l2", "les_residual", "hybrid")
 
+    @property
+    def error(self) -> tuple[str, dict[str, Any]]:
+        """The error of frames against labels, by name, and its options."""
+        name = self.norm if self.needs_case else self.kind
+        lengths = {"length": self.length} if name == "sobolev" and "length" not in self.options else {}
+        return "relative_l2" if name == "volume" else name, lengths | self.options
+
     @model_validator(mode="after")
     def _has_a_use_for_all(self) -> LossTable:
         unused = {
-            "length": self.kind != "sobolev",
+            "length": "sobolev" not in (self.kind, self.norm),
             "data": self.kind != "hybrid",
             "through": self.steps == 1,
             "norm": self.kind not in ("projected_l2", "hybrid"),

@@ -14,7 +14,8 @@ from closures.coupling.border import Precision
 from closures.coupling.hold import STAGES
 from closures.coupling.subgrid_model import SubgridModel
 from closures.coupling.unrolled import check_gradient
-from closures.data.windows import TrajectoryFile, Windows, split
+from closures.data.sets import Source
+from closures.data.windows import Windows, split
 from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.operators.domain import same
@@ -89,10 +90,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     Diverged : the flow or the gradient is not finite.
     """
     recipe = recipe if isinstance(recipe, SolverRecipe) else read(SolverRecipe, recipe)
-    file = data or (Path(recipe.data.file) if recipe.data.file else None)
-    if file is None:
-        raise CaseError("[data] file: training through the solver needs trajectories")
-    source = TrajectoryFile(file)
+    source = recipe.data.open(data)
     with torch.enable_grad(), team(recipe.loop.device) as processes:
         torch.manual_seed(recipe.loop.seed)
         network = first_guess(recipe.operator, recipe.solver.begin, "[solver]")
@@ -110,7 +108,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     return artefact.load(out).card
 
 
-def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile, processes: Team = ALONE) -> APosteriori:
+def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes: Team = ALONE) -> APosteriori:
     """The objective: the case with `network` in it, its step a share of the interval between frames."""
     table, interval = recipe.solver, source.step * recipe.data.stride
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
@@ -133,7 +131,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: TrajectoryFile, pr
     return objective
 
 
-def _fit(recipe: SolverRecipe, objective: APosteriori, source: TrajectoryFile, out: Path, processes: Team) -> Fit:
+def _fit(recipe: SolverRecipe, objective: APosteriori, source: Source, out: Path, processes: Team) -> Fit:
     frames, stride, table = recipe.solver.frames, recipe.data.stride, recipe.solver
     parts = split(source, recipe.data.validation)
     training, validation = (Windows(source, part, frames, stride, recipe.data.apart) for part in parts)

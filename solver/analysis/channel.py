@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solver.analysis.batch_means import Array, BatchMeans
+from solver.analysis.metrics import WALL_FLOW
 from solver.analysis.moments import INDEX
 from solver.analysis.reference import PROFILES, ChannelReference, RunReference
 from solver.analysis.wall_flow import WallFlow, between
@@ -174,7 +175,7 @@ def wall_flows(grid: Grid, nu: float, driven: bool) -> dict[str, ChannelProfiles
     return {"": ChannelProfiles(y, nu)} if walls else {}
 
 
-ERRORS = (*PROFILES, "c_f")
+ERRORS = tuple(metric.name for metric in WALL_FLOW)
 
 
 def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Array, units: str) -> list[Array]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.integrate import trapezoid
 
+from solver.analysis import metrics
 from solver.analysis.wall_view import mirrored, wall_at
 from solver.case.case import Case
 from solver.errors import CaseError
@@ -17,7 +18,7 @@ from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 
 log = logging.getLogger("solver")
-PROFILES = ("u_mean", "u_rms", "v_rms", "w_rms", "uv")
+PROFILES = tuple(metric.name for metric in metrics.PROFILES)
 COVERED = (0.1, 0.5)  # y/h: a profile that begins above the first or ends below the second says nothing of a channel
 
 # spacings in wall units along x and z beyond which v' at y+ 20 is short by a fifth or more: by the spectra of Moser,

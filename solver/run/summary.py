@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 
 from solver.analysis.batch_means import BatchMeans
+from solver.analysis.metrics import PROFILES
 from solver.analysis.wall_flow import OUTER_LAYER
 from solver.case.case import Case
 from solver.errors import RunFolderError
@@ -216,15 +217,9 @@ def comparison_table(summary: dict[str, Any]) -> Table:
         f"{100 * error:.2f} %",
         "",
     )
-    for key, label in (("u_mean", "U"), ("u_rms", "u'"), ("v_rms", "v'"), ("w_rms", "w'"), ("uv", "-uv")):
-        table.add_row(
-            label,
-            "",
-            width(key, 100, ".2f") + " %",
-            "",
-            f"{100 * summary['errors'][key]:.2f} %",
-            f"{100 * summary['errors_plus'][key]:.2f} %",
-        )
+    for metric in PROFILES:
+        scaled = [f"{metric.scale * summary[key][metric.name]:.2f} {metric.unit}" for key in ("errors", "errors_plus")]
+        table.add_row(metric.label, "", f"{width(metric.name, metric.scale, '.2f')} {metric.unit}", "", *scaled)
     largest = summary["u_plus_departure"]
     table.add_row("max |dU+|", f"{largest['value']:.3f}", f"{largest['ci95']:.3g}", "", "", "")
     table.add_row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -15,27 +14,25 @@ import pytest
 import torch
 import typer.main
 
+from closures.compare.metrics import METRICS
+from closures.losses.registry import LOSSES
+from closures.operators.registry import OPERATORS
 from closures.registry import registry
 from closures.registry.listing import describe
+from closures.registry.registry import CLOSURES
+from closures.registry.sets import DATA_SETS
+from closures.training.recipe import Recipe
 from solver import __version__
-from solver.case import plugins
 from solver.case.case import load_case, parse_case
 from solver.cli import commands as command_line
 from solver.flow.closure import EddyViscosity
 from solver.run.build import Source, build
+from tests.cli.guides import ROOT, blocks, install, module
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDE = (ROOT / "docs/add_a_closure.md").read_text(encoding="utf-8")
 SCRIPT = ROOT / "scripts/results.py"
 TINY = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")
-
-
-def blocks(page: Path, language: str) -> list[tuple[str, str]]:
-    """The code blocks of a page: the comment in the line above, and the text."""
-    text = page.read_text(encoding="utf-8")
-    found = re.findall(rf"(?:<!-- (.*?) -->\n)?```{language}\n(.*?)```", text, flags=re.DOTALL)
-    return list(found)
 
 
 TOML = [
@@ -53,19 +50,9 @@ def no_gradients():
 
 @pytest.fixture
 def guide(monkeypatch, tmp_path):
-    """The package of the guide, installed as far as the registry can tell."""
-    ((_, code),) = blocks(ROOT / "docs/add_a_closure.md", "python")
-    package = tmp_path / "my_closures"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "neural.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    snippets = dict(blocks(ROOT / "docs/add_a_closure.md", "toml"))
-    declared = tomllib.loads(snippets["not a case"])
-    points = declared["project"]["entry-points"][registry.FOREIGN.group]
-    made = [importlib.metadata.EntryPoint(name, value, registry.FOREIGN.group) for name, value in points.items()]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: made if group == registry.FOREIGN.group else [])
-    yield code
+    """The package of the guides, installed as far as the registries can tell."""
+    install(monkeypatch, tmp_path)
+    yield module(ROOT / "docs/add_a_closure.md")
     for name in [name for name in sys.modules if name.split(".")[0] == "my_closures"]:
         del sys.modules[name]
 
@@ -112,7 +99,11 @@ def test_every_toml_block_is_valid(note, body, guide):
     """Whole cases as they stand; parts of one inside channel180; the closure they name exists."""
     data = tomllib.loads(body)
     if note == "not a case":
-        assert registry.FOREIGN.group in data["project"]["entry-points"]
+        (group,) = data["project"]["entry-points"]
+        assert group in {r.group for r in (CLOSURES, OPERATORS, LOSSES, DATA_SETS, METRICS)}
+        return
+    if note == "a training recipe":
+        Recipe.model_validate(data)
         return
     if note == "part of a case":
         data = tomllib.loads((ROOT / "cases/channel180/case.toml").read_text()) | data

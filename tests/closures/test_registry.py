@@ -40,10 +40,10 @@ def foreign(monkeypatch, tmp_path: Path):
     monkeypatch.syspath_prepend(tmp_path)
     points = {"good": "foreign_good:Good", "loose": "foreign_good:loose", "bad": "foreign_bad:Bad"}
     points |= {"wale": "foreign_bad:Wale", "tbnn": "foreign_good:Good"}
-    made = [importlib.metadata.EntryPoint(name, value, registry.FOREIGN.group) for name, value in points.items()]
-    made.append(importlib.metadata.EntryPoint("twice", "foreign_bad:Twice", registry.FOREIGN.group))
-    made.append(importlib.metadata.EntryPoint("twice", "foreign_good:Good", registry.FOREIGN.group))
-    monkeypatch.setattr(plugins, "entry_points", lambda group: made if group == registry.FOREIGN.group else [])
+    made = [importlib.metadata.EntryPoint(name, value, registry.CLOSURES.group) for name, value in points.items()]
+    made.append(importlib.metadata.EntryPoint("twice", "foreign_bad:Twice", registry.CLOSURES.group))
+    made.append(importlib.metadata.EntryPoint("twice", "foreign_good:Good", registry.CLOSURES.group))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: made if group == registry.CLOSURES.group else [])
 
 
 def home(name, grid):

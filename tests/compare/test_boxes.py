@@ -14,9 +14,9 @@ from closures.compare.boxes import BoxJudge, Decay
 from closures.compare.fields import BINS, field_error, increment_density, increment_distance, increments
 from closures.compare.figures import draw
 from closures.compare.filtering import cutoff, filtered_moments
-from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import group, read
+from closures.compare.verdicts import compare_members
 from solver.analysis.moments import INDEX
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
@@ -72,7 +72,7 @@ def test_errors_of_curves_that_are_scaled(tmp_path):
     truth = write_box(tmp_path / "dns", "none", 1)
     runs = [write_box(tmp_path / "a", "none", 1, 1.1), write_box(tmp_path / "b", "wale", 1, 0.8)]
     comparison = compared(*runs, reference=truth)
-    assert [q.key for q in comparison.quantities] == ["energy", "dissipation", "enstrophy", "spectrum"]
+    assert [q.name for q in comparison.metrics] == ["energy", "dissipation", "enstrophy", "spectrum"]
     assert isinstance(comparison.judge, BoxJudge)
     assert comparison.judge.cut == 7.0
     none, wale = (j.errors.value for j in comparison.members)
@@ -111,7 +111,7 @@ def test_a_box_that_diverged_at_once_is_shown(tmp_path):
 
 def test_without_a_reference_nothing_is_judged(tmp_path):
     comparison = compared(write_box(tmp_path / "a", "none", 1), write_box(tmp_path / "b", "wale", 1))
-    assert comparison.quantities == ()
+    assert comparison.metrics == ()
     assert comparison.members[0].cost.seconds_per_unit == pytest.approx(0.25)
 
 
@@ -170,7 +170,7 @@ def test_distance_of_increments(tmp_path):
     density, (skewness, flatness) = increment_density(u, (7, 7, 7))
     assert (density.sum() * np.diff(BINS)[0], skewness) == pytest.approx((1.0, 0.0), abs=1e-9)
     assert flatness == pytest.approx(1.5)  # of a sine
-    assert "increments" in [q.key for q in compared(*folders[:1], reference=folders[1]).quantities]
+    assert "increments" in [q.name for q in compared(*folders[:1], reference=folders[1]).metrics]
 
 
 def test_increments_of_a_normal_field_are_normal():

@@ -12,13 +12,13 @@ import pytest
 
 from closures.compare import compare, filtered
 from closures.compare.campaign import repeats
-from closures.compare.channels import MEAN_FLOW, QUANTITIES, ChannelJudge, table_errors
+from closures.compare.channels import METRICS, ChannelJudge, table_errors
 from closures.compare.jobs import plan
-from closures.compare.metrics import compare_members
 from closures.compare.references import find, resolve
 from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
+from closures.compare.verdicts import compare_members
 from closures.data.exchange import EXCHANGE
 from closures.data.profiles import filtered_channel
 from closures.data.statistics import write_statistics
@@ -30,7 +30,7 @@ from solver.errors import CaseError, RunFolderError
 from solver.files.reference_files import read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
 
-KEYS = [q.key for q in QUANTITIES]
+KEYS = [q.name for q in METRICS]
 
 
 def compared(*folders: Path, reference: str | None = "MKM180"):
@@ -41,7 +41,7 @@ def compared(*folders: Path, reference: str | None = "MKM180"):
 
 def words(comparison, label: str) -> dict[str, str]:
     judged = next(j for j in comparison.members if j.member.label == label)
-    return dict(zip([q.key for q in comparison.quantities], judged.words, strict=True))
+    return dict(zip([q.name for q in comparison.metrics], judged.words, strict=True))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_run_is_no_distance_from_itself_as_reference(pair):
     comparison = compared(*pair, reference=str(pair[0]))
     assert comparison.members[0].errors.value == pytest.approx(0.0, abs=1e-12)
     assert comparison.members[1].errors.value[KEYS.index("u_rms")] == pytest.approx(0.05, abs=0.02)
-    assert all(q.floor == 0 for q in comparison.quantities)
+    assert all(q.floor == 0 for q in comparison.metrics)
 
 
 def test_a_data_set_of_filtered_dns_as_reference(pair):
@@ -126,7 +126,7 @@ def test_a_data_set_of_filtered_dns_as_reference(pair):
     assert np.sqrt(table.table["uu_plus"][1 : len(folded) + 1]) == pytest.approx(folded, rel=0.02)
     one_by_one = [table_of(profiles, m.mean(axis=0)) for m in filtered_channel(data, batches=5)[1]]
     apart = [table_errors(comparison.judge.channel, a, b) for a in one_by_one for b in one_by_one if a is not b]
-    floors = np.array([q.floor for q in comparison.quantities])
+    floors = np.array([q.floor for q in comparison.metrics])
     assert floors == pytest.approx(np.sqrt(np.mean(np.square(apart), axis=0)))
     assert floors.min() > 0.005
     assert "A difference below the floor is none" in markdown(record_of(comparison, "solver compare"))
@@ -228,15 +228,16 @@ def test_a_coarse_grid_without_filtered_statistics_is_judged_by_its_mean_flow(tm
         for name, bias in (("none", 0.0), ("wale", 0.4))
     ]
     comparison = compared(*runs, reference=None)
-    assert [q.key for q in comparison.quantities] == ["u_mean", "c_f", "total_stress"]
+    assert [q.name for q in comparison.metrics] == ["u_mean", "c_f", "total_stress"]
     assert "by mean flow, friction and total shear stress alone" in markdown(record_of(comparison, "solver compare"))
     assert len(comparison.members[1].words) == 3
     other_grid = compared(*runs, reference="filtered-dns")
-    assert [q.key for q in other_grid.quantities] == ["u_mean", "c_f", "total_stress"]
+    assert [q.name for q in other_grid.metrics] == ["u_mean", "c_f", "total_stress"]
     assert "filtered to another grid" in other_grid.target.basis
     asked = compared(*runs)
-    assert [q.key for q in asked.quantities] == KEYS
-    assert comparison.members[0].errors.value == pytest.approx(asked.members[0].errors.value[MEAN_FLOW])
+    of_mean_flow = [m.of_mean_flow for m in METRICS]
+    assert [q.name for q in asked.metrics] == KEYS
+    assert comparison.members[0].errors.value == pytest.approx(asked.members[0].errors.value[of_mean_flow])
     for grid, coarse in ((("x.n=48", "y.n=48", "z.n=48"), False), (("x.n=48", "y.n=48", "z.n=24"), True)):
         case, folder = load_case(CASE, tuple(f"grid.{axis}" for axis in grid))
         assert find(None, case, folder).mean_flow_only is coarse
@@ -278,7 +279,7 @@ def test_filtered_statistics_of_the_grid_are_the_default_reference(pair, tmp_pat
 
 def test_floors_are_how_far_databases_disagree(pair):
     comparison = compared(*pair)
-    floors = {q.key: q.floor for q in comparison.quantities}
+    floors = {q.name: q.floor for q in comparison.metrics}
     assert all(0.002 < floors[key] < 0.03 for key in KEYS)
     assert isinstance(comparison.judge, ChannelJudge)
     table = comparison.judge.table

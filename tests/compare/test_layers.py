@@ -125,7 +125,7 @@ def test_planted_errors_come_back(tmp_path):
     ]
     comparison = compared(*runs, reference=truth)
     assert isinstance(comparison.judge, LayerJudge)
-    assert [q.key for q in comparison.quantities] == KEYS
+    assert [q.name for q in comparison.metrics] == KEYS
     none, wale, vreman = (j.errors.value for j in comparison.members)
     assert none == pytest.approx(0.0, abs=1e-5)
     assert wale[:6] == pytest.approx([0.05 / np.sqrt(5), 0.05, 0, 0, 0, 0], abs=1e-4)
@@ -178,7 +178,7 @@ def test_what_is_missing_is_named_with_its_remedy(tmp_path):
     ):
         compared(between, reference=truth)
     table = compared(run, write_layers(tmp_path / "c", "wale"))
-    assert not table.quantities  # without a reference nothing is measured
+    assert not table.metrics  # without a reference nothing is measured
     other = write_box(tmp_path / "hit", "none", 1)
     assert type(compared(other, reference=other).judge) is BoxJudge
 

@@ -77,7 +77,7 @@ def test_what_is_no_network_or_no_loss_is_refused(tmp_path, package):
     file = write_file(tmp_path / "waves.h5")
     with pytest.raises(CaseError, match=r"\[loss\] 'scalar' .* gives \(\), expected one number a sample, \(2,\)"):
         train(small_recipe(file, loss={"kind": "scalar"}, loop={"epochs": 1, "batch": 2}), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"unknown loss 'smallest'; one of relative_l2, .*, largest, scalar"):
+    with pytest.raises(ValueError, match=r"unknown loss 'smallest'; one of relative_l2, .*, largest, scalar, proj"):
         small_recipe(file, loss={"kind": "smallest"})
     package["solver.operators"] += [importlib.metadata.EntryPoint("fno", f"{own_package.__name__}:Mixing", "g")]
     with pytest.raises(CaseError, match=r"'fno' is a name of les-solver and of tests.training.own_package"):

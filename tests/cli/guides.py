@@ -1,0 +1,53 @@
+"""The package of the guides of docs/, installed as far as the registries can tell; not a test itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+from solver.case import plugins
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs").glob("add_a*.md"))
+MODULE = re.compile(r'"""(my_closures/\w+\.py)"""')
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """The code blocks of a page: the comment in the line above, and the text."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"(?:<!-- (.*?) -->\n)?```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return list(found)
+
+
+def module(page: Path) -> str:
+    """The one module of a guide."""
+    ((_, code),) = blocks(page, "python")
+    return code
+
+
+def recipe(page: Path) -> dict:
+    """The training recipe of a guide."""
+    (found,) = (tomllib.loads(body) for note, body in blocks(page, "toml") if note == "a training recipe")
+    return found
+
+
+def install(monkeypatch, folder: Path) -> None:
+    """Every module of the guides, importable from `folder`, and their entry points."""
+    package = folder / "my_closures"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    declared: dict[str, dict[str, str]] = {}
+    for page in GUIDES:
+        code = module(page)
+        (folder / MODULE.match(code)[1]).write_text(code)
+        for note, body in blocks(page, "toml"):
+            if note == "not a case":
+                declared |= tomllib.loads(body)["project"]["entry-points"]
+    monkeypatch.syspath_prepend(folder)
+    made = {
+        group: [importlib.metadata.EntryPoint(name, value, group) for name, value in points.items()]
+        for group, points in declared.items()
+    }
+    monkeypatch.setattr(plugins, "entry_points", lambda group: made.get(group, []))
