@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from closures.coupling.head import Head
+from closures.coupling.frames import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.operators import artefact, build
 from closures.training.candidate import StateOperator
@@ -121,7 +121,7 @@ def measure(name: str, data: Path, seed: int, budget: float, count: int | None) 
         return {"operator": name, "seed": seed, "failure": str(error)}
     seconds = time.process_time() - started
     found = artefact.load(folder, source.domain)
-    head = Head(found.predictor(), teacher(made.equations, made.loop.device))
+    head = Trajectory(found.predictor(), teacher(made.equations, made.loop.device))
     surrogate = StateOperator(made.operator, str(folder), {"base": "none"})
     flow = LongRun(surrogate.closure, source, source.test, CASE, OVERRIDES, every_steps=1)
     record = {"operator": name, "seed": seed, "epochs": made.loop.epochs, "seconds": seconds, "budget": budget}

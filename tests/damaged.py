@@ -16,7 +16,6 @@ import torch
 from closures.data.grids import is_flow_recipe, load_flow_recipes
 from closures.data.layout import layout_of
 from closures.data.profiles import filtered_channel
-from closures.data.subset import write_subset
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.linear_families.generate import resolve
 from closures.linear_families.recipe import load_recipe as load_family
@@ -26,6 +25,7 @@ from closures.training import recipe as training
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.pressure_recipe import MatrixRecipe
 from closures.training.through_solver import SolverRecipe
+from scripts.subset import write_subset
 from solver.errors import SolverError
 from solver.files.folder import to_toml
 from tests import mutations, runs

@@ -58,21 +58,6 @@ def coefficients(velocity: Array, highest: tuple[int, ...]) -> Array:
     return c
 
 
-def field_error(run: Run, reference: Run) -> tuple[Array, Array]:
-    """Times and relative L2 distance of the field from the reference's, filtered to the modes that both carry.
-
-    Both start from the same field. Only snapshots at the same time (to 2 %) are compared, so there may be none.
-    """
-    ours, theirs = snapshots(run.folder), snapshots(reference.folder)
-    highest, instants = common_modes(run, reference), np.array(list(theirs))
-    times, found = common_times(np.array(list(ours)), instants), []
-    for t in times:
-        near = instants[np.abs(instants - t).argmin()]
-        a, b = (coefficients(velocity_of(path), highest) for path in (ours[t], theirs[near]))
-        found.append(np.sqrt((np.abs(a - b) ** 2).sum() / (np.abs(b) ** 2).sum()))
-    return times, np.array(found)
-
-
 def increments(velocity: Array, shift: int) -> Array:
     """Longitudinal increments ``u_i(x + shift e_i) - u_i(x)`` of a periodic field, over their standard deviation."""
     found = np.concatenate([(np.roll(c, -shift, axis) - c).ravel() for axis, c in enumerate(velocity)])

@@ -4,20 +4,30 @@ Everything here is a closure (`solver.flow.closure`): features, device, precisio
 network itself is a plain module of `closures.operators`.
 """
 
+from typing import Any
+
 from closures.coupling.corrector import StateCorrector
 from closures.coupling.guard import Guard, GuardTable, NetworkRefused
 from closures.coupling.guarded_model import GuardedModel
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.subgrid_model import SubgridModel
 from closures.coupling.surrogate import StateSurrogate
-from closures.coupling.whole_field import WholeField
+from closures.coupling.update import Update
 
 __all__ = [
     "Guard",
     "GuardTable",
     "GuardedModel",
+    "GuardedUpdate",
     "NetworkRefused",
     "StateCorrector",
     "StateSurrogate",
     "SubgridModel",
-    "WholeField",
+    "Update",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WholeField":
+        raise ImportError("closures.coupling.WholeField is GuardedUpdate now (Update without its guard)")
+    raise AttributeError(f"module 'closures.coupling' has no attribute '{name}'")

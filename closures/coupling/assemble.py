@@ -12,12 +12,12 @@ from closures.coupling.companion import Companion
 from closures.coupling.corrector import StateCorrector
 from closures.coupling.guard import Guard
 from closures.coupling.guarded_model import GuardedModel
-from closures.coupling.hold import STAGES
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import OWN, Points, network_grid
 from closures.coupling.subgrid_model import SubgridModel
 from closures.coupling.surrogate import StateSurrogate
 from closures.coupling.tables import TABLES, CorrectorTable, SurrogateTable
-from closures.coupling.whole_field import WholeField
+from closures.coupling.zero_order_hold import STAGES
 from closures.operators import artefact
 from closures.operators.artefact import Artefact, ArtefactError, Card
 from closures.operators.domain import Domain
@@ -81,7 +81,7 @@ def companion(
     artefact.check_domain(found, Domain.of(seen), folder)
     base = _other("base", table.base, table.base_options, grid, nu, create)
     instead = "the solver" if isinstance(table, SurrogateTable) else "no correction"
-    field = WholeField(
+    update = GuardedUpdate(
         found.predictor(),
         seen,
         Guard(table.guard, name, instead),
@@ -101,7 +101,7 @@ def companion(
             log.warning("%s: trained for one step after each %g of the solver: this case differs", folder, trained)
         return StateSurrogate(
             name,
-            field,
+            update,
             base,
             span=card.step,
             macro=macro,
@@ -118,7 +118,7 @@ def companion(
         log.warning("%s: trained to correct every %g, this case has %g", folder, card.interval, interval)
     return StateCorrector(
         name,
-        field,
+        update,
         base,
         every=table.every,
         interval=interval,

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 from closures.coupling.guard import COUNTS, SAID, Guard, Overruled, joined, parted
-from closures.coupling.whole_field import Misfit, Project, WholeField
+from closures.coupling.guarded_update import GuardedUpdate, Misfit
+from closures.coupling.update import Project
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, State, SubgridTerm
@@ -34,19 +35,19 @@ class Companion:
     def __init__(
         self,
         name: str,
-        field: WholeField,
+        update: GuardedUpdate,
         base: Closure | None,
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
     ) -> None:
-        self.name, self.field, self.base, self.guard = name, field, base, field.guard
+        self.name, self.update, self.base, self.guard = name, update, base, update.guard
         self.facts = facts or {}
         self.slabs: tuple[str, ...] = tuple(getattr(base, "slabs", ()))
         self.solver_step = solver_step
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the base remembers; the weights move to their device."""
-        self.field.place(operators)
+        self.update.prepare(operators)
         clock = {CLOCK: torch.tensor([math.nan, 0.0], dtype=torch.float64)}
         return joined(Guard.start() | clock, self.base, operators)
 
@@ -77,7 +78,7 @@ class Companion:
     ) -> tuple[Components | None, State]:
         """The network's velocity, or None if it was refused; and the state with the verdict."""
         try:
-            result = self.field(velocity, project)
+            result = self.update(velocity, project)
             if misfit is not None:
                 self.guard.check_residual(misfit(result))
         except Overruled as problem:

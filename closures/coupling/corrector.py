@@ -7,7 +7,8 @@ from typing import Any
 
 from closures.coupling.companion import NEAR, Companion
 from closures.coupling.guard import Guard
-from closures.coupling.whole_field import Project, WholeField
+from closures.coupling.guarded_update import GuardedUpdate
+from closures.coupling.update import Project
 from solver.discretisation.calculus import Components
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, State
@@ -18,7 +19,7 @@ class StateCorrector(Companion):
 
     Parameters
     ----------
-    name, field, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the steps.
+    name, update, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the steps.
     every : steps between corrections; None where they follow `interval`.
     interval : time between corrections, the one the network was trained for; steps then end at its multiples.
     start : time from which on it acts.
@@ -27,7 +28,7 @@ class StateCorrector(Companion):
     def __init__(
         self,
         name: str,
-        field: WholeField,
+        update: GuardedUpdate,
         base: Closure | None,
         *,
         every: int | None = None,
@@ -36,7 +37,7 @@ class StateCorrector(Companion):
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
     ) -> None:
-        super().__init__(name, field, base, facts, solver_step)
+        super().__init__(name, update, base, facts, solver_step)
         self.every = every or (None if interval else 1)
         self.interval, self.start = interval, start
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from closures.coupling.guard import MARGIN, Guard, GuardTable, Overruled, joined, parted
-from closures.coupling.hold import Hold
-from closures.coupling.meter import Meter
+from closures.coupling.strength import StrengthCheck
+from closures.coupling.zero_order_hold import ZeroOrderHold
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
@@ -42,13 +42,13 @@ class Outcome:
 class GuardedModel:
     """A learned subgrid model under guard, with an algebraic closure (or none) in reserve.
 
-    The state holds the counts, that of the reserve under its own names, and what `Hold` keeps for `calls` calls.
+    The state holds the counts, that of the reserve under its own names, and what `ZeroOrderHold` keeps.
     """
 
     def __init__(
         self, model: Learned, reserve: Closure | None, settings: GuardTable, largest: float | None, calls: int = 1
     ) -> None:
-        self.hold = Hold(calls)
+        self.hold = ZeroOrderHold(calls)
         self.model, self.reserve = model, reserve
         self.name = model.name
         self.reach: int | Literal["global"] = model.reach
@@ -56,7 +56,7 @@ class GuardedModel:
         self.facts: dict[str, Any] = getattr(model, "facts", {})
         self.slabs: tuple[str, ...] = tuple(getattr(reserve, "slabs", ()))
         self.guard = Guard(settings, model.name, f"'{reserve.name}'" if reserve else "no model")
-        self.injection, self.meter = settings.injection, Meter()
+        self.injection, self.meter = settings.injection, StrengthCheck()
         self.size = settings.size or (max(MARGIN * largest, ORDINARY_STRESS) if largest else LARGEST_STRESS)
 
     def init(self, operators: Operators) -> State:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from closures.algebraic.geometry import PerGrid, extended, filter_width, wall_distance, walls
-from closures.coupling.border import Border, Precision, Wanted
 from closures.coupling.guard import Overruled
-from closures.coupling.hold import Hold
+from closures.coupling.transfer import DeviceTransfer, Precision, Wanted
+from closures.coupling.zero_order_hold import ZeroOrderHold
 from closures.operators.stress import Cells, dissipation, symmetric
 from solver.discretisation.calculus import Operators
 from solver.discretisation.fusion import fused
@@ -22,15 +22,15 @@ from solver.grid.grid import Grid
 
 
 @dataclass(frozen=True)
-class Site:
+class SlabGeometry:
     """What a network needs to act on one rank's slab."""
 
-    border: Border
+    transfer: DeviceTransfer
     cells: Cells
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
+class HaloFeatures:
     """What a network reads of one instant: (1, 3, 3, nx, local ny + 2 reach, nz) velocity gradients, 1/time."""
 
     gradient: Tensor
@@ -48,7 +48,7 @@ class SubgridModel:
     form : ``stress``, or ``eddy_viscosity``: ``nu_t = max(-tau_ij s_ij / (2 s_ij s_ij), 0)``, what of the stress
         drains energy along the strain, which can never feed it.
     device, precision : of the network.
-    calls : from one evaluation to the next, see `Hold`.
+    calls : from one evaluation to the next, see `ZeroOrderHold`.
     facts : what the summary of a run says about it.
     """
 
@@ -65,7 +65,7 @@ class SubgridModel:
         calls: int = 1,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        self.hold = Hold(calls)
+        self.hold = ZeroOrderHold(calls)
         self.network, self.nu, self.name, self.form = network, nu, name, form
         self.device, self.precision = device, precision
         self.planes = cast(int, network.reach)
@@ -74,36 +74,36 @@ class SubgridModel:
         x, y, z = (axis.periodic for axis in grid.axes)
         self.periodic = x, y, z
         self.facts = facts or {}
-        self.site = PerGrid(self._site)
+        self.geometry = PerGrid(self._geometry)
 
     def init(self, operators: Operators) -> State:
         """Nothing is held; the weights move to their device."""
-        self.site(operators)
+        self.geometry(operators)
         return {}
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The term at cell centres."""
         return self.hold(state, lambda own: (self.evaluate(self.features(velocity), velocity.operators), own))
 
-    def features(self, velocity: Velocity) -> Neighbourhood:
+    def features(self, velocity: Velocity) -> HaloFeatures:
         """The velocity gradient with the neighbours' planes (collective)."""
         operators = velocity.operators
-        border = self.site(operators).border
-        with border.timers("closure copy"):
+        transfer = self.geometry(operators).transfer
+        with transfer.timers("closure copy"):
             planes = [torch.stack([f.transpose(0, 1) for f in row]) for row in velocity.gradient]  # y slowest
             g = extended(torch.stack(planes).transpose(-3, -2), operators, self.planes)
-        return Neighbourhood(border.inward(g[None]))
+        return HaloFeatures(transfer.inward(g[None]))
 
-    def evaluate(self, features: Neighbourhood, operators: Operators) -> SubgridTerm:
+    def evaluate(self, features: HaloFeatures, operators: Operators) -> SubgridTerm:
         """The network's answer on this rank.
 
         Raises
         ------
         Overruled : it has another shape than six stresses.
         """
-        site = self.site(operators)
-        with site.border.network():
-            cells = site.cells
+        geometry = self.geometry(operators)
+        with geometry.transfer.network():
+            cells = geometry.cells
             if self.planes:
                 tau = self.network(features.gradient, cells)
             else:
@@ -117,7 +117,7 @@ class SubgridModel:
                 square = 2.0 * (strain * strain).sum(dim=(1, 2))
                 tiny = torch.finfo(square.dtype).tiny
                 tau = (dissipation(tau, inner) / square.clamp_min(tiny)).clamp(min=0.0)
-        fields = y_slowest(site.border.outward(tau[0]))
+        fields = y_slowest(geometry.transfer.outward(tau[0]))
         if self.form == "eddy_viscosity":
             return EddyViscosity(fields)
         xx, yy, zz, xy, xz, yz = fields.unbind()
@@ -128,15 +128,15 @@ class SubgridModel:
         """A network that reads one point at a time is one kernel in long runs, as algebraic models are."""
         return self.network(gradient, Cells(delta, self.nu, distance, self.periodic))
 
-    def _site(self, operators: Operators) -> Site:
-        border = Border(operators, self.device, self.precision)
+    def _geometry(self, operators: Operators) -> SlabGeometry:
+        transfer = DeviceTransfer(operators, self.device, self.precision)
         delta, distance = (extended(f(operators), operators, self.planes) for f in (filter_width, wall_distance))
         cells = Cells(
-            border.inward(delta),
+            transfer.inward(delta),
             self.nu,
-            border.inward(distance) if walls(operators.grid) else None,
+            transfer.inward(distance) if walls(operators.grid) else None,
             self.periodic,
             halos=self.planes > 0,
         )
-        border.settle(self.network)
-        return Site(border, cells)
+        transfer.settle(self.network)
+        return SlabGeometry(transfer, cells)

@@ -7,7 +7,8 @@ from typing import Any
 
 from closures.coupling.companion import CLOCK, NEAR, Companion
 from closures.coupling.guard import Guard
-from closures.coupling.whole_field import Misfit, Project, WholeField
+from closures.coupling.guarded_update import GuardedUpdate, Misfit
+from closures.coupling.update import Project
 from solver.discretisation.calculus import Components
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, State
@@ -22,7 +23,7 @@ class StateSurrogate(Companion):
 
     Parameters
     ----------
-    name, field, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the solver's steps.
+    name, update, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the solver's steps.
     span : of one macro step.
     macro : macro steps in a row.
     between : time of the solver after them; 0: never its turn.
@@ -32,7 +33,7 @@ class StateSurrogate(Companion):
     def __init__(
         self,
         name: str,
-        field: WholeField,
+        update: GuardedUpdate,
         base: Closure | None,
         *,
         span: float,
@@ -42,7 +43,7 @@ class StateSurrogate(Companion):
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
     ) -> None:
-        super().__init__(name, field, base, facts, solver_step)
+        super().__init__(name, update, base, facts, solver_step)
         self.span, self.macro, self.start = span, macro, start
         self.cycle = macro * span + between
 

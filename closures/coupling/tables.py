@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from closures.coupling.border import Precision, Wanted
 from closures.coupling.guard import GuardTable
+from closures.coupling.transfer import Precision, Wanted
 from solver.case.table import Table
 
 

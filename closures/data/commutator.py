@@ -10,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from closures.data.filters import GridFilter
-from solver.discretisation.calculus import Components
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX
@@ -54,9 +53,3 @@ class Commutator:
         resolved = products(filtered if filtered is not None else self.velocity(velocity))
         filtered_products = self.filter.centred(products(velocity) if whole is None else whole)
         return [of_whole - own for of_whole, own in zip(filtered_products, resolved, strict=True)]
-
-
-def pair(commutator: Commutator, velocity: Velocity) -> tuple[Components, list[Tensor]]:
-    """Filtered velocity coefficients and the stress that goes with them."""
-    filtered = commutator.velocity(velocity)
-    return filtered.coefficients, commutator.stress(velocity, filtered)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from closures.data.columns import Vertical, centre_matrix, face_matrix
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.fft import TorchEngine, choose_engine
+from solver.discretisation.fft import choose_engine
 from solver.discretisation.staggered import y_slowest
 from solver.errors import CaseError
 from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
@@ -180,14 +180,3 @@ def on_points(operators: Operators, coefficients: Tensor) -> Tensor:
     if isinstance(grid.y, FourierAxis):
         modes = engine.column_values(modes, grid.y.n)
     return engine.plane_fields(modes, x.n, z.n)[0].transpose(0, 1)
-
-
-def from_points(operators: Operators, f: Tensor) -> Tensor:
-    """Coefficients of a field given as by `on_points`."""
-    x, z = cast(FourierAxis, operators.grid.x), cast(FourierAxis, operators.grid.z)
-    box = isinstance(operators.grid.y, FourierAxis)
-    kind = torch.promote_types(f.dtype, torch.complex64) if box else f.dtype
-    modes = TorchEngine.plane_modes(f.transpose(0, 1), (x.highest_mode, z.highest_mode), f.new_empty(0, dtype=kind))
-    if isinstance(operators.grid.y, FourierAxis):
-        modes = TorchEngine.column_modes(modes, operators.grid.y.highest_mode)
-    return y_slowest(modes.transpose(1, 2))

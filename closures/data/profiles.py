@@ -92,25 +92,3 @@ def channel_facts(path: Path) -> dict[str, float]:
     mean = means.mean(axis=(0, 1))
     re_tau = channel.friction_velocity(channel.fold(mean)) * channel.half_height / channel.nu
     return {"re_tau": re_tau, "imbalance": channel.imbalance(mean)}
-
-
-def reference_profiles(path: Path) -> dict[str, Array]:
-    """Filtered profiles of a channel as a reference table for a large-eddy simulation of the same grid.
-
-    Returns
-    -------
-    Columns of `solver.analysis.channel.ChannelReference` over the half channel, wall included, in wall units of the
-    true wall stress; both halves averaged. ``tau_xy_plus`` is the mean shear stress that the filter took out.
-
-    Raises
-    ------
-    CaseError : not a channel.
-    """
-    channel, means = filtered_channel(path)
-    mean = means.mean(axis=(0, 1))
-    u, u_rms, v_rms, w_rms, uv, tau_xy, *_ = channel.profiles(mean)
-    rows = {"U_plus": u, "uu_plus": u_rms**2, "vv_plus": v_rms**2, "ww_plus": w_rms**2, "uv_plus": uv}
-    y = channel.distance / channel.half_height
-    u_tau = channel.friction_velocity(channel.fold(mean))
-    rows |= {"tau_xy_plus": tau_xy, "y_over_h": y, "y_plus": channel.distance * u_tau / channel.nu}
-    return {name: np.concatenate([[0.0], row]) for name, row in rows.items()}

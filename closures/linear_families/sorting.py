@@ -71,12 +71,6 @@ def greedy(vectors: np.ndarray, members: np.ndarray, start: int) -> np.ndarray:
     return members[order]
 
 
-def length(vectors: np.ndarray, order: np.ndarray) -> float:
-    """Mean distance between consecutive samples."""
-    steps = np.diff(vectors[order], axis=0)
-    return float(np.linalg.norm(steps, axis=1).mean())
-
-
 def _groups(vectors: np.ndarray, members: np.ndarray) -> list[np.ndarray]:
     """Halve at the median along the widest direction until groups are small enough; neighbours stay neighbours."""
     if len(members) <= GROUP:

@@ -1,6 +1,6 @@
 """What the filtered equations, as the solver discretises them, are left with on a trajectory of velocity fields.
 
-Published forms of this loss write the equations down once more, for periodic boxes (`closures.losses.published`). Here
+Published forms of this loss write the equations down once more, for periodic boxes (`tests.losses.published`). Here
 the residual is made of the solver's own parts, so that its zero is what the solver computes, on every grid it has.
 """
 

@@ -27,7 +27,7 @@ class GuestCompanion(Guest):
         if self.reach == "global" and slabs.size > 1 and not isinstance(self.closure, Companion):
             raise self.checks.problem(
                 f"changes the whole field, of which each of {slabs.size} ranks has a part: build it on "
-                "closures.coupling.WholeField, which gathers, or use one rank"
+                "closures.coupling.GuardedUpdate, which gathers, or use one rank"
             )
         return super().init(operators)
 

@@ -8,14 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from closures.coupling.head import Start
-from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.frames import Frames
 from closures.coupling.unrolled import Unrolled, check_gradient
 from closures.losses.objective import LOSS
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.domain import Domain
-from closures.training.processes import ALONE, Team
-from solver.discretisation.velocity import Velocity
+from closures.training.processes import ALONE, ProcessGroup
 from solver.flow.simulation import Simulation
 
 Profiles = tuple[Tensor, Tensor]
@@ -40,7 +38,7 @@ class APosteriori(nn.Module):
     steps : of the solver between two frames.
     loss : see above.
     segment : steps kept in memory together, see `Unrolled`.
-    team : the processes that share a batch.
+    group : the processes that share a batch.
     """
 
     def __init__(
@@ -51,22 +49,21 @@ class APosteriori(nn.Module):
         steps: int,
         loss: Literal["trajectory", "statistics"] = "trajectory",
         segment: int = 1,
-        team: Team = ALONE,
+        group: ProcessGroup = ALONE,
     ) -> None:
         super().__init__()
         check_gradient(simulation)
-        self.network, self.loss, self.steps, self.team = network, loss, steps, team
+        self.network, self.loss, self.steps, self.group = network, loss, steps, group
         self.unrolled = Unrolled(simulation, segment)
-        grid = network_grid(simulation.operators.grid)
-        self.resampler, self.domain = Resampler(simulation.operators, grid), Domain.of(grid)
-        self.start = Start(simulation, self.resampler, grid)
+        self.frames = Frames(simulation)
+        self.domain = self.frames.domain
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, frames, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
         paths, targets = self.pairs(batch)
         if self.loss == "trajectory":
             return self.errors(paths, targets).mean()
-        own, true = (profiles(frames.flatten(0, 1), self.team.mean) for frames in (paths, targets))
+        own, true = (profiles(frames.flatten(0, 1), self.group.mean) for frames in (paths, targets))
         return profile_error(own, true, self.domain.like(paths))
 
     def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -98,9 +95,8 @@ class APosteriori(nn.Module):
 
     def path(self, first: Tensor, frames: int) -> Tensor:
         """The frames that follow `first`, as the solver has them: (frames, 3, nx, ny, nz)."""
-        simulation = self.unrolled.simulation
-        states = self.unrolled.path(self.start(first), frames * self.steps, self.steps)
-        return torch.stack([self.resampler.centred(Velocity(simulation.flow.strain, u)) for u in states])
+        states = self.unrolled.path(self.frames.start(first), frames * self.steps, self.steps)
+        return self.frames.values(list(states))
 
 
 def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:

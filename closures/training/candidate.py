@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from torch import nn
 
 from closures.coupling.assemble import companion
-from closures.coupling.head import Start
-from closures.coupling.hold import STAGES
+from closures.coupling.frames import Frames
 from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.zero_order_hold import STAGES
 from closures.data.sets import Source
 from closures.operators import artefact, build, kind
 from closures.operators.artefact import Artefact
@@ -21,7 +21,6 @@ from closures.training.tables import CardTable, OperatorTable
 from solver.errors import CaseError
 from solver.files.folder import commit
 from solver.flow.closure import Closure
-from solver.flow.simulation import Simulation
 from solver.grid.grid import Grid
 
 
@@ -34,8 +33,8 @@ class Candidate(Protocol):
         """The closure that the network makes, whatever its weights are at the time."""
         ...
 
-    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
-        """What its card says of its role; `start` reads frames of `source` into `simulation`."""
+    def card(self, frames: Frames, source: Source) -> dict[str, Any]:
+        """What its card says of its role; `frames` are those of its flow, `source` has its data."""
         ...
 
 
@@ -49,9 +48,9 @@ class StressModel:
         """See `Candidate`."""
         return SubgridModel(self.network, grid=grid, nu=nu, calls=STAGES)
 
-    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
+    def card(self, frames: Frames, source: Source) -> dict[str, Any]:
         """See `Candidate`."""
-        return role(simulation, start, source)
+        return role(frames, source)
 
 
 class StateOperator:
@@ -75,7 +74,7 @@ class StateOperator:
         found = Artefact(self.begun, self.network.eval())
         return companion(self.begun.role, self.folder, found, grid, nu, self.options, registry.create)
 
-    def card(self, simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
+    def card(self, frames: Frames, source: Source) -> dict[str, Any]:
         """See `Candidate`."""
         return self.begun.model_dump(include={"scaling", "step", "interval", "solver_step", "start", "largest_answer"})
 

@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from closures.coupling.head import Start
-from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.frames import Frames
 from closures.coupling.unrolled import Unrolled
 from closures.data.sets import Source
 from closures.data.windows import InMemory
-from closures.operators.domain import Domain, same
+from closures.operators.domain import same
 from closures.operators.predictor import Predictor
 from closures.training.fields_table import LabelsTable
 from solver.case.case import load_case
 from solver.case.table import Table
-from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
 from solver.run import build
@@ -48,7 +46,7 @@ class CorrectTable(Table):
 
 
 @dataclass(frozen=True)
-class Frames:
+class StoredFrames:
     """Where corrections begin: frames `apart` from each other, of `trajectories`; labels are `stride` further on."""
 
     source: Source
@@ -68,14 +66,14 @@ class Frames:
             yield from zip(frames[: -self.stride : self.apart], frames[self.stride :: self.apart], strict=True)
 
 
-def corrections(frames: Frames, reached: np.ndarray) -> InMemory:
+def corrections(frames: StoredFrames, reached: np.ndarray) -> InMemory:
     """Pairs (pairs, 2, nx, ny, nz, 3): what the network is given, see `arrivals`, and what it should answer."""
     labels = np.stack([after for _, after in frames.pairs()])
     return InMemory(np.stack([reached, labels], axis=1), frames.source.domain, frames.interval)
 
 
 @torch.no_grad()
-def arrivals(table: CorrectTable, frames: Frames) -> np.ndarray:
+def arrivals(table: CorrectTable, frames: StoredFrames) -> np.ndarray:
     """Where the solver arrives from each first frame `table.ahead` before its label, (pairs, nx, ny, nz, 3), float32.
 
     Raises
@@ -83,20 +81,19 @@ def arrivals(table: CorrectTable, frames: Frames) -> np.ndarray:
     CaseError : the case has other points than the data, or cannot be unrolled; nothing is left for the solver.
     Diverged : the solver's velocity is not finite: more steps are needed.
     """
-    simulation = flow(table, frames.interval)
-    grid = network_grid(simulation.operators.grid)
-    if not same(frames.source.domain.describe(), Domain.of(grid).describe()):
-        points = " x ".join(map(str, grid.shape))
+    simulation = leg_of(table, frames.interval)
+    flow = Frames(simulation)
+    if not same(frames.source.domain.describe(), flow.domain.describe()):
+        points = " x ".join(map(str, flow.domain.shape))
         raise CaseError(f"[correct] case = '{table.case}': its points are {points}, the data have others")
-    unrolled, resampler = Unrolled(simulation), Resampler(simulation.operators, grid)
-    start, found = Start(simulation, resampler, grid), []
+    unrolled, found = Unrolled(simulation), []
     for before, _ in frames.pairs():
-        u = unrolled(start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
-        found.append(resampler.centred(Velocity(simulation.flow.strain, u)).movedim(0, -1).float().numpy())
+        u = unrolled(flow.start(torch.from_numpy(before).movedim(-1, 0)), table.steps)
+        found.append(flow.centred(u).movedim(0, -1).float().numpy())
     return np.stack(found)
 
 
-def flow(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
+def leg_of(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
     """The simulation whose `table.steps` steps go on over an interval, but for the time `table.ahead` at its end."""
     span = interval - table.ahead
     if span < 1e-6 * interval:

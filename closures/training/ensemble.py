@@ -181,7 +181,7 @@ class Training:
         self.take(weights)
         recipe, flow = self.recipe, self.flow
         metrics, nu = flow.errors(np.mean(alive, axis=0)), flow.simulation.nu
-        role = self.candidate.card(flow.simulation, flow.start, self.source)
+        role = self.candidate.card(flow.frames, self.source)
         write(self.out, self.network, recipe.operator, recipe.card, self.source, nu, metrics, role)
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from closures.losses.objective import Objective
 from closures.training import state
-from closures.training.processes import Team
+from closures.training.processes import ProcessGroup
 from closures.training.report import Report
 from closures.training.schedule import batches, rate, seeds
 from closures.training.state import Progress
@@ -36,7 +36,7 @@ class Fit:
     ----------
     objective : its call on a batch is the loss.
     training, validation : data sets of the batches' samples.
-    team : the processes; each takes its share of every batch.
+    group : the processes; each takes its share of every batch.
     identity : what the state must belong to.
     """
 
@@ -47,20 +47,20 @@ class Fit:
         validation: Dataset[Any],
         optimiser: OptimiserTable,
         loop: LoopTable,
-        team: Team,
+        group: ProcessGroup,
         folder: Path,
         identity: str,
         workers: int = 0,
     ) -> None:
         self.objective, self.training, self.validation = objective, training, validation
-        self.settings, self.loop, self.team, self.folder, self.workers = optimiser, loop, team, folder, workers
-        if loop.batch % team.size:
-            raise CaseError(f"[loop] batch = {loop.batch}: should be a multiple of the {team.size} processes")
+        self.settings, self.loop, self.group, self.folder, self.workers = optimiser, loop, group, folder, workers
+        if loop.batch % group.size:
+            raise CaseError(f"[loop] batch = {loop.batch}: should be a multiple of the {group.size} processes")
         self.steps_per_epoch = _length(training) // loop.batch
         if self.steps_per_epoch == 0:
             raise CaseError(f"[loop] batch = {loop.batch}: there are only {_length(training)} training samples")
-        if _length(validation) < team.size:
-            raise CaseError(f"[data] {_length(validation)} validation samples for {team.size} processes: use fewer")
+        if _length(validation) < group.size:
+            raise CaseError(f"[data] {_length(validation)} validation samples for {group.size} processes: use fewer")
         self.steps = loop.epochs * self.steps_per_epoch
         self.validation_seeds = seeds(loop.seed, VALIDATION, _length(validation), 0, 1)
         self.network = objective.network
@@ -77,8 +77,8 @@ class Fit:
         ------
         Diverged : the gradient is not finite; the state of the last good moment stays.
         """
-        progress, shared = self.progress, self.team.share(self.objective)  # type: ignore[arg-type]
-        with Report(self.folder, self.steps, progress.step, console, self.team.is_root) as report:
+        progress, shared = self.progress, self.group.share(self.objective)  # type: ignore[arg-type]
+        with Report(self.folder, self.steps, progress.step, console, self.group.is_root) as report:
             while not progress.done:
                 started = time.monotonic()
                 self._epoch(shared, report)
@@ -90,12 +90,12 @@ class Fit:
 
     def _epoch(self, shared: nn.Module, report: Report) -> None:
         """What is left of the present epoch."""
-        progress, team, loop = self.progress, self.team, self.loop
-        order = batches(_length(self.training), loop.batch, loop.seed, progress.epoch, team.rank, team.size)
+        progress, group, loop = self.progress, self.group, self.loop
+        order = batches(_length(self.training), loop.batch, loop.seed, progress.epoch, group.rank, group.size)
         self.network.train()
         for batch in self._load(self.training, order[progress.batch :]):
             learning_rate = rate(self.settings, progress.step, self.steps, self.steps_per_epoch)
-            drawn = seeds(loop.seed, progress.step, loop.batch, team.rank, team.size)
+            drawn = seeds(loop.seed, progress.step, loop.batch, group.rank, group.size)
             torch.manual_seed(drawn[0])  # for networks that draw, as dropout does
             loss = self._step(shared, batch, drawn, learning_rate)
             progress.step, progress.batch = progress.step + 1, progress.batch + 1
@@ -118,7 +118,7 @@ class Fit:
                 f"(now {learning_rate:.2g}), or use precision = 'float32'"
             )
         self.optimiser.step()
-        return float(self.team.sum(loss.detach().double())) / self.team.size
+        return float(self.group.sum(loss.detach().double())) / self.group.size
 
     def _judge(self, seconds: float) -> None:
         """Validate at the end of an epoch, remember the best, decide whether to go on."""
@@ -145,26 +145,26 @@ class Fit:
     def errors(self) -> dict[str, float]:
         """Errors over the validation set, whatever the number of processes (collective)."""
         self.network.eval()
-        team, batch = self.team, max(self.loop.batch // self.team.size, 1)
-        own = list(range(team.rank, _length(self.validation), team.size))
+        group, batch = self.group, max(self.loop.batch // self.group.size, 1)
+        own = list(range(group.rank, _length(self.validation), group.size))
         order = [own[i : i + batch] for i in range(0, len(own), batch)]
         totals: dict[str, Tensor] = {}
         for numbers, samples in zip(order, self._load(self.validation, order), strict=True):
             drawn = [self.validation_seeds[n] for n in numbers]
             for name, values in self.objective.measure(samples, drawn).items():
                 totals[name] = totals.get(name, 0.0) + values.double().sum(dim=0)
-        return self.objective.conclude({n: team.sum(t) / _length(self.validation) for n, t in totals.items()})
+        return self.objective.conclude({n: group.sum(t) / _length(self.validation) for n, t in totals.items()})
 
     def _load(self, data: Dataset[Any], order: list[list[int]]) -> Any:
         generator = torch.Generator().manual_seed(self.loop.seed)
         loader = DataLoader(data, batch_sampler=order, num_workers=self.workers, generator=generator)
-        return (_moved(batch, self.team.device) for batch in loader)
+        return (_moved(batch, self.group.device) for batch in loader)
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: w.detach().clone() for name, w in self.network.state_dict().items()}
 
     def _save(self) -> None:
-        if self.team.is_root:
+        if self.group.is_root:
             state.write(self.folder, self.progress, self.network, self.best, self.optimiser)
         self.saved_at = time.monotonic()
 

@@ -9,12 +9,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from closures.training.processes import Team
+from closures.training.processes import ProcessGroup
 from solver.errors import RunFolderError
 from solver.files.folder import write_atomically
 
 
-def kept(path: Path, identity: str, make: Callable[[], np.ndarray], processes: Team) -> np.ndarray:
+def kept(path: Path, identity: str, make: Callable[[], np.ndarray], processes: ProcessGroup) -> np.ndarray:
     """What `path` holds, or else what `make` returns, which it holds from then on (collective).
 
     Raises

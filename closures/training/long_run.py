@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from closures.coupling.head import Start
-from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.frames import Frames
+from closures.coupling.resample import network_grid
 from closures.data.profiles import filtered_channel
 from closures.data.windows import TrajectoryFile
 from closures.operators.domain import Domain, same
@@ -86,7 +86,7 @@ class LongRun:
         flow = Flow(operators, described.flow.nu, model, forcing)
         self.simulation = Simulation(flow, flow.start(rest), control)
         self.source, self.every_steps = source, every_steps
-        self.start = Start(self.simulation, Resampler(operators, network_grid(grid)), network_grid(grid))
+        self.frames = Frames(self.simulation)
         data, means = filtered_channel(source.path)
         self.trajectories = list(trajectories)
         self.reference = table_of(data, means[self.trajectories].mean(axis=(0, 1)))
@@ -103,7 +103,7 @@ class LongRun:
         n_traj, n_steps = len(self.trajectories), self.source.shape[1]
         frame = (number // n_traj * 7919) % n_steps  # far from those before
         values = self.source.read(self.trajectories[number % n_traj], slice(frame, frame + 1))[0]
-        return tuple(c.numpy() for c in self.start(torch.from_numpy(values).movedim(-1, 0)))
+        return tuple(c.numpy() for c in self.frames.start(torch.from_numpy(values).movedim(-1, 0)))
 
     @torch.no_grad()
     def __call__(self, velocity: tuple[Array, ...], settle: float, average: float) -> Settled | None:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from closures.coupling.head import Head
+from closures.coupling.frames import Trajectory
 from closures.data.sets import Source
 from closures.data.windows import InMemory, Windows, fluctuation_size, scaling, split
 from closures.losses.energy import energy_error
@@ -23,14 +23,14 @@ from closures.operators.artefact import Card
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
-from closures.training.corrections import Frames, arrivals, corrections, flow, largest_change
+from closures.training.corrections import StoredFrames, arrivals, corrections, largest_change, leg_of
 from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Rollout, directions
 from closures.training.own_les import check_source, draw, teacher
 from closures.training.path_loss import PathLoss
-from closures.training.processes import Team, team
+from closures.training.processes import ProcessGroup, process_group
 from closures.training.recipe import Recipe, load_recipe
 from closures.training.state import Progress
 from closures.training.tables import LossTable
@@ -64,7 +64,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stored = recipe.data.open(data) if data is not None or recipe.data.is_given else None
-    with torch.enable_grad(), team(recipe.loop.device) as processes:
+    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
         source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
         fit, predictor, pairs = _prepare(recipe, source, out, processes)
         if processes.is_root:
@@ -78,7 +78,7 @@ def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: C
 
 
 def _prepare(
-    recipe: Recipe, source: Source, out: Path, processes: Team
+    recipe: Recipe, source: Source, out: Path, processes: ProcessGroup
 ) -> tuple[Fit, Predictor, InMemory | None]:
     """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected."""
     training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
@@ -101,7 +101,7 @@ def _prepare(
 
 
 def _samples(
-    recipe: Recipe, source: Source, out: Path, processes: Team
+    recipe: Recipe, source: Source, out: Path, processes: ProcessGroup
 ) -> tuple[Windows, Windows, Tensor | None, Scaling, InMemory | None]:
     """Training and validation, windows of trajectories or pairs of frames around a correction; the noise of the first
     frames; units; the pairs to train on.
@@ -114,15 +114,15 @@ def _samples(
         units = scaling(source, parts[0], data.stride, recipe.loss.target)
         return training, validation, noise, units, None
 
-    pairs = _pairs(recipe, Frames(source, data.stride, data.apart, parts[0]), out / PAIRS[0], processes)
+    pairs = _pairs(recipe, StoredFrames(source, data.stride, data.apart, parts[0]), out / PAIRS[0], processes)
     units = scaling(pairs, range(pairs.shape[0]), 1, "increment")
     if not recipe.rolls_out_corrections:
-        others = _pairs(recipe, Frames(source, data.stride, data.apart, parts[1]), out / PAIRS[1], processes)
+        others = _pairs(recipe, StoredFrames(source, data.stride, data.apart, parts[1]), out / PAIRS[1], processes)
         training, validation = (Windows(p, range(p.shape[0])) for p in (pairs, others))
     return training, validation, noise, units, pairs
 
 
-def _pairs(recipe: Recipe, frames: Frames, file: Path, processes: Team) -> InMemory:
+def _pairs(recipe: Recipe, frames: StoredFrames, file: Path, processes: ProcessGroup) -> InMemory:
     """Pairs around a correction; where the solver arrives is worked out once, and kept in `file` (collective)."""
     table = recipe.correct
     assert table is not None
@@ -148,17 +148,17 @@ def _objective(
     error = _error(loss)
     mirrors = directions(loss.mirrors, source.domain)
     if recipe.correct is not None and recipe.rolls_out_corrections:
-        partner = flow(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
-        turns = Head(predictor, partner, half_precision, recipe.correct.steps)
+        partner = leg_of(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
+        turns = Trajectory(predictor, partner, half_precision, recipe.correct.steps)
         return PathLoss(turns, None, 0.0, 1.0, noise, loss.through, error, mirrors)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision, noise)
     simulation = teacher(table, recipe.loop.device)
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
-    head = Head(predictor, simulation, half_precision)
-    check_source(source, head.domain, recipe.data.stride, table)
+    path = Trajectory(predictor, simulation, half_precision)
+    check_source(source, path.domain, recipe.data.stride, table)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
-    return PathLoss(head, residual, equations, data, noise, loss.through, error, mirrors)
+    return PathLoss(path, residual, equations, data, noise, loss.through, error, mirrors)
 
 
 def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.coupling.resample import Resampler, network_grid
+from closures.coupling.frames import Frames
+from closures.coupling.resample import network_grid
 from closures.data.windows import InMemory, Trajectories
 from closures.operators.domain import Domain, same
 from closures.training.fields_table import FieldsTable
 from closures.training.kept import kept
-from closures.training.processes import Team
+from closures.training.processes import ProcessGroup
 from closures.training.tables import EquationsTable
 from solver.case.case import Case, load_case
-from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
 from solver.flow.simulation import Simulation
 from solver.run import build
@@ -57,7 +57,7 @@ def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:
     return load_case(Path(table.case), (*table.overrides, *steps))
 
 
-def draw(table: EquationsTable, device: str, out: Path, processes: Team) -> OwnLes:
+def draw(table: EquationsTable, device: str, out: Path, processes: ProcessGroup) -> OwnLes:
     """Trajectories as `table.fields` says: those in `out`, or new ones, which are then kept there (collective).
 
     Raises
@@ -83,12 +83,12 @@ def _trajectories(table: EquationsTable, fields: FieldsTable, device: str) -> np
     found = []
     for number in range(fields.trajectories):
         simulation = teacher(table, device, number)
-        resampler = Resampler(simulation.operators, network_grid(simulation.operators.grid))
+        flow = Frames(simulation)
         _advance(simulation, round(fields.spin_up / table.interval * table.steps))
         frames = []
         for frame in range(fields.frames):
             _advance(simulation, table.steps if frame else 0)
-            u = resampler.centred(Velocity(simulation.flow.strain, simulation.velocity.coefficients))
+            u = flow.centred(simulation.velocity.coefficients)
             frames.append(u.movedim(0, -1).to("cpu", torch.float32).numpy())
         if not np.isfinite(frames[-1]).all():
             raise Diverged(f"trajectory {number} of the fields blew up: raise the steps between frames")

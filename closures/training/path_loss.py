@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from closures.coupling.head import Head
+from closures.coupling.frames import Trajectory
 from closures.losses.les_residual import LesResidual
 from closures.losses.objective import LOSS, MeanOfSamples
 from closures.losses.relative_l2 import fluctuation_error, relative_l2
@@ -24,8 +24,8 @@ class PathLoss(MeanOfSamples):
 
     Parameters
     ----------
-    head : makes trajectories of the network's answers.
-    residual : of the equations on them, on the grid of `head`; None where they are not what is taught.
+    path : makes trajectories of the network's answers.
+    residual : of the equations on them, on the grid of `path`; None where they are not what is taught.
     equations, data : weights of the residual and of the relative error against the later frames; both: the hybrid loss.
     noise : of the first frame, see `closures.training.objective.perturbed`.
     error : of frames against others on a domain, one number each, of `closures.losses.relative_l2`.
@@ -35,7 +35,7 @@ class PathLoss(MeanOfSamples):
 
     def __init__(
         self,
-        head: Head,
+        path: Trajectory,
         residual: LesResidual | None,
         equations: float = 1.0,
         data: float = 0.0,
@@ -45,8 +45,8 @@ class PathLoss(MeanOfSamples):
         mirrors: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.network = head.predictor.network
-        self.head, self.residual, self.through = head, residual, through
+        self.network = path.predictor.network
+        self.path, self.residual, self.through = path, residual, through
         self.equations, self.data, self.noise, self.error = equations, data, noise, error
         self.mirrors = mirrors
 
@@ -56,29 +56,29 @@ class PathLoss(MeanOfSamples):
 
     def losses(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """The loss of each window, (batch,)."""
-        batch = mirrored(batch, seeds, self.mirrors, self.head.domain)
+        batch = mirrored(batch, seeds, self.mirrors, self.path.domain)
         first = perturbed(batch[:, 0], seeds, self.noise)
         return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)])
 
     def loss(self, first: Tensor, window: Tensor) -> Tensor:
         """Of the path from one frame and the window that it should stay with, a scalar."""
-        frames = self.head.path(self.head.start(first), len(window) - 1, self.through)
+        frames = self.path.path(self.path.start(first), len(window) - 1, self.through)
         total = torch.zeros((), dtype=frames[0][0].real.dtype, device=window.device)
         if self.equations > 0:
             assert self.residual is not None
             total = total + self.equations * self.residual.relative(frames)
         if self.data > 0:
-            answers, targets = self.head.values(frames[1:]), window[1:].to(self.head.operators.dtype)
-            total = total + self.data * self.error(answers, targets, self.head.domain).mean()
+            answers, targets = self.path.values(frames[1:]), window[1:].to(self.path.operators.dtype)
+            total = total + self.data * self.error(answers, targets, self.path.domain).mean()
         return total
 
     def measure(self, batch: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
         """The loss; residual, errors of the last step and of one, and what no change at all would score."""
         rows: list[dict[str, Tensor]] = []
         for window, loss in zip(batch, self.losses(batch, seeds), strict=True):
-            last, domain = len(window) - 1, self.head.domain
-            frames = self.head.path(self.head.start(window[0]), last)
-            answers, targets = self.head.values(frames).to(window), window
+            last, domain = len(window) - 1, self.path.domain
+            frames = self.path.path(self.path.start(window[0]), last)
+            answers, targets = self.path.values(frames).to(window), window
             error = fluctuation_error(answers, targets, domain)
             still = fluctuation_error(window[:1], window[1:2], domain)[0]
             errors = {f"fluctuation_error_{last}": error[last]} if last > 1 else {}

@@ -19,7 +19,7 @@ from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, White
 from closures.training.fit import Fit
 from closures.training.identity import identity_of
 from closures.training.pressure_recipe import MatricesTable, MatrixRecipe
-from closures.training.processes import Team, team
+from closures.training.processes import ProcessGroup, process_group
 from closures.training.recipe import read
 from solver.errors import CaseError
 from solver.files.folder import commit, to_toml, write_text
@@ -38,7 +38,7 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
     Diverged : the gradient is not finite.
     """
     recipe = read(MatrixRecipe, file)
-    with torch.enable_grad(), team(recipe.loop.device) as processes:
+    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
         network, fit = _prepare(recipe, file, out, processes, console)
         if processes.is_root:
             write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
@@ -51,7 +51,7 @@ def train(file: Path, out: Path, console: Console | None = None) -> Card:
 
 
 def _prepare(
-    recipe: MatrixRecipe, file: Path, out: Path, processes: Team, console: Console | None
+    recipe: MatrixRecipe, file: Path, out: Path, processes: ProcessGroup, console: Console | None
 ) -> tuple[nn.Module, Fit]:
     """The network as it begins, and its training."""
     torch.manual_seed(recipe.loop.seed)

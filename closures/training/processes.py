@@ -19,7 +19,7 @@ ENVIRONMENT = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """Who trains with whom, and where."""
 
     rank: int
@@ -56,7 +56,7 @@ class Team:
             dist.barrier(device_ids=[self.device.index] if dist.get_backend() == "nccl" else None)
 
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def check_alone(what: str, remedy: str) -> None:
@@ -66,7 +66,7 @@ def check_alone(what: str, remedy: str) -> None:
 
 
 @contextmanager
-def team(device: str) -> Iterator[Team]:
+def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the group that torchrun describes in the environment, if any, and leave it at the end.
 
     Raises
@@ -91,7 +91,7 @@ def team(device: str) -> Iterator[Team]:
         backend, bound = ("nccl", own) if here <= gpus else ("gloo", None)
         dist.init_process_group(backend, rank=rank, world_size=size, device_id=bound)
     try:
-        yield Team(rank, size, own)
+        yield ProcessGroup(rank, size, own)
     finally:
         if size > 1:
             dist.destroy_process_group()

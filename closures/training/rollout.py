@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from closures.coupling.head import Head
+from closures.coupling.frames import Trajectory
 from closures.losses.relative_l2 import fluctuation_error
 from closures.training.long_run import LongRun
 from solver.analysis.channel import ERRORS
 
 
 @torch.no_grad()
-def judge(head: Head, flow: LongRun, trajectory: int, steps: int, settled: int) -> dict[str, Any]:
+def judge(path: Trajectory, flow: LongRun, trajectory: int, steps: int, settled: int) -> dict[str, Any]:
     """A rollout from every tenth frame of a trajectory for errors, and a long one from its first for profiles.
 
     Parameters
     ----------
-    head, flow : the operator from frame to frame, and as a surrogate, whose run ends with the first refused answer.
+    path, flow : the operator from frame to frame, and as a surrogate, whose run ends with the first refused answer.
     steps, settled : of the long run, and how many of them are before its averages.
 
     Returns
@@ -33,8 +33,8 @@ def judge(head: Head, flow: LongRun, trajectory: int, steps: int, settled: int) 
     values = torch.from_numpy(np.moveaxis(source.read(trajectory, slice(None)), -1, 1)).float()
     one, five, started = [], [], time.process_time()
     for first in range(0, len(values) - 5, 10):
-        answers = head.values(head.path(head.start(values[first]), 5))
-        found = fluctuation_error(answers.to(values), values[first : first + 6], head.domain)
+        answers = path.values(path.path(path.start(values[first]), 5))
+        found = fluctuation_error(answers.to(values), values[first : first + 6], path.domain)
         one.append(float(found[1]))
         five.append(float(found[5]))
     milliseconds = 1e3 * (time.process_time() - started) / (5 * len(one))

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from closures.coupling.head import Start
-from closures.coupling.meter import stress_size
+from closures.coupling.frames import Frames
+from closures.coupling.strength import stress_size
 from closures.coupling.subgrid_model import SubgridModel
 from closures.data.sets import Source
 from closures.operators import build
@@ -16,7 +16,6 @@ from closures.training.begin import take_weights
 from closures.training.tables import OperatorTable
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
-from solver.flow.simulation import Simulation
 
 
 def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Module:
@@ -32,21 +31,21 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
     return network
 
 
-def role(simulation: Simulation, start: Start, source: Source) -> dict[str, Any]:
-    """What the card of a model of the stress in `simulation` says of its role; `start` reads frames of `source`."""
-    return {"scaling": None, "step": 0.0, "largest_answer": _largest_answer(simulation, start, source) or None}
+def role(frames: Frames, source: Source) -> dict[str, Any]:
+    """What the card of a model of the stress in the simulation of `frames` says of its role; `source` has its data."""
+    return {"scaling": None, "step": 0.0, "largest_answer": _largest_answer(frames, source) or None}
 
 
 @torch.no_grad()
-def _largest_answer(simulation: Simulation, start: Start, source: Source, frames: int = 8) -> float:
+def _largest_answer(flow: Frames, source: Source, frames: int = 8) -> float:
     """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
     found = [0.0]
     for trajectory in range(source.shape[0]):
         for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
             u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
-            velocity = Velocity(simulation.flow.strain, start(u))
-            assert isinstance(simulation.closure, SubgridModel)
-            term, _ = simulation.closure(velocity, 0.0, {})
+            velocity = Velocity(flow.simulation.flow.strain, flow.start(u))
+            assert isinstance(flow.simulation.closure, SubgridModel)
+            term, _ = flow.simulation.closure(velocity, 0.0, {})
             assert term is not None
             found.append(stress_size(term, velocity))
     return max(found)

@@ -10,10 +10,10 @@ from pydantic import Field
 from rich.console import Console
 from torch import nn
 
-from closures.coupling.border import Precision
-from closures.coupling.hold import STAGES
 from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.transfer import Precision
 from closures.coupling.unrolled import check_gradient
+from closures.coupling.zero_order_hold import STAGES
 from closures.data.sets import Source
 from closures.data.windows import Windows, split
 from closures.operators import artefact
@@ -24,7 +24,7 @@ from closures.training.begin import weights_of
 from closures.training.candidate import write
 from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
-from closures.training.processes import ALONE, Team, team
+from closures.training.processes import ALONE, ProcessGroup, process_group
 from closures.training.recipe import read
 from closures.training.stress_network import first_guess, role
 from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
@@ -91,7 +91,7 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
     """
     recipe = recipe if isinstance(recipe, SolverRecipe) else read(SolverRecipe, recipe)
     source = recipe.data.open(data)
-    with torch.enable_grad(), team(recipe.loop.device) as processes:
+    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
         torch.manual_seed(recipe.loop.seed)
         network = first_guess(recipe.operator, recipe.solver.begin, "[solver]")
         objective = prepare(recipe, network, source, processes)
@@ -102,13 +102,13 @@ def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, cons
         errors = fit.errors()
         if processes.is_root:
             simulation = objective.unrolled.simulation
-            about = role(simulation, objective.start, source)
+            about = role(objective.frames, source)
             write(out, network, recipe.operator, recipe.card, source, simulation.nu, errors, about)
         processes.wait()
     return artefact.load(out).card
 
 
-def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes: Team = ALONE) -> APosteriori:
+def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes: ProcessGroup = ALONE) -> APosteriori:
     """The objective: the case with `network` in it, its step a share of the interval between frames."""
     table, interval = recipe.solver, source.step * recipe.data.stride
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
@@ -122,7 +122,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes:
         flow = Flow(plain.operators, plain.nu, model, plain.forcing)
         simulation = Simulation(flow, flow.start(plain.velocity.coefficients), plain.control)
     steps, loss, segment = table.steps, table.loss, table.segment
-    objective = APosteriori(simulation, network, steps=steps, loss=loss, segment=segment, team=processes)
+    objective = APosteriori(simulation, network, steps=steps, loss=loss, segment=segment, group=processes)
     if not same(source.domain.describe(), objective.domain.describe()):
         points = " x ".join(map(str, objective.domain.shape))
         raise CaseError(
@@ -131,7 +131,7 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes:
     return objective
 
 
-def _fit(recipe: SolverRecipe, objective: APosteriori, source: Source, out: Path, processes: Team) -> Fit:
+def _fit(recipe: SolverRecipe, objective: APosteriori, source: Source, out: Path, processes: ProcessGroup) -> Fit:
     frames, stride, table = recipe.solver.frames, recipe.data.stride, recipe.solver
     parts = split(source, recipe.data.validation)
     training, validation = (Windows(source, part, frames, stride, recipe.data.apart) for part in parts)

@@ -51,7 +51,7 @@ with installed():
                 assert int(states[0]["calls"]) == int(states[1]["calls"]) == 9
             compared += 1
     if MPI.COMM_WORLD.size > 1:
-        with pytest.raises(ClosureError, match=r"build it on closures\.coupling\.WholeField, which gathers, or"):
+        with pytest.raises(ClosureError, match=r"build it on closures\.coupling\.GuardedUpdate, which gathers, or"):
             acted(channel(), "whole", MPI.COMM_WORLD, answer="good")
         compared += 1
 worst = MPI.COMM_WORLD.allreduce(worst, op=MPI.MAX)

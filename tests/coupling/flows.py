@@ -136,7 +136,7 @@ class Told:
     def __init__(self, answer, **settings):
         self.answer, self.guard = answer, Guard(GuardTable(**settings), "told", "the solver")
 
-    def place(self, operators):
+    def prepare(self, operators):
         """It has no weights."""
 
     def __call__(self, velocity, project):

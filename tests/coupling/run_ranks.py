@@ -37,7 +37,6 @@ for name, (role, grid, options) in CASES.items():
         found[f"{name}/{axis}"] = simulation.operators.gather(c)
     found[f"{name}/counts"] = simulation.closure_state[COUNTS].numpy()
     if role != "subgrid_model":  # the weights are on one rank alone
-        place = simulation.closure.field.place(simulation.operators)
-        assert (place.predictor is not None) == (MPI.COMM_WORLD.rank == 0)
+        assert (simulation.closure.update.update.predictor is not None) == (MPI.COMM_WORLD.rank == 0)
 if MPI.COMM_WORLD.rank == 0:
     np.savez(out, **found)

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from closures.coupling import SubgridModel
-from closures.coupling.hold import STAGES
 from closures.coupling.resample import Resampler, network_grid
 from closures.coupling.unrolled import Unrolled
+from closures.coupling.zero_order_hold import STAGES
 from closures.operators import build
 from closures.operators.stress import COEFFICIENT
 from closures.registry import registry
 from closures.training.a_posteriori import APosteriori, profile_error, profiles
-from closures.training.processes import ALONE, Team
+from closures.training.processes import ALONE, ProcessGroup
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.forcing import HeldShells
@@ -205,7 +205,7 @@ def test_statistics_do_not_depend_on_how_frames_are_shared():
     shared = [torch.empty(0), torch.empty(0)]
     meeting = threading.Barrier(2)
 
-    class Half(Team):
+    class Half(ProcessGroup):
         def sum(self, values):
             shared[self.rank] = values
             meeting.wait(timeout=60)
@@ -225,12 +225,12 @@ def test_validation_statistics_are_of_the_whole_set_however_it_is_cut():
     grid = GRIDS["channel"]()
     network = build("tensor_basis", width=2, depth=1, tensors=1, c_s=0.1).double()
     objective = APosteriori(learned(grid, network, dt=0.04), network, steps=1, loss="statistics")
-    operators = objective.resampler.operators
+    operators = objective.frames.resampler.operators
     with torch.no_grad():
         windows = []
         for seed in (3, 4, 5):
             velocity = Velocity(objective.unrolled.simulation.flow.strain, noise(operators, seed=seed))
-            first = objective.resampler.centred(velocity)
+            first = objective.frames.resampler.centred(velocity)
             windows.append(torch.stack([first, 1.1 * first]))
         batch = torch.stack(windows)
         at_once, direct = objective.conclude(means(objective, batch)), float(objective(batch, [0, 0, 0]))
@@ -247,12 +247,12 @@ def test_a_window_starts_from_its_first_frame():
     objective = APosteriori(learned(grid, network), network, steps=1)
     with torch.no_grad():
         simulation = objective.unrolled.simulation
-        frame = objective.resampler.centred(simulation.velocity)
-        again = objective.resampler.centred(Velocity(simulation.flow.strain, objective.start(frame)))
-        assert objective.resampler.grid.shape == (8, 16, 6)
+        frame = objective.frames.resampler.centred(simulation.velocity)
+        again = objective.frames.centred(objective.frames.start(frame))
+        assert objective.frames.resampler.grid.shape == (8, 16, 6)
         assert float((again - frame).abs().max()) < 1e-12 * float(frame.abs().max())
         op = simulation.operators
-        assert float(op.to_physical(op.divergence(objective.start(frame))).abs().max()) < 1e-12
+        assert float(op.to_physical(op.divergence(objective.frames.start(frame))).abs().max()) < 1e-12
 
 
 def test_statistics_do_not_see_when_and_where():

@@ -204,7 +204,7 @@ def test_a_network_bound_to_its_grid_is_refused_elsewhere_and_others_say_that_th
     with pytest.raises(ArtefactError, match=r"bound to its grid of 10 x 9 x 8 points, this case has 10 x 11 x 8"):
         closure("surrogate", bound, channel(ny=11))
     finer = closure("surrogate", bound, channel(nx=16, nz=12))  # more modes: the network sees those it knows
-    assert finer.field.grid.shape == (10, 9, 8)
+    assert finer.update.update.grid.shape == (10, 9, 8)
     free = write(tmp_path / "b", "ifactformer_m", channel(), step=0.5)
     with caplog.at_level(logging.WARNING, logger="solver"):
         closure("surrogate", free, channel(ny=11))
@@ -343,4 +343,4 @@ def test_other_periods_are_another_flow(tmp_path):
     """Where the periods are not those of the training data, a network acts on the points of the case."""
     folder = write(tmp_path, "ifactformer_m", channel(), step=0.5)
     other = Grid(FourierAxis(14, 7.0), channel().y, FourierAxis(12, 3.0))
-    assert closure("surrogate", folder, other).field.grid.shape == (14, 9, 8)
+    assert closure("surrogate", folder, other).update.update.grid.shape == (14, 9, 8)

@@ -11,8 +11,8 @@ import torch
 from closures.coupling import Guard, GuardTable, StateCorrector, StateSurrogate
 from closures.coupling.companion import OTHER
 from closures.coupling.guard import COUNTS
+from closures.coupling.guarded_update import GuardedUpdate, fluctuation_energy
 from closures.coupling.resample import Resampler, network_grid
-from closures.coupling.whole_field import WholeField, fluctuation_energy
 from closures.operators.predictor import Predictor
 from solver.discretisation.velocity import Velocity
 from solver.flow.forcing import bulk_velocity
@@ -43,7 +43,7 @@ def plain_run():
 def rigged(answer, grid, **options):
     """A whole-field network that answers what it is told to."""
     guard = Guard(GuardTable(size=100.0, growth=100.0), "rigged", "the solver")
-    return WholeField(Predictor(RiggedState(answer), SCALING), network_grid(grid), guard, **options)
+    return GuardedUpdate(Predictor(RiggedState(answer), SCALING), network_grid(grid), guard, **options)
 
 
 def nothing(field):
@@ -193,7 +193,7 @@ def test_a_surrogate_does_not_step_beyond_the_end(tmp_path):
 def test_refused_macro_steps_are_done_by_the_solver():
     grid = channel()
     guard = Guard(GuardTable(patience=1000), "rigged", "the solver")
-    field = WholeField(Predictor(RiggedState(lambda f: f * torch.nan), SCALING), network_grid(grid), guard)
+    field = GuardedUpdate(Predictor(RiggedState(lambda f: f * torch.nan), SCALING), network_grid(grid), guard)
     acted, plain = flow(grid, StateSurrogate("rigged", field, None, span=0.025)), flow(grid, None)
     for _ in range(6):
         acted.step()
@@ -211,9 +211,9 @@ def test_corrections_come_every_n_steps_or_at_multiples_of_an_interval(tmp_path,
     corrector = StateCorrector("rigged", field, None, **options)
     simulation = flow(grid, corrector)
     for step in range(1, 11):
-        calls = field.predictor.network.calls
+        calls = field.update.predictor.network.calls
         simulation.step()
-        seen += [step] * (field.predictor.network.calls - calls)
+        seen += [step] * (field.update.predictor.network.calls - calls)
     assert seen == expected
     assert simulation.t == pytest.approx(0.1 if "every" in options else 3 * 0.025 + 0.025 / 3)
 

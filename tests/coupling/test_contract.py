@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from closures.coupling import GuardedModel, GuardTable, SubgridModel
-from closures.coupling.meter import Meter
+from closures.coupling.strength import StrengthCheck
 from closures.operators import artefact
 from closures.operators.artefact import CARD, read_card
 from closures.operators.shipped import shipped
@@ -189,7 +189,7 @@ def test_single_precision_is_double_precision_to_its_round_off(name):
 def test_a_compiled_network_agrees_with_the_plain_one():
     grid = make_grid("channel")
     velocity = make_velocity(make_operators(grid), random_fields(grid))
-    closure, meter = build("tensor_basis", "stress", grid), Meter()
+    closure, meter = build("tensor_basis", "stress", grid), StrengthCheck()
     term, _ = closure(velocity, 0.0, {})
     plain, seen = answer(closure, velocity), meter(term, velocity).numpy()
     torch._dynamo.reset()

@@ -11,8 +11,8 @@ import torch
 
 from closures.coupling import GuardedModel, GuardTable, NetworkRefused, StateCorrector, SubgridModel
 from closures.coupling.guard import COUNTS, Guard
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
-from closures.coupling.whole_field import WholeField
 from closures.operators.predictor import Predictor
 from closures.registry import registry
 from solver.errors import Diverged
@@ -199,7 +199,7 @@ def test_bad_corrections_are_left_out(kind, caplog):
     grid = channel()
     units = SCALING if kind != "growth" else SCALING.model_copy(update={"change": SCALING.std})
     table = GuardTable(patience=1000, size=100.0 if kind == "growth" else None)
-    field = WholeField(
+    field = GuardedUpdate(
         Predictor(RiggedState(answer), units), network_grid(grid), Guard(table, "rigged", "no correction")
     )
     simulation, plain = flow(grid, StateCorrector("rigged", field, None)), flow(grid, None)
@@ -207,7 +207,7 @@ def test_bad_corrections_are_left_out(kind, caplog):
         for _ in range(3):
             simulation.step()
             plain.step()
-    assert field.predictor.network.calls == 3
+    assert field.update.predictor.network.calls == 3
     assert distance(simulation, plain) == 0.0
     assert simulation.closure_state[COUNTS].tolist() == [3, 3, 0]
     assert [reason in record.getMessage() for record in caplog.records] == [True]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closures.coupling import GuardedModel, GuardTable, SubgridModel
-from closures.coupling.hold import HELD, LEFT, STAGES
+from closures.coupling.zero_order_hold import HELD, LEFT, STAGES
 from tests.coupling.flows import NU, channel, closure, flow, small, write
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from closures.coupling.meter import stress_size
+from closures.coupling.strength import stress_size
 from closures.data.windows import TrajectoryFile, Windows
 from closures.operators import artefact
 from closures.operators.shipped import PRETRAINED

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from closures.data.commutator import PAIRS, Commutator, pair
+from closures.data.commutator import PAIRS, Commutator
 from closures.data.filtered_dns import FilteredView
-from closures.data.filters import GridFilter, Kernel, from_points
+from closures.data.filters import GridFilter, Kernel
 from closures.data.recipe import StoreTable
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import SubgridStress
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
+from tests.data.stored import from_points
 from tests.grids import distance, minus, norm, operators, orders, random_velocity, sample, tendency, walls
 
 SEED = 577_213
@@ -27,6 +28,12 @@ BOX = Grid(FourierAxis(16, LX), FourierAxis(16, 5.0), FourierAxis(12, LZ))
 def without_gradients():
     with torch.no_grad():
         yield
+
+
+def pair(commutator, velocity):
+    """Filtered velocity coefficients and the stress that goes with them."""
+    filtered = commutator.velocity(velocity)
+    return filtered.coefficients, commutator.stress(velocity, filtered)
 
 
 def commutator(fine: Grid, coarse: Grid, kernel: Kernel) -> Commutator:

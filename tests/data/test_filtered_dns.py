@@ -22,7 +22,6 @@ from closures.data import file as flow_file
 from closures.data import generate, recipe_file
 from closures.data import store as flow_store
 from closures.data.commutator import PAIRS
-from closures.data.filters import from_points
 from closures.data.generate import generate_flow
 from closures.data.grid_set import verify_set
 from closures.data.grids import is_flow_recipe, load_flow_recipe, load_flow_recipes
@@ -34,13 +33,12 @@ from closures.data.profiles import (
     FilteredChannel,
     channel_facts,
     filtered_channel,
-    reference_profiles,
 )
 from closures.data.statistics import write_statistics
-from closures.data.subset import write_subset
 from closures.data.trajectory import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.operators.domain import Domain, same
+from scripts.subset import write_subset
 from solver.analysis.channel import table_of
 from solver.analysis.moments import INDEX, NAMES
 from solver.analysis.reference import ChannelReference
@@ -53,6 +51,7 @@ from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
+from tests.data.stored import from_points, reference_profiles
 from tests.grids import minus, norm, operators, orders, project, tendency
 
 SAMPLE = recipe_file.PACKAGE / "data" / "samples" / "channel180_sample.h5"

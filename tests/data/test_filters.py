@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from closures.data.filters import GridFilter, Kernel, from_points, on_points
+from closures.data.filters import GridFilter, Kernel, on_points
 from solver.errors import CaseError
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 from tests import runs
+from tests.data.stored import from_points
 from tests.grids import SLIP, WALL, distance, operators, random_scalar, random_velocity, uneven, uniform, values, walls
 
 SEED = 271_829

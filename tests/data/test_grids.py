@@ -16,7 +16,7 @@ from closures.data import store as flow_store
 from closures.data.commutator import PAIRS, Commutator
 from closures.data.exchange import EXCHANGE, ODD_IN_HEIGHT, SPECTRA, split_work
 from closures.data.filtered_dns import FilteredView
-from closures.data.filters import GridFilter, Kernel, from_points
+from closures.data.filters import GridFilter, Kernel
 from closures.data.generate import generate_flow
 from closures.data.grid_set import describe_set, manifest, verify_set
 from closures.data.grids import load_flow_recipe, load_flow_recipes
@@ -35,6 +35,7 @@ from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, GRIDS, forked, kill_when, listing, write_recipe
+from tests.data.stored import from_points
 from tests.data.test_commutator import LX, LZ, MANUFACTURED
 from tests.grids import minus, norm, operators, orders, product, project, sample, tendency, walls
 

@@ -8,7 +8,13 @@ import pytest
 from closures.linear_families import sorting
 from closures.linear_families.darcy import Darcy
 from closures.linear_families.generate import parameters_of
-from closures.linear_families.sorting import SORTINGS, length, likeness_vectors, low_modes, path
+from closures.linear_families.sorting import SORTINGS, likeness_vectors, low_modes, path
+
+
+def length(vectors, order):
+    """Mean distance between consecutive samples."""
+    return np.linalg.norm(np.diff(vectors[order], axis=0), axis=1).mean()
+
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from closures.losses.coefficient import LearnedCoefficient, fit_coefficient
+from bench.coefficient import LearnedCoefficient, fit_coefficient
 from closures.registry.registry import create
 from solver.errors import CaseError
 from tests.losses.flows import NU, flow, residual_of, trajectory

@@ -7,18 +7,17 @@ import math
 import pytest
 import torch
 
+from closures.coupling.frames import Trajectory, unaveraging
 from closures.coupling.guard import Guard, GuardTable
-from closures.coupling.head import Head, unaveraging
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
 from closures.coupling.unrolled import Unrolled
-from closures.coupling.whole_field import WholeField
 from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, build
 from closures.operators.predictor import Predictor, Scaling
 from closures.operators.spectral import along
 from closures.training.objective import directions, mirrored, reflected
 from closures.training.path_loss import PathLoss
-from closures.training.refine import last_spectral_layer, refine
 from solver.errors import CaseError
 from solver.flow.forcing import PressureGradient, bulk_velocity
 from solver.grid.axis import FourierAxis
@@ -39,7 +38,7 @@ def head(simulation, kind, name="fno", scale=0.6, seed=31, **arguments):
     torch.manual_seed(seed)
     network = build(name, **(sizes | arguments))
     network = randomise(network, seed, scale=scale) if scale else network
-    return Head(Predictor(network.double(), SCALING), simulation)
+    return Trajectory(Predictor(network.double(), SCALING), simulation)
 
 
 @pytest.mark.parametrize("kind", ["box", "channel", "duct"])
@@ -83,12 +82,12 @@ def test_averages_are_undone(line):
 
 
 def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
-    """One step of the head and of `WholeField` with the same network; one rank has nothing to scatter."""
+    """One step of the head and of `GuardedUpdate` with the same network; one rank has nothing to scatter."""
     monkeypatch.setattr(Decomposition, "scatter_planes", lambda self, whole: whole, raising=False)
     simulation = flow("channel", STEP)
     own = head(simulation, "channel")
     grid = network_grid(simulation.operators.grid)
-    field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
+    field = GuardedUpdate(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
     with torch.no_grad():
         inside = field(simulation.velocity, simulation.flow.solenoidal)
         assert distance(own.after(simulation.velocity.coefficients), inside) < 1e-12
@@ -101,7 +100,7 @@ def test_training_and_run_keep_the_flux_whatever_drives_the_flow(monkeypatch):
     assert isinstance(simulation.forcing, PressureGradient)
     own = head(simulation, "channel")
     grid, start = network_grid(simulation.operators.grid), simulation.velocity.coefficients
-    field = WholeField(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
+    field = GuardedUpdate(own.predictor, grid, Guard(GuardTable(), "test", "nothing"), largest=1e3, precision="float64")
     with torch.no_grad():
         after = own.after(start)
         assert distance(after, field(simulation.velocity, simulation.flow.solenoidal)) < 1e-12
@@ -258,38 +257,3 @@ def test_measures_do_not_depend_on_labels_where_they_choose_weights():
     for name in ("validation_loss", "residual"):
         assert float(found[name]) == float(again[name])
     assert float(found["fluctuation_error"]) != float(again["fluctuation_error"])
-
-
-@pytest.mark.parametrize(("kind", "name"), [("box", "fno"), ("channel", "ifno")])
-def test_refinement_trains_the_last_spectral_layer_alone(kind, name):
-    """On one flow, in H^-1: the residual falls to less than 0.8 of what it was; the network given is not touched."""
-    simulation = flow(kind, STEP)
-    own = head(simulation, kind, name, scale=0, width=8, modes=(3, 6, 3))
-    residual = residual_of(simulation, norm="h_minus_1")
-    start = simulation.velocity.coefficients
-    before = {key: w.clone() for key, w in own.predictor.state_dict().items()}
-    found = refine(own, residual, start, steps=2, iterations=20, rate=0.1)
-    with torch.no_grad():
-        first = float(residual.relative(own.path(start, 2)))
-        last = float(residual.relative(Head(found.predictor, simulation).path(start, 2)))
-    assert found.history[0] == pytest.approx(first, rel=1e-12)
-    assert found.history[-1] == pytest.approx(last, rel=1e-12)
-    assert last < 0.8 * first
-    assert found.history[-1] == min(found.history)
-    assert all(torch.equal(before[key], w) for key, w in own.predictor.state_dict().items())
-    moved = {key for key, w in found.predictor.state_dict().items() if not torch.equal(before[key], w)}
-    assert moved == {"network.kernels.3.weight" if name == "fno" else "network.kernel.weight"}
-
-
-def test_refinement_that_diverges_gives_back_what_it_began_with():
-    simulation = flow("box", STEP)
-    own = head(simulation, "box")
-    found = refine(own, residual_of(simulation), simulation.velocity.coefficients, 1, 2, rate=1e3)
-    assert found.history[-1] == found.history[0] < found.history[1]
-    weights = zip(own.predictor.parameters(), found.predictor.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in weights)
-
-
-def test_networks_without_spectral_layers_are_refused():
-    with pytest.raises(CaseError, match="IFactFormerM has no spectral layer to refine: use 'fno' or 'ifno'"):
-        last_spectral_layer(build("ifactformer_m", width=8, heads=2, multiplier=1, iterations=1, modes=2))

@@ -8,12 +8,12 @@ import torch
 
 from closures.coupling.resample import Resampler, network_grid
 from closures.losses.les_residual import LesResidual
-from closures.losses.published import SPACE, PublishedResidual
 from closures.registry.registry import create
 from solver.discretisation.velocity import Velocity
 from solver.flow.flow import Flow
 from tests.grids import distance, moving, operators, orders
 from tests.losses.flows import LENGTH, flow, grid, residual_of, trajectory
+from tests.losses.published import SPACE, PublishedResidual
 
 N, NU, C_S = 12, 1 / 64, 0.1
 DELTA = LENGTH / N

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from closures.coupling.frames import Trajectory
 from closures.coupling.guard import Guard, GuardTable
-from closures.coupling.head import Head
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
 from closures.coupling.surrogate import StateSurrogate
-from closures.coupling.whole_field import WholeField
 from closures.data.windows import TrajectoryFile
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.predictor import Predictor, Scaling
@@ -53,10 +53,10 @@ def judged(made, rate, steps, settled):
 
     def closure(grid, nu):
         guard = Guard(GuardTable(patience=1), "growing", "the solver")
-        return StateSurrogate("growing", WholeField(predictor, network_grid(grid), guard), None, span=source.step)
+        return StateSurrogate("growing", GuardedUpdate(predictor, network_grid(grid), guard), None, span=source.step)
 
     flow = LongRun(closure, source, range(2), str(case), (), every_steps=1)
-    return judge(Head(predictor, simulation), flow, 1, steps, settled)
+    return judge(Trajectory(predictor, simulation), flow, 1, steps, settled)
 
 
 def test_a_frozen_flow_stays_and_scores_as_frozen(made):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from closures.operators import artefact, build
 from closures.training.offline import train
 from closures.training.own_les import FILE, draw, teacher
-from closures.training.processes import Team
+from closures.training.processes import ProcessGroup
 from closures.training.recipe import SHIPPED, load_recipe
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
@@ -26,7 +26,7 @@ from tests.losses.recipes import CASES, INTERVAL, recipe, write_case
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "training" / "train_once.py"
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 LESNETS = sorted((SHIPPED / "lesnets").glob("*.toml"))
 
 

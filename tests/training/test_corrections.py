@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from closures.coupling.head import Head
+from closures.coupling.frames import Trajectory
 from closures.coupling.resample import Resampler, network_grid
 from closures.data.windows import TrajectoryFile
 from closures.operators import build
@@ -17,7 +17,7 @@ from closures.training.corrections import CorrectTable, Frames, arrivals, correc
 from closures.training.offline import train
 from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
-from closures.training.processes import Team
+from closures.training.processes import ProcessGroup
 from closures.training.recipe import Recipe
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
@@ -131,7 +131,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     torch.nn.init.zeros_(nothing.project.bias)  # its weights are zero to begin with
     window, found = torch.from_numpy(source.read(1, slice(0, 4))).movedim(-1, 1), []
     for c_s in (0.3, 0.05):
-        head = Head(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
+        head = Trajectory(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
         with torch.no_grad():
             found.append(float(PathLoss(head, None, 0.0, 1.0).loss(window[0], window)))
     assert found[0] < 1e-5 < 1e-2 * found[1]
@@ -188,7 +188,7 @@ def test_labels_may_be_runs_of_the_solver(made, tmp_path):
     fields = {"overrides": runs, "trajectories": 7, "frames": 7, "interval": STEP, "steps": 2}
     short = {"epochs": 2, "batch": 3, "device": "cpu"}
     drawing = recipe(made, data={}, correct=table(case, 0.05, fields=fields).model_dump(), loop=short)
-    drawn = draw(drawing.drawn, "cpu", tmp_path / "drawn", Team(0, 1, torch.device("cpu")))
+    drawn = draw(drawing.drawn, "cpu", tmp_path / "drawn", ProcessGroup(0, 1, torch.device("cpu")))
     np.testing.assert_array_equal(drawn.velocity, TrajectoryFile(file).read(slice(None), slice(None)))
     own, filed = train(drawing, tmp_path / "own").card, train(recipe(made, loop=short), tmp_path / "file").card
     assert own.weights_sha256 == filed.weights_sha256

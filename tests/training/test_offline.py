@@ -26,7 +26,7 @@ from closures.training import learned_multigrid as multigrid
 from closures.training.fit import Fit
 from closures.training.objective import Rollout
 from closures.training.offline import train
-from closures.training.processes import Team, team
+from closures.training.processes import ProcessGroup, process_group
 from closures.training.recipe import SHIPPED, load_recipe
 from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError
 from solver.parallel import ranks as parallel
@@ -71,7 +71,7 @@ def test_fits_one_pair(tmp_path, file, name, precision):
     predictor = Predictor(build(name, **SMALL[name]), scaling(source, [0], 1, "increment"))
     objective = Rollout(predictor, source.domain, recipe.loss, precision)
     loop = recipe.loop.model_copy(update={"epochs": 2, "batch": 1})
-    pairs, alone = Windows(source, [0]), Team(0, 1, torch.device("cpu"))
+    pairs, alone = Windows(source, [0]), ProcessGroup(0, 1, torch.device("cpu"))
     fit = Fit(objective, Subset(pairs, [0] * 100), Subset(pairs, [0]), recipe.optimiser, loop, alone, tmp_path, name)
     last = fit.run().history[-1]
     assert last["frozen_fluctuation_error"] > 0.2
@@ -205,7 +205,7 @@ def test_every_process_works_on_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with team("cuda") as processes:
+    with process_group("cuda") as processes:
         processes.wait()
     own = torch.device("cuda", 1)
     assert said == [("current", own), ("nccl", own), ("barrier", [1])]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from closures.data.profiles import reference_profiles
 from closures.registry import registry
 from solver.case.case import load_case, parse_case
 from solver.errors import CaseError
 from solver.files.folder import run_folder, to_toml
 from solver.files.reference_files import read_reference
+from tests.data.stored import reference_profiles
 from tests.runs import CASE
 
 SHIPPED = Path(__file__).parents[2] / "cases"

@@ -16,7 +16,7 @@ STAGES = len(RK3.spans)
 Answer = tuple[SubgridTerm | None, State]
 
 
-class Hold:
+class ZeroOrderHold:
     """Asks for a term every `calls`-th time; in between the last answer stands.
 
     What is held lives in the closure's state, and is gone after the last call: with as many calls as a step has stages

@@ -13,7 +13,7 @@ from solver.discretisation.velocity import Gradient, Velocity
 from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
 
 
-class Meter:
+class StrengthCheck:
     """What the guard looks at, as kernels that fuse in long runs."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ def _sums(square: Tensor, scale: Tensor, drained: Tensor, squared: Tensor, delta
 
 def stress_size(term: SubgridTerm, velocity: Velocity) -> float:
     """The norm of an answer that ``[closure.guard] size`` limits (collective)."""
-    _, square, scale, _, _ = velocity.operators.decomposition.sum(Meter()(term, velocity)).tolist()
+    _, square, scale, _, _ = velocity.operators.decomposition.sum(StrengthCheck()(term, velocity)).tolist()
     return float((square / scale) ** 0.5) if scale > 0 else 0.0
 
 

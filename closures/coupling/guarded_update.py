@@ -1,0 +1,107 @@
+"""An update under guard, as runs have it: answers are checked before they are used, and the flow after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closures.coupling.guard import MARGIN, Guard, Overruled
+from closures.coupling.update import Project, Update
+from closures.operators.predictor import Predictor
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
+from solver.errors import SolverError
+from solver.grid.grid import Grid
+
+Misfit = Callable[[Components], float]  # of an answer to the solver's equations
+LARGEST_CHANGE = 5.0  # rms of a change in units of the card, where the card has no record of its own
+
+
+class GuardedUpdate:
+    """The change that an operator makes to a velocity, under guard; without gradients.
+
+    Parameters
+    ----------
+    predictor, grid, update : see `Update`; `update` are its other arguments.
+    guard : what it may do.
+    largest : greatest change in the training data, rms in units of the card; None if unknown.
+    """
+
+    def __init__(
+        self, predictor: Predictor, grid: Grid, guard: Guard, *, largest: float | None = None, **update: Any
+    ) -> None:
+        self.update, self.guard = Update(predictor.eval(), grid, **update), guard
+        self.size = guard.settings.size or (MARGIN * largest if largest else LARGEST_CHANGE)
+
+    def prepare(self, operators: Operators) -> None:
+        """See `Update.prepare`."""
+        self.update.prepare(operators)
+
+    def __call__(self, velocity: Velocity, project: Project) -> Components:
+        """The velocity with the network's change (collective).
+
+        Raises
+        ------
+        Overruled : on every rank, with the reason.
+        """
+        operators = velocity.operators
+        change, reason = self._answer(operators, self.update.gathered(velocity))
+        reason = operators.decomposition.broadcast(reason)
+        if reason is not None:
+            raise Overruled(reason)
+        result = self.update.changed(velocity, change, project)
+        self._check_energy(operators, velocity.coefficients, result)
+        return result
+
+    def _answer(self, operators: Operators, whole: Tensor | None) -> tuple[Tensor | None, str | None]:
+        """On the owner: the change of the whole field, or why there is none."""
+        if whole is None:
+            return None, None
+        started = time.perf_counter()
+        try:
+            change = self.update.evaluated(operators, whole)
+            self._check_size(change)
+            self.guard.check_time(started, change.device)
+            return change, None
+        except Overruled as problem:
+            return None, str(problem)
+        except SolverError:  # a mistake in the case, not an answer
+            raise
+        except Exception as error:  # a network fails as it likes; the flow goes on
+            return None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+    def _check_size(self, change: Tensor) -> None:
+        """Whether the rms of the change, in units of the card, is finite and no larger than it may be."""
+        assert self.update.predictor is not None
+        units = self.update.predictor.units(change)[2][0]
+        volumes = self.update.domain.like(change).volumes
+        size = float((((change / units) ** 2).mean(0) * volumes).sum().sqrt())
+        if not size < float("inf"):
+            raise Overruled("its answer is not finite")
+        if size > self.size:
+            raise Overruled(f"its answer is too large: {size:.3g}, at most {self.size:.3g}")
+
+    def _check_energy(self, operators: Operators, before: Components, after: Components) -> None:
+        """Whether the energy of the fluctuations is finite and has not grown by more than the guard allows."""
+        energy = torch.stack([fluctuation_energy(operators, u) for u in (before, after)])
+        old, new = energy.tolist()
+        if not new < float("inf"):
+            raise Overruled("its answer is not finite: after the projection")
+        limit = self.guard.settings.growth
+        if new > limit * old:
+            raise Overruled(f"it feeds energy to the flow: {new / max(old, 1e-300):.3g} times, at most {limit:g}")
+
+
+def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
+    """Volume mean of half the square of the velocity, without the mean over Fourier directions if there are any."""
+    total = operators.tensor(0.0)
+    for i, c in enumerate(velocity):
+        if operators.grid.fourier_axes:
+            c = c.clone()
+            operators.mean_mode(c).zero_()
+        total = total + 0.5 * operators.inner_product(c, c, i)
+    return total

@@ -1,0 +1,147 @@
+"""The one way in which an operator changes a velocity, ``u <- P(u + change(u))``, in training and in runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from closures.algebraic.geometry import PerGrid
+from closures.coupling.guard import Overruled
+from closures.coupling.resample import Resampler
+from closures.coupling.transfer import DeviceTransfer, Precision, Wanted
+from closures.operators.domain import Domain
+from closures.operators.predictor import Predictor
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
+from solver.flow.forcing import bulk_velocity, passes
+from solver.grid.grid import Grid
+
+Project = Callable[[Components], Components]  # the solver's own projection
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What acts on one grid: the way to the network's points and device, and the network, which rank 0 alone has."""
+
+    transfer: DeviceTransfer
+    resampler: Resampler
+    predictor: Predictor | None
+
+
+class Update:
+    """``u <- P(u + change(u))`` with the solver's projection P; differentiable, the same in training and in runs.
+
+    Hard-encoded: the component through a wall, zero; the others at walls, by the ghosts of the scheme; the divergence,
+    by the projection; what `with_flux_of` keeps, whatever drives the flow: momentum is the solver's affair. What lies
+    beyond the modes of the network's points stays as it was. Under a guard it is `closures.coupling.guarded_update`.
+
+    Rank 0 owns the network and is the only one to hold the weights; the others send their planes and receive their
+    part of the change. Gradients pass on one rank.
+
+    Parameters
+    ----------
+    predictor : the network with its units: of one frame from another, at cell centres.
+    grid : the operator's points, `closures.coupling.resample.network_grid`.
+    divergence_free : project the result with the solver's own projection.
+    mass_flux : keep the bulk velocity along x, and the mean velocity along other Fourier axes.
+    device : where the network is evaluated.
+    precision : of its weights; None leaves them as they are.
+    half_precision : it is evaluated in bfloat16; the velocity never is.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        grid: Grid,
+        *,
+        divergence_free: bool = True,
+        mass_flux: bool = True,
+        device: Wanted = "solver",
+        precision: Precision | None = "float32",
+        half_precision: bool = False,
+    ) -> None:
+        self.predictor: Predictor | None = predictor
+        self.grid, self.domain = grid, Domain.of(grid)
+        self.divergence_free, self.mass_flux = divergence_free, mass_flux
+        self.device, self.precision, self.half_precision = device, precision, half_precision
+        self._parts = PerGrid(self._prepared)
+
+    def _prepared(self, operators: Operators) -> _Parts:
+        transfer = DeviceTransfer(operators, self.device, self.precision)
+        if not operators.decomposition.is_root:
+            self.predictor = None
+        if self.predictor is not None:
+            transfer.settle(self.predictor)
+        return _Parts(transfer, Resampler(operators, self.grid), self.predictor)
+
+    def prepare(self, operators: Operators) -> None:
+        """Bring the weights to where they are needed."""
+        self._parts(operators)
+
+    def __call__(self, velocity: Velocity, project: Project) -> Components:
+        """The velocity with the network's change (collective)."""
+        whole = self.gathered(velocity)
+        change = None if whole is None else self.evaluated(velocity.operators, whole)
+        return self.changed(velocity, change, project)
+
+    def gathered(self, velocity: Velocity) -> Tensor | None:
+        """The whole velocity at the network's points on the owner, (3, nx, ny, nz); None elsewhere (collective)."""
+        parts = self._parts(velocity.operators)
+        u = parts.resampler.centred(velocity)
+        slabs, transfer = parts.resampler.decomposition, parts.transfer
+        with transfer.timers("closure copy"):
+            return u if slabs.size == 1 else slabs.gather_planes(u.to(transfer.dtype_of(self.predictor)))
+
+    def evaluated(self, operators: Operators, whole: Tensor) -> Tensor:
+        """On the owner: the change that the network makes to a whole velocity, where and in what it is evaluated."""
+        parts = self._parts(operators)
+        assert parts.predictor is not None
+        u = parts.transfer.inward(whole, parts.predictor)
+        with parts.transfer.network(), torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
+            answer = parts.predictor(u[None], self.domain)[0]
+            if answer.shape != u.shape:
+                raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {tuple(u.shape)}")
+            return answer - u
+
+    def changed(self, velocity: Velocity, change: Tensor | None, project: Project) -> Components:
+        """The velocity with a change that the owner has, None elsewhere (collective)."""
+        operators = velocity.operators
+        parts = self._parts(operators)
+        slabs = parts.resampler.decomposition
+        with parts.transfer.timers("closure copy"):
+            own = change if slabs.size == 1 else slabs.scatter_planes(change)
+            assert own is not None
+            own = own.to(operators.device, operators.dtype)
+        result = parts.resampler.changed(velocity.coefficients, own)
+        if self.divergence_free:
+            result = project(result)
+        return with_flux_of(operators, result, velocity.coefficients, project) if self.mass_flux else result
+
+
+def with_flux_of(operators: Operators, velocity: Components, old: Components, project: Project) -> Components:
+    """`velocity` with the bulk velocity of `old` along x, if that is a period, and its mean along other Fourier axes.
+
+    That of a flow which looks the same in a mirror is zero; nothing but friction would bring back what a network adds
+    to it, answer by answer. Along cells of x, between which solids may stand, what is added is a multiple of the flow
+    that `project` makes of a uniform one: it stays out of the solids.
+    """
+    result = list(velocity)
+    for d, line in enumerate(operators.grid.axes):
+        if line.is_fourier:
+            kept = operators.mean_mode if d else partial(bulk_velocity, operators)
+            change = torch.zeros_like(result[d])
+            operators.mean_mode(change).add_(kept(old[d]) - kept(result[d]))
+            result[d] = result[d] + change
+        elif d == 0 and line.periodic:
+            uniform = [torch.zeros_like(f) for f in velocity]
+            operators.mean_mode(uniform[0]).add_(1.0)
+            flow = project((uniform[0], uniform[1], uniform[2]))
+            if passes(operators, flow):
+                missing = bulk_velocity(operators, old[0]) - bulk_velocity(operators, result[0])
+                share = missing / bulk_velocity(operators, flow[0])
+                result = [f + share * g for f, g in zip(result, flow, strict=True)]
+    return result[0], result[1], result[2]
