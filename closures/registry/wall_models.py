@@ -11,7 +11,6 @@ options of the ``[wall_model]`` table, beside ``name``, ``height`` and ``filter`
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,18 +21,18 @@ from closures.wall_models.filtered import Filtered
 from closures.wall_models.friction import LAWS, Friction
 from closures.wall_models.guarded import GuardedWallModel
 from solver.case.explain import explain
-from solver.case.plugins import Plugins
+from solver.case.plugins import Registry
 from solver.errors import CaseError
 from solver.flow.closure import State
 from solver.flow.wall_stress import Pair, WallModel, WallSample
 from solver.grid.grid import Grid
 
-FOREIGN = Plugins("solver.wall_models", "[wall_model]", lambda: ("none", *LAWS))
+WALL_MODELS = Registry("solver.wall_models", "[wall_model]", {}, lambda: ("none", *LAWS))
 
 
 def names() -> list[str]:
     """Every name there is, this package's first."""
-    return [*LAWS, *FOREIGN.names()]
+    return [*LAWS, *WALL_MODELS.foreign()]
 
 
 def create(
@@ -48,11 +47,7 @@ def create(
     CaseError : unknown name, unknown option or value, each with the remedy; a name that two packages use.
     ClosureError : a model of another package cannot be made.
     """
-    FOREIGN.refuse_clash(name)
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else "one of " + ", ".join(["none", *names()])
-        raise CaseError(f"[wall_model] unknown name '{name}'; {remedy}")
+    WALL_MODELS.require(name, names())
     model = law(name, options or {}) if name in LAWS else _guest(name, grid, nu, options or {})
     return Filtered(model, filter_time) if filter_time > 0 else model
 
@@ -68,8 +63,8 @@ def law(name: str, options: dict[str, Any]) -> Friction:
 
 def _guest(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> WallModel:
     """A wall model of another package, under guard."""
-    made = FOREIGN.load(name)
-    checks = Checks(FOREIGN.origin(name), "[wall_model]")
+    made = WALL_MODELS.load(name)
+    checks = Checks(WALL_MODELS.origin(name), "[wall_model]")
     with checks.named("its constructor"):
         model = made(grid=grid, nu=nu, **options)
     if not isinstance(getattr(model, "name", None), str) or not callable(getattr(model, "init", None)):

@@ -23,7 +23,7 @@ from solver.grid.grid import Grid
 from tests import runs
 from tests.cli.guides import GUIDES, install, module, recipe
 from tests.compare.ensembles import write_run
-from tests.loop.flows import channel, closure, flow
+from tests.coupling.flows import channel, closure, flow
 from tests.training.trajectories import FACES, LX, LZ, NX, NZ, write_file
 
 PAGES = {page.stem: page for page in GUIDES}

@@ -15,7 +15,7 @@ from closures.wall_models.friction import LAWS
 from closures.wall_models.guarded import GuardedWallModel
 from closures.wall_models.laws import KAPPA
 from solver.case.case import parse_case
-from solver.case.plugins import Origin, Plugins
+from solver.case.plugins import Origin, Registry
 from solver.errors import CaseError
 from solver.flow.wall_stress import WallSample
 from tests.grids import GRIDS
@@ -185,9 +185,9 @@ def guest(*, grid, nu, strength: float = 2.0):
 
 
 def test_a_model_of_another_package_is_guarded(monkeypatch):
-    monkeypatch.setattr(Plugins, "names", lambda self: ["own"])
-    monkeypatch.setattr(Plugins, "load", lambda self, name: guest)
-    monkeypatch.setattr(Plugins, "origin", lambda self, name: Origin("own", "tests.walls:guest", "own", "1"))
+    monkeypatch.setattr(Registry, "foreign", lambda self: ["own"])
+    monkeypatch.setattr(Registry, "load", lambda self, name: guest)
+    monkeypatch.setattr(Registry, "origin", lambda self, name: Origin("own", "tests.walls:guest", "own", "1"))
     model = create("own", grid=GRID, nu=NU, options={"strength": 1e-3})
     assert isinstance(model, GuardedWallModel)
     u = torch.ones(2, 3, 1, 4, dtype=torch.float64)
