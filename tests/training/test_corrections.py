@@ -13,7 +13,7 @@ from closures.data.windows import TrajectoryFile
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
-from closures.training.corrections import CorrectTable, Frames, arrivals, corrections, flow
+from closures.training.corrections import CorrectTable, StoredFrames, arrivals, corrections, leg_of
 from closures.training.offline import train
 from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
@@ -41,7 +41,7 @@ def table(case, c_s, **changes):
 
 def made_pairs(correct, *frames):
     """The pairs of these frames."""
-    return corrections(Frames(*frames), arrivals(correct, Frames(*frames)))
+    return corrections(StoredFrames(*frames), arrivals(correct, StoredFrames(*frames)))
 
 
 def recipe(made, **changes):
@@ -131,7 +131,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     torch.nn.init.zeros_(nothing.project.bias)  # its weights are zero to begin with
     window, found = torch.from_numpy(source.read(1, slice(0, 4))).movedim(-1, 1), []
     for c_s in (0.3, 0.05):
-        head = Trajectory(Predictor(nothing, units), flow(table(made[0], c_s), STEP), steps=2)
+        head = Trajectory(Predictor(nothing, units), leg_of(table(made[0], c_s), STEP), steps=2)
         with torch.no_grad():
             found.append(float(PathLoss(head, None, 0.0, 1.0).loss(window[0], window)))
     assert found[0] < 1e-5 < 1e-2 * found[1]
