@@ -23,10 +23,10 @@ from closures.coupling.frames import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.operators import artefact, build
 from closures.training.candidate import StateOperator
+from closures.training.experiment import load_experiment, train
 from closures.training.long_run import LongRun
-from closures.training.offline import train
 from closures.training.own_les import teacher
-from closures.training.recipe import Recipe, load_recipe
+from closures.training.recipe import Recipe
 from closures.training.rollout import judge
 from solver.analysis.metrics import WALL_FLOW
 from solver.errors import CaseError, Diverged
@@ -112,7 +112,7 @@ def measure(name: str, data: Path, seed: int, budget: float, count: int | None) 
         raise CaseError(f"{data}: marks no trajectory as a test: make it with `solver generate`")
     folder = TRAININGS / f"{name}-{seed}"
     begun = folder / "recipe.toml"  # one that was interrupted goes on, whatever the machine is doing now
-    count = load_recipe(begun).loop.epochs if begun.exists() else count or epochs(name, source, budget)
+    count = load_experiment(begun).loop.epochs if begun.exists() else count or epochs(name, source, budget)
     made = recipe(name, data, source.step, count, seed)
     started = time.process_time()
     try:

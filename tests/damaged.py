@@ -8,7 +8,6 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,7 @@ from closures.data.windows import TrajectoryFile, Windows, scaling, split
 from closures.linear_families.generate import resolve
 from closures.linear_families.recipe import load_recipe as load_family
 from closures.operators import artefact, build, shipped
-from closures.training import learned_multigrid as multigrid
-from closures.training import recipe as training
-from closures.training.ensemble_recipe import EnsembleRecipe
-from closures.training.pressure_recipe import MatrixRecipe
-from closures.training.through_solver import SolverRecipe
+from closures.training.experiment import load_experiment
 from scripts.subset import write_subset
 from solver.errors import SolverError
 from solver.files.folder import to_toml
@@ -104,10 +99,7 @@ def _of_data(file: Path) -> None:
 
 def _of_training(file: Path) -> None:
     """As ``solver train`` reads it."""
-    models: dict[str, Any] = {"multigrid": multigrid.MultigridRecipe, "matrices": MatrixRecipe}
-    models |= {"solver": SolverRecipe, "ensemble": EnsembleRecipe}
-    model = next((m for name, m in models.items() if training.find(file, name)), training.Recipe)
-    found = training.read(model, file)
+    found = load_experiment(file)
     if hasattr(found, "operator"):
         with torch.device("meta"):
             build(found.operator.name, **found.operator.arguments)

@@ -7,7 +7,7 @@ recipe says: so the content of the file does not depend on how many ranks there 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def generate_flow(
     recipe_path: Path,
     out: Path | None = None,
     trajectories: int | None = None,
-    snapshots: int | None = None,
     quiet: bool = False,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the trajectories of a recipe, finish a set that was interrupted, or add to one that has fewer; collective.
 
@@ -49,7 +49,8 @@ def generate_flow(
     ----------
     recipe_path : TOML file, or the name of a shipped recipe.
     out : the file, ``data/<recipe>.h5`` by default; the folder ``data/<recipe>`` where there are several grids.
-    trajectories, snapshots : instead of the recipe's.
+    trajectories : instead of the recipe's.
+    overrides : of its keys, ``key.path=value``.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def generate_flow(
         run cannot be read.
     Diverged : a flow blew up or became laminar.
     """
-    recipes = load_flow_recipes(recipe_path, trajectories, snapshots)
+    recipes = load_flow_recipes(recipe_path, trajectories, overrides)
     single = list(recipes) == [""]
     target = out if out is not None else Path("data") / (f"{recipe_path.stem}.h5" if single else recipe_path.stem)
     start = time.monotonic()

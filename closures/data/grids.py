@@ -7,6 +7,7 @@ store of the entry. So each member of such a set is what a recipe of that grid a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,35 +35,35 @@ def is_flow_recipe(path: Path) -> bool:
         return False
 
 
-def load_flow_recipe(path: Path, trajectories: int | None = None, snapshots: int | None = None) -> FlowRecipe:
+def load_flow_recipe(path: Path, trajectories: int | None = None, overrides: Sequence[str] = ()) -> FlowRecipe:
     """The recipe of a file that has one coarse grid, see `load_flow_recipes`.
 
     Raises
     ------
     CaseError : it has several, or is wrong.
     """
-    found = load_flow_recipes(path, trajectories, snapshots)
+    found = load_flow_recipes(path, trajectories, overrides)
     if list(found) != [""]:
         raise CaseError(f"{path}: filters to several grids, {', '.join(found)}: one is needed here")
     return found[""]
 
 
-def load_flow_recipes(path: Path, trajectories: int | None = None, snapshots: int | None = None) -> Recipes:
-    """Read `path`, or the shipped recipe of that name, by the names of its grids; the numbers override it.
+def load_flow_recipes(path: Path, trajectories: int | None = None, overrides: Sequence[str] = ()) -> Recipes:
+    """Read `path`, or the shipped recipe of that name, by the names of its grids.
+
+    `trajectories` replaces its number, `overrides` keys of it (``key.path=value``).
 
     Raises
     ------
     CaseError : missing file, TOML syntax, unknown key, wrong type or value, grids without a filter or two of the same
         name; one line.
     """
-    data, source = recipe_file.read(path)
+    data, source = recipe_file.read(path, overrides)
     if trajectories is not None:
         whole, test = data.get("trajectories"), data.get("test")
         data["trajectories"] = trajectories
         if isinstance(whole, int) and isinstance(test, int) and 0 <= test < whole:
             data["test"] = held_out(test, whole, trajectories)
-    if snapshots is not None and isinstance(data.get("sampling"), dict):
-        data["sampling"]["snapshots"] = snapshots
     if not isinstance(data.get("coarse"), list):
         return {"": parse_flow_recipe(data, source)}
     return _members(data, source)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from solver.case.overrides import apply_override
 from solver.errors import CaseError
 
 PACKAGE, ROOMS = Path(__file__).parents[1], ("data", "linear_families")
@@ -17,8 +19,10 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for room in ROOMS for file in sorted((PACKAGE / room / "recipes").glob("*.toml"))}
 
 
-def read(path: Path) -> tuple[dict[str, Any], str]:
+def read(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """What the file at `path` holds, or the shipped recipe of that name, and the name of the file.
+
+    `overrides` replace keys, ``key.path=value``.
 
     Raises
     ------
@@ -27,7 +31,7 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
     known = shipped()
     file = path if path.exists() else known.get(str(path), path)
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), str(file)
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         near = difflib.get_close_matches(path.stem, known, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"give a TOML file, or one of {', '.join(known)}"
@@ -36,3 +40,6 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
         raise CaseError(f"{file}: cannot be read ({error.strerror}): give a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CaseError(f"{file}: not valid TOML: {error}") from None
+    for override in overrides:
+        apply_override(data, override)
+    return data, str(file)

@@ -7,7 +7,7 @@ of solution on the whole recipe: so the content of the file does not depend on r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def generate(
     samples: int | None = None,
     method_name: str | None = None,
     quiet: bool = False,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the data set of a recipe, or finish one that was interrupted; collective.
 
@@ -94,6 +95,7 @@ def generate(
     recipe_path : TOML file, or the name of a shipped recipe, of a linear family or of flows (then see `generate_flow`).
     out : the file; ``data/<recipe>.h5`` by default.
     samples, method_name : instead of the recipe's; a sample of flows is a trajectory.
+    overrides : of its keys, ``key.path=value``.
 
     Returns
     -------
@@ -110,8 +112,8 @@ def generate(
             raise CaseError(
                 f"--method {method_name}: {recipe_path} is about flows, not about linear systems: leave it out"
             )
-        return generate_flow(recipe_path, out, samples, quiet=quiet)
-    recipe, family, chosen = resolve(load_recipe(recipe_path, samples, method_name))
+        return generate_flow(recipe_path, out, samples, quiet, overrides)
+    recipe, family, chosen = resolve(load_recipe(recipe_path, samples, method_name, overrides))
     target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
     start = time.monotonic()
     header = recipe.model_dump_json()

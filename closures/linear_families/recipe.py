@@ -5,6 +5,7 @@ Errors are one line with key, file and remedy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -184,14 +185,16 @@ class Recipe(Table):
     farm: FarmTable = FarmTable()
 
 
-def load_recipe(path: Path, samples: int | None = None, method_name: str | None = None) -> Recipe:
-    """Read `path`, or the shipped recipe of that name; `samples` and `method_name` override it.
+def load_recipe(
+    path: Path, samples: int | None = None, method_name: str | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
+    """Read `path`, or the shipped recipe of that name; `samples` and `method_name` override it, as `overrides` do.
 
     Raises
     ------
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
-    data, source = recipe_file.read(path)
+    data, source = recipe_file.read(path, overrides)
     if samples is not None:
         data["samples"] = samples
     if method_name is None:

@@ -13,7 +13,7 @@ from closures.coupling.subgrid_model import SubgridModel
 from closures.coupling.zero_order_hold import STAGES
 from closures.data.sets import Source
 from closures.operators import artefact, build, kind
-from closures.operators.artefact import Artefact
+from closures.operators.artefact import Artefact, Card
 from closures.registry import registry
 from closures.training.begin import take_weights
 from closures.training.stress_network import first_guess, role
@@ -97,9 +97,9 @@ def write(
     nu: float,
     metrics: dict[str, float],
     about: dict[str, Any],
-) -> None:
+) -> Card:
     """Write the artefact of a network trained on `source` in a flow of viscosity `nu`; `about` as `Candidate.card`."""
-    artefact.save(
+    return artefact.save(
         out,
         network,
         operator.name,

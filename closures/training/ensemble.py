@@ -22,12 +22,11 @@ from closures.training.identity import content_of, identity_of
 from closures.training.kalman import longest_step, misfits, update
 from closures.training.long_run import LongRun, Settled
 from closures.training.processes import check_alone
-from closures.training.recipe import read
 from closures.training.report import Report
+from closures.training.study import Trained, write_recipe
 from solver.analysis.channel import ERRORS
 from solver.case.case import load_case
 from solver.errors import CaseError, Diverged
-from solver.files.folder import to_toml, write_text
 from solver.grid.axis import Array
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
@@ -35,8 +34,8 @@ from solver.parallel.task_farm import farm
 SCALARS = ("ensemble/misfit", "ensemble/pseudo_time")  # of every member that has run, in TensorBoard
 
 
-def train(file: Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
-    """Train, or go on training, in the folder `out`, and write the artefact there; collective over MPI ranks.
+def invert(recipe: EnsembleRecipe, out: Path, data: Path | None = None, console: Console | None = None) -> Trained:
+    """Train by Kalman inversion, or go on, in the folder `out`, and write the artefact; collective over MPI ranks.
 
     The network that is kept is the mean of the last ensemble; its errors are those of one more run from the flow of
     every member, averaged together.
@@ -48,15 +47,14 @@ def train(file: Path, out: Path, data: Path | None = None, console: Console | No
     Diverged : fewer than four flows survived an iteration, or the mean network's did not.
     """
     check_alone("an ensemble", "start its ranks with mpirun -n N solver train ...")
-    recipe = read(EnsembleRecipe, file)
     source = recipe.data.open(data)
     if not isinstance(source, TrajectoryFile):
         raise CaseError(f"[data] name = '{recipe.data.name}': an ensemble is held against the statistics in a file")
-    return Training(recipe, source, out, console).run()
+    return Trained(out, Inversion(recipe, source, out, console).run())
 
 
-class Training:
-    """The iterations of one recipe; see `train`."""
+class Inversion:
+    """The iterations of one recipe; see `invert`."""
 
     def __init__(self, recipe: EnsembleRecipe, source: TrajectoryFile, out: Path, console: Console | None) -> None:
         self.recipe, self.table, self.source, self.out = recipe, recipe.ensemble, source, out
@@ -82,7 +80,7 @@ class Training:
         ensemble = read_state(self.out, self.identity) or self.first()
         steps, done = (table.iterations + 1) * table.members, ensemble.iteration * table.members
         if root:
-            write_text(self.out / "recipe.toml", to_toml(self.recipe.model_dump(exclude_none=True)))
+            write_recipe(self.recipe, self.out)
         with Report(self.out, steps, done, self.console, root, SCALARS) as report:
             while ensemble.iteration < table.iterations and ensemble.time < 1.0:
                 ensemble = self.next(ensemble, self.runs(ensemble, report), report)

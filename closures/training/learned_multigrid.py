@@ -14,14 +14,14 @@ from torch import Tensor
 
 from closures.pressure_nets.bodies import random_fluid
 from closures.pressure_nets.learned_multigrid import Convergence, LearnedCycle, Levels
-from closures.pressure_nets.learned_multigrid_file import SmoothingCard, write_smoothing
+from closures.pressure_nets.learned_multigrid_file import write_smoothing
 from closures.training.processes import check_alone
-from closures.training.recipe import read
+from closures.training.study import Trained, write_recipe
 from closures.training.tables import CardTable
 from solver.case.table import Table
 from solver.discretisation.calculus import Operators
 from solver.errors import CaseError
-from solver.files.folder import commit, to_toml, write_text
+from solver.files.folder import commit
 from solver.grid.axis import FiniteVolumeAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.parallel import ranks
@@ -29,7 +29,6 @@ from solver.parallel.slabs import Decomposition
 from solver.pressure.poisson import Poisson
 from solver.solids.mask import Solids
 
-SHIPPED = Path(__file__).parents[1] / "pressure_nets" / "recipes"
 STEEPEST = 0.95  # what |q| should stay below, see `LearnedCycle.expansion`
 PENALTY = 50.0
 
@@ -82,7 +81,7 @@ class MultigridRecipe(Table):
 Sample = tuple[Levels, Tensor]
 
 
-def train(file: Path, out: Path, console: Console | None = None) -> SmoothingCard:
+def learn(recipe: MultigridRecipe, out: Path, console: Console | None = None) -> Trained:
     """Learn, and write the numbers into the folder `out`.
 
     Raises
@@ -93,8 +92,7 @@ def train(file: Path, out: Path, console: Console | None = None) -> SmoothingCar
     check_alone("the training of a cycle", "leave out torchrun")
     if ranks.world_size() > 1:
         raise CaseError("the training of a cycle takes one process: leave out mpirun")
-    recipe, start = read(MultigridRecipe, file), time.perf_counter()
-    table = recipe.multigrid
+    table, start = recipe.multigrid, time.perf_counter()
     samples = draw(table)
     trained, judged = samples[: table.geometries], samples[table.geometries :]
     with torch.enable_grad():
@@ -102,10 +100,9 @@ def train(file: Path, out: Path, console: Console | None = None) -> SmoothingCar
         before = judge(loss, judged)
         descend(loss, trained, table.iterations, console)
     metrics = {"untuned": before, "learned": judge(loss, judged), "seconds": round(time.perf_counter() - start, 1)}
-    write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-    return write_smoothing(
-        out, loss.cycle.smoothing(), title=recipe.title, commit=commit()[0], metrics=metrics, **recipe.card.model_dump()
-    )
+    write_recipe(recipe, out)
+    about = recipe.card.model_dump() | {"title": recipe.title, "commit": commit()[0], "metrics": metrics}
+    return Trained(out, write_smoothing(out, loss.cycle.smoothing(), **about))
 
 
 def draw(table: MultigridTable) -> list[Sample]:

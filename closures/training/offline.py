@@ -1,14 +1,13 @@
-"""Train a state operator on stored trajectories: recipe in, artefact out."""
+"""A state operator that learns from frames: what it minimises, and its artefact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from closures.coupling.frames import Trajectory
@@ -24,63 +23,34 @@ from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import StoredFrames, arrivals, corrections, largest_change, leg_of
-from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Rollout, directions
 from closures.training.own_les import check_source, draw, teacher
 from closures.training.path_loss import PathLoss
-from closures.training.processes import ProcessGroup, process_group
-from closures.training.recipe import Recipe, load_recipe
-from closures.training.state import Progress
+from closures.training.processes import ProcessGroup
+from closures.training.recipe import Recipe
+from closures.training.study import Prepared
 from closures.training.tables import LossTable
 from solver.case.case import load_case
 from solver.errors import CaseError
-from solver.files.folder import commit, to_toml, write_text
+from solver.files.folder import commit
 
 PAIRS = "pairs.safetensors", "pairs_validation.safetensors"  # where the solver arrives, kept beside the training
 
 
-@dataclass(frozen=True)
-class Training:
-    """What a training leaves behind; the folder holds the artefact, ``recipe.toml``, ``history.csv`` and the state."""
+def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGroup) -> Prepared:
+    """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected.
 
-    folder: Path
-    card: Card
-    progress: Progress
-
-
-def train(recipe: Recipe | Path, out: Path, data: Path | None = None, console: Console | None = None) -> Training:
-    """Train, or go on training, in the folder `out`, and write the artefact there.
-
-    Started by ``torchrun`` it shares every batch between the processes. `data` replaces the file of the recipe.
+    `data` replaces the file of the recipe.
 
     Raises
     ------
     CaseError : the recipe or the data are wrong.
-    RunFolderError : `out` cannot be written, or holds the state of another training.
-    FeatureUnavailable : no such device.
-    Diverged : the gradient is not finite.
+    RunFolderError : what is kept in `out` is of another training.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stored = recipe.data.open(data) if data is not None or recipe.data.is_given else None
-    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
-        source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
-        fit, predictor, pairs = _prepare(recipe, source, out, processes)
-        if processes.is_root:
-            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-        progress = fit.run(console)
-        errors = fit.errors()
-        if processes.is_root:
-            _write_artefact(recipe, source, out, predictor, errors, pairs)
-        processes.wait()
-    return Training(out, artefact.load(out, source.domain).card, progress)
-
-
-def _prepare(
-    recipe: Recipe, source: Source, out: Path, processes: ProcessGroup
-) -> tuple[Fit, Predictor, InMemory | None]:
-    """Data, network and objective as the recipe says; and, for a corrector, what is to be corrected."""
+    source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
     training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
@@ -96,8 +66,8 @@ def _prepare(
     predictor = Predictor(network, units).to(processes.device)
     objective = _objective(recipe, source, predictor, noise)
     identity = identity_of(recipe, source.sha256, *_named(recipe))
-    settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
-    return Fit(objective, training, validation, *settings), predictor, pairs
+    save = partial(_save, recipe, source, out, predictor, pairs)
+    return Prepared(objective, training, validation, identity, save, recipe.data.workers)
 
 
 def _samples(
@@ -171,17 +141,18 @@ def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
     )
 
 
-def _write_artefact(
+def _save(
     recipe: Recipe,
     source: Source,
     out: Path,
     predictor: Predictor,
-    errors: dict[str, float],
     pairs: InMemory | None,
-) -> None:
+    errors: dict[str, float],
+) -> Card:
+    """Write the artefact."""
     interval = source.step * recipe.data.stride
     step = interval if recipe.correct is None else recipe.correct.ahead
-    artefact.save(
+    return artefact.save(
         out,
         predictor.network,
         recipe.operator.name,

@@ -1,7 +1,8 @@
-"""Train a network for the pressure equation: recipe in, artefact out."""
+"""A network for the pressure equation that learns from matrices: what it minimises, and its artefact."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,51 +17,25 @@ from closures.pressure_nets import starts
 from closures.pressure_nets.bodies import basis, random_fluid, white
 from closures.pressure_nets.objective import LineSearch
 from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, White
-from closures.training.fit import Fit
 from closures.training.identity import identity_of
 from closures.training.pressure_recipe import MatricesTable, MatrixRecipe
-from closures.training.processes import ProcessGroup, process_group
-from closures.training.recipe import read
+from closures.training.processes import ProcessGroup
+from closures.training.study import Prepared
 from solver.errors import CaseError
-from solver.files.folder import commit, to_toml, write_text
+from solver.files.folder import commit
 
-SHIPPED = Path(__file__).parents[1] / "pressure_nets" / "recipes"
 HELD_OUT = 2  # geometries that only judge
 
 
-def train(file: Path, out: Path, console: Console | None = None) -> Card:
-    """Train, or go on training, in the folder `out`, and write the artefact there.
-
-    Raises
-    ------
-    CaseError : the recipe is wrong.
-    RunFolderError : `out` cannot be written, or holds the state of another training.
-    Diverged : the gradient is not finite.
-    """
-    recipe = read(MatrixRecipe, file)
-    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
-        network, fit = _prepare(recipe, file, out, processes, console)
-        if processes.is_root:
-            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-        fit.run(console)
-        errors = fit.errors()
-        if processes.is_root:
-            _write(recipe, out, network, errors)
-        processes.wait()
-    return artefact.load(out).card
-
-
-def _prepare(
-    recipe: MatrixRecipe, file: Path, out: Path, processes: ProcessGroup, console: Console | None
-) -> tuple[nn.Module, Fit]:
-    """The network as it begins, and its training."""
+def prepare(recipe: MatrixRecipe, out: Path, processes: ProcessGroup, console: Console | None) -> Prepared:
+    """Geometries, network and objective; raises CaseError where the recipe is wrong."""
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "direction":
-        raise CaseError(f"{file}: [operator] '{recipe.operator.name}' knows no matrices: use 'dcdm' or 'npsdo'")
+        raise CaseError(f"[operator] '{recipe.operator.name}' knows no matrices: use 'dcdm' or 'npsdo'")
     if recipe.matrices.cells % int(network.coarsest):  # type: ignore[arg-type]
         raise CaseError(
-            f"{file}: [matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed"
+            f"[matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed"
         )
     table = recipe.matrices
     if table.start == "classical":
@@ -68,8 +43,8 @@ def _prepare(
     trained, judged = geometries(table, console)
     training = RitzResiduals(trained, table.samples, table.group, table.amplified, table.seed * 1_000_003)
     validation = RitzResiduals(judged, table.validation, table.group, table.amplified, table.seed * 2_000_003)
-    objective, identity = LineSearch(network.to(processes.device), table.directions), identity_of(recipe)
-    return network, Fit(objective, training, validation, recipe.optimiser, recipe.loop, processes, out, identity)
+    objective = LineSearch(network.to(processes.device), table.directions)
+    return Prepared(objective, training, validation, identity_of(recipe), partial(_save, recipe, out, network))
 
 
 def geometries(
@@ -85,8 +60,9 @@ def geometries(
     return found[: table.geometries], found[table.geometries :]
 
 
-def _write(recipe: MatrixRecipe, out: Path, network: torch.nn.Module, errors: dict[str, float]) -> None:
-    artefact.save(
+def _save(recipe: MatrixRecipe, out: Path, network: nn.Module, errors: dict[str, float]) -> Card:
+    """Write the artefact."""
+    return artefact.save(
         out,
         network,
         recipe.operator.name,

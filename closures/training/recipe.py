@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -19,11 +20,13 @@ from closures.training.tables import (
     OptimiserTable,
 )
 from solver.case.explain import explain
+from solver.case.overrides import apply_override
 from solver.case.paths import beside
 from solver.case.table import Table
 from solver.errors import CaseError
 
 SHIPPED = Path(__file__).parent / "recipes"
+PRESSURE = Path(__file__).parents[1] / "pressure_nets" / "recipes"
 AnyRecipe = TypeVar("AnyRecipe", bound=Table)
 
 
@@ -88,44 +91,38 @@ class Recipe(Table):
         return self
 
 
-def find(path: Path, table: str, folder: Path = SHIPPED) -> Path | None:
-    """The file of a recipe with `table`: given, or shipped in `folder` under that name; None for other recipes."""
-    shipped = folder / path.with_suffix(".toml")
-    file = shipped if not path.suffix and not path.exists() and shipped.exists() else path
-    try:
-        return file if table in tomllib.loads(file.read_text(encoding="utf-8")) else None
-    except (OSError, ValueError):
-        return None  # whoever reads it next says what is wrong
+def shipped() -> dict[str, Path]:
+    """The recipes of this package by name: ``fno_channel180_coarse``, ``lesnets/hit_decay``, ``npsdo_32``."""
+    return {str(p.relative_to(r).with_suffix("")): p for r in (SHIPPED, PRESSURE) for p in sorted(r.rglob("*.toml"))}
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe: a file, or the name of a shipped one (``fno_channel180_coarse``, ``lesnets/...``).
+def read_tables(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
+    """What a recipe holds, a file or the name of a shipped one, with ``key.path=value`` overrides; and its file.
+
+    The data, the case and the network to begin with lie beside the recipe, or in the working directory.
 
     Raises
     ------
-    CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
+    CaseError : there is none, or it is no TOML; one line.
     """
-    shipped = SHIPPED / path.with_suffix(".toml")
     by_name = not (path.suffix or path.is_absolute() or path.exists())
-    file = shipped if by_name and shipped.exists() else path
-    if not file.exists():
-        known = ", ".join(sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.rglob("*.toml")))
-        raise CaseError(f"{path}: no such recipe; give a file, or one of {known}")
-    return read(Recipe, file)
-
-
-def read(model: type[AnyRecipe], file: Path) -> AnyRecipe:
-    """A TOML file as a recipe of the given kind; raises CaseError in one line.
-
-    The data, the case and the network to begin with lie beside the recipe, or in the working directory.
-    """
+    file = shipped().get(str(path), path) if by_name else path
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{path}: no such recipe; give a file, or one of {', '.join(shipped())}") from None
     except OSError as error:
         raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CaseError(f"{file}: not valid TOML: {error}") from None
+    for override in overrides:
+        apply_override(data, override)
     beside(data, ("file", "case", "begin"), file.parent)
+    return data, file
+
+
+def checked(model: type[AnyRecipe], data: dict[str, Any], file: Path) -> AnyRecipe:
+    """The tables of `file` as a recipe of the given kind; raises CaseError in one line."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

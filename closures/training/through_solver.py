@@ -1,4 +1,4 @@
-"""Train a subgrid model through the solver: recipe and trajectories in, artefact out."""
+"""A subgrid model that learns through the solver: its recipe, what it minimises, and its artefact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from rich.console import Console
 from torch import nn
 
 from closures.coupling.subgrid_model import SubgridModel
@@ -16,22 +15,19 @@ from closures.coupling.unrolled import check_gradient
 from closures.coupling.zero_order_hold import STAGES
 from closures.data.sets import Source
 from closures.data.windows import Windows, split
-from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.begin import weights_of
 from closures.training.candidate import write
-from closures.training.fit import Fit
 from closures.training.identity import content_of, identity_of
-from closures.training.processes import ALONE, ProcessGroup, process_group
-from closures.training.recipe import read
+from closures.training.processes import ALONE, ProcessGroup
 from closures.training.stress_network import first_guess, role
+from closures.training.study import Prepared
 from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
 from solver.case.case import load_case
 from solver.case.table import Table
 from solver.errors import CaseError
-from solver.files.folder import to_toml, write_text
 from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
 from solver.run import build
@@ -80,35 +76,32 @@ class SolverRecipe(Table):
     card: CardTable
 
 
-def train(recipe: SolverRecipe | Path, out: Path, data: Path | None = None, console: Console | None = None) -> Card:
-    """Train, or go on training, in the folder `out`, and write the artefact there; see `closures.training.offline`.
+def prepare(recipe: SolverRecipe, out: Path, data: Path | None, processes: ProcessGroup) -> Prepared:
+    """Data, network and objective; `data` replaces the file of the recipe.
 
     Raises
     ------
     CaseError : the recipe, the case or the data are wrong, or do not belong together.
-    RunFolderError : `out` cannot be written, or holds the state of another training.
-    Diverged : the flow or the gradient is not finite.
     """
-    recipe = recipe if isinstance(recipe, SolverRecipe) else read(SolverRecipe, recipe)
-    source = recipe.data.open(data)
-    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
-        torch.manual_seed(recipe.loop.seed)
-        network = first_guess(recipe.operator, recipe.solver.begin, "[solver]")
-        objective = prepare(recipe, network, source, processes)
-        fit = _fit(recipe, objective, source, out, processes)
-        if processes.is_root:
-            write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
-        fit.run(console)
-        errors = fit.errors()
-        if processes.is_root:
-            simulation = objective.unrolled.simulation
-            about = role(objective.frames, source)
-            write(out, network, recipe.operator, recipe.card, source, simulation.nu, errors, about)
-        processes.wait()
-    return artefact.load(out).card
+    source, table = recipe.data.open(data), recipe.solver
+    torch.manual_seed(recipe.loop.seed)
+    network = first_guess(recipe.operator, table.begin, "[solver]")
+    objective = in_flow(recipe, network, source, processes)
+    parts = split(source, recipe.data.validation)
+    stride, apart = recipe.data.stride, recipe.data.apart
+    training, validation = (Windows(source, part, table.frames, stride, apart) for part in parts)
+    begun = [weights_of(table.begin)] if table.begin is not None else []
+    case, _ = load_case(Path(table.case), table.overrides)
+    identity = identity_of(recipe, source.sha256, content_of(case), *begun)
+
+    def save(errors: dict[str, float]) -> Card:
+        nu, about = objective.unrolled.simulation.nu, role(objective.frames, source)
+        return write(out, network, recipe.operator, recipe.card, source, nu, errors, about)
+
+    return Prepared(objective, training, validation, identity, save, recipe.data.workers)
 
 
-def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes: ProcessGroup = ALONE) -> APosteriori:
+def in_flow(recipe: SolverRecipe, network: nn.Module, source: Source, processes: ProcessGroup = ALONE) -> APosteriori:
     """The objective: the case with `network` in it, its step a share of the interval between frames."""
     table, interval = recipe.solver, source.step * recipe.data.stride
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
@@ -129,14 +122,3 @@ def prepare(recipe: SolverRecipe, network: nn.Module, source: Source, processes:
             f"[solver] case = '{table.case}': its modes and cells are {points} points, the data have others"
         )
     return objective
-
-
-def _fit(recipe: SolverRecipe, objective: APosteriori, source: Source, out: Path, processes: ProcessGroup) -> Fit:
-    frames, stride, table = recipe.solver.frames, recipe.data.stride, recipe.solver
-    parts = split(source, recipe.data.validation)
-    training, validation = (Windows(source, part, frames, stride, recipe.data.apart) for part in parts)
-    begun = [weights_of(table.begin)] if table.begin is not None else []
-    case, _ = load_case(Path(table.case), table.overrides)
-    identity = identity_of(recipe, source.sha256, content_of(case), *begun)
-    settings = recipe.optimiser, recipe.loop, processes, out, identity, recipe.data.workers
-    return Fit(objective, training, validation, *settings)

@@ -24,6 +24,7 @@ from solver.case.case_tables import (
 from solver.case.explain import explain
 from solver.case.grid_tables import FourierTable, GridTable
 from solver.case.initial_table import InitialTable
+from solver.case.overrides import apply_override
 from solver.case.paths import beside, case_path, shipped_cases
 from solver.case.solid_tables import PressureTable, SolidsTable
 from solver.case.table import Table
@@ -171,19 +172,9 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise CaseError(f"--set {override}: should read key.path=value, for example --set grid.y.n=64")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
-            raise CaseError(f"--set {override}: '{parent}' is a value, not a table: nothing can follow it")
-    if key.strip() == "initial.kind" and data.get("kind") != value:  # another recipe starts from its own defaults
-        for name in data.keys() - {"seed"}:
-            del data[name]
-    data[last] = value
+    """Apply one; another recipe of the initial field starts from its own defaults."""
+    initial = data.get("initial")
+    before = initial.get("kind") if isinstance(initial, dict) else None
+    apply_override(data, override)
+    if override.partition("=")[0].strip() == "initial.kind" and data["initial"]["kind"] != before:
+        data["initial"] = {name: value for name, value in data["initial"].items() if name in ("seed", "kind")}

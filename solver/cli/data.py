@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from solver.cli.prepare import PLAIN, prepared, resumable
+from solver.cli.run import Sets
 from solver.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Look into a data file.", **PLAIN)
@@ -21,13 +22,14 @@ def generate(
     samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories to make")] = None,
     out: Annotated[Path | None, typer.Option(help="file (or folder) to write, in data/ by default")] = None,
     method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
+    sets: Sets = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Make a data set; the same command goes on where it was interrupted. Put mpirun before it."""
     from closures.data.profiles import STATIONARY
     from closures.linear_families.generate import generate as generate_data
 
-    done = generate_data(recipe, out, samples, method, quiet)
+    done = generate_data(recipe, out, samples, method, quiet, tuple(sets or ()))
     if not quiet:
         console().print(
             f"{done['path']}: {done['samples']} samples by {done['method']}, {done['made']} of them now, "

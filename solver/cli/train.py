@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from solver.cli.prepare import resumable
+from solver.cli.run import Sets
 from solver.terminal import console
 
 
@@ -21,6 +21,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
     out: Annotated[Path | None, typer.Option(help="folder for the network and the state of its training")] = None,
     data: Annotated[Path | None, typer.Option(help="data file in place of the recipe's")] = None,
+    sets: Sets = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Train a network; the same command goes on where it stopped, and further with more epochs.
@@ -29,29 +30,12 @@ def train(
     """
     folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
     with _claimed(folder):
-        metrics = _trained(recipe, folder, data, shown)
+        from closures.training.experiment import train as run_experiment
+
+        metrics = run_experiment(recipe, folder, data, shown, sets or ()).card.metrics
     if shown and _is_first():
         errors = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         shown.print(f"{folder}: {errors}")
-
-
-def _trained(recipe: Path, folder: Path, data: Path | None, shown: Console | None) -> dict[str, float]:
-    """The errors of the network that a recipe of any kind makes."""
-    from closures.training import ensemble, through_solver
-    from closures.training import learned_multigrid as multigrid
-    from closures.training import pressure_train as matrices
-    from closures.training.offline import train as train_network
-    from closures.training.recipe import find
-
-    if file := find(recipe, "multigrid", multigrid.SHIPPED):
-        return multigrid.train(file, folder, shown).metrics
-    if file := find(recipe, "matrices", matrices.SHIPPED):
-        return matrices.train(file, folder, shown).metrics
-    if file := find(recipe, "solver"):
-        return through_solver.train(file, folder, data, shown).metrics
-    if file := find(recipe, "ensemble"):
-        return ensemble.train(file, folder, data, shown).metrics
-    return train_network(recipe, folder, data, shown).card.metrics
 
 
 def _is_first() -> bool:

@@ -19,7 +19,7 @@ from tests.runs import ROOT
 BUILD = "from setuptools import build_meta; build_meta.build_{kind}({into!r})"
 USE = """
 import closures, os, sys
-from closures.training.recipe import load_recipe
+from closures.training.experiment import load_experiment
 from pathlib import Path
 from solver.case.case import load_case
 from solver.cli.main import main
@@ -28,7 +28,7 @@ from solver.files.folder import commit
 site = os.environ["PYTHONPATH"]
 assert closures.__file__.startswith(site), closures.__file__
 assert len(shipped()) > 5
-assert load_case(Path(load_recipe(Path("lesnets/hit_decay")).equations.case))[1].name == "hit_decay"
+assert load_case(Path(load_experiment(Path("lesnets/hit_decay")).equations.case))[1].name == "hit_decay"
 assert commit() == (None, None)
 for words in (["cases"], ["run", "channel180_coarse", "--steps", "1", "--out", "run", "--set", "grid.x.n=16"]):
     sys.argv = ["solver", *words]

@@ -14,7 +14,7 @@ from closures.operators import artefact, build
 from closures.operators.predictor import Scaling
 from closures.operators.stress import dissipation
 from closures.training import ensemble
-from closures.training.ensemble import train
+from closures.training.experiment import train
 from closures.training.long_run import LongRun
 from solver.case.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -83,7 +83,7 @@ def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
     run = LongRun.__call__
     monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
     file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=6.0, tolerance={"uv": 1.0})
-    card = train(file, tmp_path / "out")
+    card = train(file, tmp_path / "out").card
     rows = history(tmp_path / "out")
     assert len(rows) == 3
     assert rows[-1]["misfit"] < 0.5 * rows[0]["misfit"]
@@ -153,7 +153,7 @@ def test_operators_on_the_whole_field_are_trained_as_well(made, begun, tmp_path,
         {"u_mean": 0.01, "u_rms": 0.05, "v_rms": 0.2, "w_rms": 2.0, "uv": 1.0, "c_f": 0.05},
     )
     file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=0.3, iterations=6, tolerance=tolerance, **first)
-    card = train(file, tmp_path / "out")
+    card = train(file, tmp_path / "out").card
     rows = history(tmp_path / "out")
     assert rows[-1]["misfit"] < 0.8 * rows[0]["misfit"]
     before, after = (load_file(folder / artefact.WEIGHTS) for folder in (tmp_path / "begun", tmp_path / "out"))

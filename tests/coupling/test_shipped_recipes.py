@@ -10,8 +10,7 @@ from closures.data.grids import load_flow_recipe
 from closures.operators import validated
 from closures.operators.artefact import CARD, read_card
 from closures.operators.shipped import shipped
-from closures.training.ensemble_recipe import EnsembleRecipe
-from closures.training.recipe import SHIPPED, Recipe, read
+from closures.training.experiment import load_experiment
 
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",
@@ -42,7 +41,7 @@ def begins(recipe):
 @pytest.mark.parametrize(("name", "recipe"), RECIPES.items())
 def test_card_and_recipe_agree(name, recipe):
     card = read_card(shipped()[name] / CARD)
-    made_by = read(EnsembleRecipe if card.role == "subgrid_model" else Recipe, SHIPPED / f"{recipe}.toml")
+    made_by = load_experiment(Path(recipe))
     assert card.architecture == made_by.operator.name
     recipes = validated(card.architecture, made_by.operator.arguments)  # what a card leaves out is the default
     assert validated(card.architecture, card.arguments) == recipes

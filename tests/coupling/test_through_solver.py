@@ -13,9 +13,10 @@ from closures.operators import artefact
 from closures.operators.shipped import PRETRAINED
 from closures.registry import registry
 from closures.training.begin import weights_of
+from closures.training.experiment import train
 from closures.training.identity import content_of
 from closures.training.stress_network import first_guess
-from closures.training.through_solver import SolverRecipe, prepare, train
+from closures.training.through_solver import SolverRecipe, in_flow
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import to_toml, write_text
@@ -52,11 +53,11 @@ def recipe(made, **table):
 def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
     source = TrajectoryFile(made[1])
     described = recipe(made)
-    untrained = prepare(described, first_guess(described.operator, None, "[solver]"), source)
+    untrained = in_flow(described, first_guess(described.operator, None, "[solver]"), source)
     with torch.no_grad():
         measured = untrained.measure(Windows(source, [2], 2)[0][None], [0])
         before = untrained.conclude({name: values.mean(dim=0) for name, values in measured.items()})["validation_loss"]
-    card = train(recipe(made), tmp_path / "out")
+    card = train(recipe(made), tmp_path / "out").card
     history = [line.split(",") for line in (tmp_path / "out/history.csv").read_text().splitlines()]
     errors = [float(row[history[0].index("validation_loss")]) for row in history[1:]]
     assert min(errors) < 0.5 * before
@@ -81,7 +82,7 @@ def test_a_training_goes_on_where_it_stopped(made, tmp_path):
     assert (first.code, first.err) == (0, "")
     digest = artefact.load(out).card.weights_sha256
     (out / artefact.WEIGHTS).unlink()
-    assert train(file, out).weights_sha256 == digest
+    assert train(file, out).card.weights_sha256 == digest
     case = made[0] / "case.toml"
     text = case.read_text()
     case.write_text(text.replace("nu = 0.002", "nu = 0.003"))
@@ -111,7 +112,7 @@ def test_a_pressure_solver_without_a_gradient_is_refused(made):
     overrides += ["pressure.solver=multigrid", "initial={kind='rest'}", "flow.forcing={kind='none'}"]
     described = recipe(made, overrides=overrides)
     with pytest.raises(CaseError, match=r"\[solids\] an iterative pressure solver passes no gradient"):
-        prepare(described, first_guess(described.operator, None, "[solver]"), TrajectoryFile(made[1]))
+        in_flow(described, first_guess(described.operator, None, "[solver]"), TrajectoryFile(made[1]))
 
 
 @pytest.mark.parametrize(

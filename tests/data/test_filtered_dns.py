@@ -339,7 +339,7 @@ def test_another_call_makes_nothing_and_damage_is_found(channel, tmp_path):
     assert is_flow_file(copy)
     assert not is_flow_file(recipe)
     with pytest.raises(RunFolderError, match="another recipe made it"):
-        generate_flow(recipe, copy, snapshots=4, quiet=True)
+        generate_flow(recipe, copy, quiet=True, overrides=("sampling.snapshots=4",))
     with h5py.File(copy, "r+") as file:
         file["t1_fields/velocity"][1, 3, 2, 2, 2, 0] += 1e-3
     with pytest.raises(RunFolderError, match="trajectory 1 does not match its checksum"):

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from closures.operators import artefact, build
-from closures.training.offline import train
+from closures.training.experiment import load_experiment, train
 from closures.training.own_les import FILE, draw, teacher
 from closures.training.processes import ProcessGroup
-from closures.training.recipe import SHIPPED, load_recipe
+from closures.training.recipe import SHIPPED
 from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from tests.losses.recipes import CASES, INTERVAL, recipe, write_case
@@ -174,7 +174,7 @@ def test_cases_of_these_tests_are_valid(tmp_path):
 @pytest.mark.parametrize("path", LESNETS, ids=lambda p: p.stem)
 def test_shipped_recipes(path):
     """Found by name; the network is built for the directions of the case; all but one are a twentieth of 8.5 GB."""
-    found = load_recipe(Path("lesnets") / path.stem)
+    found = load_experiment(Path("lesnets") / path.stem)
     assert found.loss.needs_case
     with torch.device("meta"):
         network = build(found.operator.name, **found.operator.arguments)

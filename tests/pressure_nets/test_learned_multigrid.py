@@ -11,8 +11,7 @@ import torch
 from closures.operators.shipped import PRETRAINED
 from closures.pressure_nets.learned_multigrid import Convergence, LearnedCycle, Levels
 from closures.pressure_nets.learned_multigrid_file import SMOOTHING, read_smoothing
-from closures.training import learned_multigrid as multigrid
-from closures.training.recipe import find
+from closures.training.experiment import load_experiment, train
 from solver.errors import CaseError
 from solver.grid.grid import Grid
 from solver.pressure.multigrid import Multigrid, MultigridPressure, open_faces
@@ -154,7 +153,7 @@ def test_learning_makes_a_cycle_faster_and_writes_it(tmp_path):
     assert len(found) == 1
     assert found[0].damping is None
     assert "learned" in done.out
-    card = multigrid.train(tmp_path / "tiny.toml", tmp_path / "again")
+    card = train(tmp_path / "tiny.toml", tmp_path / "again").card
     assert card.metrics["learned"] < card.metrics["untuned"] - 0.1
     assert card.smoothing() == found
 
@@ -163,8 +162,7 @@ def test_learning_makes_a_cycle_faster_and_writes_it(tmp_path):
 def test_wrong_recipes_are_refused(tmp_path, old, new, words):
     (tmp_path / "bad.toml").write_text(RECIPE.replace(old, new))
     with pytest.raises(CaseError, match=words):
-        multigrid.train(tmp_path / "bad.toml", tmp_path / "net")
-    assert find(Path("npsdo_32"), "multigrid", multigrid.SHIPPED) is None
+        train(tmp_path / "bad.toml", tmp_path / "net")
 
 
 @pytest.mark.parametrize("name", ["cube", "ball"])
@@ -180,9 +178,6 @@ def test_the_shipped_numbers_save_iterations(name):
 
 
 def test_the_shipped_recipe_is_the_one_that_made_them():
-    shipped, recipe = PRETRAINED / "multigrid", find(Path("multigrid"), "multigrid", multigrid.SHIPPED)
-    assert recipe is not None
+    shipped = PRETRAINED / "multigrid"
     assert (shipped / SMOOTHING).is_file()
-    assert multigrid.read(multigrid.MultigridRecipe, recipe) == multigrid.read(
-        multigrid.MultigridRecipe, shipped / "recipe.toml"
-    )
+    assert load_experiment(Path("multigrid")) == load_experiment(shipped / "recipe.toml")

@@ -13,7 +13,7 @@ from closures.operators import artefact
 from closures.pressure_nets.bodies import basis, random_fluid, white
 from closures.pressure_nets.directions import ConjugateDirections, NetworkDirection
 from closures.pressure_nets.objective import laplacian
-from closures.training import pressure_train as matrices
+from closures.training.experiment import train
 from solver.errors import CaseError
 from tests import runs
 from tests.pressure.problems import BALL, Problem, cube, exact_solution, noise
@@ -106,7 +106,7 @@ def test_training_improves_on_the_classical_start(tmp_path):
         recipe = recipe.replace("vectors = 40\n", "")
         recipe = recipe.replace("group = 8", 'group = 2\nsource = "noise"\nstart = "classical"\ndirections = 3')
         (tmp_path / "start.toml").write_text(recipe)
-        left.append(matrices.train(tmp_path / "start.toml", tmp_path / f"net{rate}").metrics["residual_left"])
+        left.append(train(tmp_path / "start.toml", tmp_path / f"net{rate}").card.metrics["residual_left"])
     assert left[1] < 0.95 * left[0] < 0.5
 
 
@@ -126,5 +126,5 @@ def test_wrong_recipes_are_refused_by_name(tmp_path, old, new, words):
     path = tmp_path / "bad.toml"
     path.write_text(RECIPE.replace(old, new))
     with pytest.raises(CaseError, match=words):
-        matrices.train(path, tmp_path / "net")
+        train(path, tmp_path / "net")
     assert not (tmp_path / "net").exists()

@@ -14,7 +14,7 @@ from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
 from closures.training.corrections import CorrectTable, StoredFrames, arrivals, corrections, leg_of
-from closures.training.offline import train
+from closures.training.experiment import train
 from closures.training.own_les import draw
 from closures.training.path_loss import PathLoss
 from closures.training.processes import ProcessGroup

@@ -21,13 +21,11 @@ from torch.utils.data import Subset
 from closures.data.windows import TrajectoryFile, Windows, fluctuation_size, scaling
 from closures.operators import artefact, build
 from closures.operators.predictor import Predictor
-from closures.training import ensemble
-from closures.training import learned_multigrid as multigrid
+from closures.training.experiment import load_experiment, train
 from closures.training.fit import Fit
 from closures.training.objective import Rollout
-from closures.training.offline import train
 from closures.training.processes import ProcessGroup, process_group
-from closures.training.recipe import SHIPPED, load_recipe
+from closures.training.recipe import SHIPPED
 from solver.errors import CaseError, Diverged, FeatureUnavailable, RunFolderError
 from solver.parallel import ranks as parallel
 from tests.training.trajectories import small_recipe, travelling, write_file
@@ -185,12 +183,12 @@ def test_mpirun_and_torchrun_are_not_mixed_up(tmp_path, file, monkeypatch):
         with pytest.raises(CaseError, match=r"2 ranks of mpirun cannot share this training: start .* with torchrun"):
             train(small_recipe(file), tmp_path)
         with pytest.raises(CaseError, match="takes one process: leave out mpirun"):
-            multigrid.train(multigrid.SHIPPED / "multigrid.toml", tmp_path)
+            train(Path("multigrid"), tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(CaseError, match=r"an ensemble is not shared .* torchrun: start its ranks with mpirun"):
-        ensemble.train(SHIPPED / "subgrid/tbnn.toml", tmp_path)
+        train(Path("subgrid/tbnn"), tmp_path)
     with pytest.raises(CaseError, match="leave out torchrun"):
-        multigrid.train(multigrid.SHIPPED / "multigrid.toml", tmp_path)
+        train(Path("multigrid"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -238,7 +236,7 @@ def test_what_it_leaves_and_shows(tmp_path, file):
     assert lines[-1].endswith("0 s left")
     rows = list(csv.DictReader((tmp_path / "out" / "history.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4", "6"]
-    again = load_recipe(tmp_path / "out" / "recipe.toml")
+    again = load_experiment(tmp_path / "out" / "recipe.toml")
     assert again == small_recipe(file)
     card = artefact.load(tmp_path / "out").card
     assert len(card.data_sha256) == 64
@@ -289,8 +287,8 @@ def test_the_state_of_another_training_is_refused(tmp_path, file):
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED.glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_build_their_network(recipe):
-    found = load_recipe(Path(recipe.stem))
-    assert load_recipe(recipe) == found
+    found = load_experiment(Path(recipe.stem))
+    assert load_experiment(recipe) == found
     assert found.operator.name == recipe.stem.removesuffix("_channel180_coarse")
     with torch.device("meta"):
         assert build(found.operator.name, **found.operator.arguments).grid_free
@@ -298,7 +296,7 @@ def test_shipped_recipes_build_their_network(recipe):
 
 def test_the_shipped_recipes_differ_in_the_operator_only():
     """One budget for all: data, loss, epochs, batch and seed are the same."""
-    found = [load_recipe(path) for path in sorted(SHIPPED.glob("*_channel180_coarse.toml"))]
+    found = [load_experiment(path) for path in sorted(SHIPPED.glob("*_channel180_coarse.toml"))]
     assert len(found) == 4
     for recipe in found[1:]:
         assert (recipe.data, recipe.loss, recipe.card) == (found[0].data, found[0].loss, found[0].card)
@@ -308,20 +306,20 @@ def test_the_shipped_recipes_differ_in_the_operator_only():
 def test_recipes_that_are_wrong(tmp_path):
     path = tmp_path / "recipe.toml"
     with pytest.raises(CaseError, match="no such recipe; give a file, or one of correctors/differential_channel180_c"):
-        load_recipe(path)
+        load_experiment(path)
     path.write_text("title = ")
     with pytest.raises(CaseError, match="not valid TOML"):
-        load_recipe(path)
+        load_experiment(path)
     text = (SHIPPED / "fno_channel180_coarse.toml").read_text()
     path.write_text(text.replace("epochs = 30", "epoch = 30"))
     with pytest.raises(CaseError, match=r"\[loop\] unknown key 'epoch'; did you mean 'epochs'"):
-        load_recipe(path)
+        load_experiment(path)
     idle = {"noise = 0.01": "noise = 0.01\nlength = 0.1", "clip = 1.0": "clip = 1.0\nwarm_up = 0.1"}
     idle |= {'target = "increment"': "data = 2.0", 'kind = "relative_l2"': "through = false"}
     for old, new in idle.items():
         path.write_text(text.replace(old, new))
         with pytest.raises(CaseError, match=f"{new.splitlines()[-1].split()[0]}: does nothing with .*: remove it"):
-            load_recipe(path)
+            load_experiment(path)
     path.write_text(text.replace("batch = 8", "batch = 0"))
     with pytest.raises(CaseError, match=r"\[loop\] batch = 0: should be greater"):
-        load_recipe(path)
+        load_experiment(path)

@@ -10,7 +10,7 @@ import torch
 from closures.operators import artefact, build
 from closures.operators.artefact import CARD, ArtefactError
 from closures.operators.registry import names
-from closures.training.offline import train
+from closures.training.experiment import train
 from closures.training.tables import OperatorTable
 from solver.case import plugins
 from solver.errors import CaseError

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from closures.training import fit
-from closures.training.offline import train
+from closures.training.experiment import train
 from closures.training.recipe import Recipe
 
 torch.set_num_threads(1)

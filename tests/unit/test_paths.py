@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from closures.training.recipe import Recipe, read
+from closures.training.experiment import load_experiment
 from solver.case.case import load_case
 from solver.errors import CaseError
 from tests.runs import write_case
@@ -46,7 +46,7 @@ def test_what_a_recipe_names_is_found_from_elsewhere(tmp_path, elsewhere):
     write_case(tmp_path / "tiny")
     (tmp_path / "waves.h5").touch()
     (elsewhere / "net").mkdir()
-    recipe = read(Recipe, tmp_path / "recipe.toml")
+    recipe = load_experiment(tmp_path / "recipe.toml")
     assert recipe.data.file == str(tmp_path / "waves.h5")
     assert recipe.equations.case == str(tmp_path / "tiny")
     assert recipe.loop.begin == "net"

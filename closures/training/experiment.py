@@ -1,0 +1,99 @@
+"""An experiment: data, network, loss and optimiser, from one TOML file; whatever is trained, this is how.
+
+What kind it is its tables say: ``[solver]`` trains a subgrid model through the solver, ``[ensemble]`` a closure by the
+statistics of long runs (Kalman inversion, all others follow gradients), ``[matrices]`` a network for the pressure and
+``[multigrid]`` a cycle for it; without one of these it is an operator that learns from frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+from rich.console import Console
+
+from closures.training import ensemble, learned_multigrid, offline, pressure_train, through_solver
+from closures.training.ensemble_recipe import EnsembleRecipe
+from closures.training.learned_multigrid import MultigridRecipe
+from closures.training.pressure_recipe import MatrixRecipe
+from closures.training.recipe import Recipe, checked, read_tables
+from closures.training.study import Trained, descend
+from closures.training.through_solver import SolverRecipe
+from solver.errors import CaseError
+
+FRAMES = "frames"
+KINDS: Mapping[str, type[Any]] = {
+    "multigrid": MultigridRecipe,
+    "matrices": MatrixRecipe,
+    "solver": SolverRecipe,
+    "ensemble": EnsembleRecipe,
+    FRAMES: Recipe,
+}
+
+
+def kind_of(tables: Any) -> str:
+    """Which of `KINDS` an experiment is, from its tables or as it is."""
+    found = tables if isinstance(tables, dict) else dict(tables)
+    return next((kind for kind in KINDS if kind in found), FRAMES)
+
+
+Experiment = Annotated[
+    Annotated[MultigridRecipe, Tag("multigrid")]
+    | Annotated[MatrixRecipe, Tag("matrices")]
+    | Annotated[SolverRecipe, Tag("solver")]
+    | Annotated[EnsembleRecipe, Tag("ensemble")]
+    | Annotated[Recipe, Tag(FRAMES)],
+    Discriminator(kind_of),
+]
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment: a file, or the name of a shipped one; `overrides` are ``key.path=value``.
+
+    Raises
+    ------
+    CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
+    """
+    tables, file = read_tables(path, overrides)
+    found: Experiment = checked(KINDS[kind_of(tables)], tables, file)
+    return found
+
+
+def train(
+    experiment: Experiment | Path,
+    out: Path,
+    data: Path | None = None,
+    console: Console | None = None,
+    overrides: Sequence[str] = (),
+) -> Trained:
+    """Train, or go on training, in the folder `out`, and write the artefact there.
+
+    Parameters
+    ----------
+    experiment : as it is, or where it lies, with `overrides`.
+    out : for the artefact, the recipe, and the state to go on from.
+    data : a file of trajectories in place of the recipe's.
+    console : shows progress; None: it is silent.
+
+    Raises
+    ------
+    CaseError : the recipe, the case or the data are wrong, or do not belong together.
+    RunFolderError : `out` cannot be written, or holds the state of another training.
+    FeatureUnavailable : no such device.
+    Diverged : the gradient is not finite, or too few flows are left.
+    """
+    recipe = load_experiment(experiment, overrides) if isinstance(experiment, Path) else experiment
+    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe):
+        raise CaseError(f"--data {data}: this recipe learns from matrices that it draws: leave it out")
+    if isinstance(recipe, MultigridRecipe):
+        return learned_multigrid.learn(recipe, out, console)
+    if isinstance(recipe, EnsembleRecipe):
+        return ensemble.invert(recipe, out, data, console)
+    if isinstance(recipe, MatrixRecipe):
+        return descend(recipe, out, console, lambda group: pressure_train.prepare(recipe, out, group, console))
+    if isinstance(recipe, SolverRecipe):
+        return descend(recipe, out, console, partial(through_solver.prepare, recipe, out, data))
+    return descend(recipe, out, console, partial(offline.prepare, recipe, out, data))
