@@ -43,10 +43,10 @@ def test_keys_are_set_from_the_command_line(tmp_path):
 
 
 def test_keys_of_data_sets_are_set_as_well():
-    found = load_recipe(Path("darcy_10"), overrides=("samples=3", "seed=11"))
+    found = load_recipe(Path("darcy_100"), overrides=("samples=3", "seed=11"))
     assert (found.samples, found.seed) == (3, 11)
     with pytest.raises(CaseError, match="'samples' is a value, not a table"):
-        load_recipe(Path("darcy_10"), overrides=("samples.x=3",))
+        load_recipe(Path("darcy_100"), overrides=("samples.x=3",))
 
 
 def test_a_file_is_refused_where_nothing_reads_it(tmp_path):
