@@ -30,7 +30,7 @@ class LesResidual:
     """``du/dt - F(u)`` with F the solver's own slope, closure, forcing and pressure included; an acceleration.
 
     A trajectory is a sequence of coefficient fields, divergence-free and impermeable at walls as every velocity of the
-    solver is: staggered components cannot be got back from cell centres without loss. `closures.coupling.head` makes
+    solver is: staggered components cannot be got back from cell centres without loss. `closures.coupling.frames` makes
     such trajectories of a network's answers. What they lack in divergence or mass flux is in the residual, as it is in
     `Flow.midpoint_residual`. The residuals of frames 0 .. N:
 

@@ -50,5 +50,5 @@ def test_keys_of_data_sets_are_set_as_well():
 
 
 def test_a_file_is_refused_where_nothing_reads_it(tmp_path):
-    with pytest.raises(CaseError, match="--data waves.h5: this recipe learns from matrices"):
+    with pytest.raises(CaseError, match=r"--data waves\.h5: this recipe learns from matrices"):
         train(Path("multigrid"), tmp_path, Path("waves.h5"))
