@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import codecs
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger("solver")
 record = logging.getLogger("solver.record")  # for a run's ``log.txt``, not for the screen
@@ -55,6 +58,56 @@ def log_to_terminal(level: int) -> None:
     terminal.setFormatter(logging.Formatter("solver: %(message)s"))
     log.handlers[:] = [terminal]
     log.setLevel(logging.INFO if ranks.is_root() else logging.CRITICAL)
+
+
+class Bar:
+    """A bar with the time left on a terminal, elsewhere a line each tenth; a context manager.
+
+    Parameters
+    ----------
+    total, done : what there is to do, and how much of it was done before, in any unit.
+    console : where it is shown; None, or one that is quiet: nowhere.
+    lines : whether there is a line each tenth where no bar can be.
+    """
+
+    def __init__(self, total: float, done: float = 0.0, console: Console | None = None, lines: bool = True) -> None:
+        self.total, self.already, self.done = total, done, done
+        self.console, self.started, self.tenth = console, time.monotonic(), int(10 * done / total)
+        self.lines = lines and console is not None and not console.quiet and not console.is_terminal
+        columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
+        shown = console is not None and console.is_terminal and not console.quiet
+        self._bar = Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not shown)
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    @property
+    def rate(self) -> float:
+        """What was done in a second, since it began."""
+        return max(self.done - self.already, 0.0) / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """At that rate; infinite before anything is done."""
+        left = self.total - self.done
+        return left / self.rate if self.rate > 0 else math.inf if left > 0 else 0.0
+
+    def reach(self, done: float, detail: str = "") -> None:
+        """So much is done now; `detail` says it in words."""
+        self.done = done
+        self._bar.update(self._task, completed=done, description=detail)
+        tenth = int(10 * done / self.total * (1 + 1e-12))
+        if self.lines and tenth > self.tenth:
+            self.tenth = tenth
+            left = f"{self.seconds_left:.0f} s left" if self.rate > 0 else ""
+            assert self.console is not None
+            self.console.print(f"{10 * tenth:3d} %  {detail}  {left}", highlight=False)
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
 
 
 class PatientStream:

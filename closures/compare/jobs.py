@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from closures.compare.runs import Run, read
 from closures.compare.timing import mark_shared
@@ -23,6 +22,7 @@ from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import run_folder, source_digest, source_of
 from solver.run import leg
+from solver.terminal import Bar
 
 REFRESH_SECONDS = 0.5
 
@@ -155,17 +155,8 @@ def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = Non
     An interruption reaches the running processes too, which write their checkpoints; called again, they go on.
     """
     workers = workers or len(os.sched_getaffinity(0))
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        disable=not console.is_terminal,
-    )
     waiting = threading.Event()
-    with progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task(f"{len(jobs)} runs", total=float(len(jobs)))
+    with Bar(len(jobs), console=console, lines=False) as bar, ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(execute, job) for job in jobs]
         told: set[int] = set()
         try:
@@ -176,7 +167,7 @@ def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = Non
                         _tell(future.result(), console)
                 done = sum(1.0 if f.done() else share(j) for f, j in zip(futures, jobs, strict=True))
                 running = [j.label for f, j in zip(futures, jobs, strict=True) if f.running()]
-                progress.update(task, completed=done, description="; ".join(running) or "done")
+                bar.reach(done, "; ".join(running) or "done")
                 waiting.wait(REFRESH_SECONDS if len(told) < len(jobs) else 0)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

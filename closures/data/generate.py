@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from closures.data.file import ORIGIN, FlowFile
 from closures.data.grid_set import is_flow_set, manifest
@@ -32,6 +31,7 @@ from solver.files.folder import commit
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 from solver.run.machine import choose_fusion
+from solver.terminal import Bar
 
 METHOD = "filtered direct simulation"
 
@@ -117,7 +117,9 @@ def _make(store: FlowStore, recipe: FlowRecipe, grows: bool, quiet: bool) -> tup
     device = ranks.choose_device(recipe.run.device).type
     fusion.enable(choose_fusion(recipe.run.fuse, points, None, device))
     digests: dict[int, Mapping[str, bytes]] = {}
-    with FlowProgress(recipe, quiet or not ranks.is_root()) as progress, torch.no_grad():
+    console = Console(quiet=quiet or not ranks.is_root())
+    with Bar(recipe.trajectories * recipe.sampling.end, console=console) as bar, torch.no_grad():
+        progress = FlowProgress(recipe, bar)
 
         def work(number: int, comm: object) -> tuple[int, dict[str, bytes], bool]:
             trajectory = Trajectory(number, store, comm)
@@ -151,52 +153,34 @@ def _already_there(store: FlowStore, recipe: FlowRecipe) -> dict[str, Any]:
 
 
 class FlowProgress:
-    """A bar over the simulated time of all trajectories with the time left; elsewhere than on a terminal a line each
-    tenth.
+    """How far all trajectories have come in simulated time.
+
+    Parameters
+    ----------
+    recipe : whose trajectories.
+    bar : shows it.
     """
 
-    def __init__(self, recipe: FlowRecipe, quiet: bool) -> None:
-        self.recipe, self.console = recipe, Console(quiet=quiet)
-        self.total = recipe.trajectories * recipe.sampling.end
+    def __init__(self, recipe: FlowRecipe, bar: Bar) -> None:
+        self.recipe, self.bar, self.made, self.shown = recipe, bar, 0, 0.0
         self.reached: dict[int, float] = {}
-        self.made, self.already, self.started = 0, 0.0, time.monotonic()
-        self.tenth, self.shown = 0, 0.0
-        columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
-        terminal = self.console.is_terminal and not quiet
-        self.bar = Progress(*columns, TimeRemainingColumn(compact=True), console=self.console, disable=not terminal)
-        self.task = self.bar.add_task("", total=self.total)
-
-    def __enter__(self) -> FlowProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
     def end(self, trajectory: int, already: bool) -> None:
         """A trajectory is complete; `already` before this call."""
         if already:
-            self.already += self.recipe.sampling.end
+            self.bar.already += self.recipe.sampling.end
         else:
             self.made += 1
         self.reach(trajectory, self.recipe.sampling.end)
 
     def reach(self, trajectory: int, t: float) -> None:
         """A trajectory has come to time `t`."""
-        if trajectory not in self.reached and t < self.recipe.sampling.end:
-            self.already += t  # that far it may have come before; a step counts little
+        end, now = self.recipe.sampling.end, time.monotonic()
+        if trajectory not in self.reached and t < end:
+            self.bar.already += t  # that far it may have come before; a step counts little
         self.reached[trajectory] = t
-        if self.console.quiet:
-            return
-        done, now = sum(self.reached.values()), time.monotonic()
-        rate = max(done - self.already, 0.0) / max(now - self.started, 1e-9)
-        complete = sum(t >= self.recipe.sampling.end * (1 - 1e-9) for t in self.reached.values())
-        detail = f"{complete}/{self.recipe.trajectories} trajectories  {rate / self.recipe.sampling.end:.2g} samples/s"
-        if now - self.shown > 0.5:
+        if now - self.shown > 0.5 or t >= end:
             self.shown = now
-            self.bar.update(self.task, completed=done, description=detail)
-        tenth = int(10 * done / self.total * (1 + 1e-12))
-        if not self.console.is_terminal and tenth > self.tenth:
-            self.tenth = tenth
-            left = f"{(self.total - done) / rate:.0f} s left" if rate > 0 else ""
-            self.console.print(f"{10 * tenth:3d} %  {detail}  {left}", highlight=False)
+            complete = sum(t >= end * (1 - 1e-9) for t in self.reached.values())
+            detail = f"{complete}/{self.recipe.trajectories} trajectories  {self.bar.rate / end:.2g} samples/s"
+            self.bar.reach(sum(self.reached.values()), detail)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import scipy
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closures.data.generate import generate_flow
 from closures.data.grids import is_flow_recipe
@@ -32,6 +31,7 @@ from solver.files import lock
 from solver.files.folder import commit
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
+from solver.terminal import Bar
 
 
 def parameters_of(family: Family, seed: int, sample: int) -> Parameters:
@@ -125,8 +125,13 @@ def generate(
         ranks.barrier()
         work.store.open_rows()
         made = sum(len(batch) for batch in todo.values())
-        with _Progress(recipe.samples, recipe.samples - made, quiet or not ranks.is_root()) as progress:
-            farm(todo.items(), lambda task, _: work.solve(*task), lambda result: progress.advance(work.record(*result)))
+        with Bar(recipe.samples, recipe.samples - made, Console(quiet=quiet or not ranks.is_root())) as bar:
+
+            def record(result: tuple[int, list[str]]) -> None:
+                done = round(bar.done) + work.record(*result)
+                bar.reach(done, f"{done}/{recipe.samples} samples  {bar.rate:.3g} samples/s")
+
+            farm(todo.items(), lambda task, _: work.solve(*task), record)
         sha = work.store.finish(work.digests) if ranks.is_root() else ""
     seconds = time.monotonic() - start
     return {
@@ -199,34 +204,3 @@ class _Batches:
     def _keep(self, batch: int, digests: list[str]) -> None:
         for sample, text in zip(self.batches[batch], digests, strict=True):
             self.digests[sample] = np.frombuffer(bytes.fromhex(text), np.uint8)
-
-
-class _Progress:
-    """A bar with samples a second and time left on a terminal, elsewhere a line each tenth."""
-
-    def __init__(self, samples: int, already: int, quiet: bool) -> None:
-        self.samples, self.already, self.count, self.tenth = samples, already, already, 10 * already // samples
-        self.console = Console(quiet=quiet)
-        self.started = time.monotonic()
-        columns = (BarColumn(bar_width=None), TextColumn("{task.description}"), TimeRemainingColumn(compact=True))
-        terminal = self.console.is_terminal and not quiet
-        self.bar = Progress(*columns, console=self.console, expand=True, disable=not terminal)
-        self.task = self.bar.add_task("", total=samples, completed=already)
-
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self, samples: int) -> None:
-        """So many more samples are on disk."""
-        self.count += samples
-        rate = (self.count - self.already) / max(time.monotonic() - self.started, 1e-9)
-        detail = f"{self.count}/{self.samples} samples  {rate:.3g} samples/s"
-        self.bar.update(self.task, completed=self.count, description=detail)
-        if not self.console.is_terminal and 10 * self.count // self.samples > self.tenth:
-            self.tenth = 10 * self.count // self.samples
-            left = (self.samples - self.count) / rate
-            self.console.print(f"{10 * self.tenth:3d} %  {detail}  {left:.0f} s left", highlight=False)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from solver.files.folder import write_table
+from solver.terminal import Bar
 
 log = logging.getLogger("solver")
 
@@ -36,18 +35,14 @@ class Report:
         scalars: tuple[str, str] = ("training/loss", "training/rate"),
     ) -> None:
         self.folder, self.root, self.scalars = folder, root, scalars
-        self.steps, self.first, self.started = steps, step, time.monotonic()
-        self.console = console if root else None
-        columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
-        shown = self.console is not None and self.console.is_terminal
-        self.bar = Progress(*columns, TimeRemainingColumn(compact=True), console=self.console, disable=not shown)
-        self.task = self.bar.add_task("", total=steps, completed=step)
+        self.steps, self.console = steps, console if root else None
+        self.bar = Bar(steps, step, self.console, lines=False)  # there is one after each epoch
         self.board = _board(folder / "tensorboard", step) if root else None
 
     def step(self, step: int, *values: float) -> None:
         """After one step of the optimiser, or one run of a member; the bar shows the first of the values."""
         shown = self.scalars[0].split("/")[-1]
-        self.bar.update(self.task, completed=step, description=f"step {step}/{self.steps}  {shown} {values[0]:.4g}")
+        self.bar.reach(step, f"step {step}/{self.steps}  {shown} {values[0]:.4g}")
         if self.board is not None:
             for name, value in zip(self.scalars, values, strict=True):
                 self.board.add_scalar(name, value, step)
@@ -63,19 +58,19 @@ class Report:
                 self.board.add_scalar(f"epoch/{key}", value, step)
             self.board.flush()
         if self.console is not None and not self.console.is_terminal:
-            left = (time.monotonic() - self.started) * (self.steps - step) / max(step - self.first, 1)
+            self.bar.done = step
             errors = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "step"))
-            self.console.print(f"epoch {row['epoch']:.0f}  {errors}  {left:.0f} s left", highlight=False)
+            self.console.print(f"epoch {row['epoch']:.0f}  {errors}  {self.bar.seconds_left:.0f} s left", highlight=False)
 
     def __enter__(self) -> Report:
-        self.bar.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the terminal as it was."""
-        self.bar.stop()
+        self.bar.__exit__()
         if self.board is not None:
             self.board.close()
 
