@@ -77,7 +77,8 @@ class Bar:
         columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
         shown = console is not None and console.is_terminal and not console.quiet
         self._bar = Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not shown)
-        self._task = self._bar.add_task("", total=total, completed=done)
+        self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=done)
 
     @property
     def rate(self) -> float:

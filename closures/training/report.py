@@ -60,7 +60,8 @@ class Report:
         if self.console is not None and not self.console.is_terminal:
             self.bar.done = step
             errors = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "step"))
-            self.console.print(f"epoch {row['epoch']:.0f}  {errors}  {self.bar.seconds_left:.0f} s left", highlight=False)
+            left = f"{self.bar.seconds_left:.0f} s left"
+            self.console.print(f"epoch {row['epoch']:.0f}  {errors}  {left}", highlight=False)
 
     def __enter__(self) -> Report:
         self.bar.__enter__()
