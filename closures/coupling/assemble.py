@@ -95,7 +95,7 @@ def companion(
     if start > 0 and table.start is None:
         log.info("'%s' acts from t = %g on, where its data begin: [closure] start changes that", name, start)
     if isinstance(table, SurrogateTable):
-        macro, trained = table.macro, max(card.interval - card.step, 0.0)
+        macro, trained = table.macro, card.rhythm.between
         between = trained if table.between is None else table.between
         if card.interval and (macro > 1 or abs(between - trained) > 0.01 * card.interval):
             log.warning("%s: trained for one step after each %g of the solver: this case differs", folder, trained)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from closures.operators import Domain, build, names, package, validated
 from closures.operators.domain import same
 from closures.operators.predictor import Predictor, Scaling
+from closures.operators.role import INPUTS, Rhythm, role_of
 from solver.case.explain import explain
 from solver.case.table import LONGEST
 from solver.errors import SolverError
@@ -31,7 +32,6 @@ from solver.files.folder import write_atomically, write_json
 log = logging.getLogger("solver")
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-INPUTS = {"state": "velocity", "stress": "velocity_gradient", "direction": "residual"}
 LARGEST_CARD = 4 * 2**20
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # torch.save, pickle.dump
 
@@ -84,11 +84,14 @@ class Card(BaseModel):
     licence: str
 
     @property
-    def role(self) -> Literal["subgrid_model", "corrector", "surrogate", "preconditioner"]:
+    def role(self) -> str:
         """How it acts in the time loop (`closures.coupling`), or in the pressure solve (`closures.pressure_nets`)."""
-        if self.inputs != "velocity":
-            return "subgrid_model" if self.inputs == "velocity_gradient" else "preconditioner"
-        return "surrogate" if self.step > 0 else "corrector"
+        return role_of(self.inputs, self.step)
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """When it acts beside the solver."""
+        return Rhythm(self.step, self.interval, self.solver_step)
 
     def __str__(self) -> str:
         what = self.role.replace("_", " ")

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from closures import operators
+from closures.operators.role import ROLES
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-ROLES = ("subgrid_model", "corrector", "surrogate")
 
 
 def shipped() -> dict[str, Path]:
@@ -19,7 +19,8 @@ def shipped() -> dict[str, Path]:
 
 def with_artefact() -> list[str]:
     """The names that need ``artefact = "FOLDER"``: roles and architectures."""
-    return [name for name in (*ROLES, *operators.names()) if name not in shipped()]
+    acting = [name for name, role in ROLES.items() if role.is_closure]
+    return [name for name in (*acting, *operators.names()) if name not in shipped()]
 
 
 def _reads_residuals(card: Path) -> bool:

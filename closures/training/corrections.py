@@ -16,6 +16,7 @@ from closures.data.sets import Source
 from closures.data.windows import InMemory
 from closures.operators.domain import same
 from closures.operators.predictor import Predictor
+from closures.operators.role import Rhythm
 from closures.training.fields_table import LabelsTable
 from solver.case.case import load_case
 from solver.case.table import Table
@@ -43,6 +44,10 @@ class CorrectTable(Table):
     steps: int = Field(default=1, ge=1, le=1000)
     ahead: float = Field(default=0.0, ge=0)
     fields: LabelsTable | None = None
+
+    def rhythm(self, interval: float) -> Rhythm:
+        """Of solver and network over the time `interval` from a frame to its label."""
+        return Rhythm.in_turns(interval, self.steps, self.ahead)
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,12 @@ def arrivals(table: CorrectTable, frames: StoredFrames) -> np.ndarray:
 
 def leg_of(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
     """The simulation whose `table.steps` steps go on over an interval, but for the time `table.ahead` at its end."""
-    span = interval - table.ahead
-    if span < 1e-6 * interval:
+    rhythm = table.rhythm(interval)
+    if rhythm.between < 1e-6 * interval:
         raise CaseError(
             f"[correct] ahead = {table.ahead:g}: frames are {interval:g} apart, the solver has no part in it"
         )
-    fixed = (f"time.dt={span / table.steps!r}", f"run.device='{device}'")
+    fixed = (f"time.dt={rhythm.solver_step!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
     return build.build(build.Source(case, folder, folder.name))
 

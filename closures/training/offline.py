@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from closures.operators import artefact, build
 from closures.operators.artefact import Card
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor, Scaling
+from closures.operators.role import Rhythm
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import StoredFrames, arrivals, corrections, largest_change, leg_of
 from closures.training.identity import content_of, identity_of
@@ -151,17 +153,15 @@ def _save(
 ) -> Card:
     """Write the artefact."""
     interval = source.step * recipe.data.stride
-    step = interval if recipe.correct is None else recipe.correct.ahead
+    rhythm = Rhythm(interval) if recipe.correct is None else recipe.correct.rhythm(interval)
     return artefact.save(
         out,
         predictor.network,
         recipe.operator.name,
         recipe.operator.arguments,
         scaling=predictor.scaling,
-        step=step,
-        start=source.start if step else 0.0,
-        interval=interval if pairs else 0.0,
-        solver_step=(interval - step) / recipe.correct.steps if recipe.correct else 0.0,
+        **asdict(rhythm),
+        start=source.start if rhythm.step else 0.0,
         largest_answer=largest_change(pairs, predictor) if pairs else None,
         filter=str(source.attributes.get("filter", "unknown")),
         grid=source.domain.describe(),

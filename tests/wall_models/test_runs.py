@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from closures.compare.metrics import compare_members
 from closures.compare.references import resolve
 from closures.compare.runs import group, read, require_one_difference
+from closures.compare.verdicts import compare_members
 from solver.analysis.moments import INDEX
 from solver.errors import CaseError
 from tests import runs
@@ -95,7 +95,7 @@ def test_the_outer_layer_is_judged(tmp_path):
     one = planted(tmp_path / "a", "wale", "log_law")
     other = planted(tmp_path / "b", "wale", "spalding", below=0.5, at_half=0.02)
     comparison = judged(one, other)
-    keys = [q.key for q in comparison.quantities]
+    keys = [q.name for q in comparison.metrics]
     assert {"u_plus", "c_f", "u_rms", "uv"} <= set(keys)
     values = [dict(zip(keys, m.errors.value, strict=True)) for m in comparison.members]
     assert [m.member.label for m in comparison.members] == ["wale, wall: log_law", "wale, wall: spalding"]
