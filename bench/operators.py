@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from bench.rollout import judge
 from closures.coupling.frames import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.operators import artefact, build
@@ -27,7 +28,6 @@ from closures.training.experiment import load_experiment, train
 from closures.training.long_run import LongRun
 from closures.training.own_les import teacher
 from closures.training.recipe import Recipe
-from closures.training.rollout import judge
 from solver.analysis.metrics import WALL_FLOW
 from solver.errors import CaseError, Diverged
 from solver.files.folder import write_text

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.rollout import judge
 from closures.coupling.frames import Trajectory
 from closures.coupling.guard import Guard, GuardTable
 from closures.coupling.guarded_update import GuardedUpdate
@@ -16,7 +17,6 @@ from closures.data.windows import TrajectoryFile
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.long_run import LongRun
-from closures.training.rollout import judge
 from solver.case.case import load_case
 from solver.run import build
 from tests.training.trajectories import add_statistics, les_file
