@@ -172,7 +172,7 @@ def test_a_model_is_learned_from_the_flow_it_makes(loss):
 
     truth, student = objective(0.3), objective(0.05)
     with torch.no_grad():
-        resampler = truth.resampler
+        resampler = truth.frames.resampler
         velocity = Velocity(truth.unrolled.simulation.flow.strain, noise(resampler.operators))
         first = resampler.centred(velocity)
         batch = torch.cat([first[None], truth.path(first, 2)])[None]
