@@ -112,9 +112,7 @@ def _named(recipe: Recipe) -> Iterator[Any]:
             yield content_of(load_case(Path(table.case), table.overrides)[0])
 
 
-def _objective(
-    recipe: Recipe, source: Source, predictor: Predictor, noise: Tensor | None
-) -> Objective:
+def _objective(recipe: Recipe, source: Source, predictor: Predictor, noise: Tensor | None) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     error = _error(loss)

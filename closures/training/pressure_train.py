@@ -34,9 +34,7 @@ def prepare(recipe: MatrixRecipe, out: Path, processes: ProcessGroup, console: C
     if network.kind != "direction":
         raise CaseError(f"[operator] '{recipe.operator.name}' knows no matrices: use 'dcdm' or 'npsdo'")
     if recipe.matrices.cells % int(network.coarsest):  # type: ignore[arg-type]
-        raise CaseError(
-            f"[matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed"
-        )
+        raise CaseError(f"[matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed")
     table = recipe.matrices
     if table.start == "classical":
         starts.begin(network, table.cells)

@@ -16,7 +16,6 @@ def length(vectors, order):
     return np.linalg.norm(np.diff(vectors[order], axis=0), axis=1).mean()
 
 
-
 @pytest.fixture(scope="module")
 def fields() -> list[np.ndarray]:
     family = Darcy((32, 32))
