@@ -25,7 +25,7 @@ from solver.files.folder import write_json
 from solver.flow.simulation import Simulation
 from solver.observers.checkpoint import restore
 from solver.run.build import Source, build
-from solver.run.speed import seconds
+from solver.run.limit import seconds
 
 log = logging.getLogger("solver")
 FILE = "cost.json"  # in a run folder; what it says replaces what the run found while it shared the machine

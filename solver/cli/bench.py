@@ -76,6 +76,7 @@ def _table(title: str, records: list[dict[str, Any]]) -> Table:
     rows = {
         "whole step": [f"{1e3 * r['seconds_per_step']:.2f}" for r in records],
         "ns a point and stage": [f"{r['ns_per_point_per_stage']:.1f}" for r in records],
+        "x ten transforms in cache": [f"{r['ten_transforms_ratio']:.2f}" for r in records],
         "x the FFT limit": [f"{r['fft_limit_ratio']:.2f}" for r in records],
         f"x {records[0]['closure']}": [f"{r['relative_cost']:.2f}" for r in records],
     }

@@ -57,8 +57,9 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     With --closure also whether that keeps the contract of closures; under mpirun, whether it is the same on all ranks.
     """
     from solver.run.build import build
+    from solver.run.limit import seconds
     from solver.run.machine import COMPILE_SECONDS, is_fused
-    from solver.run.speed import memory_mib, seconds
+    from solver.run.speed import memory_mib
 
     source = load(case, closure, device, sets)
     simulation = build(source)

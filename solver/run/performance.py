@@ -13,7 +13,8 @@ from solver.discretisation.calculus import Operators
 from solver.discretisation.timers import closure_fraction, step_seconds
 from solver.flow.runge_kutta import RK3
 from solver.flow.simulation import Simulation
-from solver.run.speed import fft_limit, memory_mib
+from solver.run.limit import fft_limit
+from solver.run.speed import memory_mib
 
 log = logging.getLogger("solver")
 
