@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rollout import judge
 
-from bench.rollout import judge
 from closures.coupling.frames import Trajectory
 from closures.data.windows import TrajectoryFile, Windows, split
 from closures.operators import artefact, build
