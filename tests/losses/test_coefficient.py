@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.coefficient import LearnedCoefficient, fit_coefficient
 from closures.registry.registry import create
 from solver.errors import CaseError
+from tests.bench_pages import load
 from tests.losses.flows import NU, flow, residual_of, trajectory
+
+coefficient = load("coefficient")
+LearnedCoefficient, fit_coefficient = coefficient.LearnedCoefficient, coefficient.fit_coefficient
 
 STEP = 0.02
 

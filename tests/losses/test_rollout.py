@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.rollout import judge
 from closures.coupling.frames import Trajectory
 from closures.coupling.guard import Guard, GuardTable
 from closures.coupling.guarded_update import GuardedUpdate
@@ -19,7 +18,10 @@ from closures.operators.predictor import Predictor, Scaling
 from closures.training.long_run import LongRun
 from solver.case.case import load_case
 from solver.run import build
+from tests.bench_pages import load
 from tests.training.trajectories import add_statistics, les_file
+
+judge = load("rollout").judge
 
 FRAMES, STEP = 16, 0.1
 

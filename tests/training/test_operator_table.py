@@ -13,6 +13,7 @@ from tests.bench_pages import load
 @pytest.fixture(scope="module")
 def bench():
     """``bench/operators.py``, which is no module of the packages."""
+    load("rollout")
     return load("operators")
 
 
