@@ -243,7 +243,7 @@ def test_it_needs_trajectories(made, tmp_path):
     file = recipe(made, tmp_path)
     text = file.read_text().replace(f'file = "{made[1]}"', "")
     write_text(file, text)
-    with pytest.raises(CaseError, match="an ensemble needs trajectories"):
+    with pytest.raises(CaseError, match=r"\[data\] file: give a file of trajectories"):
         train(file, tmp_path / "out")
 
 
