@@ -28,13 +28,13 @@ def main(path: str) -> None:
     for name, (grid, height) in FLOWS.items():
         op = operators(grid.with_modelled_walls())
         model = create("log_law", grid=op.grid, nu=NU, filter_time=1.0)
-        momentum = Momentum(Strain(op), NU, WallStress(op, model, height, NU))
+        momentum = Momentum(Strain(op), NU, wall_stress=WallStress(op, model, height, NU))
         flow = simulation(op, random_velocity(op, SEED), NU, 0.01, momentum=momentum)
         for _ in range(STEPS):
             flow.step()
         for i, c in enumerate(flow.velocity.coefficients):
             found[f"{name}/u{i}"] = op.gather(c)
-        for key, value in flow.wall_state.items():
+        for key, value in flow.state.walls.items():
             whole = op.decomposition.gather_planes(value) if WallStress.in_slabs(key, value) else value
             found[f"{name}/{key}"] = whole
         found["ranks"] = np.array(op.decomposition.size)

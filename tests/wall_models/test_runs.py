@@ -101,8 +101,8 @@ def test_the_outer_layer_is_judged(tmp_path):
     assert [m.member.label for m in comparison.members] == ["wale, wall: log_law", "wale, wall: spalding"]
     assert values[1]["c_f"] == pytest.approx(values[0]["c_f"], abs=0.005)  # the bulk velocity is another
     u_tau = 178.12 * read(one).case.flow.nu
-    assert values[1]["u_plus"] == pytest.approx(0.02 / u_tau, rel=0.05)
-    assert values[0]["u_plus"] < 0.05
+    assert values[1]["u_plus"] == pytest.approx(0.02 / u_tau, abs=0.06)  # beside the departure of the friction
+    assert values[0]["u_plus"] < 0.06
     assert values[1]["u_rms"] == pytest.approx(values[0]["u_rms"], abs=0.01)
 
 
