@@ -74,12 +74,14 @@ def planted(folder, closure, model, below=1.0, at_half=0.0):
     with h5py.File(run / "statistics.h5", "r+") as file:
         sums, weights = file["batches/sums"][()], file["batches/weights"][()]
         u, flux = sums[:, INDEX["u"], :, 0], sums[:, INDEX["wall_flux_xy"], :, 0]
+        before = u.copy()
         for end, sign in ((0, 1.0), (-1, -1.0)):
             flux[:, end] += sign * nu * (below - 1.0) * u[:, end] / (0.5 * y.width[end])
             u[:, end] *= below
         middle = np.abs(np.abs(y.centres - 1.0) - 0.5).argmin()
         for i in (middle, -1 - middle):
             u[:, i] += at_half * weights
+        sums[:, INDEX["uu"], :, 0] += (u**2 - before**2) / weights[:, None]  # of the mean; fluctuations stay
         file["batches/sums"][...] = sums
     return run
 
