@@ -5,13 +5,16 @@ SHELL := bash
 .SILENT:
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install channel180 test kernels petsc lint docs bench clean
+.PHONY: help install channel180 check test quick kernels coverage lowest petsc lint docs bench clean
 
 VENV := .venv
 PYTHON ?= python3
 NP ?= 2
 ARGS ?=
 PYTEST_ARGS ?=
+# Tests at the same time; some of them start two or three ranks.
+WORKERS ?= 2
+PYTEST := pytest -n $(WORKERS) --dist loadgroup
 # Without an NVIDIA driver ask for the release that has a CPU build; with one, take the newest.
 TORCH ?= torch$(if $(shell command -v nvidia-smi),<3,==2.13.0)
 
@@ -30,17 +33,32 @@ endif
 
 help: ## this list
 	awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
-	echo '  Variables: ARGS="--steps 100" (to solver), NP=2 (ranks), PYTEST_ARGS="-x -k fft", PYTHON=python3.12'
+	echo '  Variables: ARGS="--steps 100" (to solver), NP=2 (ranks), PYTEST_ARGS="-x -k fft", WORKERS=2, PYTHON=python3.12'
 
 install: $(VENV)/.stamp-run ## the solver in .venv, without PETSc
 
 channel180: $(VENV)/.stamp-run ## run the turbulent channel and compare it with DNS
 	mpirun -n $(NP) solver run cases/channel180 $(ARGS)
 
+check: lint test ## what must pass: lint, and all tests
+
 test: $(VENV)/.stamp-test $(VENV)/.stamp-petsc ## all tests (builds PETSc the first time)
 	pip show -q petsc4py 2>/dev/null || cat $(VENV)/.stamp-petsc
-	pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 	[ -n "$(PYTEST_ARGS)" ] || $(MAKE) kernels
+
+quick: $(VENV)/.stamp-test ## the tests that are not slow: three minutes of one core
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+coverage: $(VENV)/.stamp-test ## which lines the tests of this process reach (ranks and commands of their own are not seen)
+	$(PYTEST) --cov=solver --cov=closures --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+# Python's oldest and every bound of pyproject.toml as it stands there, in an environment of its own.
+lowest: $(VENV)/.stamp-run ## the tests that are not slow, with the oldest packages that are allowed
+	pip install -q uv
+	uv venv -q --clear --python 3.11 $(VENV)/lowest
+	uv pip install -q --python $(VENV)/lowest --torch-backend cpu --resolution lowest-direct -e '.[view,test]'
+	$(VENV)/lowest/bin/python -m $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 # Other processors have other kernels: the numerics once with each lesser set of this one's.
 kernels: $(VENV)/.stamp-test
@@ -51,7 +69,7 @@ kernels: $(VENV)/.stamp-test
 	esac
 	for kernels in $$lesser; do
 	  echo "with the kernels ATEN_CPU_CAPABILITY=$$kernels"
-	  ATEN_CPU_CAPABILITY=$$kernels pytest -q tests/identities tests/convergence tests/operators
+	  ATEN_CPU_CAPABILITY=$$kernels $(PYTEST) -q tests/identities tests/convergence tests/operators
 	done
 
 petsc: ## try again to build PETSc
@@ -124,11 +142,12 @@ $(VENV)/.stamp-petsc: $(VENV)/.stamp-run
 	$(call shared_library,libopenblas.so ) || want+=" libopenblas-dev"
 	[ -e "$$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || want+=" python3-dev"
 	$(call apt,$$want)
-	echo "building PETSc: ten minutes or so on two cores, log in $(VENV)/petsc.log"
+	echo "building PETSc: some minutes on two cores, log in $(VENV)/petsc.log"
 	unset PETSC_DIR PETSC_ARCH
 	export PETSC_CONFIGURE_OPTIONS='--with-fc=0 --with-cxx=0 --with-x=0 --with-ssl=0 COPTFLAGS=-O3'
 	# Without mpicc PETSc would silently build for one rank; unless PETSc goes first, pip builds it twice.
-	if { command -v mpicc && pip install -v '$(PETSC)' && pip install -v -e '.[petsc]' &&
+	# petsc4py is one C file, which hands over to PETSc: at -O3 gcc optimises it for minutes, in gigabytes, for nothing.
+	if { command -v mpicc && pip install -v '$(PETSC)' && CFLAGS=-O1 pip install -v -e '.[petsc]' &&
 	    $(call two_ranks,from petsc4py import PETSc); } >$(VENV)/petsc.log 2>&1; then
 	  touch $@
 	else

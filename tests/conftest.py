@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,28 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ranks: starts several; skipped without mpirun")
     config.addinivalue_line("markers", "gradients: records gradients (others run under no_grad)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several ranks are slow, and need mpirun.
+
+    With workers (``-n 2 --dist loadgroup``) a file stays on one; slow tests that share no fixture go to any.
+    """
+    for item in items:
+        if item.get_closest_marker("ranks") is not None:
+            item.add_marker(pytest.mark.slow)
+            if shutil.which("mpirun") is None:
+                item.add_marker(pytest.mark.skip(reason="mpirun is not installed"))
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        found = item._fixtureinfo.name2fixturedefs.values()
+        shared = any(definitions[-1].scope == "module" for definitions in found)
+        if shared or item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,7 +71,7 @@ MPI = {
     "PYTHONPATH": str(ROOT),
 }
 
-needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+needs_mpirun = pytest.mark.ranks  # see tests/conftest.py
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def rows(table: str) -> dict[str, str]:
     return {row[0]: row[1] for row in cells if len(row) == 2}
 
 
+@pytest.mark.slow
 def test_check(case):
     done = runs.solver("check", case, "--set", "time.dt_max=0.01", "--closure", "wale")
     assert (done.code, done.err) == (0, "")
@@ -87,6 +88,7 @@ def test_bench(tmp_path):
     assert steps == pytest.approx([1e3 * r["seconds_per_step"] for r in (first, second)], abs=0.01)
 
 
+@pytest.mark.slow
 def test_plot(case):
     run = case / "run"
     assert runs.solver("run", case, "--out", run, "--quiet").code == 0

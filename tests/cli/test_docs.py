@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
 import json
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -28,10 +31,15 @@ from solver.cli import commands as command_line
 from solver.flow.closure import EddyViscosity
 from solver.run.build import Source, build
 from tests.cli.guides import ROOT, blocks, install, module
+from tests.runs import Ended
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDE = (ROOT / "docs/add_a_closure.md").read_text(encoding="utf-8")
-SCRIPT = ROOT / "scripts/results.py"
+SCRIPT = importlib.util.spec_from_file_location("results", ROOT / "scripts/results.py")
+assert SCRIPT is not None
+results = importlib.util.module_from_spec(SCRIPT)
+assert SCRIPT.loader is not None
+SCRIPT.loader.exec_module(results)
 TINY = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")
 
 
@@ -177,13 +185,20 @@ def test_the_citation_is_of_this_version():
 # -- results.py: the tables are the data ---------------------------------------------------------------------------
 
 
-def script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+def script(*arguments: object) -> Ended:
+    """``python scripts/results.py`` in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            code = results.main([*map(str, arguments)])
+        except SystemExit as end:  # with a line, which Python prints
+            code = 1
+            print(end.code, file=sys.stderr)
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def test_tables_are_the_recorded_results():
     done = script("render", "--check")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
 
 
 def run_folder(path: Path, closure: str, error: float) -> Path:
@@ -223,18 +238,18 @@ def run_folder(path: Path, closure: str, error: float) -> Path:
 
 
 def test_results_from_run_folder_to_table(tmp_path):
-    results, readme = tmp_path / "results", tmp_path / "README.md"
+    folder, readme = tmp_path / "results", tmp_path / "README.md"
     readme.write_text("".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in ("closures", "validation", "speed")))
     runs = [run_folder(tmp_path / name, name, error) for name, error in (("wale", 0.031), ("none", 0.052))]
     again = run_folder(tmp_path / "again", "wale", 0.017)
     for chosen in ([runs[0], runs[1]], [again]):
-        assert script("collect", *chosen, "--into", results / "closures.json").returncode == 0
+        assert script("collect", *chosen, "--into", folder / "closures.json").code == 0
     claim = {"claim": "c", "required": "< 1", "measured": "0.5", "command": "pytest", "commit": "abc"}
-    (results / "validation.json").write_text(json.dumps([claim]))
-    options = ("render", "--pages", readme, "--results", results)
-    assert script(*options, "--check").returncode == 1
-    assert script(*options).returncode == 0
-    assert script(*options, "--check").returncode == 0
+    (folder / "validation.json").write_text(json.dumps([claim]))
+    options = ("render", "--pages", readme, "--results", folder)
+    assert script(*options, "--check").code == 1
+    assert script(*options).code == 0
+    assert script(*options, "--check").code == 0
     text = readme.read_text()
     rows = re.findall(r"^\| (none|wale) \| (.*)$", text, flags=re.MULTILINE)
     assert [name for name, _ in rows] == ["none", "wale"]
@@ -248,8 +263,8 @@ def test_an_unfinished_run_is_no_result(tmp_path):
     (run / "summary.json").write_text((run / "summary.json").read_text().replace("finished", "diverged"))
     for folder, message in ((run, "'diverged'"), (tmp_path, "not a finished run folder")):
         done = script("collect", folder, "--into", tmp_path / "closures.json")
-        assert done.returncode == 1
-        assert message in done.stderr
+        assert done.code == 1
+        assert message in done.err
         assert not (tmp_path / "closures.json").exists()
 
 
@@ -288,7 +303,7 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
         "provenance": [{"commit": "abc", "machine": "m", "ranks": 1}],
     }
     (tmp_path / "report.json").write_text(json.dumps(record))
-    assert script("judge", tmp_path, "--into", tmp_path, "--name", "stem").returncode == 0
+    assert script("judge", tmp_path, "--into", tmp_path, "--name", "stem").code == 0
     found = json.loads((tmp_path / "stem.json").read_text())
     assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s = 0.1)"]
     assert found["command"] == (

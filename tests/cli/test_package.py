@@ -16,6 +16,7 @@ import pytest
 from solver import __version__
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.slow
 BUILD = "from setuptools import build_meta; build_meta.build_{kind}({into!r})"
 USE = """
 import closures, os, sys

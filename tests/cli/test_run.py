@@ -216,6 +216,7 @@ def test_signals_stop_cleanly(case, monkeypatch, number):
     runs.assert_same([runs.checkpoints(whole)[-1]], [runs.checkpoints(run)[-1]], 1e-11)
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment(case):
     """Checkpoints after every step, `kill -9` three times, also into a write: the end is that of one run."""
     draw = random.Random(20_411)

@@ -55,6 +55,7 @@ def home(name, grid):
     return Grid(*(FourierAxis(len(line["points"]), line["length"]) for line in lines.values()))
 
 
+@pytest.mark.slow
 def test_every_name_is_described_and_created(grid):
     assert registry.names()[:6] == ["none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma"]
     assert list(describe()) == registry.names()

@@ -99,6 +99,7 @@ def test_every_family_by_its_default_method(tmp_path, family):
     assert abs(b).max() > 0
 
 
+@pytest.mark.slow
 @runs.needs_mpirun
 def test_same_content_on_one_two_and_three_ranks(recipe):
     whole = made(recipe)["sha256"]
@@ -151,6 +152,7 @@ def kill_after(recipe: Path, out: Path, journal: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_three_kills_and_the_same_checksum(recipe):
     """Killed three times, leaving once a torn journal and once a batch that is not what the journal says."""
     whole, out = made(recipe)["sha256"], recipe.parent / "killed.h5"

@@ -352,6 +352,7 @@ def test_another_call_makes_nothing_and_damage_is_found(channel, tmp_path):
         verify_flow(tmp_path / "none.h5")
 
 
+@pytest.mark.slow
 def test_three_kills_and_the_same_checksum(channel, tmp_path):
     """Killed once in each trajectory at a random moment; then a damaged state and a lost snapshot on top."""
     recipe, out = write_recipe(tmp_path), tmp_path / "killed.h5"
@@ -369,6 +370,7 @@ def test_three_kills_and_the_same_checksum(channel, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 @runs.needs_mpirun
 def test_same_set_on_three_ranks_and_nearly_the_same_on_shared_trajectories(channel, tmp_path):
     """To the bit where each has a rank for itself; to round-off, grown by the flow, where two share one."""
