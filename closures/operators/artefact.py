@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -38,6 +38,24 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  #
 
 class ArtefactError(SolverError):
     """A trained network cannot be used: the message names the file and what is wrong with it."""
+
+
+class _Line(BaseModel):
+    """One direction of `Domain.describe`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    length: float = Field(gt=0)
+    periodic: bool
+    points: list[float] = Field(min_length=1)
+
+
+class _Lines(BaseModel):
+    """`Domain.describe`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    x: _Line
+    y: _Line
+    z: _Line
 
 
 class Card(BaseModel):
@@ -82,6 +100,14 @@ class Card(BaseModel):
     commit: str | None
     metrics: dict[str, float]
     licence: str
+
+    @field_validator("grid")
+    @classmethod
+    def _described(cls, grid: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The grid as it is, once it has been looked at."""
+        if grid is not None:
+            _Lines.model_validate(grid)
+        return grid
 
     @property
     def role(self) -> str:
@@ -184,13 +210,10 @@ def check_domain(artefact: Artefact, domain: Domain, folder: Path, named: Domain
     """
     trained = artefact.card.grid
     named = named or domain
-    try:
-        if trained is None or same(trained, domain.describe()) or same(trained, named.describe()):
-            return
-        there = " x ".join(str(len(trained[name]["points"])) for name in "xyz")
-        periodic = tuple(trained[name]["periodic"] for name in "xyz")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{folder / CARD}: [grid] is damaged ({error}): copy the card again") from None
+    if trained is None or same(trained, domain.describe()) or same(trained, named.describe()):
+        return
+    there = " x ".join(str(len(trained[name]["points"])) for name in "xyz")
+    periodic = tuple(trained[name]["periodic"] for name in "xyz")
     here = " x ".join(map(str, named.shape))
     if artefact.network.kind == "state" and periodic != domain.periodic:
         raise ArtefactError(

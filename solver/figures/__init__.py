@@ -16,6 +16,7 @@ from solver.figures.results import Results
 from solver.figures.vortices import view
 
 __all__ = ["draw", "view"]
+log = logging.getLogger("solver")
 
 # Each returns None when the run has no data for it. Two may share a name when no run has both.
 FIGURES = (
@@ -50,12 +51,19 @@ def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> lis
     written = []
     for name, plot in FIGURES:
         with style.paper():
-            if (figure := plot(results)) is not None:
+            try:
+                figure = plot(results)
+            except ValueError:
+                if not results.has_infinities:
+                    raise
+                log.warning("no %s.png: a table holds infinite values: repair it, or run the case again", name)
+                continue
+            if figure is not None:
                 written.append(style.save(figure, folder / f"{name}.png"))
     try:
         picture = view(results.run)
     except FeatureUnavailable as reason:
-        logging.getLogger("solver").warning("no vortices.png: %s", reason)
+        log.warning("no vortices.png: %s", reason)
     else:
         written += [picture] if picture else []
     return written

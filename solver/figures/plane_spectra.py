@@ -20,9 +20,10 @@ def normalised(k: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Return E(k) / <u_i u_i> [length], the spectral density per unit variance of equally spaced modes.
 
     The same for tables of energy per mode (MKM) and per unit wavenumber, in any velocity scale: the level
-    is compared by the rms profiles, the distribution over scales here.
+    is compared by the rms profiles, the distribution over scales here. NaN where there is one wavenumber alone.
     """
-    return energy / (energy.sum() * (k[1] - k[0]))
+    spacing = np.diff(np.unique(k))
+    return energy / (energy.sum() * spacing.min()) if spacing.size else np.full(len(energy), np.nan)
 
 
 def plot_spectra(results: Results) -> Figure | None:
@@ -78,7 +79,8 @@ def _plane(axes: Axes, plane: Table, dns: Table | None, wavenumber: str) -> None
 def _limits(row: np.ndarray) -> None:
     """Give a row of panels the limits of the run's lines, so that the DNS tail beyond its cut-off is cut."""
     k, density = np.hstack([line.get_data() for axes in row for line in axes.lines if line.get_linestyle() == "-"])
-    k, density = k[density > 0], density[density > 0]
+    shown = np.isfinite(k) & np.isfinite(density) & (density > 0)
+    k, density = k[shown], density[shown]
     if density.size:
         row[0].set(xlim=(0.9 * k.min(), 1.2 * k.max()), ylim=(0.5 * density.min(), 2 * density.max()))
 

@@ -52,6 +52,13 @@ class Results:
         path = self.reference.get(role)
         return read_reference(path) if path is not None and path.is_file() else None
 
+    @property
+    def has_infinities(self) -> bool:
+        """Whether a table of the run or of the reference holds values beyond all bounds, which no axis can show."""
+        files = [*self.run.glob("*.csv"), *(path for path in self.reference.values() if path.is_file())]
+        columns = (column for path in files for column in read_table(path).values())
+        return any(column.dtype.kind == "f" and bool(np.isinf(column).any()) for column in columns)
+
     def citation(self, role: str) -> str:
         """Return "Authors (year)" from the first comment line of a reference table, or "reference"."""
         first = read_text(self.reference[role]).partition("\n")[0]

@@ -327,6 +327,26 @@ def test_a_cell_that_is_no_number_is_named(tmp_path):
     assert list(results.read_table(tmp_path / "spectra.csv")["direction"]) == ["x", "z"]
 
 
+def test_an_infinite_value_costs_the_figure_and_one_line(channel_run, caplog):
+    table = channel_run.run / "budget.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:-1], "inf," + lines[-1].partition(",")[2]]) + "\n")
+    assert [path.name for path in draw(channel_run.run)] == ["profiles.png", "spectra.png", "timeseries.png"]
+    (line,) = [message for message in caplog.messages if "budget.png" in message]
+    assert "infinite" in line
+
+
+def test_rows_that_stand_twice_leave_a_spectrum(channel_run):
+    """As after a hand that copied a line: the spacing of the wavenumbers is that between different ones."""
+    table = channel_run.run / "spectra.csv"
+    head, first, *others = table.read_text().splitlines()
+    table.write_text("\n".join([head, first, first, *others]) + "\n")
+    assert "spectra.png" in {path.name for path in draw(channel_run.run)}
+    k = np.array([0.0, 0.0, 0.5, 1.0])
+    np.testing.assert_allclose(plane_spectra.normalised(k, np.ones(4)), 0.5)
+    assert np.isnan(plane_spectra.normalised(np.zeros(2), np.ones(2))).all()
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path):
     target = tmp_path / "profiles.png"
     target.write_bytes(b"old")
