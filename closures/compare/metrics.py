@@ -29,7 +29,7 @@ def _own() -> list[str]:
     return [metric.name for room in (channels, boxes, layers) for metric in room.METRICS]
 
 
-METRICS = Registry("solver.metrics", "[metric]", {}, _own)
+METRICS = Registry("solver.metrics", "metric:", {}, _own)
 
 
 def added(*flows: str) -> list[Metric]:
@@ -40,13 +40,13 @@ def added(*flows: str) -> list[Metric]:
     CaseError : one cannot be imported, is no metric, or has the name of another.
     """
     for problem in METRICS.clashes().values():
-        raise CaseError(f"[metric] {problem}")
+        raise CaseError(f"metric: {problem}")
     found = []
     for name in METRICS.foreign():
         metric = METRICS.load(name)
         if not isinstance(metric, Metric) or metric.name != name:
             expected = f"should be a solver.analysis.metrics.Metric called '{name}'"
-            raise CaseError(f"[metric] {METRICS.origin(name)} {expected}: see docs/add_a_metric.md")
+            raise CaseError(f"metric: {METRICS.origin(name)} {expected}: see docs/add_a_metric.md")
         if metric.flow in flows:
             found.append(replace(metric, function=_blamed(name, metric.function)))
     return found
