@@ -14,7 +14,7 @@ pytestmark = runs.needs_mpirun
 FAILS_ON_RANK_ONE = """
 import sys, time
 from mpi4py import MPI
-from closures import registry
+from closures.registry import registry
 from solver.cli.main import main
 
 create = registry.create
@@ -35,13 +35,14 @@ main()
 LOCAL_RANKS = """
 import os
 from mpi4py import MPI
-from solver import machine, parallel
+from solver.parallel import ranks
+from solver.run import machine
 
 os.environ.pop("OMPI_COMM_WORLD_LOCAL_RANK", None)  # as under a launcher that sets no such name
 machine.prepare_process()
 if MPI.COMM_WORLD.rank == 1:  # alone, as in a farm of tasks
-    assert parallel.local_rank() == 1
-print(MPI.COMM_WORLD.gather((MPI.COMM_WORLD.rank, parallel.local_rank())))
+    assert ranks.local_rank() == 1
+print(MPI.COMM_WORLD.gather((MPI.COMM_WORLD.rank, ranks.local_rank())))
 """
 
 
