@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -220,7 +221,7 @@ def test_two_runs_do_not_share_a_folder(case):
 @pytest.mark.parametrize(
     ("words", "text", "name", "lock_name", "part"),
     [
-        (("train",), TRAINING, "trained", "trained/run.lock", "solver.cli.train._trained"),
+        (("train",), TRAINING, "trained", "trained/run.lock", "closures.training.experiment.train"),
         (("generate",), DATA, "made.h5", ".made.h5.lock", "closures.linear_families.generate._Batches.prepare"),
         (("generate", "--samples", 1), BOX, "made.h5", ".made.h5.lock", "closures.data.generate._make"),
     ],
@@ -242,7 +243,8 @@ def test_two_commands_do_not_write_the_same(tmp_path, monkeypatch, words, text, 
         process.kill()
         process.join(runs.PATIENCE)
     assert claim.exists()
-    monkeypatch.setattr("solver.cli.train._trained", lambda *_: {})  # the rest is in test_kills.py
+    trained = SimpleNamespace(card=SimpleNamespace(metrics={}))
+    monkeypatch.setattr("closures.training.experiment.train", lambda *_: trained)  # the rest is in test_kills.py
     done = runs.solver(*command)
     assert done.code == 0, done.err
     assert not claim.exists()
