@@ -128,7 +128,7 @@ def test_the_momentum_of_every_grid_closes(tmp_path):
             "spin_up = 0.0", f"spin_up = {0.3 - interval}"
         )
         recipe = write_recipe(tmp_path, at)
-        made = Path(generate_flow(recipe, tmp_path / f"{interval}", 1, 3, quiet=True)["path"])
+        made = Path(generate_flow(recipe, tmp_path / f"{interval}", 1, True, ["sampling.snapshots=3"])["path"])
         for name, member in load_flow_recipes(recipe).items():
             op = operators(member.coarse_grid)
             velocity = torch.from_numpy(rows_of(made / f"{name}.h5", "t1_fields/velocity")[0].astype(float))
