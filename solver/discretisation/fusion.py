@@ -99,11 +99,16 @@ class Kernel:
             return results
 
         from torch import _inductor  # here, since it takes a second and runs that do not compile need it not
+        from torch._guards import TracingContext, tracing
+        from torch._subclasses import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
         like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
         graph = make_fx(flat)(*like)
-        self.compiled = _inductor.compile(graph, list(like), {"joint_graph_constant_folding": False})
+        # a tracing context with shapes of its own: without one the compiler neither looks into its cache nor fills it
+        with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True))):
+            self.compiled = _inductor.compile(graph, list(like), {"joint_graph_constant_folding": False})
 
     def __call__(self, tensors: list[Tensor]) -> Any:
         """The result for such tensors."""
