@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from closures.algebraic.geometry import PerGrid, extended, filter_width, wall_distance, walls
 from closures.coupling.guard import Overruled
@@ -107,7 +108,8 @@ class SubgridModel:
             if self.planes:
                 tau = self.network(features.gradient, cells)
             else:
-                tau = self._pointwise(features.gradient, cells.delta, cells.wall_distance)
+                weights = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+                tau = self._pointwise(weights, features.gradient, cells.delta, cells.wall_distance)
             expected = (1, 6, *operators.local_shape)
             if tuple(tau.shape) != expected:
                 raise Overruled(f"its answer has the wrong shape: {tuple(tau.shape)}, expected {expected}")
@@ -124,9 +126,14 @@ class SubgridModel:
         return SubgridStress((xx, yy, zz, xy, xz, yz))
 
     @fused
-    def _pointwise(self, gradient: Tensor, delta: Tensor, distance: Tensor | None) -> Tensor:
-        """A network that reads one point at a time is one kernel in long runs, as algebraic models are."""
-        return self.network(gradient, Cells(delta, self.nu, distance, self.periodic))
+    def _pointwise(
+        self, weights: dict[str, Tensor], gradient: Tensor, delta: Tensor, distance: Tensor | None
+    ) -> Tensor:
+        """A network that reads one point at a time is one kernel in long runs, as algebraic models are.
+
+        Its weights are arguments: a training by ensembles changes them between runs, and a kernel keeps what it reads.
+        """
+        return functional_call(self.network, weights, (gradient, Cells(delta, self.nu, distance, self.periodic)))
 
     def _geometry(self, operators: Operators) -> SlabGeometry:
         transfer = DeviceTransfer(operators, self.device, self.precision)

@@ -203,6 +203,26 @@ def test_a_compiled_network_agrees_with_the_plain_one():
     np.testing.assert_allclose(measured, seen, rtol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not fusion.compiler_available(), reason="no C++ compiler")
+def test_a_compiled_network_has_the_weights_of_the_moment():
+    """A training by ensembles changes them in place between runs of one closure, also where the kernel was found."""
+    grid = make_grid("channel")
+    velocity = make_velocity(make_operators(grid), random_fields(grid))
+    for _ in range(2):  # the second kernel comes from the compiler's cache
+        closure = build("tensor_basis", "stress", grid)
+        fusion.enable()
+        try:
+            before = answer(closure, velocity)
+            for weight in closure.network.parameters():
+                weight.mul_(1.5)
+            after = answer(closure, velocity)
+        finally:
+            fusion.enable(False)
+        assert np.abs(after - before).max() > 1e-2 * np.abs(before).max()
+        assert_same(answer(closure, velocity), after, 1e-12)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_restart_equals_straight_run_under_guard(name):
     grid = make_grid("channel")
