@@ -194,7 +194,7 @@ def deviations(channel: ChannelProfiles, reference: ChannelReference, means: Arr
     for row, name in zip(profiles, PROFILES, strict=True):
         power = 2 if name == "uv" else 1
         truth = reference.profile(name, y_over_h) * reference_scale**power
-        norm = (channel.judged * truth**2).sum()
+        norm = (channel.judged * truth**2).sum() or np.nan  # a profile of zeros has no relative error
         result.append(np.sqrt(channel.judged / norm) * (row * scale**power - truth))
     c_f = 2 * u_tau**2 / bulk**2
     return [*result, np.array([c_f / reference.c_f - 1])]

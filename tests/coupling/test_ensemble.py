@@ -152,7 +152,7 @@ def test_operators_on_the_whole_field_are_trained_as_well(made, begun, tmp_path,
         begun(**times),
         {"u_mean": 0.01, "u_rms": 0.05, "v_rms": 0.2, "w_rms": 2.0, "uv": 1.0, "c_f": 0.05},
     )
-    file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=0.3, iterations=6, tolerance=tolerance, **first)
+    file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=0.3, iterations=8, tolerance=tolerance, **first)
     card = train(file, tmp_path / "out").card
     rows = history(tmp_path / "out")
     assert rows[-1]["misfit"] < 0.8 * rows[0]["misfit"]
