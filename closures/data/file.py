@@ -80,7 +80,7 @@ class FlowFile:
         """The recipe of what has the final name; None where that is nothing, or something else."""
         try:
             with open_hdf5(self.path) as file:
-                return str(file.attrs["recipe"]) if file.attrs.get("kind") == KIND else None
+                return str(file.attrs["recipe"]) if str(file.attrs.get("kind")) == KIND else None
         except (OSError, LookupError):
             return None
 

@@ -135,7 +135,7 @@ def read(path: Path, verify: bool = True) -> Saved:
         file.visititems(keep)
         found = {key: v.item() if isinstance(v, np.generic) else v for key, v in file.attrs.items()}
         written = found.pop("sha256", None)
-        intact = not verify or written == checksum(arrays, found)
+        intact = not verify or str(written) == checksum(arrays, found)
     except MemoryError:
         raise
     except Exception as error:  # HDF5 meets damage with errors of every kind
@@ -143,7 +143,7 @@ def read(path: Path, verify: bool = True) -> Saved:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint ({reason})") from None
     if not intact:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint (its checksum does not match)")
-    if found.get("format") != FORMAT:
+    if str(found.get("format")) != str(FORMAT):  # damage makes a list of a number
         raise RunFolderError(f"{path}: checkpoint format {found.get('format')}, this version reads {FORMAT}")
     return Saved(arrays, found, str(written), file)
 

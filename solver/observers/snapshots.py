@@ -94,8 +94,11 @@ class Snapshots:
         """Remove the snapshots up to `t` of a course of events that this run has left."""
         since = t if self.since is None else self.since
         for path in set(self.folder.glob("step_*.h5")) - self.own:
-            with open_hdf5(path) as file:
-                left = since * (1 + 1e-12) < file.attrs["time"] <= t
+            try:
+                with open_hdf5(path) as file:
+                    left = since * (1 + 1e-12) < float(file.attrs["time"]) <= t
+            except (OSError, LookupError, TypeError, ValueError):  # damaged: not ours to remove
+                continue
             if left:
                 path.with_suffix(".xdmf").unlink(missing_ok=True)
                 path.unlink()

@@ -13,6 +13,7 @@ import torch
 from solver.analysis.batch_means import BatchMeans
 from solver.analysis.moments import NAMES
 from solver.case.case import load_case
+from solver.errors import RunFolderError
 from solver.files.checkpoint_file import read
 from solver.flow.closure import EddyViscosity
 from solver.observers.averages import write_means
@@ -175,6 +176,31 @@ def test_a_leg_from_an_earlier_time_replaces_what_it_comes_past(tmp_path):
     made.state = replace(made.state, t=2.5, step=12)
     leg.write(made)
     assert pyvista.get_reader(tmp_path / "snapshots/series.xdmf").time_values == pytest.approx([0.0, 1.0, 2.5, 3.0])
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], "soon"], ids=str)
+def test_a_damaged_snapshot_of_before_does_not_end_a_run(tmp_path, value):
+    hook, made = Snapshots(tmp_path, 1.0), flow("box", LINEAR)
+    made.state = replace(made.state, t=1.0, step=1)
+    hook.write(made)
+    old = tmp_path / "snapshots/step_00000001.h5"
+    with h5py.File(old, "r+") as file:
+        file.attrs["time"] = value
+    leg = Snapshots(tmp_path, 1.0)
+    made.state = replace(made.state, t=2.0, step=12)
+    leg.write(made)
+    assert old.exists()
+
+
+@pytest.mark.parametrize("key", ["sha256", "format"])
+def test_a_number_that_became_a_list_is_damage(tmp_path, key):
+    case, _ = load_case(runs.write_case(tmp_path / "case"))
+    assert Checkpoint(tmp_path, case, 0.0, []).write(flow("cavity", LINEAR))
+    path = tmp_path / "checkpoints/step_00000000.h5"
+    with h5py.File(path, "r+") as file:
+        file.attrs[key] = ["1", "2"]
+    with pytest.raises(RunFolderError, match="damaged checkpoint"):
+        read(path)
 
 
 def test_a_run_keeps_its_initial_field(tmp_path):
