@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class BatchMeans:
         left_out = np.stack(
             [function((sums.sum(0) - s) / (weights.sum() - w)) for s, w in zip(sums, weights, strict=True)]
         )
-        return value, student_t.ppf(0.975, count - 1) * np.sqrt(jackknife_variance([left_out]))
+        return value, stdtrit(count - 1, 0.975) * np.sqrt(jackknife_variance([left_out]))
 
     def _merged(self) -> tuple[Array, Array]:
         assert self.sums is not None

@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from ducc0.fft import good_size
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from scipy.linalg import eigh_tridiagonal
-from scipy.optimize import brentq
 
 from solver.errors import CaseError
 
@@ -57,7 +56,7 @@ class FourierAxis:
     @cached_property
     def points(self) -> int:
         """Points on which products are formed: more than ``3 highest_mode``, so quadratic aliasing is harmless."""
-        return self.n if self.dealias == "2/3" else int(next_fast_len(3 * self.highest_mode + 1, real=True))
+        return self.n if self.dealias == "2/3" else int(good_size(3 * self.highest_mode + 1, True))
 
     @property
     def resolution(self) -> float:
@@ -257,6 +256,8 @@ def focused_faces(n: int, lower: float, upper: float, focus: tuple[float, float]
 
     The cell size is ``h + (growth - 1) d`` at the distance d from the focus; h follows from n.
     """
+    from scipy.optimize import brentq  # dear, and asked for by grids with a focus alone
+
     first, last = focus
     rate, inside = growth - 1.0, last - first
     before, after = first - lower, upper - last

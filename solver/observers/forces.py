@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from solver.case.solid_tables import CoefficientsTable
 from solver.flow.simulation import Simulation
@@ -116,7 +116,7 @@ def period_means(values: Array, span: Array, edges: NDArray[np.intp]) -> Array:
 def half_width(samples: Array) -> float:
     """95 % half width of the mean of samples taken to be independent."""
     n = len(samples)
-    return float(student_t.ppf(0.975, n - 1) * samples.std(ddof=1) / np.sqrt(n))
+    return float(stdtrit(n - 1, 0.975) * samples.std(ddof=1) / np.sqrt(n))
 
 
 def upward_crossings(t: Array, signal: Array) -> Array:

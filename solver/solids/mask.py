@@ -10,7 +10,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -97,6 +96,8 @@ class Solids:
 
     @cached_property
     def _parts(self) -> tuple[NDArray[np.int32], int]:
+        from scipy.ndimage import label  # dear, and asked for by flows around bodies alone
+
         labels, count = label(self.fluid)
         pairs = []
         for axis, line in enumerate(self.grid.axes):

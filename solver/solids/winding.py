@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -24,6 +23,8 @@ ASIDE = 1e-7  # of the size: where a column goes that rounding has let through a
 
 def weld(points: Array, faces: Index, tolerance: float) -> tuple[Array, Index]:
     """Corners closer than `tolerance` become one; triangles that lose a corner go."""
+    from scipy.spatial import cKDTree  # dear, and asked for by surfaces alone
+
     points, same = np.unique(points, axis=0, return_inverse=True)
     faces = same.reshape(-1)[faces]
     _, group = _joined(len(points), cKDTree(points).query_pairs(tolerance, output_type="ndarray"))
