@@ -39,7 +39,8 @@ def plot_history(results: Results) -> Figure | None:
     for axes, (label, columns, logarithmic) in zip(grid.flat, panels, strict=False):
         for (name, legend), colour in zip(columns.items(), PALETTE, strict=False):
             curve(axes, series["time"], series[name], color=colour, label=legend, linewidth=1.0)
-        axes.set(ylabel=label, xlim=(series["time"][0], series["time"][-1]))
+        first, last = np.nanmin(series["time"]), np.nanmax(series["time"])
+        axes.set(ylabel=label, xlim=wide_enough((first, last), LEAST_SPAN * (abs(last) or 1.0)))
         _scale(axes, logarithmic)
         if len(columns) > 1:
             low, high = axes.get_ylim()

@@ -239,6 +239,18 @@ def test_history_draws_unknown_columns_shades_the_average_and_keeps_round_off_fl
     assert panels[r"$\max|\nabla\cdot\mathbf{u}|$"].get_yscale() == "log"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("times", [(0.0, 2.0, 0.0), (0.0,), (3.0, 3.0)], ids=str)
+def test_history_without_a_span_of_time_is_drawn_without_a_word(tmp_path, times):
+    """Rows in a wrong order end where they began; a run of one step has one row."""
+    write_csv(tmp_path / "timeseries.csv", time=np.array(times), kinetic_energy=1.0 + np.array(times))
+    figure = series.plot_history(results.Results(tmp_path, {}))
+    low, high = figure.axes[0].get_xlim()
+    assert low < high
+    assert low <= min(times)
+    assert high >= max(times)
+
+
 def test_history_of_a_diverged_run_is_drawn(tmp_path):
     blow_up = np.array([1e-14, 1e-3, 5.0, np.inf, np.nan])
     write_csv(tmp_path / "timeseries.csv", time=np.arange(5.0), kinetic_energy=blow_up, max_divergence=blow_up)
