@@ -48,9 +48,9 @@ def filter_width(operators: Operators) -> Tensor:
 
 
 def axis_widths(operators: Operators) -> tuple[Tensor, Tensor, Tensor]:
-    """Filter width along x, y and z, each broadcastable to the local field."""
+    """Filter width along x, y and z, each broadcastable to the local field: one number along Fourier axes."""
     dx, dy, dz = (
-        operators.along(operators.local(np.broadcast_to(axis.resolution, axis.points), d), d)
+        operators.along(operators.local(axis.resolution, d) if d in operators.volume_axes else axis.resolution, d)
         for d, axis in enumerate(operators.grid.axes)
     )
     return dx, dy, dz

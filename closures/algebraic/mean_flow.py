@@ -10,9 +10,11 @@ from torch import Tensor
 from closures.algebraic.base import unfused_gradient
 from closures.algebraic.invariants import Six, symmetric
 from solver.discretisation.calculus import Components
-from solver.discretisation.gradient import Derivatives
+from solver.discretisation.gradient import Derivatives, Strain
 from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Velocity
+from solver.errors import CaseError
+from solver.grid.grid import Grid
 
 
 def mean_staggered(velocity: Velocity) -> Components:
@@ -22,10 +24,10 @@ def mean_staggered(velocity: Velocity) -> Components:
     return u, v, w
 
 
-def mean_strain(velocity: Velocity, mean: Components) -> Six:
+def mean_strain(strain: Strain, mean: Components) -> Six:
     """``<s_ij>`` at cell centres, 1/time: what the mean does not vary along has no derivative."""
-    still = {(i, j): torch.zeros_like(mean[i]) for i, j in velocity.strain.spectral_keys}
-    return symmetric(unfused_gradient(velocity.strain, mean, still))
+    still = {(i, j): torch.zeros_like(mean[i]) for i, j in strain.spectral_keys}
+    return symmetric(unfused_gradient(strain, mean, still))
 
 
 class Fluctuations(Velocity):
@@ -74,3 +76,15 @@ class Fluctuations(Velocity):
         """Half of the mean square over the volume, velocity^2; the same on every rank."""
         u, v, w = (self.operators.inner_product(c, c, i) for i, c in enumerate(self.coefficients))
         return 0.5 * (u + v + w)
+
+
+def check_walls(name: str, grid: Grid, nu: float) -> None:
+    """Raises CaseError where there is no mean flow along walls, or nothing to measure it by."""
+    if not any(axis.highest_mode > 0 for axis in grid.fourier_axes.values()):
+        raise CaseError(
+            f"[closure] '{name}' takes means along Fourier directions and this grid has none: use 'wale' or 'amd'"
+        )
+    if grid.has_modelled_walls:
+        raise CaseError(f"[closure] '{name}' measures the slope at walls, which are modelled here: use 'wale' or 'amd'")
+    if not nu > 0:
+        raise CaseError(f"[closure] '{name}' measures in wall units and needs nu > 0 where there are walls")

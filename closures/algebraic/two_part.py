@@ -11,7 +11,7 @@ from torch import Tensor
 from closures.algebraic.base import SYMMETRIES, unfused_gradient
 from closures.algebraic.geometry import walls
 from closures.algebraic.invariants import Six, symmetric
-from closures.algebraic.mean_flow import Fluctuations, mean_staggered, mean_strain
+from closures.algebraic.mean_flow import Fluctuations, check_walls, mean_staggered
 from closures.algebraic.mixing_length import MixingLength
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
@@ -36,7 +36,7 @@ class TwoPart:
 
     ``tau_ij = -2 l_m^2 |<S>| <s_ij> + tau_ij(u - <u>)``, after Schumann (1975, J. Comput. Phys. 18, 376), Moin & Kim
     (1982, J. Fluid Mech. 118, 341) and Sullivan, McWilliams & Moeng (1994, Boundary-Layer Meteorol. 71, 247); the
-    length is ours, see `mixing_length.MixingLength` and docs/decisions/0029. < > is the mean over the Fourier
+    length is ours, see `mixing_length.mixing_length` and docs/decisions/0029. < > is the mean over the Fourier
     directions: planes of a channel, lines along x of a duct. Without walls there is no mean part, and the model sees
     the whole flow.
 
@@ -62,16 +62,8 @@ class TwoPart:
         exponent: Annotated[float, Field(ge=0)] = 0.42,
     ) -> None:
         self.bounded = bool(walls(grid))
-        if self.bounded and not any(axis.highest_mode > 0 for axis in grid.fourier_axes.values()):
-            raise CaseError(
-                "[closure] 'two_part' takes means along Fourier directions and this grid has none: use 'wale' or 'amd'"
-            )
-        if grid.has_modelled_walls:
-            raise CaseError(
-                "[closure] 'two_part' measures the slope at walls, which are modelled here: use 'wale' or 'amd'"
-            )
-        if self.bounded and not nu > 0:
-            raise CaseError("[closure] 'two_part' measures in wall units and needs nu > 0 where there are walls")
+        if self.bounded:
+            check_walls(self.name, grid, nu)
         self.called, self.model = model, create(model, grid=grid, nu=nu, options=model_options)
         if isinstance(self.model, Corrector | Surrogate):
             raise CaseError(f"[closure] model = '{model}' acts between steps: name one that gives a stress")
@@ -79,7 +71,7 @@ class TwoPart:
         self.slabs = tuple(getattr(self.model, "slabs", ()))
         kept = SYMMETRIES if self.model is None else frozenset(getattr(self.model, "symmetries", ()))
         self.symmetries = kept - {"rotation"} if self.bounded else kept
-        self.mixing = MixingLength(nu, a, b, exponent)
+        self.mixing = MixingLength(grid, nu, a, b, exponent) if self.bounded else None
 
     def init(self, operators: Operators) -> State:
         """The state of the model."""
@@ -92,13 +84,10 @@ class TwoPart:
         ------
         CaseError : the model gives a force.
         """
-        if not self.bounded:
+        if self.mixing is None:
             return self.model(velocity, t, state) if self.model else (None, state)
-        mean = mean_staggered(velocity)
-        strain = mean_strain(velocity, mean)
-        fluctuations = Fluctuations(velocity, mean)
-        nu_mean = self.mixing(velocity, fluctuations, strain)
-        of_mean = [-2.0 * nu_mean * s for s in strain]
+        fluctuations = Fluctuations(velocity, mean_staggered(velocity))
+        of_mean = list(self.mixing(velocity, fluctuations))
         term, state = self.model(fluctuations, t, state) if self.model else (None, state)
         if isinstance(term, SubgridForce):
             raise CaseError(f"[closure] model = '{self.called}' gives a force: name one that gives a stress")

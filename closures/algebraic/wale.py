@@ -39,9 +39,14 @@ class Wale(PointwiseModel):
         return filter_width(operators) ** 2
 
     def eddy_viscosity(self, gradient: Gradient, scale: Tensor) -> Tensor:
-        """Equation (13) as ``r^6 / (s^5 + r^5)`` with both invariants as rates: r a fourth root, s a square root."""
-        strain, deviator = symmetric(gradient), square_deviator(gradient)
-        s, r = safe_sqrt(contraction(strain, strain)), safe_sqrt(safe_sqrt(contraction(deviator, deviator)))
-        s2, r2 = s * s, r * r
-        r5 = r2 * r2 * r
-        return self.c_w**2 * scale * r * safe_ratio(r5, s2 * s2 * s + r5)
+        """See `wale`."""
+        return wale(gradient, scale, self.c_w)
+
+
+def wale(gradient: Gradient, squared_width: Tensor, c_w: float) -> Tensor:
+    """Equation (13) as ``r^6 / (s^5 + r^5)`` with both invariants as rates: r a fourth root, s a square root."""
+    strain, deviator = symmetric(gradient), square_deviator(gradient)
+    s, r = safe_sqrt(contraction(strain, strain)), safe_sqrt(safe_sqrt(contraction(deviator, deviator)))
+    s2, r2 = s * s, r * r
+    r5 = r2 * r2 * r
+    return c_w**2 * squared_width * r * safe_ratio(r5, s2 * s2 * s + r5)

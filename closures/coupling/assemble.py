@@ -14,7 +14,7 @@ from closures.coupling.guard import Guard
 from closures.coupling.guarded_model import GuardedModel
 from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import OWN, Points, network_grid
-from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.split_model import subgrid_model
 from closures.coupling.surrogate import StateSurrogate
 from closures.coupling.tables import TABLES, CorrectorTable, SurrogateTable
 from closures.coupling.zero_order_hold import STAGES
@@ -55,7 +55,7 @@ def _subgrid_model(
     table = _options(name, found.card, options)
     artefact.check_domain(found, Domain.of(grid), folder, named=Domain.of(network_grid(grid)))
     reserve = _other("fallback", table.fallback, table.fallback_options, grid, nu, create)
-    model = SubgridModel(
+    model = subgrid_model(
         found.network,
         grid=grid,
         nu=nu,

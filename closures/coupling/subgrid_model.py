@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from closures.algebraic.geometry import PerGrid, extended, filter_width, wall_distance, walls
+from closures.algebraic.geometry import PerGrid, axis_widths, extended, filter_width, wall_distance, walls
 from closures.coupling.guard import Overruled
 from closures.coupling.transfer import DeviceTransfer, Precision, Wanted
 from closures.coupling.zero_order_hold import ZeroOrderHold
@@ -95,7 +95,7 @@ class SubgridModel:
             g = extended(torch.stack(planes).transpose(-3, -2), operators, self.planes)
         return HaloFeatures(transfer.inward(g[None]))
 
-    def evaluate(self, features: HaloFeatures, operators: Operators) -> SubgridTerm:
+    def evaluate(self, features: Any, operators: Operators) -> SubgridTerm:
         """The network's answer on this rank.
 
         Raises
@@ -104,12 +104,7 @@ class SubgridModel:
         """
         geometry = self.geometry(operators)
         with geometry.transfer.network():
-            cells = geometry.cells
-            if self.planes:
-                tau = self.network(features.gradient, cells)
-            else:
-                weights = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
-                tau = self._pointwise(weights, features.gradient, cells.delta, cells.wall_distance)
+            tau = self.answer(features, geometry.cells)
             expected = (1, 6, *operators.local_shape)
             if tuple(tau.shape) != expected:
                 raise Overruled(f"its answer has the wrong shape: {tuple(tau.shape)}, expected {expected}")
@@ -125,6 +120,16 @@ class SubgridModel:
         xx, yy, zz, xy, xz, yz = fields.unbind()
         return SubgridStress((xx, yy, zz, xy, xz, yz))
 
+    def answer(self, features: Any, cells: Cells) -> Tensor:
+        """The network's stresses, (1, 6, nx, local ny, nz)."""
+        if self.planes:
+            return self.network(features.gradient, cells)  # type: ignore[no-any-return]
+        return self._pointwise(self.weights(), features.gradient, cells.delta, cells.wall_distance)
+
+    def weights(self) -> dict[str, Tensor]:
+        """All numbers of the network, for a kernel."""
+        return dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+
     @fused
     def _pointwise(
         self, weights: dict[str, Tensor], gradient: Tensor, delta: Tensor, distance: Tensor | None
@@ -137,12 +142,14 @@ class SubgridModel:
 
     def _geometry(self, operators: Operators) -> SlabGeometry:
         transfer = DeviceTransfer(operators, self.device, self.precision)
+        dx, dy, dz = (transfer.inward(extended(w, operators, self.planes)) for w in axis_widths(operators))
         delta, distance = (extended(f(operators), operators, self.planes) for f in (filter_width, wall_distance))
         cells = Cells(
             transfer.inward(delta),
             self.nu,
             transfer.inward(distance) if walls(operators.grid) else None,
             self.periodic,
+            (dx, dy, dz),
             halos=self.planes > 0,
         )
         transfer.settle(self.network)

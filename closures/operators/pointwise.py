@@ -27,6 +27,15 @@ class Channelwise(nn.Conv3d):
         return torch.baddbmm(bias, weight, input.flatten(2)).unflatten(2, input.shape[2:])
 
 
+class PointwiseLinear(nn.Linear):
+    """A linear map of the channels of (batch, channels, ...), whose bias a kernel adds where it reads the product."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name for it
+        """``W v + b`` at every point."""
+        product = torch.matmul(self.weight, input.flatten(2)).unflatten(2, input.shape[2:])
+        return product if self.bias is None else product + self.bias.reshape(-1, *[1] * (input.ndim - 2))
+
+
 def perceptron(channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
     """Two linear maps with a GELU between them."""
     return nn.Sequential(Channelwise(channels_in, hidden), nn.GELU(), Channelwise(hidden, channels_out))

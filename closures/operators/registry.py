@@ -27,6 +27,7 @@ BUILT_IN = {
     "ifactformer_m": "closures.operators.ifactformer:IFactFormerM",
     "ifactformer_o": "closures.operators.ifactformer:IFactFormerO",
     "tensor_basis": "closures.operators.tensor_basis:TensorBasis",
+    "split_stress": "closures.operators.split:SplitStress",
     "cnn": "closures.operators.cnn:SubgridCNN",
 }
 DIRECTIONS = {  # for the pressure equation

@@ -24,6 +24,7 @@ class Cells:
     nu : viscosity, length^2/time.
     wall_distance : distance to the nearest wall at rest, infinite or None where there is none.
     periodic : directions that close on themselves.
+    widths : filter widths along x, y and z, lengths.
     halos : y already carries ``reach`` more planes at both ends, the neighbour's or, at a wall, copies of the nearest.
     """
 
@@ -31,6 +32,7 @@ class Cells:
     nu: Tensor | float
     wall_distance: Tensor | None = None
     periodic: tuple[bool, bool, bool] = (True, False, True)
+    widths: tuple[Tensor, Tensor, Tensor] | None = None
     halos: bool = False
 
 

@@ -88,16 +88,13 @@ class TensorBasis(nn.Module):
 
 
 def pope(g: Tensor, count: int = TENSORS) -> tuple[Tensor, Tensor]:
-    """The first `count` basis tensors (batch, count, 6, ...) and the five invariants (batch, 5, ...) of a gradient.
+    """The first `count` basis tensors (batch, count, 6, ...) and the five `invariants` of a gradient.
 
     Each of Pope's (1975) tensors is the deviator of ``A + A^T`` for one product A, because the strain s is
-    symmetric and the rotation w antisymmetric. Invariants: tr s^2, tr w^2, tr s^3, tr s w^2, tr s^2 w^2.
+    symmetric and the rotation w antisymmetric.
     """
     s, w = 0.5 * symmetric(g), 0.5 * (g - g.transpose(1, 2))
     s2, w2 = product(s, s), product(w, w)
-    pairs = ((s2, s), (s, w2), (s2, w2))  # all symmetric: the trace of a product is their contraction
-    traces = [(a * b).sum(dim=(1, 2)) for a, b in pairs]
-    invariants = torch.stack([trace(s2), trace(w2), *traces], dim=1)
     products = [
         lambda: 0.5 * s,
         lambda: product(s, w),
@@ -110,4 +107,11 @@ def pope(g: Tensor, count: int = TENSORS) -> tuple[Tensor, Tensor]:
         lambda: product(s2, w2),
         lambda: product(w, product(s2, w2)),
     ]
-    return torch.stack([six(deviator(symmetric(a()))) for a in products[:count]], dim=1), invariants
+    return torch.stack([six(deviator(symmetric(a()))) for a in products[:count]], dim=1), invariants(s, s2, w2)
+
+
+def invariants(s: Tensor, s2: Tensor, w2: Tensor) -> Tensor:
+    """Traces of s^2, w^2, s^3, s w^2, s^2 w^2, of a strain s, its square and that of a rotation w, (batch, 5, ...)."""
+    pairs = ((s2, s), (s, w2), (s2, w2))  # all symmetric: the trace of a product is their contraction
+    traces = [(a * b).sum(dim=(1, 2)) for a, b in pairs]
+    return torch.stack([trace(s2), trace(w2), *traces], dim=1)

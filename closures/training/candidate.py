@@ -9,7 +9,7 @@ from torch import nn
 
 from closures.coupling.assemble import companion
 from closures.coupling.frames import Frames
-from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.split_model import subgrid_model
 from closures.coupling.zero_order_hold import STAGES
 from closures.data.sets import Source
 from closures.operators import artefact, build, kind
@@ -46,7 +46,7 @@ class StressModel:
 
     def closure(self, grid: Grid, nu: float) -> Closure:
         """See `Candidate`."""
-        return SubgridModel(self.network, grid=grid, nu=nu, calls=STAGES)
+        return subgrid_model(self.network, grid=grid, nu=nu, calls=STAGES)
 
     def card(self, frames: Frames, source: Source) -> dict[str, Any]:
         """See `Candidate`."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.split_model import subgrid_model
 from closures.coupling.transfer import Precision
 from closures.coupling.unrolled import check_gradient
 from closures.coupling.zero_order_hold import STAGES
@@ -111,7 +111,7 @@ def in_flow(recipe: SolverRecipe, network: nn.Module, source: Source, processes:
         check_gradient(plain)
         form, precision = table.form, table.precision
         grid, nu = plain.operators.grid, plain.nu
-        model = SubgridModel(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
+        model = subgrid_model(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
         flow = Flow(plain.operators, plain.nu, model, plain.forcing)
         simulation = Simulation(flow, flow.start(plain.velocity.coefficients), plain.control)
     steps, loss, segment = table.steps, table.loss, table.segment

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from closures.algebraic.mean_flow import Fluctuations, mean_staggered
-from closures.algebraic.mixing_length import MixingLength
+from closures.algebraic.mixing_length import NearWalls, mixing_length
 from closures.registry import contract
 from closures.registry.registry import create
 from solver.errors import CaseError
@@ -51,7 +51,9 @@ def test_no_stress_in_laminar_flow():
     ):
         u = profile(grid, shape)
         assert np.abs(of(grid, [u, 0 * u, 0.4 * u])).max() < 1e-25
-        length, _ = MixingLength(NU, 0.58, 0.217, 0.42).length(velocity_of(operators_of(grid), [u, 0 * u, 0.4 * u]))
+        length = mixing_length(
+            NearWalls(grid, NU)(velocity_of(operators_of(grid), [u, 0 * u, 0.4 * u])), 0.58, 0.217, 0.42
+        )
         assert float(length.min()) > 0.0
 
 
@@ -97,7 +99,7 @@ def test_the_length_has_the_stress_of_filtered_direct_simulation():
     grid = Grid(FourierAxis(4, 4 * np.pi), y, FourierAxis(16, 4 * np.pi / 3))
     u = mean["u"][None, :, None] + np.zeros(grid.shape)
     velocity = velocity_of(operators_of(grid), [u, 0 * u, 0 * u])
-    length, _ = MixingLength(nu, 0.58, 0.217, 0.42).length(velocity)
+    length = mixing_length(NearWalls(grid, nu)(velocity), 0.58, 0.217, 0.42)
     slope = velocity.gradient[0][1][0, :, 0].numpy()
     found = -(length[0, :, 0].numpy() ** 2) * np.abs(slope) * slope
     ratio = 0.5 * (found[:16] - found[::-1][:16]) / (0.5 * (mean["tau_xy"][:16] - mean["tau_xy"][::-1][:16]))
@@ -172,7 +174,9 @@ def test_the_length_vanishes_with_the_grid():
     for factor in (1.0, 0.5, 0.25):
         grid = channel(z=FourierAxis(8, 1e-3 * factor))
         u = profile(grid, lambda y: y * (2.0 - y))
-        length, _ = MixingLength(NU, 0.58, 0.217, 0.42).length(velocity_of(operators_of(grid), [u, 0 * u, 0 * u]))
+        length = mixing_length(
+            NearWalls(grid, NU)(velocity_of(operators_of(grid), [u, 0 * u, 0 * u])), 0.58, 0.217, 0.42
+        )
         lengths.append(float(length[0, 6, 0]))
     assert np.log2(np.divide(lengths[:-1], lengths[1:])) == pytest.approx(1.0, abs=0.02)
 

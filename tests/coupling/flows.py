@@ -24,6 +24,7 @@ NU, BULK, DT = 2e-3, 1.0, 0.01
 SCALING = Scaling(target="increment", mean=(0.6, 0.0, 0.0), std=(0.3, 0.1, 0.1), change=(0.02, 0.01, 0.01))
 SMALL = {
     "tensor_basis": {"width": 5, "depth": 1},
+    "split_stress": {"width": 5, "mean_width": 3},
     "cnn": {"width": 3, "depth": 1},
     "ifactformer_m": {"width": 6, "heads": 2, "multiplier": 2, "iterations": 2, "modes": 2},
     "fno": {"width": 4, "modes": (2, 3, 2), "layers": 2, "hidden": 5},
