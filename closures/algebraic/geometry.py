@@ -49,10 +49,10 @@ def filter_width(operators: Operators) -> Tensor:
 
 def axis_widths(operators: Operators) -> tuple[Tensor, Tensor, Tensor]:
     """Filter width along x, y and z, each broadcastable to the local field: one number along Fourier axes."""
-    dx, dy, dz = (
-        operators.along(operators.local(axis.resolution, d) if d in operators.volume_axes else axis.resolution, d)
-        for d, axis in enumerate(operators.grid.axes)
-    )
+    widths = [np.atleast_1d(axis.resolution) for axis in operators.grid.axes]
+    for d in operators.volume_axes:
+        widths[d] = operators.local(widths[d], d)
+    dx, dy, dz = (operators.along(w, d) for d, w in enumerate(widths))
     return dx, dy, dz
 
 

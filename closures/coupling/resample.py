@@ -85,6 +85,10 @@ class Resampler:
         u, v, w = (c + self._staggered(f, i) for i, (c, f) in enumerate(zip(velocity, change, strict=True)))
         return u, v, w
 
+    def from_centres(self, values: Tensor) -> Tensor:
+        """A scalar on the operator's points, at cell centres, on the solver's, (nx, local ny, nz)."""
+        return self.operators.to_physical(self._resized(self.transform.to_coefficients(values), inwards=False))
+
     def _staggered(self, f: Tensor, component: int) -> Tensor:
         """Coefficients, where a component lives, of values at centres."""
         with self.operators.timers("transforms"):

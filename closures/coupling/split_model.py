@@ -11,7 +11,7 @@ from torch.func import functional_call
 from closures.algebraic.geometry import walls
 from closures.algebraic.mean_flow import Fluctuations, check_walls, mean_staggered
 from closures.algebraic.mixing_length import NearWalls, turbulent_share
-from closures.coupling.subgrid_model import SubgridModel
+from closures.coupling.subgrid_model import HaloFeatures, SubgridModel
 from closures.operators.split import MeanFlow
 from closures.operators.stress import Cells
 from solver.discretisation.fusion import fused
@@ -20,17 +20,15 @@ from solver.grid.grid import Grid
 
 
 @dataclass(frozen=True)
-class SplitFeatures:
-    """What a network in two parts reads of one instant.
+class SplitFeatures(HaloFeatures):
+    """What a network in two parts reads of one instant, besides the velocity gradient.
 
     Parameters
     ----------
-    gradient : of the velocity, (1, 3, 3, nx, local ny, nz), 1/time.
     mean : of the mean flow, (1, 3, 3, ...), 1/time; None without walls.
     near : as `NearWalls.measured`, and ``energy`` of the fluctuations, velocity^2; empty without walls.
     """
 
-    gradient: Tensor
     mean: Tensor | None
     near: dict[str, Tensor]
 
@@ -90,9 +88,13 @@ class SplitModel(SubgridModel):
         cells = Cells(turned(delta), self.nu, None, self.periodic, (dx, dy, dz))
         if mean is None:
             return turned(functional_call(self.network, weights, (turned(gradient), cells)))
-        units = self.near_walls.units({name: turned(f) for name, f in near.items()})
-        flow = MeanFlow(turned(mean), units, turbulent_share(near["energy"], units.squared_u_tau))
+        flow = self.mean_flow(turned(mean), {name: turned(f) for name, f in near.items()})
         return turned(functional_call(self.network, weights, (turned(gradient - mean), cells, flow)))
+
+    def mean_flow(self, mean: Tensor, near: dict[str, Tensor]) -> MeanFlow:
+        """What the network is told of the mean flow, from `SplitFeatures`."""
+        units = self.near_walls.units(near)
+        return MeanFlow(mean, units, turbulent_share(near["energy"], units.squared_u_tau))
 
 
 def subgrid_model(network: nn.Module, **about: Any) -> SubgridModel:

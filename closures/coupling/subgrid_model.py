@@ -71,7 +71,7 @@ class SubgridModel:
         self.device, self.precision = device, precision
         self.planes = cast(int, network.reach)
         self.reach: int | Literal["global"] = self.planes
-        self.symmetries = network.symmetries
+        self.symmetries: frozenset[str] = network.symmetries  # type: ignore[assignment]
         x, y, z = (axis.periodic for axis in grid.axes)
         self.periodic = x, y, z
         self.facts = facts or {}

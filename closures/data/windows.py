@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -77,29 +78,30 @@ class TrajectoryFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self._owner = path, -1
-        try:
-            with open_hdf5(path) as file:
-                self.shape: tuple[int, ...] = _dataset(file, "t1_fields/velocity").shape
-                self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
-                times = _numbers(file, "dimensions/time")
-                self.domain = Domain(*(_line(file, name) for name in "xyz"))
-                self.nu = _viscosity(file)
-                self.test = tuple(int(n) for n in np.ravel(file.attrs.get("test_trajectories", ())))
-        except FileNotFoundError:
-            raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
-        except DAMAGE as error:
-            reason = str(error.args[0] if error.args else type(error).__name__).partition("\n")[0]
-            raise CaseError(f"{path}: not a file of trajectories ({reason})") from None
+        with _reading(path) as file:
+            self.shape: tuple[int, ...] = _dataset(file, "t1_fields/velocity").shape
+            self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
+            times = _numbers(file, "dimensions/time")
+            self.domain = Domain(*(_line(file, name) for name in "xyz"))
+            self.nu = _viscosity(file)
+            self.test = tuple(int(n) for n in np.ravel(file.attrs.get("test_trajectories", ())))
         if self.shape[2:] != (*self.domain.shape, 3) or times.shape != (self.shape[1],):
             raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
         self.step, self.start = _spacing(times, path), float(times[0])
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""
+        return self._rows("t1_fields/velocity", trajectory, frames)
+
+    def stress(self, trajectory: int, frames: slice) -> np.ndarray:
+        """The subgrid stress of these frames, (frames, nx, ny, nz, 3, 3), velocity^2; raises CaseError without one."""
+        return self._rows("t2_fields/subgrid_stress", trajectory, frames)
+
+    def _rows(self, name: str, trajectory: int, frames: slice) -> np.ndarray:
         if self._owner != os.getpid():  # an HDF5 handle does not survive a fork
             self._file, self._owner = open_hdf5(self.path), os.getpid()
         try:
-            return self._file["t1_fields/velocity"][trajectory, frames]
+            return self._file[name][trajectory, frames]
         except DAMAGE as error:
             reason = str(error).partition("\n")[0]
             raise CaseError(f"{self.path}: trajectory {trajectory} cannot be read ({reason})") from None
@@ -112,6 +114,25 @@ class TrajectoryFile:
         """Checksum of the file."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def domain_of(path: Path) -> Domain:
+    """Where the values of a file lie, whether it has fields or their statistics alone; raises as `TrajectoryFile`."""
+    with _reading(path) as file:
+        return Domain(*(_line(file, name) for name in "xyz"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """An open file of the layout above; what is wrong with it is a CaseError."""
+    try:
+        with open_hdf5(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
+    except DAMAGE as error:
+        reason = str(error.args[0] if error.args else type(error).__name__).partition("\n")[0]
+        raise CaseError(f"{path}: not a file of trajectories ({reason})") from None
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "closures.training.recipe:Recipe",
         "closures.training.through_solver:SolverRecipe",
         "closures.training.ensemble_recipe:EnsembleRecipe",
+        "closures.training.a_priori_recipe:APrioriRecipe",
         "closures.training.pressure_recipe:MatrixRecipe",
         "closures.training.learned_multigrid:MultigridRecipe",
     ),

@@ -1,8 +1,9 @@
 """An experiment: data, network, loss and optimiser, from one TOML file; whatever is trained, this is how.
 
-What kind it is its tables say: ``[solver]`` trains a subgrid model through the solver, ``[ensemble]`` a closure by the
-statistics of long runs (Kalman inversion, all others follow gradients), ``[matrices]`` a network for the pressure and
-``[multigrid]`` a cycle for it; without one of these it is an operator that learns from frames.
+What kind it is its tables say: ``[a_priori]`` trains a subgrid model on filtered stresses, ``[solver]`` through the
+solver, ``[ensemble]`` a closure by the statistics of long runs (Kalman inversion, all others follow gradients),
+``[matrices]`` a network for the pressure and ``[multigrid]`` a cycle for it; without one of these it is an operator
+that learns from frames.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 from rich.console import Console
 
-from closures.training import ensemble, learned_multigrid, offline, pressure_train, through_solver
+from closures.training import a_priori_recipe, ensemble, learned_multigrid, offline, pressure_train, through_solver
+from closures.training.a_priori_recipe import APrioriRecipe
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.learned_multigrid import MultigridRecipe
 from closures.training.pressure_recipe import MatrixRecipe
@@ -30,6 +32,7 @@ KINDS: Mapping[str, type[Any]] = {
     "matrices": MatrixRecipe,
     "solver": SolverRecipe,
     "ensemble": EnsembleRecipe,
+    "a_priori": APrioriRecipe,
     FRAMES: Recipe,
 }
 
@@ -45,6 +48,7 @@ Experiment = Annotated[
     | Annotated[MatrixRecipe, Tag("matrices")]
     | Annotated[SolverRecipe, Tag("solver")]
     | Annotated[EnsembleRecipe, Tag("ensemble")]
+    | Annotated[APrioriRecipe, Tag("a_priori")]
     | Annotated[Recipe, Tag(FRAMES)],
     Discriminator(kind_of),
 ]
@@ -94,6 +98,8 @@ def train(
         return ensemble.invert(recipe, out, data, console)
     if isinstance(recipe, MatrixRecipe):
         return descend(recipe, out, console, lambda group: pressure_train.prepare(recipe, out, group, console))
+    if isinstance(recipe, APrioriRecipe):
+        return descend(recipe, out, console, lambda _: a_priori_recipe.prepare(recipe, out, data))
     if isinstance(recipe, SolverRecipe):
         return descend(recipe, out, console, partial(through_solver.prepare, recipe, out, data))
     return descend(recipe, out, console, partial(offline.prepare, recipe, out, data))

@@ -117,7 +117,7 @@ def read_tables(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
         raise CaseError(f"{file}: not valid TOML: {error}") from None
     for override in overrides:
         apply_override(data, override)
-    beside(data, ("file", "case", "begin"), file.parent)
+    beside(data, ("file", "folder", "case", "begin"), file.parent)
     return data, file
 
 

@@ -33,19 +33,18 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
 
 def role(frames: Frames, source: Source) -> dict[str, Any]:
     """What the card of a model of the stress in the simulation of `frames` says of its role; `source` has its data."""
-    return {"scaling": None, "step": 0.0, "largest_answer": _largest_answer(frames, source) or None}
+    model = frames.simulation.closure
+    assert isinstance(model, SubgridModel)
+    return {"scaling": None, "step": 0.0, "largest_answer": largest_answer(model, frames, source) or None}
 
 
 @torch.no_grad()
-def _largest_answer(flow: Frames, source: Source, frames: int = 8) -> float:
+def largest_answer(model: SubgridModel, flow: Frames, source: Source, frames: int = 8) -> float:
     """The greatest norm of the model's stress on some frames of every trajectory, as the guard measures it."""
     found = [0.0]
     for trajectory in range(source.shape[0]):
         for frame in torch.linspace(0, source.shape[1] - 1, min(frames, source.shape[1])).int().tolist():
             u = torch.from_numpy(source.read(trajectory, slice(frame, frame + 1))[0]).movedim(-1, 0)
             velocity = Velocity(flow.simulation.flow.strain, flow.start(u))
-            assert isinstance(flow.simulation.closure, SubgridModel)
-            term, _ = flow.simulation.closure(velocity, 0.0, {})
-            assert term is not None
-            found.append(stress_size(term, velocity))
+            found.append(stress_size(model.evaluate(model.features(velocity), velocity.operators), velocity))
     return max(found)
