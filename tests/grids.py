@@ -175,14 +175,16 @@ def simulation(
     forcing: Forcing | None = None,
     closure: object = None,
     momentum: Momentum | None = None,
+    implicit: bool = False,
 ) -> Simulation:
     """A flow with a fixed step, or cfl = 1."""
-    return moving(Flow(op, nu, closure, forcing, momentum), velocity, dt)
+    return moving(Flow(op, nu, closure, forcing, momentum, implicit=implicit), velocity, dt)
 
 
 def moving(flow: Flow, velocity: Components, dt: float | None = None) -> Simulation:
     """A flow from a velocity on, with a fixed step, or cfl = 1."""
-    return Simulation(flow, flow.start(velocity), StepControl(flow.operators, cfl=1.0, dt=dt))
+    control = StepControl(flow.operators, cfl=1.0, dt=dt, implicit=flow.implicit is not None)
+    return Simulation(flow, flow.start(velocity), control)
 
 
 def recorded(flow: Simulation, steps: int) -> Components:

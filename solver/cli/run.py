@@ -73,6 +73,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
         table.add_row("solid", str(walls.solids))
     table.add_row("max |div u| after projection", f"{divergence:.2e}")
     table.add_row("dt", f"{simulation.dt:.3e}, set by {simulation.control.limit}")
+    table.add_row("molecular diffusion along y", "implicit" if simulation.flow.implicit else "explicit or exact")
     table.add_row("memory a rank", f"{memory_mib():.0f} MiB")
     table.add_row("seconds a step (not fused)", f"{duration:.4f}")
     table.add_row("steps to the end", f"about {steps:.0f}, {steps * duration / 60:.0f} min or less")

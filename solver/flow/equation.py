@@ -110,13 +110,17 @@ class Equation:
         """``lap u_i`` of padded coefficients, without ghosts."""
         total = -self.operators.squared_wavenumber * self._core(u)
         for axis in self.volume_axes:
-            line, metric = self._line(u, axis), self.operators.metric[axis]
-            if axis == i:
-                normal = difference(line, axis) / above(metric.padded_width, axis)
-                total = total + difference(normal, axis) / above(metric.spacing, axis)
-            else:
-                total = total + difference(self.slope(line, i, axis), axis) / metric.width
+            total = total + self.curvature(u, i, axis)
         return total
+
+    def curvature(self, u: Tensor, i: int, axis: int, free: Tensor | None = None) -> Tensor:
+        """The part of `laplacian` along a finite-volume axis; slopes along other components are times `free`."""
+        line, metric = self._line(u, axis), self.operators.metric[axis]
+        if axis == i:
+            normal = difference(line, axis) / above(metric.padded_width, axis)
+            return difference(normal, axis) / above(metric.spacing, axis)
+        slope = self.slope(line, i, axis)
+        return difference(slope if free is None else slope * free, axis) / metric.width
 
     def squared_gradient(self, velocity: Components) -> Tensor:
         """Volume mean of ``grad u : grad u`` of padded coefficients, over all ranks.

@@ -14,6 +14,7 @@ from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Answers, Closure, EddyViscosity, SubgridStress, SubgridTerm
 from solver.flow.closure import State as Memory
 from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.implicit_diffusion import ImplicitDiffusion
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Pressure, Projected, Projection
 from solver.flow.state import State
@@ -30,6 +31,12 @@ class Flow:
     closure : gives tau or f of the subgrid scales; None for no model.
     forcing : what drives the flow.
     momentum, projection : those of a box without solids by default.
+    implicit : whether molecular diffusion along y is implicit, see `ImplicitDiffusion`; never in a box, where all of it
+        is exact.
+
+    Raises
+    ------
+    CaseError : it cannot be implicit on this grid, or around solids.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Flow:
         forcing: Forcing | None = None,
         momentum: Momentum | None = None,
         projection: Projection | None = None,
+        implicit: bool = False,
     ) -> None:
         self.operators, self.nu, self.closure = operators, nu, closure
         self.forcing: Forcing = forcing or NoForcing()
@@ -48,6 +56,8 @@ class Flow:
         self.strain, self.equation = self.momentum.strain, self.momentum.equation
         self.walls = self.momentum.wall_stress
         self.projection = projection or Projection(operators)
+        self.implicit = ImplicitDiffusion(self.momentum, self.projection) if implicit else None
+        self.stiff_nu = nu if self.exact_diffusion or implicit else 0.0  # of what is not in the rates that are kept
         self.timers, self.answers = operators.timers, Answers()
 
     # -- one stage, in the order of its parts -----------------------------------------------------------------------
@@ -81,11 +91,14 @@ class Flow:
     ) -> tuple[Components, Components]:
         """``u + gamma dt rate + rho dt before``, and the tendency that the next stage remembers.
 
-        `weights` are ``gamma dt``, ``rho dt`` and, for diffusion that is integrated exactly, ``nu span dt``: all of it
-        decays by ``exp(-nu k^2 span dt)``.
+        `weights` begin with ``gamma dt``, ``rho dt`` and, for diffusion that is integrated exactly, ``nu span dt``: all
+        of it decays by ``exp(-nu k^2 span dt)``. Diffusion that is implicit acts over the span as well, and is not
+        remembered.
         """
         with self.timers("momentum"):
-            return self._advanced(velocity.coefficients, rate, before or rate, *weights)
+            if self.implicit is not None:
+                return self.implicit.predicted(velocity, rate, before, weights[:3])
+            return self._advanced(velocity.coefficients, rate, before or rate, *weights[:3])
 
     @fused
     def _advanced(
@@ -102,11 +115,22 @@ class Flow:
         with self.timers("pressure"):
             return self.projection(u, span, pressure)
 
+    def diffused(
+        self, before: Velocity, u: Components, weights: tuple[Tensor, ...]
+    ) -> tuple[Components, Tensor | None]:
+        """`u`, which a stage has led to from `before`, as implicit diffusion leaves it, divergence-free as it was; and
+        what that leaves of a unit acceleration along x, (1, local ny, 1), None for all of it.
+        """
+        if self.implicit is None:
+            return u, None
+        with self.timers("diffusion"):
+            return self.implicit(before.coefficients, u, weights[3])
+
     def driven(
-        self, u: Components, impulse: Tensor | None, span: float
+        self, u: Components, impulse: Tensor | None, span: float, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float, Tensor | None]:
         """Velocity, driving acceleration and impulse on solids after what the forcing does at the end of a stage."""
-        u, given = self.forcing.correct(u, span)
+        u, given = self.forcing.correct(u, span, column)
         drive = self.forcing.drive(given, span)
         return u, drive, None if impulse is None else impulse.detach() + self.forcing.impulse(given)
 

@@ -43,8 +43,13 @@ class Forcing(Protocol):
         """Tendency with the body force."""
         ...
 
-    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
-        """Velocity coefficients after a stage, or a step, corrected; and what that gave, acceleration x time."""
+    def correct(
+        self, velocity: Components, span: float, column: Tensor | None = None
+    ) -> tuple[Components, Tensor | float]:
+        """Velocity coefficients after a stage, or a step, corrected; and what that gave, acceleration x time.
+
+        `column` : what friction within the stage leaves of a unit acceleration along x, see `Flow.diffused`.
+        """
         ...
 
     def drive(self, given: Tensor | float, span: float) -> Tensor | float:
@@ -86,7 +91,9 @@ class NoForcing:
         """The tendency, unchanged."""
         return rate
 
-    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
+    def correct(
+        self, velocity: Components, span: float, column: Tensor | None = None
+    ) -> tuple[Components, Tensor | float]:
         """The velocity, unchanged."""
         return velocity, 0.0
 
@@ -184,10 +191,16 @@ class MassFlux(NoForcing):
         """The bulk velocity."""
         return abs(self.bulk)
 
-    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
+    def correct(
+        self, velocity: Components, span: float, column: Tensor | None = None
+    ) -> tuple[Components, Tensor | float]:
         """Velocity with the bulk velocity restored."""
-        given = (self.bulk - bulk_velocity(self.operators, velocity[0])) / self.gain
-        return self._accelerated(velocity, given), given
+        missing = self.bulk - bulk_velocity(self.operators, velocity[0])
+        if column is None:
+            return self._accelerated(velocity, given := missing / self.gain), given
+        share = self.operators.metric[1].width / self.operators.grid.y.length
+        given = missing / self.operators.decomposition.sum((column * share).sum())
+        return self._accelerated(velocity, given * column), given
 
     def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency with the bulk velocity at rest."""
@@ -234,7 +247,9 @@ class HeldShells(NoForcing):
         """That of the energy of all shells."""
         return math.sqrt(2.0 * sum(self.energies))
 
-    def correct(self, velocity: Components, span: float) -> tuple[Components, Tensor | float]:
+    def correct(
+        self, velocity: Components, span: float, column: Tensor | None = None
+    ) -> tuple[Components, Tensor | float]:
         """Velocity with each held shell rescaled to its energy."""
         energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))
         scales = torch.where(energies > 0, (self.targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)

@@ -16,12 +16,17 @@ from solver.flow.state import State
 
 @dataclass(frozen=True)
 class LowStorageScheme:
-    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``."""
+    """``u <- u + dt (gamma_l F(u) + rho_l F_previous)``; stage l spans ``(gamma_l + rho_l) dt``.
+
+    A part D of F that is stiff may be implicit: it then acts over the whole stage, on the velocity after it with the
+    weight ``beta_l``, with the rest of the span on that before.
+    """
 
     name: str
     order: int
     gamma: tuple[float, ...]
     rho: tuple[float, ...]
+    beta: tuple[float, ...]
     imaginary_limit: float  # stable |lambda dt| on the imaginary axis (advection)
     real_limit: float  # and on the negative real axis (diffusion)
 
@@ -36,12 +41,14 @@ class LowStorageScheme:
         return tuple(g + r for g, r in zip(self.gamma, self.rho, strict=True))
 
 
-# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4) in its explicit form.
+# Wray (1986); Spalart, Moser & Rogers (1991), J. Comput. Phys. 96, 297, eq. (A4). With D it is of second order, and
+# |amplification| <= 1 for any D <= 0 within 1.7 of the imaginary axis and 2.5 of the real one.
 RK3 = LowStorageScheme(
     name="rk3",
     order=3,
     gamma=(8 / 15, 5 / 12, 3 / 4),
     rho=(0.0, -17 / 60, -5 / 12),
+    beta=(37 / 160, 5 / 24, 1 / 6),
     imaginary_limit=1.73,
     real_limit=2.51,
 )
@@ -81,23 +88,25 @@ def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme
         stress, walls = flow.wall_stress(velocity, t, walls)
         u, rate = flow.advanced(velocity, flow.tendency(velocity, term, stress), rate, weights)
         u, pressure, taken = flow.projected(u, length := span * float(dt), pressure)
+        u, column = flow.diffused(velocity, u, weights)
         if flow.forcing.is_affine or stage == scheme.stages - 1:
-            u, drive, taken = flow.driven(u, taken, length)
+            u, drive, taken = flow.driven(u, taken, length, column)
         velocity, t = flow.velocity(u), t + length
         impulse = taken if impulse is None or taken is None else impulse + taken
     return State(velocity, state.t + float(dt), state.step + 1, float(dt), closure, walls, pressure, drive, impulse)
 
 
 def _weights(flow: Flow, scheme: LowStorageScheme, dt: TimeStep) -> list[tuple[Tensor, ...]]:
-    """Of `Flow.advanced`, stage by stage, made on the device."""
-    shares = _shares(scheme, flow.nu if flow.exact_diffusion else 0.0, flow.operators.device)
+    """Of `Flow.advanced` and `Flow.diffused`, stage by stage, made on the device."""
+    shares = _shares(scheme, flow.stiff_nu, flow.operators.device)
     weights = (shares * dt.on_device).to(flow.operators.dtype)
     return [stage.unbind() for stage in weights[..., 0].unbind()]
 
 
 @cache
-def _shares(scheme: LowStorageScheme, decay: float, device: torch.device) -> Tensor:
+def _shares(scheme: LowStorageScheme, nu: float, device: torch.device) -> Tensor:
     """`_weights` over dt, float64: each in a cell of 16 bytes, which compiled kernels take for granted."""
-    cells = np.zeros((scheme.stages, 3, 4))
-    cells[..., 0] = np.transpose([scheme.gamma, scheme.rho, [decay * span for span in scheme.spans]])
+    cells = np.zeros((scheme.stages, 4, 4))
+    stiff = [[nu * share for share in shares] for shares in (scheme.spans, scheme.beta)]
+    cells[..., 0] = np.transpose([scheme.gamma, scheme.rho, *stiff])
     return torch.as_tensor(cells, device=device)

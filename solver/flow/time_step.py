@@ -41,6 +41,7 @@ class StepControl:
     cfl : target of the number above.
     dt : fixed step, if not None.
     dt_max : upper bound.
+    implicit : whether molecular diffusion along y is, so that it limits nothing.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class StepControl:
         dt: float | None = None,
         dt_max: float = math.inf,
         scheme: LowStorageScheme = RK3,
+        implicit: bool = False,
     ) -> None:
+        self.implicit = implicit
         self.operators, self.fixed, self.dt_max = operators, dt, dt_max
         self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
         self.kappa = tuple(self._kappa(axis) for axis in range(3))
@@ -137,5 +140,9 @@ class StepControl:
             stiffness = 4.0 if d in self.operators.volume_axes else 1.0
             diffusion = diffusion + stiffness * self.kappa[d] ** 2
         explicit = nu if self.operators.volume_axes else 0.0 * nu
+        if self.implicit:
+            molecular = explicit * (diffusion - 4.0 * self.kappa[1] ** 2)
+            total = molecular if nu_t is None else molecular + 2.0 * nu_t * diffusion
+            return torch.stack([advection.amax(), total.amax()])
         total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
         return torch.stack([advection.amax(), total.amax()])

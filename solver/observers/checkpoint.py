@@ -86,6 +86,7 @@ class Checkpoint:
             "t": simulation.t,
             "step": simulation.step_count,
             "dt": simulation.dt,
+            "implicit_diffusion": simulation.flow.implicit is not None,
             "case": self.case.model_dump_json(),
             "closure_facts": json.dumps(getattr(simulation.closure, "facts", {})),
         }

@@ -30,6 +30,7 @@ from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
 from solver.parallel import ranks
+from solver.run.stiffness import is_implicit
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
@@ -87,11 +88,12 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
         origin = "--restart: the checkpoint" if saved else f"[initial] kind = '{case.initial.kind}'"
         raise CaseError(f"{origin}: the field is not finite; check amplitude, spectrum and the run it comes from")
     closure = create_closure(case, operators)
-    control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf)
+    implicit = is_implicit(case, operators, velocity, saved if settled else None)
+    control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf, implicit=implicit)
     forcing = make_forcing(case, operators, projection)
     if case.wall_model.acts:
         momentum = Momentum(Strain(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
-    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection)
+    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit)
     return Simulation(flow, flow.start(velocity, settled), control)
 
 

@@ -101,7 +101,8 @@ def tell_start(source: Source, simulation: Simulation, folder: Path, saved: Save
     origin = "a checkpoint" if saved else f"[initial] kind = '{case.initial.kind}', seed {case.initial.seed}"
     about = "" if steps is None else f", about {steps:.0f} to come"
     record.info("start from %s at step %d, t = %.6g%s", origin, simulation.step_count, simulation.t, about)
-    record.info("dt is limited by %s to begin with", control.limit or "nothing")
+    implicit = "; molecular diffusion along y is implicit" if simulation.flow.implicit else ""
+    record.info("dt is limited by %s to begin with%s", control.limit or "nothing", implicit)
 
 
 def tell_end(summary: Mapping[str, Any], printed: list[Any]) -> None:

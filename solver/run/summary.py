@@ -74,6 +74,7 @@ class Outcome:
             "closure": self.case.closure.name,
             "wall_model": self.case.wall_model.name,
             "wall_model_overruled": float(walls.overruled(sim.state.walls)) if walls else 0.0,
+            "implicit_diffusion": sim.flow.implicit is not None,
             "grid": list(op.grid.shape),
             "ranks": op.decomposition.size,
             "threads": torch.get_num_threads(),

@@ -56,15 +56,19 @@ FLOWS: dict[str, tuple[Grid, Callable | None, object, int]] = {  # grid, forcing
     "box_mass_flux": (CUBE, bulk, Gradients(), 30),
     "periodic": (RING, bulk, None, 30),
     "box_dynamic": (CUBE, None, DynamicSmagorinsky(grid=CUBE, nu=0.01, every=2), 20),
+    "channel_implicit": (CHANNEL, bulk, Gradients(), 20),
+    "duct_implicit": (DUCT, bulk, None, 20),
 }
 
 
-def final_state(grid: Grid, forcing: Callable | None, closure: object, steps: int) -> dict[str, np.ndarray] | None:
-    """Velocity, gradient and reductions after the run, on the root."""
+def final_state(
+    grid: Grid, forcing: Callable | None, closure: object, steps: int, implicit: bool
+) -> dict[str, np.ndarray] | None:
+    """Velocity, gradient and reductions after the run, on the root; longer steps where diffusion is implicit."""
     op = operators(grid)
     start = random_velocity(op, SEED)
     start = tuple(0.5 * f for f in start)
-    flow = simulation(op, start, 0.01, 1e-3, forcing and forcing(op), closure)
+    flow = simulation(op, start, 0.01, 1e-2 if implicit else 1e-3, forcing and forcing(op), closure, implicit=implicit)
     velocity = run(flow, steps)
     gather = op.decomposition.gather_planes
     fields = {f"u{i}": gather(op.to_physical(f)) for i, f in enumerate(velocity)}
@@ -163,7 +167,7 @@ def main(path: str) -> None:
         noise = {f"noise/u{i}": op.gather(f) for i, f in enumerate(isotropic(op, 1.5, 3.0, None, SEED))}
         results |= {key: f for key, f in noise.items() if f is not None}
         for name, flow in FLOWS.items():
-            results |= {f"{name}/{key}": f for key, f in (final_state(*flow) or {}).items()}
+            results |= {f"{name}/{key}": f for key, f in (final_state(*flow, "implicit" in name) or {}).items()}
     if world.is_root:
         np.savez(path, ranks=world.size, **results)
 
