@@ -1,12 +1,12 @@
 """Molecular diffusion along y within a stage, implicit and still divergence-free, without a splitting error.
 
-A stage solves ``(1 - b d2/dy2) du = g - grad phi``, ``div du = 0``, for the increment du of the velocity, which vanishes
-at walls; ``b = nu beta dt``, and g is what the explicit terms give, with the diffusion of the velocity before over the
-whole stage. Between two ends that slip, diffusion along y and the projection commute, and the eigenvectors of the pressure
-(Lynch, Rice & Thomas 1964) diagonalise both. A wall differs from such an end by its friction, an entry in the cell beside
-it: two unknowns for each mode of x and z, which the influence of each on the other gives (as in Kleiser & Schumann 1980,
-where they are pressures). Diffusion between no-slip walls, projected, is symmetric and negative, so that no energy can
-come from it whatever dt is.
+A stage solves ``(1 - b d2/dy2) du = g - grad phi``, ``div du = 0``, for the increment du of the velocity, which is
+zero at walls; ``b = nu beta dt``, and g is what the explicit terms give, with the diffusion of the velocity before
+over the whole stage. Between two ends that slip, diffusion along y and the projection commute, and the eigenvectors of
+the pressure (Lynch, Rice & Thomas 1964) diagonalise both. A wall differs from such an end by its friction, an entry in
+the cell beside it: two unknowns for each mode of x and z, which the influence of each on the other gives (as in
+Kleiser & Schumann 1980, where they are pressures). Diffusion between no-slip walls, projected, is symmetric and
+negative, so that no energy can come from it whatever dt is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fields along y in the eigenvectors of the pressure's operator, and implicit diffusion along y in them.
 
-The operator ``L`` has zero slope at both ends. Where a field is given at an end, as the velocity is at a wall, its second
-difference has one entry more: ``-stiffness f`` in the cell beside it. So what implicit diffusion makes of a field follows
-from L, which is diagonal here, and two numbers a column.
+The operator ``L`` has zero slope at both ends. Where a field is given at an end, as the velocity is at a wall, its
+second difference has one entry more: ``-stiffness f`` in the cell beside it. So what implicit diffusion makes of a
+field follows from L, which is diagonal here, and two numbers a column.
 """
 
 from __future__ import annotations

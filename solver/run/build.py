@@ -30,10 +30,10 @@ from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
 from solver.parallel import ranks
-from solver.run.stiffness import is_implicit
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
+from solver.run.stiffness import is_implicit
 
 
 @dataclass(frozen=True)
