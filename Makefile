@@ -5,7 +5,7 @@ SHELL := bash
 .SILENT:
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install channel180 check test quick kernels coverage lowest petsc lint docs bench clean
+.PHONY: help install channel180 check test test-friends quick kernels coverage lowest petsc lint docs bench clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -32,7 +32,7 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	echo '  Variables: ARGS="--steps 100" (to solver), NP=2 (ranks), PYTEST_ARGS="-x -k fft", WORKERS=2, PYTHON=python3.12'
 
 install: $(VENV)/.stamp-run ## the solver in .venv, without PETSc
@@ -46,6 +46,9 @@ test: $(VENV)/.stamp-test $(VENV)/.stamp-petsc ## all tests (builds PETSc the fi
 	pip show -q petsc4py 2>/dev/null || cat $(VENV)/.stamp-petsc
 	$(PYTEST) $(PYTEST_ARGS)
 	[ -n "$(PYTEST_ARGS)" ] || $(MAKE) kernels
+
+test-friends: $(VENV)/.stamp-test $(VENV)/.stamp-friends ## the adapters to other people's packages, with these packages
+	$(PYTEST) -rs tests/friends $(PYTEST_ARGS)
 
 quick: $(VENV)/.stamp-test ## the tests that are not slow: three minutes of one core
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
@@ -131,7 +134,7 @@ $(VENV)/.stamp-run: pyproject.toml $(VENV)/.stamp-venv
 	$(call two_ranks,) || { echo "mpirun and mpi4py do not work together: $$(command -v mpirun)"; exit 1; }
 	touch $@
 
-$(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs: $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-run
+$(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs $(VENV)/.stamp-friends: $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-run
 	pip install -q -e '.[$*]'
 	touch $@
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from solver.flow.simulation import Simulation
+    from solver.run.open_run import open_run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "simulation"]
+__all__ = ["__version__", "open_run", "simulation"]
 
 
 def simulation(case: str | Path, *overrides: str, closure: str | None = None) -> Simulation:
@@ -44,3 +45,12 @@ def simulation(case: str | Path, *overrides: str, closure: str | None = None) ->
     from solver.run.build import build, source_of
 
     return build(source_of(Path(case), overrides, closure))
+
+
+def __getattr__(name: str) -> Any:
+    """What is dear to import, when it is first asked for."""
+    if name == "open_run":
+        from solver.run.open_run import open_run
+
+        return open_run
+    raise AttributeError(f"module 'solver' has no attribute '{name}'")

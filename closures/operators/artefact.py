@@ -153,7 +153,7 @@ def save(folder: Path, network: nn.Module, architecture: str, arguments: dict[st
     fields = {
         "architecture": architecture,
         "arguments": validated(architecture, arguments),
-        "package": package(architecture),
+        "package": getattr(network, "package", None) or package(architecture),
         "parameters": sum(w.numel() for w in weights.values()),
         "inputs": INPUTS[str(network.kind)],
         "weights_sha256": _digest(folder / WEIGHTS),

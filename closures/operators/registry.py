@@ -7,7 +7,8 @@ Another package adds one with::
 
 a ``torch.nn.Module`` with the class attributes ``kind`` (``state`` or ``stress``), ``grid_free`` and ``symmetries``
 (stress models also ``reach``), and annotated arguments that may all be given by keyword. `solver train` then knows it,
-and an artefact names it: loading one imports no other module than those that are declared so.
+and an artefact names it: loading one imports no other module than those that are declared so, and those of installed
+packages that `closures.operators.module` is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ BUILT_IN = {
     "tensor_basis": "closures.operators.tensor_basis:TensorBasis",
     "split_stress": "closures.operators.split:SplitStress",
     "cnn": "closures.operators.cnn:SubgridCNN",
+    "module": "closures.operators.module:InstalledModule",
 }
 DIRECTIONS = {  # for the pressure equation
     "dcdm": "closures.pressure_nets.conjugate_net:ConjugateDirectionNet",

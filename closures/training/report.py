@@ -1,18 +1,15 @@
-"""What a training shows and keeps: a bar with the time left, ``history.csv``, and a TensorBoard log where possible."""
+"""What a training shows and keeps: a bar with the time left, ``history.csv``, and what `loggers` write."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 
+from closures.training.loggers import loggers
 from solver.files.folder import write_table
 from solver.terminal import Bar
-
-log = logging.getLogger("solver")
 
 
 class Report:
@@ -22,7 +19,7 @@ class Report:
     ----------
     folder : receives ``history.csv`` and ``tensorboard``.
     steps, step : in all, and done already.
-    scalars : the names in TensorBoard of the two numbers of a step.
+    scalars : the names of the two numbers of a step.
     """
 
     def __init__(
@@ -37,15 +34,14 @@ class Report:
         self.folder, self.root, self.scalars = folder, root, scalars
         self.steps, self.console = steps, console if root else None
         self.bar = Bar(steps, step, self.console, lines=False)  # there is one after each epoch
-        self.board = _board(folder / "tensorboard", step) if root else None
+        self.loggers = loggers(folder, step) if root else []
 
     def step(self, step: int, *values: float) -> None:
         """After one step of the optimiser, or one run of a member; the bar shows the first of the values."""
         shown = self.scalars[0].split("/")[-1]
         self.bar.reach(step, f"step {step}/{self.steps}  {shown} {values[0]:.4g}")
-        if self.board is not None:
-            for name, value in zip(self.scalars, values, strict=True):
-                self.board.add_scalar(name, value, step)
+        for logger in self.loggers:
+            logger.add(dict(zip(self.scalars, values, strict=True)), step)
 
     def epoch(self, step: int, history: list[dict[str, float]]) -> None:
         """After one epoch; its row is the last of `history`."""
@@ -53,10 +49,9 @@ class Report:
             return
         row = history[-1]
         write_table(self.folder / "history.csv", {key: [float(r[key]) for r in history] for key in row})
-        if self.board is not None:
-            for key, value in row.items():
-                self.board.add_scalar(f"epoch/{key}", value, step)
-            self.board.flush()
+        for logger in self.loggers:
+            logger.add({f"epoch/{key}": value for key, value in row.items()}, step)
+            logger.flush()
         if self.console is not None and not self.console.is_terminal:
             self.bar.done = step
             errors = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "step"))
@@ -72,15 +67,5 @@ class Report:
     ) -> None:
         """Leave the terminal as it was."""
         self.bar.__exit__()
-        if self.board is not None:
-            self.board.close()
-
-
-def _board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer that forgets what came after `step`, or None where TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.info("no TensorBoard log: pip install tensorboard; history.csv holds the same numbers")
-        return None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+        for logger in self.loggers:
+            logger.close()

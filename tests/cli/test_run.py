@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import solver as solver_package
 from solver.case.case import load_case
 from solver.discretisation.timers import OBSERVERS
+from solver.errors import RunFolderError
+from solver.figures.results import read_table
 from solver.flow.simulation import Simulation
 from solver.observers import progress
 from solver.run import run as application
@@ -74,6 +77,31 @@ def test_summary_and_folder(case):
     assert 1e3 * found["seconds_per_step"] == pytest.approx(steps)
     assert 0 < found["closure_fraction"] == pytest.approx(parts["closure"] / steps)
     assert load_case(run)[0] == load_case(case)[0]
+    opened_in_xarray(run)
+
+
+def opened_in_xarray(run: Path) -> None:
+    """Names, units and intervals are found by name; both directions of the spectra hold the same variance."""
+    pytest.importorskip("xarray")
+    found = solver_package.open_run(run)
+    assert {"profiles", "budget", "spectra", "series", "means"} == set(found.children)
+    assert (found.attrs["status"], found.attrs["errors.reference"]) == ("finished", "made up")
+    u = found["profiles/u_plus"]
+    wanted = read_table(run / "profiles.csv")
+    near = int(np.abs(wanted["y_plus"] - 15).argmin())
+    assert float(u.sel(y_plus=15, method="nearest")) == wanted["u_plus"][near]
+    assert found[f"profiles/{u.attrs['ancillary_variables']}"].attrs["long_name"] == "95 % half width of u_plus"
+    assert (u.attrs["units"], found["means/uuv"].attrs["units"]) == ("u_tau", "L^3 T^-3")
+    variance = found["spectra/E_uu"].sum("k")
+    np.testing.assert_allclose(variance.sel(direction="x"), variance.sel(direction="z"), rtol=1e-6)
+    raw = found["means/uu"] - found["means/u"] ** 2
+    y = float(found["spectra/y"][-1])
+    both = raw.sel(y=[y, 2 - y], method="nearest").mean()
+    assert float(variance.isel(y=-1).mean()) == pytest.approx(float(both), rel=0.3)  # of centres against raw moments
+    assert float(found["series/time"][-1]) == pytest.approx(9.0)
+    assert "ancillary_variables" not in found["series/cfl"].attrs
+    with pytest.raises(RunFolderError, match="no run folder"):
+        solver_package.open_run(run / "checkpoints")
 
 
 def test_quiet(case):
