@@ -130,8 +130,8 @@ def _spectra(xarray: Any, table: Table) -> xarray.Dataset:
         values[tuple(places)] = table[name]
         units = "L^2 T^-2" if "direction" in keys else "L^3 T^-2"  # of a mode, of a wavenumber
         found[name] = (keys, values, {"units": units})
-    units = {"time": "T", "y": "L", "k": "L^-1"}
-    scales = {name: (name, line, {"units": units.get(name, "1")}) for name, line in zip(keys, lines, strict=True)}
+    of_scales = {"time": "T", "y": "L", "k": "L^-1"}
+    scales = {name: (name, line, {"units": of_scales.get(name, "1")}) for name, line in zip(keys, lines, strict=True)}
     return xarray.Dataset(found, scales)
 
 
