@@ -1,8 +1,8 @@
 """The table of state operators: same trajectories, same processor time to train in, one step and long rollouts.
 
     solver generate channel180_coarse_dense --samples 4
-    python bench/operators.py --data data/channel180_coarse_dense.h5          what is missing: an hour on one core
-    python bench/operators.py --data data/channel180_coarse_dense.h5 --only fno --seeds 1
+    python bench/operators.py --data data/channel180_coarse_dense          what is missing: an hour on one core
+    python bench/operators.py --data data/channel180_coarse_dense --only fno --seeds 1
     python bench/operators.py --render                                        the page from the numbers
 
 Trainings are kept in runs/operators; bench/operators.json has the numbers, bench/operators.md is written from them.
@@ -21,7 +21,7 @@ import torch
 from rollout import judge
 
 from closures.coupling.frames import Trajectory
-from closures.data.windows import TrajectoryFile, Windows, split
+from closures.data.windows import TrajectoryFiles, Windows, split
 from closures.operators import artefact, build
 from closures.training.candidate import StateOperator
 from closures.training.experiment import load_experiment, train
@@ -92,7 +92,7 @@ def recipe(name: str, data: Path, interval: float, epochs: int, seed: int) -> Re
     )
 
 
-def epochs(name: str, source: TrajectoryFile, budget: float) -> int:
+def epochs(name: str, source: TrajectoryFiles, budget: float) -> int:
     """How many fit into `budget` processor seconds, by the cost of one batch; at least one."""
     network, domain = build(name, **OPERATORS[name]), source.domain
     windows = Windows(source, split(source, HELD)[0], apart=APART)
@@ -107,7 +107,7 @@ def epochs(name: str, source: TrajectoryFile, budget: float) -> int:
 
 def measure(name: str, data: Path, seed: int, budget: float, count: int | None) -> dict[str, Any]:
     """Train and test one operator; a record. `count`: epochs that its first seed had."""
-    source = TrajectoryFile(data)
+    source = TrajectoryFiles(data)
     if not source.test:
         raise CaseError(f"{data}: marks no trajectory as a test: make it with `solver generate`")
     folder = TRAININGS / f"{name}-{seed}"

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from closures.data.convert import convert
+from closures.data.folder import files_of
 from closures.data.grids import is_flow_recipe, load_flow_recipes
 from closures.data.layout import layout_of
 from closures.data.profiles import filtered_channel
-from closures.data.windows import TrajectoryFile, Windows, scaling, split
+from closures.data.windows import TrajectoryFiles, Windows, scaling, split
 from closures.linear_families.generate import resolve
 from closures.linear_families.recipe import load_recipe as load_family
 from closures.operators import artefact, build, shipped
 from closures.training.experiment import load_experiment
-from scripts.subset import write_subset
 from solver.errors import SolverError
 from solver.files.folder import to_toml
 from tests import mutations, runs
@@ -172,7 +173,7 @@ def hdf5(folder: Path, rng: np.random.Generator) -> Ended:
 
 
 def _trajectories(file: Path) -> None:
-    source = TrajectoryFile(file)
+    source = TrajectoryFiles(file)
     parts = split(source, 0.5)
     scaling(source, parts[0], 1, "increment")
     Windows(source, parts[0])[0]
@@ -234,6 +235,7 @@ def made(name: str) -> Path:
         root = Path(_workspace.name)
         runs.write_case(root / "case")
         assert solver("run", root / "case", "--set", "time.end=2.5", "--out", root / "run", "--quiet").code == 0
-        write_subset(SAMPLE, root / "data.h5", trajectories=3, snapshots=2)
-        _made.update({"case": root / "case", "run": root / "run", "data.h5": root / "data.h5"})
+        convert(SAMPLE, root / "set")
+        data = files_of(root / "set")["train"][0]
+        _made.update({"case": root / "case", "run": root / "run", "data.h5": data})
     return _made[name]

@@ -12,10 +12,11 @@ import numpy as np
 
 from closures.compare.uncertainty import Sample
 from closures.data.exchange import ODD_IN_HEIGHT, SPECTRA
-from closures.data.file import KIND
-from closures.data.inspect import opened
-from closures.data.profiles import STATISTICS, filtered_channel
+from closures.data.folder import members
+from closures.data.opened import opened
+from closures.data.profiles import filtered_channel
 from closures.data.recipe import FlowRecipe
+from closures.data.rows import FLOWS, STATISTICS
 from solver.analysis.channel import ChannelProfiles
 from solver.case.case import Case
 from solver.errors import CaseError
@@ -30,7 +31,7 @@ BATCHES = 5  # of each trajectory, where a file has the snapshots
 def own_statistics(case: Case, folder: Path) -> Path | None:
     """The statistics filtered to the very grid of a case: its own, or shipped ones of the same flow; else None."""
     own = case.reference.files(folder).get("filtered") if case.reference else None
-    if own is not None and own.is_file() and _alike(_recipe(own).coarse_grid, case.build_grid()):
+    if own is not None and own.exists() and _alike(_recipe(own).coarse_grid, case.build_grid()):
         return own
     return of_grid(FILTERED_DATABASE, case)
 
@@ -41,7 +42,7 @@ def of_grid(folder: Path, case: Case) -> Path | None:
     if not grid.is_channel or case.flow.nu <= 0:
         return None
     found = []
-    for path in sorted(folder.glob("*.h5")):
+    for path in members(folder):
         recipe = _recipe(path)
         same_flow = abs(np.log(bulk_reynolds(recipe.case(0)) / bulk_reynolds(case))) < SAME
         if same_flow and _alike(recipe.coarse_grid, grid):
@@ -58,13 +59,13 @@ def of_grid_or_refuse(folder: Path, case: Case) -> Path:
     """
     found = of_grid(folder, case)
     if found is None:
-        grids = ", ".join(path.stem for path in sorted(folder.glob("*.h5")))
+        grids = ", ".join(path.stem for path in members(folder))
         raise CaseError(f"{folder}: has {grids}, none of the flow and the grid of the case: choose another")
     return found
 
 
 def _recipe(path: Path) -> FlowRecipe:
-    with opened(path, (KIND, STATISTICS)) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         return FlowRecipe.model_validate_json(file.attrs["recipe"])
 
 
@@ -86,7 +87,7 @@ def bulk_reynolds(case: Case) -> float:
 
 def statistics_of(path: Path) -> tuple[ChannelProfiles, Sample]:
     """Profiles and means of a file, trajectory by trajectory, in the batches that it has."""
-    with opened(path, (KIND, STATISTICS)) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         count = file["statistics/moments"].shape[1] if file.attrs["kind"] == STATISTICS else BATCHES
     profiles, means = filtered_channel(path, count)
     return profiles, Sample.of([(m, np.ones(len(m))) for m in means])
@@ -94,7 +95,7 @@ def statistics_of(path: Path) -> tuple[ChannelProfiles, Sample]:
 
 def filtered_spectra(path: Path, direction: str, u_tau: float) -> Table | None:
     """One-dimensional spectra in wall units, see `closures.compare.references.Target.spectra`; None without."""
-    with opened(path, (KIND, STATISTICS)) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         if f"statistics/spectra_{direction}" not in file:
             return None
         rows = file[f"statistics/spectra_{direction}"][()].mean(axis=(0, 1), dtype=float)

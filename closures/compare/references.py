@@ -12,6 +12,7 @@ from closures.compare.filtered import bulk_reynolds, filtered_spectra, of_grid_o
 from closures.compare.filtering import filtered_moments
 from closures.compare.runs import Run, read
 from closures.compare.uncertainty import Sample
+from closures.data.folder import files_of, members
 from solver.analysis.batch_means import Array
 from solver.analysis.channel import ChannelProfiles, table_of
 from solver.analysis.reference import ChannelReference, leaves_out_much
@@ -155,9 +156,9 @@ def _filtered(path: str, case: Case) -> Target:
                 f"`solver run` its *_dns case with snapshots, then --reference {FILTERED}:RUN"
             )
         path = str(same[-1])
-    if Path(path).is_file():
+    if Path(path).is_file() or any(files_of(Path(path)).values()):
         return _of_statistics(Path(path))
-    if any(Path(path).glob("*.h5")):
+    if members(Path(path)):
         return _of_statistics(of_grid_or_refuse(Path(path), case))
     run = read(Path(path))
     target = Target(FILTERED, f"filtered DNS ({run.folder.name})", {}, run)

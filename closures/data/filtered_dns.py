@@ -10,9 +10,9 @@ from torch import Tensor
 
 from closures.data.commutator import Commutator, products
 from closures.data.exchange import exchange
-from closures.data.file import Rows
 from closures.data.filters import on_points
 from closures.data.recipe import SamplingTable, StoreTable
+from closures.data.rows import Rows
 from solver.discretisation.calculus import Operators
 from solver.discretisation.shells import shell_energies
 from solver.discretisation.velocity import Velocity

@@ -7,7 +7,7 @@ recipe says: so the content of the file does not depend on how many ranks there 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from closures.data.file import ORIGIN, FlowFile
-from closures.data.grid_set import is_flow_set, manifest
-from closures.data.grids import load_flow_recipes
-from closures.data.inspect import describe_flow
-from closures.data.profiles import channel_facts
+from closures.data.folder import check_target, is_of_sets, is_set, made_by, manifest
+from closures.data.grids import Recipes, load_flow_recipes
+from closures.data.inspect import facts_of
 from closures.data.recipe import FlowRecipe
+from closures.data.rows import ORIGIN
 from closures.data.store import FlowStore, origin_of
 from closures.data.trajectory import Trajectory
-from solver import __version__
 from solver.discretisation import fusion
-from solver.errors import RunFolderError
 from solver.files import lock
-from solver.files.folder import commit
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 from solver.run.machine import choose_fusion
@@ -48,108 +44,75 @@ def generate_flow(
     Parameters
     ----------
     recipe_path : TOML file, or the name of a shipped recipe.
-    out : the file, ``data/<recipe>.h5`` by default; the folder ``data/<recipe>`` where there are several grids.
+    out : the folder, ``data/<recipe>`` by default; of several grids each has a set in it.
     trajectories : instead of the recipe's.
     overrides : of its keys, ``key.path=value``.
 
     Returns
     -------
     ``path``, ``sha256``, ``samples`` (trajectories), ``snapshots`` (of each), ``method``, and of this call ``made``,
-    ``seconds``, ``samples_per_second``; of a channel `channel_facts`.
+    ``seconds``, ``samples_per_second``; of a channel `facts_of`.
 
     Raises
     ------
     CaseError : the recipe is wrong, or the ranks cannot be divided into groups of its size.
-    RunFolderError : the file cannot be written, exists and is another one, or another process is making it; the stored
-        run cannot be read.
+    RunFolderError : the folder cannot be written, holds another set, or another process is making it; the stored run
+        cannot be read.
     Diverged : a flow blew up or became laminar.
     """
     recipes = load_flow_recipes(recipe_path, trajectories, overrides)
-    single = list(recipes) == [""]
-    target = out if out is not None else Path("data") / (f"{recipe_path.stem}.h5" if single else recipe_path.stem)
+    target = out if out is not None else Path("data") / recipe_path.stem
+    check_target(target)
     start = time.monotonic()
-    _check_kind(target, single)
     recipe = next(iter(recipes.values()))
-    finished = target.exists() if single else is_flow_set(target)
-    grows = finished and FlowStore(target, recipes).grows
-    if finished and not grows:
-        return _already_there(FlowStore(target, recipes), recipe)
-    store = FlowStore(target, recipes, ranks.broadcast(origin_of(recipe) if ranks.is_root() else ""))
-    if grows:
-        for file in store.files.values():
-            file.check_origin(file.path, str(describe_flow(file.path).get(ORIGIN, "")))
+    done = {"path": str(target), "samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots}
+    done |= {"method": METHOD, "made": 0, "seconds": 0.0, "samples_per_second": 0.0}
+    sha, origin = ranks.broadcast(_finished(target, recipes) if ranks.is_root() else None)
+    if sha:
+        return done | {"sha256": sha}
     with lock.held(target, is_file=True):
-        sha, made = _make(store, recipe, grows, quiet)
+        sha, made = _make(FlowStore(target, recipes, origin), recipe, quiet)
     seconds = time.monotonic() - start
-    counts = {"samples": recipe.trajectories, "snapshots": recipe.sampling.snapshots, "made": made}
-    found = {"path": str(target), "sha256": sha, "method": METHOD, "seconds": seconds}
-    found |= _facts(store) if ranks.is_root() else {}
-    return found | counts | {"samples_per_second": made / seconds}
+    found = {"sha256": sha, "made": made, "seconds": seconds, "samples_per_second": made / seconds}
+    return done | found | (facts_of(target) if ranks.is_root() else {})
 
 
-def _check_kind(target: Path, single: bool) -> None:
-    """A file where a folder should be, or the reverse, is another set."""
-    if target.exists() and target.is_file() != single:
-        wanted = "one file" if single else "a folder with a file for each grid"
-        raise RunFolderError(f"{target}: exists, and the recipe makes {wanted}: choose another with --out")
+def _finished(target: Path, recipes: Recipes) -> tuple[str, str]:
+    """The checksum of the set if it is there, made by these very recipes, else ""; and that of the flow it starts from.
 
-
-def _facts(store: FlowStore) -> dict[str, float]:
-    """`channel_facts` of the file that misses the balance of momentum least: cells that are coarse at the wall miss
-    some of it in any flow.
+    Of a finished set the run that it started from may be gone.
     """
-    found = [channel_facts(file.path) for file in store.files.values()]
-    return min(found, key=lambda facts: facts.get("imbalance", 0.0))
+    start = next(iter(recipes.values())).start
+    made = is_set(target) and is_of_sets(target) == ("" not in recipes)
+    inputs = [manifest(target / name).get("inputs", {}) if made and is_set(target / name) else {} for name in recipes]
+    wanted = [recipe.model_dump(mode="json") for recipe in recipes.values()]
+    same = [told.get("recipe") for told in inputs] == wanted
+    if same and start is not None and not Path(start.run).exists():
+        return str(manifest(target)["sha256"]), ""
+    origin = origin_of(next(iter(recipes.values())))
+    same = same and all(told.get(ORIGIN, "") == origin for told in inputs)
+    return str(manifest(target)["sha256"]) if same else "", origin
 
 
-def _make(store: FlowStore, recipe: FlowRecipe, grows: bool, quiet: bool) -> tuple[str, int]:
+def _make(store: FlowStore, recipe: FlowRecipe, quiet: bool) -> tuple[str, int]:
     """The checksum (on the root) and the number of trajectories made now (collective)."""
-    if ranks.is_root():
-        revision, dirty = commit()
-        facts = {"version": __version__, "torch": str(torch.__version__), "commit": f"{revision}{'+' if dirty else ''}"}
-        store.begin(facts)
-    ranks.barrier()
-    store.open_rows()
-    if grows and ranks.is_root():
-        store.adopt()
-    ranks.barrier()
+    facts = made_by(torch=str(torch.__version__)) if ranks.is_root() else {}
+    todo = ranks.broadcast(store.begin(facts) if ranks.is_root() else [])
     points = int(np.prod(recipe.case(0).build_grid().shape)) // recipe.farm.ranks
     device = ranks.choose_device(recipe.run.device).type
     fusion.enable(choose_fusion(recipe.run.fuse, points, None, device))
-    digests: dict[int, Mapping[str, bytes]] = {}
     console = Console(quiet=quiet or not ranks.is_root())
-    with Bar(recipe.trajectories * recipe.sampling.end, console=console) as bar, torch.no_grad():
-        progress = FlowProgress(recipe, bar)
+    end, whole = recipe.sampling.end, recipe.trajectories
+    with Bar(whole * end, (whole - len(todo)) * end, console) as bar, torch.no_grad():
+        progress = FlowProgress(recipe, bar, whole - len(todo))
 
-        def work(number: int, comm: object) -> tuple[int, dict[str, bytes], bool]:
-            trajectory = Trajectory(number, store, comm)
-            return number, trajectory.run(progress.reach), trajectory.was_complete
+        def work(number: int, comm: object) -> int:
+            Trajectory(number, store, comm).run(progress.reach)
+            return number
 
-        def done(result: tuple[int, dict[str, bytes], bool]) -> None:
-            digests[result[0]] = result[1]
-            progress.end(result[0], already=result[2])
-
-        longest_first = sorted(range(recipe.trajectories), key=store.snapshots_of)  # else ranks wait for a busy root
-        farm(longest_first, work, done, recipe.farm.ranks)
-    return store.finish([digests[i] for i in range(len(digests))]) if ranks.is_root() else "", progress.made
-
-
-def _already_there(store: FlowStore, recipe: FlowRecipe) -> dict[str, Any]:
-    """What `generate_flow` returns for a finished set of the same recipe; the run it started from may be gone."""
-    here = recipe.start is not None and Path(recipe.start.run).exists()
-    origin = origin_of(recipe) if here else ""
-    for file in store.files.values():
-        found = describe_flow(file.path)
-        if found["recipe"] != file.header:
-            raise RunFolderError(
-                f"{file.path}: exists, and another recipe made it: remove it or choose another with --out"
-            )
-        if here:
-            FlowFile(file.path, file.recipe, origin).check_origin(file.path, str(found.get(ORIGIN, "")))
-    sha = str(found["sha256"] if store.single else manifest(store.target)["sha256"])
-    kept = {"path": str(store.target), "sha256": sha, "snapshots": recipe.sampling.snapshots}
-    now = {"made": 0, "seconds": 0.0, "samples_per_second": 0.0}
-    return kept | now | {"samples": recipe.trajectories, "method": METHOD}
+        longest_first = sorted(todo, key=store.snapshots_of)  # else ranks wait for a busy root
+        farm(longest_first, work, lambda number: progress.reach(number, end), recipe.farm.ranks)
+    return store.finish(facts) if ranks.is_root() else "", len(todo)
 
 
 class FlowProgress:
@@ -159,19 +122,12 @@ class FlowProgress:
     ----------
     recipe : whose trajectories.
     bar : shows it.
+    complete : trajectories that were made before.
     """
 
-    def __init__(self, recipe: FlowRecipe, bar: Bar) -> None:
-        self.recipe, self.bar, self.made, self.shown = recipe, bar, 0, 0.0
+    def __init__(self, recipe: FlowRecipe, bar: Bar, complete: int = 0) -> None:
+        self.recipe, self.bar, self.complete, self.shown = recipe, bar, complete, 0.0
         self.reached: dict[int, float] = {}
-
-    def end(self, trajectory: int, already: bool) -> None:
-        """A trajectory is complete; `already` before this call."""
-        if already:
-            self.bar.already += self.recipe.sampling.end
-        else:
-            self.made += 1
-        self.reach(trajectory, self.recipe.sampling.end)
 
     def reach(self, trajectory: int, t: float) -> None:
         """A trajectory has come to time `t`."""
@@ -181,6 +137,6 @@ class FlowProgress:
         self.reached[trajectory] = t
         if now - self.shown > 0.5 or t >= end:
             self.shown = now
-            complete = sum(t >= end * (1 - 1e-9) for t in self.reached.values())
+            complete = self.complete + sum(t >= end * (1 - 1e-9) for t in self.reached.values())
             detail = f"{complete}/{self.recipe.trajectories} trajectories  {self.bar.rate / end:.2g} samples/s"
-            self.bar.reach(sum(self.reached.values()), detail)
+            self.bar.reach(self.complete * end + sum(self.reached.values()), detail)

@@ -60,10 +60,13 @@ def load_flow_recipes(path: Path, trajectories: int | None = None, overrides: Se
     """
     data, source = recipe_file.read(path, overrides)
     if trajectories is not None:
-        whole, test = data.get("trajectories"), data.get("test")
+        whole, left = data.get("trajectories"), trajectories - 1
         data["trajectories"] = trajectories
-        if isinstance(whole, int) and isinstance(test, int) and 0 <= test < whole:
-            data["test"] = held_out(test, whole, trajectories)
+        for key in ("test", "valid"):
+            kept = data.get(key)
+            if isinstance(whole, int) and isinstance(kept, int) and 0 <= kept < whole:
+                data[key] = held_out(kept, whole, trajectories, left)
+                left -= data[key]
     if not isinstance(data.get("coarse"), list):
         return {"": parse_flow_recipe(data, source)}
     return _members(data, source)

@@ -8,7 +8,7 @@ coordinates.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -16,7 +16,7 @@ import numpy as np
 
 from closures.data.exchange import EXCHANGE, SPECTRA
 from closures.data.recipe import FlowRecipe
-from closures.data.well import DIGEST, at_ends, boundary, dimension, named, words
+from closures.data.well import DIGEST, at_ends, boundary, dimension, groups, named, words
 from solver.discretisation.shells import shell_wavenumbers
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
@@ -51,34 +51,30 @@ def layout_of(recipe: FlowRecipe) -> Layout:
     return found
 
 
-def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, compressed: bool = False) -> None:
-    """Groups, attributes, dimension scales and empty datasets, each contiguous and in place unless `compressed`."""
-    grid, n_traj, n_steps = recipe.coarse_grid, recipe.trajectories, recipe.sampling.snapshots
+def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, numbers: Sequence[int]) -> None:
+    """Groups, attributes, dimension scales, and for trajectories of some numbers datasets, empty and in place."""
+    grid, n_traj, n_steps = recipe.coarse_grid, len(numbers), recipe.sampling.snapshots
     file.attrs.update(
         dataset_name=recipe.title,
         grid_type="cartesian",
         n_spatial_dims=3,
         n_trajectories=n_traj,
-        test_trajectories=np.arange(n_traj - recipe.test, n_traj),
         seed=recipe.seed,
         nu=recipe.flow.nu,
         filter=json.dumps(recipe.describe_filter()),
-        case=recipe.case(0).model_dump_json(exclude_none=True),
+        case=recipe.case(numbers[0]).model_dump_json(exclude_none=True),
         simulation_parameters=["nu"],
     )
-    _dimensions(file, recipe, grid)
+    _dimensions(file, recipe, grid, numbers)
     _boundaries(file, grid)
     scalars = file.create_group("scalars")
     scalars.attrs["field_names"] = ["nu"]
     scalars["nu"] = recipe.flow.nu
     scalars["nu"].attrs.update(sample_varying=False, time_varying=False)
-    for group in ("t0_fields", "t1_fields", "t2_fields", "statistics"):
-        names = [name.partition("/")[2] for name in layout if name.startswith(f"{group}/")]
-        file.create_group(group).attrs["field_names"] = names
-    create = _compressed if compressed else _in_place
+    groups(file, layout, "t0_fields", "t1_fields", "t2_fields", "statistics")
     for name, (shape, kind) in layout.items():
         group, _, last = name.rpartition("/")
-        data = create(file[group], last, (n_traj, n_steps, *shape), np.dtype(kind))
+        data = in_place(file[group], last, (n_traj, n_steps, *shape), np.dtype(kind))
         data.attrs.update(sample_varying=True, time_varying=True)
         if group != "statistics":
             data.attrs["dim_varying"] = np.ones(3, bool)
@@ -92,18 +88,13 @@ def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, compressed: boo
     named(file, file["checksums"], ("trajectory", "byte"))
 
 
-def _in_place(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
+def in_place(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
     """A dataset that has its final place in the file before anything is written to it."""
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space, stored = h5py.h5s.create_simple(shape), h5py.h5t.py_create(kind, logical=True)
     return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored, space, early))
-
-
-def _compressed(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
-    """A dataset compressed snapshot by snapshot."""
-    return group.create_dataset(name, shape, kind, chunks=(1, 1, *shape[2:]), shuffle=True, compression="gzip")
 
 
 def _axes_of(name: str) -> tuple[str, ...]:
@@ -121,12 +112,12 @@ def _axes_of(name: str) -> tuple[str, ...]:
     return own.get(name, ("x", "y", "z", "component"))
 
 
-def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid) -> None:
+def _dimensions(file: h5py.File, recipe: FlowRecipe, grid: Grid, numbers: Sequence[int]) -> None:
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = ["x", "y", "z"]
     lines: dict[str, Any] = {
         "time": recipe.sampling.times,
-        "trajectory": np.arange(recipe.trajectories),
+        "trajectory": np.asarray(numbers),
         "component": words("xyz"),
         "second_component": words("xyz"),  # of tensors: no dimension twice in one array
         "byte": np.arange(DIGEST),

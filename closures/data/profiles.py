@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from closures.data.exchange import EXCHANGE, split_work
-from closures.data.file import KIND
-from closures.data.inspect import opened
 from closures.data.layout import MOMENTS
+from closures.data.opened import opened
+from closures.data.rows import FLOWS, STATISTICS
 from solver.analysis.channel import ChannelProfiles
 from solver.analysis.moments import INDEX, NAMES
 from solver.errors import CaseError
 from solver.grid.axis import Array, FiniteVolumeAxis, NoSlip
 
-STATISTICS = "statistics of trajectories"
 WALL_STRESS = len(NAMES)  # the row of the means of a filtered channel that a run's do not have
 STATIONARY = 0.01  # of the wall stress: what the means of a developed channel may miss of the balance of momentum
 
@@ -57,9 +56,9 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
     Raises
     ------
     CaseError : not a channel, or fewer snapshots than batches.
-    RunFolderError : missing, not a file of trajectories, or of another version.
+    RunFolderError : missing, not trajectories, or of another version.
     """
-    with opened(path, (KIND, STATISTICS)) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         if "statistics/wall_stress" not in file:
             raise CaseError(f"{path}: only a channel has profiles in wall units")
         y = FiniteVolumeAxis(file["dimensions/y_faces"][()], NoSlip(), NoSlip())
@@ -85,7 +84,7 @@ def filtered_channel(path: Path, batches: int = 1) -> tuple[FilteredChannel, Arr
 
 def channel_facts(path: Path) -> dict[str, float]:
     """``re_tau`` and ``imbalance`` of a channel's data, to see whether it was stationary; else nothing."""
-    with opened(path, (KIND, STATISTICS)) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         if "statistics/wall_stress" not in file:
             return {}
     channel, means = filtered_channel(path)

@@ -160,6 +160,7 @@ class FlowTables(Table):
     title : of the set.
     seed : of the noise; each trajectory draws its own from it.
     trajectories : how many to make.
+    valid : how many of them, those before the test's, judge a training while it goes on.
     test : how many of them, the last ones, no training may see.
     grid : of the direct simulation.
     coarse : the grid that it is filtered to, or a list of several.
@@ -168,6 +169,7 @@ class FlowTables(Table):
     title: str
     seed: int = Field(ge=0)
     trajectories: int = Field(ge=1)
+    valid: int = Field(default=0, ge=0, exclude_if=lambda count: count == 0)  # sets made before have no word of it
     test: int = Field(default=0, ge=0)
     grid: GridTable
     coarse: GridTable | tuple[CoarseTable, ...]
@@ -182,8 +184,11 @@ class FlowTables(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> FlowTables:
-        if self.test >= self.trajectories:
-            raise ValueError(f"'test' = {self.test} should be less than 'trajectories' = {self.trajectories}")
+        if self.valid + self.test >= self.trajectories:
+            kept = (
+                f"'valid' = {self.valid} and 'test' = {self.test} together" if self.valid else f"'test' = {self.test}"
+            )
+            raise ValueError(f"{kept} should be less than 'trajectories' = {self.trajectories}")
         if self.initial.kind == "run":
             raise ValueError("[initial] describes the noise of each trajectory: give the stored run in [start] run")
         still = [i for i in range(self.trajectories) if self.start is not None and self.start.noise(i) == 0]
@@ -224,14 +229,23 @@ class FlowRecipe(FlowTables):
             run=self.run,
         )
 
+    def split_of(self, trajectory: int) -> str:
+        """The part of the set that a trajectory is in: ``train``, ``valid`` or ``test``."""
+        left = self.trajectories - self.test
+        return "train" if trajectory < left - self.valid else "valid" if trajectory < left else "test"
+
+    def of_one(self) -> FlowRecipe:
+        """The recipe as the file of a trajectory has it, which does not depend on how many there are."""
+        return self.model_copy(update={"trajectories": 1, "valid": 0, "test": 0})
+
     def describe_filter(self) -> dict[str, Any]:
         """The filter in plain words and numbers, for the file."""
         return asdict(self.filter.kernel())
 
 
-def held_out(test: int, whole: int, trajectories: int) -> int:
-    """Test trajectories of a set of another size: the same share, at least one where there are two."""
-    return min(max(round(test * trajectories / whole), min(test, 1)), trajectories - 1)
+def held_out(kept: int, whole: int, trajectories: int, most: int) -> int:
+    """Trajectories kept for validation or tests in a set of another size: the same share, from one to `most`."""
+    return max(min(max(round(kept * trajectories / whole), min(kept, 1)), most), 0)
 
 
 def parse_flow_recipe(data: dict[str, Any], source: str) -> FlowRecipe:

@@ -1,4 +1,4 @@
-"""The data set that a recipe names: a file of trajectories, or one of another package."""
+"""The data set that a recipe names: a folder of trajectories, or one of another package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from closures.data.windows import Trajectories, TrajectoryFile
+from closures.data.windows import Trajectories, TrajectoryFiles
 from closures.operators.domain import Domain
 from closures.registry.sets import DATA_SETS, FILE
 from solver.errors import CaseError
@@ -31,7 +31,7 @@ class Source(Trajectories, Protocol):
 
 
 def open_set(name: str, file: Path | None, options: Mapping[str, Any]) -> Source:
-    """The trajectories called `name`, of a `file`, or of another package made with `options`.
+    """The trajectories called `name`, of a `file` (or folder), or of another package made with `options`.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def open_set(name: str, file: Path | None, options: Mapping[str, Any]) -> Source
     if name == FILE:
         if file is None:
             raise CaseError("[data] file: give a file of trajectories, or the name of a data set")
-        return TrajectoryFile(file)
+        return TrajectoryFiles(file)
     return _Foreign(name, DATA_SETS.make(name, options))
 
 
@@ -57,7 +57,7 @@ class _Foreign:
         self.domain: Domain = made.domain
         self.step, self.start = float(made.step), float(getattr(made, "start", 0.0))
         self.shape = tuple(made.shape)
-        self.test = tuple(getattr(made, "test", ()))
+        self.valid, self.test = (tuple(getattr(made, kept, ())) for kept in ("valid", "test"))
         self.nu = np.atleast_1d(np.asarray(getattr(made, "nu", 0.0), dtype=np.float64))
         self.attributes: dict[str, Any] = dict(getattr(made, "attributes", {}))
         expected = (*self.domain.shape, 3)

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from closures.data.exchange import ODD_IN_HEIGHT
-from closures.data.grid_set import files_of, is_flow_set
-from closures.data.inspect import opened
-from closures.data.profiles import STATISTICS
+from closures.data.folder import is_of_sets, manifest
+from closures.data.opened import Joined, opened
+from closures.data.rows import STATISTICS
 from solver.errors import CaseError
 from solver.files.folder import write_hdf5
 from solver.grid.axis import Array
@@ -25,20 +25,20 @@ COPIED = ("y", "y_faces", "moment", "exchange", "cospectrum", "k_x", "k_z")
 
 
 def write_statistics(source: Path, target: Path, batches: int = 5) -> list[Path]:
-    """Write the statistics of a set of one grid, or of each grid of a folder to a file of its name; returns the files.
+    """Write the statistics of a set, or of each set of a folder to a file of its name; returns the files.
 
     Raises
     ------
     CaseError : not a channel, or fewer snapshots than batches.
     RunFolderError : `source` is missing or no such set, or `target` cannot be written.
     """
-    if not is_flow_set(source):
+    if not is_of_sets(source):
         _write(source, target, batches)
         return [target]
-    found = [target / file.name for file in files_of(source)]
-    for file in found:
-        _write(source / file.name, file, batches)
-    return found
+    found = {target / f"{name.removesuffix('.h5')}.h5": source / name for name in manifest(source)["files"]}
+    for file, whole in found.items():
+        _write(whole, file, batches)
+    return list(found)
 
 
 def _write(source: Path, target: Path, batches: int) -> None:
@@ -73,7 +73,7 @@ def _write(source: Path, target: Path, batches: int) -> None:
         write_hdf5(target, fill)
 
 
-def _batch_means(file: h5py.File, name: str, batches: int) -> Array:
+def _batch_means(file: Joined, name: str, batches: int) -> Array:
     """Means over the batches, (n_traj, batches, ...); snapshots left over at the end are left out."""
     data = file[f"statistics/{name}"]
     length = data.shape[1] // batches
@@ -81,7 +81,7 @@ def _batch_means(file: h5py.File, name: str, batches: int) -> Array:
     return np.stack(parts, 1)
 
 
-def _planes(file: h5py.File, means: dict[str, Array]) -> list[int]:
+def _planes(file: Joined, means: dict[str, Array]) -> list[int]:
     """The planes of the lower half nearest to `HEIGHTS`, each once; none where the set has no spectra."""
     if "statistics/spectra_x" not in file:
         return []

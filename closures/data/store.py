@@ -1,28 +1,28 @@
-"""A set of trajectories while it is made: the file of each coarse grid, and one state a trajectory beside them.
+"""A set of trajectories while it is made: a file for each on each coarse grid, and one state a trajectory beside them.
 
-One grid is a file, several are a folder with a file for each and a manifest, which is written last. A state is a
-checkpoint of the direct simulation that says how many snapshots precede it and what they hash to in each file. It is
-written after the snapshots it counts are on disk, so a run killed at any moment goes on without a lost or a doubled
-one.
+One grid is a set, several are a folder of sets. A state is a checkpoint of the direct simulation that says how many
+snapshots precede it and what they hash to in each file. It is written after the snapshots it counts are on disk, so a
+run killed at any moment goes on without a lost or a doubled one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from closures.data.file import BEGIN, ORIGIN, FlowFile, Rows, chained, read_rows
-from closures.data.grid_set import MANIFEST, write_manifest
+from closures.data.file import FlowFile
+from closures.data.folder import MANIFEST, SPLITS, drop_empty, files_of, shut
 from closures.data.grids import Recipes
 from closures.data.recipe import FlowRecipe
+from closures.data.rows import BEGIN, FLOWS, ORIGIN, Rows, chained
 from solver.errors import RunFolderError
 from solver.files import checkpoint_file as states
 from solver.files.folder import write_hdf5, writing
-from solver.files.hdf5 import open_hdf5
 
 
 class FlowStore:
@@ -30,94 +30,90 @@ class FlowStore:
 
     Parameters
     ----------
-    target : final name of the file, or of the folder where there are several.
-    recipes : what is made, by the name of the grid; the empty name is that of a single file.
+    target : the folder.
+    recipes : what is made, by the name of the grid, which is that of its folder in `target`; the empty name is that of
+        `target` itself.
     origin : checksum of the flow that trajectories start from, see `origin_of`.
     """
 
     def __init__(self, target: Path, recipes: Recipes, origin: str = "") -> None:
-        self.target, self.origin, self.single = target, origin, list(recipes) == [""]
-        paths = {name: target if self.single else target / f"{name}.h5" for name in recipes}
-        self.files = {name: FlowFile(paths[name], recipe, origin) for name, recipe in recipes.items()}
+        self.target, self.recipes, self.origin = target, recipes, origin
         self.states = target.with_name(f".{target.name}.states")
 
     @property
     def recipe(self) -> FlowRecipe:
         """What the recipes of all grids say of the flow."""
-        return next(iter(self.files.values())).recipe
+        return next(iter(self.recipes.values()))
 
-    @property
-    def grows(self) -> bool:
-        """Whether there is a finished set of fewer trajectories, to be taken over."""
-        return all(file.smaller for file in self.files.values())
+    def files(self, trajectory: int) -> dict[str, FlowFile]:
+        """Those of one trajectory, by the name of the grid."""
+        return {
+            name: FlowFile(self.target / name, recipe, trajectory, self.origin) for name, recipe in self.recipes.items()
+        }
 
-    def begin(self, attributes: Mapping[str, Any]) -> None:
-        """Go on with what was begun earlier, or begin it (root only).
+    def begin(self, attributes: Mapping[str, Any]) -> list[int]:
+        """Go on with what was begun earlier, or with a smaller set, or begin (root only); returns what is to be made.
 
         Raises
         ------
-        RunFolderError : no space, no permission, or begun by another recipe or version.
+        RunFolderError : no space, no permission, or the folder holds something else.
         """
-        fresh = [file for file in self.files.values() if not file.resume()]
-        with writing(self.target), self._nothing_left(fresh):
-            if len(fresh) == len(self.files):
+        self._refuse_strange()
+        every = {number: self.files(number).values() for number in range(self.recipe.trajectories)}
+        fresh = [file for files in every.values() for file in files if not file.resume()]
+        none = len(fresh) == len(every) * len(self.recipes)
+        with writing(self.target), self._nothing_left(fresh, none):
+            for name in ("", *self.recipes):  # what is half replaced is not finished
+                (self.target / name / MANIFEST).unlink(missing_ok=True)
+            if none:
                 shutil.rmtree(self.states, ignore_errors=True)
             for file in fresh:
                 file.begin(attributes)
             self.states.mkdir(exist_ok=True)
+        return [number for number, files in every.items() if not all(file.whole for file in files)]
+
+    def _refuse_strange(self) -> None:
+        """Raises RunFolderError if the folder holds what no set of these recipes has."""
+        known = {MANIFEST, *(SPLITS if list(self.recipes) == [""] else self.recipes)}
+        found = self.target.iterdir() if self.target.is_dir() else ()
+        strange = {path.name for path in found if path.name[0] != "."} - known
+        numbers = {f"{number:05d}" for number in range(self.recipe.trajectories)}
+        for name in self.recipes if self.target.is_dir() else ():
+            files = [path for paths in files_of(self.target / name).values() for path in paths]
+            strange |= {path.name for path in files if path.exists() and path.stem not in numbers}
+        if strange:
+            raise RunFolderError(
+                f"{self.target}: holds {min(strange)}, which this recipe does not make: choose another with --out"
+            )
 
     @contextlib.contextmanager
-    def _nothing_left(self, fresh: list[FlowFile]) -> Iterator[None]:
+    def _nothing_left(self, fresh: list[FlowFile], none: bool) -> Iterator[None]:
         try:
             yield
         except BaseException:
             for file in fresh:
                 file.discard()
-            if len(fresh) == len(self.files):
+            if none:
                 shutil.rmtree(self.states, ignore_errors=True)
-            if not self.single:
-                with contextlib.suppress(OSError):  # not empty, or never made
-                    self.target.rmdir()
+            drop_empty(*(self.target / name for name in self.recipes), self.target)
             raise
-
-    def adopt(self) -> None:
-        """Take over the trajectories of the smaller set that has the final name, if not yet done (root only)."""
-        with contextlib.ExitStack() as stack:
-            old = {name: stack.enter_context(open_hdf5(file.path)) for name, file in self.files.items()}
-            for file, source in zip(self.files.values(), old.values(), strict=True):
-                file.check_origin(file.path, str(source.attrs.get(ORIGIN, "")))
-            for number in range(min(len(source["checksums"]) for source in old.values())):
-                if not self._state(number).exists():
-                    for frame in range(self.recipe.sampling.snapshots):
-                        self.write(number, frame, {name: read_rows(old[name], number, frame) for name in old})
-                    self.keep(number, {}, {}, {name: old[name]["checksums"][number].tobytes() for name in old})
-
-    def open_rows(self) -> None:
-        """Learn where the rows lie in the files (every rank)."""
-        for file in self.files.values():
-            file.open_rows()
 
     def write(self, trajectory: int, frame: int, rows: Mapping[str, Rows]) -> None:
         """Put one snapshot in its place in each file."""
-        for name, file in self.files.items():
-            file.write(trajectory, frame, rows[name])
+        for name, file in self.files(trajectory).items():
+            file.write(frame, rows[name])
 
     def chained(self, digests: Mapping[str, bytes], rows: Mapping[str, Rows]) -> dict[str, bytes]:
         """What the snapshots so far and one more hash to, by file."""
-        return {name: chained(digests[name], rows[name]) for name in self.files}
+        return {name: chained(digests[name], rows[name]) for name in self.recipes}
 
     @property
     def nothing(self) -> dict[str, bytes]:
         """What no snapshots at all hash to, by file."""
-        return dict.fromkeys(self.files, BEGIN)
+        return dict.fromkeys(self.recipes, BEGIN)
 
     def keep(
-        self,
-        trajectory: int,
-        arrays: Rows,
-        attributes: Mapping[str, Any],
-        digests: Mapping[str, bytes],
-        count: int | None = None,
+        self, trajectory: int, arrays: Rows, attributes: Mapping[str, Any], digests: Mapping[str, bytes], count: int
     ) -> None:
         """Flush the snapshots written so far, then note the state that follows them: a checkpoint.
 
@@ -125,14 +121,21 @@ class FlowStore:
         ----------
         arrays, attributes : of the direct simulation; nothing where the trajectory is complete.
         digests : of the snapshots, by file.
-        count : how many they are; all by default.
+        count : how many they are.
         """
-        for file in self.files.values():
+        for file in self.files(trajectory).values():
             file.flush()
         found = {**attributes, "format": states.FORMAT, "case": self.recipe.case(trajectory).model_dump_json()}
-        found["count"] = self.recipe.sampling.snapshots if count is None else count
+        found["count"] = count
         found["digests"] = json.dumps({name: digest.hex() for name, digest in digests.items()})
         write_hdf5(self._state(trajectory), lambda file: states.fill(file, arrays, found))
+
+    def close(self, trajectory: int, digests: Mapping[str, bytes]) -> None:
+        """Give the files of a complete trajectory their names, and forget its state."""
+        for name, file in self.files(trajectory).items():
+            if not file.whole:
+                file.finish(digests[name])
+        self._state(trajectory).unlink(missing_ok=True)
 
     def _state(self, trajectory: int) -> Path:
         return self.states / f"{trajectory:05d}.h5"
@@ -143,9 +146,9 @@ class FlowStore:
         if saved is None:
             return None
         count, claimed = int(saved.attributes["count"]), digests_of(saved)
-        if set(claimed) != set(self.files):
+        if set(claimed) != set(self.recipes):
             return None
-        intact = all(file.digest(trajectory, count) == claimed[name] for name, file in self.files.items())
+        intact = all(file.digest(count) == claimed[name] for name, file in self.files(trajectory).items())
         return saved if intact else None
 
     def state(self, trajectory: int) -> states.Saved:
@@ -166,17 +169,16 @@ class FlowStore:
             return None
         return saved if "digests" in saved.attributes else None
 
-    def finish(self, digests: list[Mapping[str, bytes]]) -> str:
-        """Give all files their names, then write the manifest, drop the states (root only); returns the checksum.
-
-        Parameters
-        ----------
-        digests : of each trajectory, by file.
-        """
-        if not self.single:
-            (self.target / MANIFEST).unlink(missing_ok=True)  # what is half replaced is not finished
-        sums = {name: file.finish([one[name] for one in digests]) for name, file in self.files.items()}
-        total = sums[""] if self.single else write_manifest(self.target, self.recipe, sums)
+    def finish(self, made_by: Mapping[str, Any]) -> str:
+        """Write the manifests, drop the states (root only); returns the checksum of all."""
+        recipe = self.recipe
+        counts = {"trajectories": recipe.trajectories, "snapshots": recipe.sampling.snapshots}
+        start = {ORIGIN: self.origin} if self.origin else {}
+        if spectrum := recipe.initial.spectrum:
+            start["spectrum_sha256"] = hashlib.sha256(Path(spectrum).read_bytes()).hexdigest()
+        facts: dict[str, Any] = {"kind": FLOWS, "title": recipe.title, **counts, "made_by": made_by, "inputs": start}
+        sets = {n: facts | {"inputs": {"recipe": r.model_dump(mode="json"), **start}} for n, r in self.recipes.items()}
+        total = shut(self.target, sets, facts)
         shutil.rmtree(self.states, ignore_errors=True)
         return total
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from closures.data.commutator import Commutator
-from closures.data.file import Rows
 from closures.data.filtered_dns import FilteredFlow, FilteredView
 from closures.data.filters import GridFilter
 from closures.data.recipe import FlowRecipe
+from closures.data.rows import Rows
 from closures.data.store import FlowStore, digests_of
 from solver.case.case import Case
 from solver.discretisation.calculus import Components, Operators
@@ -49,25 +49,28 @@ class Trajectory:
         saved = store.state(number) if slabs.broadcast(slabs.is_root and store.kept(number) is not None) else None
         self.digests = digests_of(saved) if saved else store.nothing
         self.saved_at = time.monotonic()
-        views = {name: self._view(file.recipe) for name, file in store.files.items()}
+        views = {name: self._view(recipe) for name, recipe in store.recipes.items()}
         count = int(saved.attributes["count"]) if saved else 0
         self.flow = FilteredFlow(views, self.recipe.sampling, self._take, count)
         self.saved: Saved | None = saved
-        self.was_complete = self.flow.complete
 
     def _view(self, recipe: FlowRecipe) -> FilteredView:
         grid_filter = GridFilter(self.operators, recipe.coarse_grid, recipe.filter.kernel())
         return FilteredView(Commutator(grid_filter), recipe.store)
 
-    def run(self, progress: Callable[[int, float], object]) -> dict[str, bytes]:
-        """Go on to the last snapshot; returns what they hash to, by file (on the root of the flow).
+    def run(self, progress: Callable[[int, float], object]) -> None:
+        """Go on to the last snapshot, and give the files their names.
 
         Raises
         ------
         Diverged : the flow blew up or became laminar.
         """
-        if self.flow.complete:
-            return self.digests
+        if not self.flow.complete:
+            self._simulate(progress)
+        if self.operators.decomposition.is_root:
+            self.store.close(self.number, self.digests)
+
+    def _simulate(self, progress: Callable[[int, float], object]) -> None:
         simulation = self._simulation()
         health = Health(simulation, 10, self.case.initial.kind == "wall_turbulence")
         status = self.flow(simulation)
@@ -84,7 +87,6 @@ class Trajectory:
             if status is None and self.operators.decomposition.agree(late):
                 self._keep(simulation)
         self._keep(None)
-        return self.digests
 
     def _take(self, frame: int, rows: Mapping[str, Rows]) -> None:
         self.store.write(self.number, frame, rows)
@@ -119,8 +121,8 @@ class Trajectory:
         if self.recipe.start is None:
             return self._drawn(self.case)
         saved = latest(Path(self.recipe.start.run), self.operators.decomposition.comm)
-        for file in self.store.files.values():
-            file.check_origin(file.part, saved.sha256)
+        for file in self.store.files(self.number).values():
+            file.check_origin(saved.sha256)
         scale, stored = self._bulk_ratio(saved), velocity_of(saved, self.operators)
         a = self.recipe.start.noise(self.number)
         one, other = (self._drawn(self.recipe.case(self.number, draw)) for draw in (0, 1))

@@ -18,6 +18,13 @@ def words(given: Iterable[str]) -> np.ndarray:
     return np.array(list(given), h5py.string_dtype())
 
 
+def groups(file: h5py.File, datasets: Iterable[str], *names: str) -> None:
+    """Groups that tell the names of those `datasets` that will be in them."""
+    known = [name.partition("/") for name in datasets]
+    for group in names:
+        file.create_group(group).attrs["field_names"] = [name for place, _, name in known if place == group]
+
+
 def boundary(file: h5py.File, name: str, kind: Kind, axes: list[str], mask: np.ndarray, fields: list[str]) -> None:
     """One entry of ``boundary_conditions``: a mask over `axes` of where it holds, in every sample and at all times."""
     group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")

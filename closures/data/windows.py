@@ -1,10 +1,11 @@
-"""Windows of velocity trajectories, from memory or streamed from an HDF5 file in the layout of The Well.
+"""Windows of velocity trajectories, from memory or streamed from HDF5 files in the layout of The Well.
 
-The layout (Ohana et al. 2024, arXiv 2412.00568), with what a flow between walls needs besides::
+A folder has files in ``train``, ``valid`` and ``test``, see `closures.data.folder`. The layout of each (Ohana et al.
+2024, arXiv 2412.00568), with what a flow between walls needs besides::
 
     @nu  @filter  @case                      viscosity; how the fields were filtered; what flow they are of; none of
                                              them is needed: files of The Well itself lack all three
-    @test_trajectories                       numbers of those that no training may see; none where it is missing
+    @test_trajectories                       of a single file: numbers of those that no training may see
     dimensions/time, x, y, z                 (n_steps), (nx), (ny), (nz)
     dimensions/x_faces, ...                  (nx + 1), ... ends and faces of the cells; a walled direction needs them,
                                              a periodic one without them is evenly spaced
@@ -14,25 +15,24 @@ The layout (Ohana et al. 2024, arXiv 2412.00568), with what a flow between walls
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from closures.data.inspect import DAMAGE
+from closures.data.folder import files_of, is_set, set_digest
+from closures.data.opened import DAMAGE, Joined, joined
 from closures.operators.domain import Domain, Line
 from closures.operators.predictor import Scaling
 from solver.errors import CaseError
-from solver.files.hdf5 import open_hdf5
 
 CHUNK = 32  # frames in memory while statistics are taken
 
@@ -44,6 +44,7 @@ class Trajectories(Protocol):
     step: float
     start: float  # time of the first frame
     shape: tuple[int, ...]
+    valid: tuple[int, ...]  # trajectories that choose; none leaves it to the training which
     test: tuple[int, ...]  # trajectories that neither train nor choose
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
@@ -61,6 +62,7 @@ class InMemory:
             )
         self.velocity, self.domain, self.step, self.start = velocity, domain, step, start
         self.shape = velocity.shape
+        self.valid: tuple[int, ...] = ()
         self.test: tuple[int, ...] = ()
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
@@ -68,8 +70,8 @@ class InMemory:
         return self.velocity[trajectory, frames]
 
 
-class TrajectoryFile:
-    """Trajectories in an HDF5 file, read window by window; every process opens it for itself.
+class TrajectoryFiles:
+    """Trajectories in the files of a set, or in one, read window by window; every process opens them for itself.
 
     Raises
     ------
@@ -77,14 +79,14 @@ class TrajectoryFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._owner = path, -1
-        with _reading(path) as file:
-            self.shape: tuple[int, ...] = _dataset(file, "t1_fields/velocity").shape
-            self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
-            times = _numbers(file, "dimensions/time")
-            self.domain = Domain(*(_line(file, name) for name in "xyz"))
-            self.nu = _viscosity(file)
-            self.test = tuple(int(n) for n in np.ravel(file.attrs.get("test_trajectories", ())))
+        self.path, self._owner, self._open = path, -1, contextlib.ExitStack()
+        with _reading(path) as files:
+            self.shape: tuple[int, ...] = _field(files, "t1_fields/velocity").shape
+            self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in files.attrs.items()}
+            times = _numbers(files, "dimensions/time")
+            self.domain = Domain(*(_line(files, name) for name in "xyz"))
+            self.nu = _viscosity(files)
+            self.valid, self.test = _kept(path, files)
         if self.shape[2:] != (*self.domain.shape, 3) or times.shape != (self.shape[1],):
             raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
         self.step, self.start = _spacing(times, path), float(times[0])
@@ -99,59 +101,79 @@ class TrajectoryFile:
 
     def _rows(self, name: str, trajectory: int, frames: slice) -> np.ndarray:
         if self._owner != os.getpid():  # an HDF5 handle does not survive a fork
-            self._file, self._owner = open_hdf5(self.path), os.getpid()
+            self._open, self._owner = contextlib.ExitStack(), os.getpid()
+            self._files = self._open.enter_context(joined(self.path))
         try:
-            return self._file[name][trajectory, frames]
+            return np.asarray(self._files[name][trajectory, frames])
         except DAMAGE as error:
             reason = str(error).partition("\n")[0]
             raise CaseError(f"{self.path}: trajectory {trajectory} cannot be read ({reason})") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_file"} | {"_owner": -1}
+        kept = {key: value for key, value in self.__dict__.items() if key not in ("_open", "_files")}
+        return kept | {"_owner": -1}
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Checksum of the content of a set, or of a file."""
+        if is_set(self.path):
+            return str(self.attributes["sha256"])
+        if self.path.is_file():
+            with self.path.open("rb") as raw:
+                return hashlib.file_digest(raw, "sha256").hexdigest()
+        files = [file for files in files_of(self.path).values() for file in files]
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return set_digest({file.name: sha for file, sha in zip(files, digests, strict=True)})
 
 
 def domain_of(path: Path) -> Domain:
-    """Where the values of a file lie, whether it has fields or their statistics alone; raises as `TrajectoryFile`."""
-    with _reading(path) as file:
-        return Domain(*(_line(file, name) for name in "xyz"))
+    """Where the values of a set lie, whether it has fields or their statistics alone; raises as `TrajectoryFiles`."""
+    with _reading(path) as files:
+        return Domain(*(_line(files, name) for name in "xyz"))
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[h5py.File]:
-    """An open file of the layout above; what is wrong with it is a CaseError."""
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Joined]:
+    """The open files of a set of the layout above; what is wrong with it is a CaseError."""
+    if not path.exists():
+        made = path.with_suffix("")
+        hint = f"a set is a folder now: give {made}" if made.is_dir() else "make it first, or give the path of one"
+        raise CaseError(f"{path}: no such data set: {hint}")
     try:
-        with open_hdf5(path) as file:
-            yield file
-    except FileNotFoundError:
-        raise CaseError(f"{path}: no such data file: make it first, or give the path of one") from None
+        with joined(path) as files:
+            yield files
     except DAMAGE as error:
         reason = str(error.args[0] if error.args else type(error).__name__).partition("\n")[0]
-        raise CaseError(f"{path}: not a file of trajectories ({reason})") from None
+        raise CaseError(f"{path}: not a set of trajectories ({reason})") from None
 
 
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    if not isinstance(file.get(name), h5py.Dataset):
+def _field(files: Joined, name: str) -> Any:
+    if name not in files:
         raise KeyError(f"{name} is missing")
-    return file[name]
+    return files[name]
 
 
-def _numbers(file: h5py.File, name: str) -> np.ndarray:
-    return np.asarray(_dataset(file, name), dtype=np.float64)
+def _numbers(files: Joined, name: str) -> np.ndarray:
+    return np.asarray(_field(files, name), dtype=np.float64)
 
 
-def _viscosity(file: h5py.File) -> np.ndarray:
+def _kept(path: Path, files: Joined) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Numbers of the trajectories for validation and for tests."""
+    if not path.is_dir():
+        return (), tuple(int(n) for n in np.ravel(files.attrs.get("test_trajectories", ())))
+    counts = [len(file["t1_fields/velocity"]) for file in files.files]
+    of_row = np.repeat([split for split, kept in files_of(path).items() for _ in kept], counts)
+    valid, test = (tuple(int(n) for n in np.flatnonzero(of_row == split)) for split in ("valid", "test"))
+    return valid, test
+
+
+def _viscosity(file: Joined) -> np.ndarray:
     """Of every trajectory or of all: the attribute ``nu``, or the scalar; 0 where the file does not say."""
     found = file.attrs.get("nu", file["scalars/nu"][()] if "scalars/nu" in file else 0.0)
     return np.atleast_1d(np.asarray(found, dtype=np.float64))
 
 
-def _line(file: h5py.File, name: str) -> Line:
+def _line(file: Joined, name: str) -> Line:
     """One direction of a file."""
     points = _numbers(file, f"dimensions/{name}")
     if points.ndim != 1 or not points.size:
@@ -213,15 +235,18 @@ class Windows(Dataset[Tensor]):
 
 
 def split(source: Trajectories, validation: float) -> tuple[list[int], list[int]]:
-    """Whole trajectories for training and, from the end, for validation: windows of one overlap.
+    """Whole trajectories for training and for validation: windows of one overlap.
 
-    Those that the source keeps for tests are in neither; `validation` is a share of the others.
+    Those that the source keeps for tests are in neither. It may say which are for validation; else they are the
+    share `validation` of the others, from the end.
 
     Raises
     ------
     CaseError : fewer than two are left.
     """
-    free = [n for n in range(source.shape[0]) if n not in source.test]
+    free = [n for n in range(source.shape[0]) if n not in {*source.test, *source.valid}]
+    if free and source.valid:
+        return free, list(source.valid)
     held = max(1, round(validation * len(free)))
     if held >= len(free):
         kept = f", {source.shape[0] - len(free)} of them for tests" if source.test else ""

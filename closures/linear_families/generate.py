@@ -1,7 +1,7 @@
 """Making a data set: samples in fixed batches, batches shared among the ranks, resumable at any moment.
 
 A sample depends on the recipe's seed and its own number, a batch's recycled space on that batch alone, and the order
-of solution on the whole recipe: so the content of the file does not depend on ranks, interruptions or luck.
+of solution on the whole recipe: so the content of the files does not depend on ranks, interruptions or luck.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 import scipy
 from rich.console import Console
 
+from closures.data.folder import MANIFEST, check_space, check_target, drop_empty, is_set, made_by, manifest, shut
 from closures.data.generate import generate_flow
 from closures.data.grids import is_flow_recipe
+from closures.data.rows import LINEAR
 from closures.linear_families.family import Family, Parameters
-from closures.linear_families.inspect import describe
 from closures.linear_families.recipe import AUTO, Recipe, load_recipe
 from closures.linear_families.sequences.methods import Method, method
 from closures.linear_families.sequences.system import LinearSolveError, Solution
 from closures.linear_families.sorting import likeness_vectors, path
-from closures.linear_families.store import DIGEST, LinearStore, sample_rows
-from solver import __version__
+from closures.linear_families.store import intact, sample_rows, write_batch
 from solver.errors import CaseError, RunFolderError
 from solver.files import lock
-from solver.files.folder import commit
+from solver.files.folder import writing
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 from solver.terminal import Bar
@@ -93,7 +93,7 @@ def generate(
     Parameters
     ----------
     recipe_path : TOML file, or the name of a shipped recipe, of a linear family or of flows (then see `generate_flow`).
-    out : the file; ``data/<recipe>.h5`` by default.
+    out : the folder; ``data/<recipe>`` by default.
     samples, method_name : instead of the recipe's; a sample of flows is a trajectory.
     overrides : of its keys, ``key.path=value``.
 
@@ -104,7 +104,7 @@ def generate(
     Raises
     ------
     CaseError : the recipe is wrong.
-    RunFolderError : the file cannot be written, exists and is another one, or another process is making it.
+    RunFolderError : the folder cannot be written, holds another set, or another process is making it.
     LinearSolveError : a system was not solved.
     """
     if is_flow_recipe(recipe_path):
@@ -114,93 +114,80 @@ def generate(
             )
         return generate_flow(recipe_path, out, samples, quiet, overrides)
     recipe, family, chosen = resolve(load_recipe(recipe_path, samples, method_name, overrides))
-    target = out if out is not None else Path("data") / f"{recipe_path.stem}.h5"
+    target = out if out is not None else Path("data") / recipe_path.stem
+    check_target(target)
     start = time.monotonic()
-    header = recipe.model_dump_json()
-    if target.exists():
-        return _already_there(target, header)
+    inputs = recipe.model_dump(mode="json")
+    done = {"path": str(target), "samples": recipe.samples, "method": chosen.name}
+    made = ranks.is_root() and is_set(target) and manifest(target).get("inputs") == {"recipe": inputs}
+    if ranks.broadcast(made):
+        return done | {"sha256": manifest(target)["sha256"], "made": 0, "seconds": 0.0, "samples_per_second": 0.0}
     with lock.held(target, is_file=True):
-        work = _Batches(recipe, family, chosen, LinearStore(target, header))
-        todo = work.prepare() if ranks.is_root() else {}
-        ranks.barrier()
-        work.store.open_rows()
-        made = sum(len(batch) for batch in todo.values())
-        with Bar(recipe.samples, recipe.samples - made, Console(quiet=quiet or not ranks.is_root())) as bar:
-
-            def record(result: tuple[int, list[str]]) -> None:
-                done = round(bar.done) + work.record(*result)
-                bar.reach(done, f"{done}/{recipe.samples} samples  {bar.rate:.3g} samples/s")
-
-            farm(todo.items(), lambda task, _: work.solve(*task), record)
-        sha = work.store.finish(work.digests) if ranks.is_root() else ""
+        sha, made = _Batches(recipe, family, chosen, target).make(Console(quiet=quiet or not ranks.is_root()))
     seconds = time.monotonic() - start
-    return {
-        "path": str(target),
-        "sha256": sha,
-        "samples": recipe.samples,
-        "method": chosen.name,
-        "made": made,
-        "seconds": seconds,
-        "samples_per_second": made / seconds,
-    }
-
-
-def _already_there(target: Path, header: str) -> dict[str, Any]:
-    """What `generate` returns for a finished file of the same recipe."""
-    found = describe(target)
-    if found["recipe"] != header:
-        raise RunFolderError(f"{target}: exists, and another recipe made it: remove it or choose another with --out")
-    keys = ("path", "sha256", "samples", "method")
-    return {key: found[key] for key in keys} | {"made": 0, "seconds": 0.0, "samples_per_second": 0.0}
+    return done | {"sha256": sha, "made": made, "seconds": seconds, "samples_per_second": made / seconds}
 
 
 class _Batches:
-    """The batches of one data set: which samples they hold, and what is known of them."""
+    """The batches of one data set: which samples they hold, and which of them are there."""
 
-    def __init__(self, recipe: Recipe, family: Family, chosen: Method, store: LinearStore) -> None:
-        self.recipe, self.family, self.chosen, self.store = recipe, family, chosen, store
-        self.batches: dict[int, list[int]] = {}
-        self.digests = np.zeros((recipe.samples, DIGEST), np.uint8)
+    def __init__(self, recipe: Recipe, family: Family, chosen: Method, target: Path) -> None:
+        self.recipe, self.family, self.chosen, self.target = recipe, family, chosen, target
+        self.header = recipe.model_dump_json()
+        self.facts = ranks.broadcast(made_by(numpy=np.__version__, scipy=scipy.__version__) if ranks.is_root() else {})
 
-    def prepare(self) -> dict[int, list[int]]:
-        """Begin or continue the file; returns the batches still to be made (root only)."""
-        parameters = parameters_of(self.family, self.recipe.seed, 0)
-        example = sample_rows(self.family, parameters, np.zeros(self.family.volumes.size), 0, 0.0)
-        attributes = {
-            "title": self.recipe.title,
-            "seed": self.recipe.seed,
-            "method": self.chosen.name,
-            "version": __version__,
-            "commit": str(commit()[0]),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-        }
-        finished = self.store.begin(self.family, self.recipe.samples, example, attributes)
+    def make(self, console: Console) -> tuple[str, int]:
+        """Make what is missing (collective); returns the checksum of all (on the root) and how many are new."""
+        todo = ranks.broadcast(self._prepare() if ranks.is_root() else {})
+        samples, made = self.recipe.samples, sum(len(batch) for batch in todo.values())
+        with Bar(samples, samples - made, console) as bar:
+
+            def count(batch: int) -> None:
+                done = round(bar.done) + batch
+                bar.reach(done, f"{done}/{samples} samples  {bar.rate:.3g} samples/s")
+
+            try:
+                farm(todo.items(), lambda task, _: self._solve(*task), count)
+            finally:
+                drop_empty(self.target / "train", self.target)
+        return self._shut() if ranks.is_root() else "", made
+
+    def _place(self, batch: int) -> Path:
+        return self.target / "train" / f"{batch:05d}.h5"
+
+    def _prepare(self) -> dict[int, list[int]]:
+        """Begin or continue the set; returns the batches still to be made (root only)."""
         order = order_of(self.recipe, self.family, self.chosen).tolist()
         size = self.recipe.farm.batch
-        self.batches = {i // size: order[i : i + size] for i in range(0, len(order), size)}
-        todo = dict(self.batches)
-        for batch, digests in finished.items():
-            samples = self.batches.get(batch)
-            if samples is not None and self.store.intact(samples, digests):
-                self._keep(batch, digests)
-                todo.pop(batch, None)
+        batches = {i // size: order[i : i + size] for i in range(0, len(order), size)}
+        if self.target.is_dir():
+            strange = {path.name for path in self.target.rglob("*.h5")} - {self._place(batch).name for batch in batches}
+            if strange:
+                raise RunFolderError(
+                    f"{self.target}: holds {min(strange)}, which this recipe does not make: choose another with --out"
+                )
+        todo = {batch: samples for batch, samples in batches.items() if not intact(self._place(batch), self.header)}
+        parameters = parameters_of(self.family, self.recipe.seed, 0)
+        example = sample_rows(self.family, parameters, np.zeros(self.family.volumes.size), 0, 0.0)
+        need = sum(len(batch) for batch in todo.values()) * sum(row.nbytes for row in example.values())
+        check_space(self.target, need)
+        with writing(self.target):
+            (self.target / MANIFEST).unlink(missing_ok=True)
+            for left in self.target.glob("train/.*.part"):  # of a write that was killed
+                left.unlink(missing_ok=True)
         return todo
 
-    def solve(self, batch: int, samples: list[int]) -> tuple[int, list[str]]:
-        """Solve a batch and write it; on whatever rank."""
+    def _solve(self, batch: int, samples: list[int]) -> int:
+        """Solve a batch and write it, on whatever rank; returns its size."""
         rows = [
             sample_rows(self.family, parameters, found.x, found.iterations, found.residual)
             for _, parameters, found, _ in solve_in_turn(self.recipe, self.family, self.chosen, samples)
         ]
-        return batch, self.store.write(samples, rows)
+        told = {"title": self.recipe.title, "seed": self.recipe.seed, "method": self.chosen.name, **self.facts}
+        write_batch(self._place(batch), self.family, self.header, samples, rows, told)
+        return len(samples)
 
-    def record(self, batch: int, digests: list[str]) -> int:
-        """Note a finished batch (root only); returns its size."""
-        self.store.record(batch, digests)
-        self._keep(batch, digests)
-        return len(digests)
-
-    def _keep(self, batch: int, digests: list[str]) -> None:
-        for sample, text in zip(self.batches[batch], digests, strict=True):
-            self.digests[sample] = np.frombuffer(bytes.fromhex(text), np.uint8)
+    def _shut(self) -> str:
+        facts = {"kind": LINEAR, "title": self.recipe.title, "samples": self.recipe.samples, "made_by": self.facts}
+        inputs = {"recipe": self.recipe.model_dump(mode="json")}
+        return shut(self.target, {"": facts | {"method": self.chosen.name, "inputs": inputs}}, {})

@@ -14,4 +14,4 @@ from __future__ import annotations
 from solver.case.plugins import Registry
 
 FILE = "file"
-DATA_SETS = Registry("solver.datasets", "[data]", {FILE: "closures.data.windows:TrajectoryFile"})
+DATA_SETS = Registry("solver.datasets", "[data]", {FILE: "closures.data.windows:TrajectoryFiles"})

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from pydantic import Field, model_validator
 
-from closures.data.windows import TrajectoryFile, domain_of, split
+from closures.data.folder import member
+from closures.data.windows import TrajectoryFiles, domain_of, split
 from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.operators.domain import Domain
@@ -24,15 +25,15 @@ from solver.files.folder import commit
 
 
 class APrioriTable(Table):
-    """``[a_priori]``: filtered flows with their subgrid stress, one file a grid.
+    """``[a_priori]``: filtered flows with their subgrid stress, one set a grid.
 
     Parameters
     ----------
     case : the flow; its numbers of points are replaced by those of each grid.
     overrides : of its keys.
-    folder : of the files, as `solver generate` makes it.
-    grids : names of the files whose fields and stresses are learned from.
-    profiles : names of files whose mean profiles are learned from as well, of networks with a mean part.
+    folder : of the sets, as `solver generate` makes it.
+    grids : names of the sets whose fields and stresses are learned from.
+    profiles : names of sets, or of statistics of such, whose mean profiles are learned from as well, of networks with a mean part.
     frames : of one sample, whose statistics are compared.
     validation : share of the trajectories that choose the best weights, of those that are not kept for tests.
     stress, drain, mean : weights of the errors, see `closures.training.a_priori.APriori`.
@@ -84,13 +85,13 @@ def prepare(recipe: APrioriRecipe, out: Path, data: Path | None) -> Prepared:
     table, folder = recipe.a_priori, data or Path(recipe.a_priori.folder)
     torch.manual_seed(recipe.loop.seed)
     network = first_guess(recipe.operator, table.begin, "[a_priori]")
-    files = [TrajectoryFile(folder / f"{name}.h5") for name in table.grids]
+    files = [TrajectoryFiles(member(folder, name)) for name in table.grids]
 
     def on_grid(domain: Domain, path: Path) -> OnGrid:
         return OnGrid(table.case, table.overrides, domain, path, network)
 
     grids = {file.domain.shape: on_grid(file.domain, file.path) for file in files}
-    profiles = [(on_grid(domain_of(path), path), path) for path in (folder / f"{name}.h5" for name in table.profiles)]
+    profiles = [(on_grid(domain_of(path), path), path) for path in (member(folder, name) for name in table.profiles)]
     objective = APriori(list(grids.values()), network, Weights(table.stress, table.drain, table.mean), profiles)
     parts = [split(file, table.validation) for file in files]
     training, validation = (

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.training.begin import weights_of
@@ -48,7 +48,7 @@ def invert(recipe: EnsembleRecipe, out: Path, data: Path | None = None, console:
     """
     check_alone("an ensemble", "start its ranks with mpirun -n N solver train ...")
     source = recipe.data.open(data)
-    if not isinstance(source, TrajectoryFile):
+    if not isinstance(source, TrajectoryFiles):
         raise CaseError(f"[data] name = '{recipe.data.name}': an ensemble is held against the statistics in a file")
     return Trained(out, Inversion(recipe, source, out, console).run())
 
@@ -56,7 +56,7 @@ def invert(recipe: EnsembleRecipe, out: Path, data: Path | None = None, console:
 class Inversion:
     """The iterations of one recipe; see `invert`."""
 
-    def __init__(self, recipe: EnsembleRecipe, source: TrajectoryFile, out: Path, console: Console | None) -> None:
+    def __init__(self, recipe: EnsembleRecipe, source: TrajectoryFiles, out: Path, console: Console | None) -> None:
         self.recipe, self.table, self.source, self.out = recipe, recipe.ensemble, source, out
         self.console = console
         torch.manual_seed(self.table.seed)

@@ -12,7 +12,7 @@ import torch
 from closures.coupling.frames import Frames
 from closures.coupling.resample import network_grid
 from closures.data.profiles import filtered_channel
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.operators.domain import Domain, same
 from solver.analysis.channel import ERRORS, ChannelProfiles, deviations, table_of
 from solver.case.case import load_case
@@ -62,7 +62,7 @@ class LongRun:
     def __init__(
         self,
         closure: Callable[[Grid, float], Closure],
-        source: TrajectoryFile,
+        source: TrajectoryFiles,
         trajectories: Sequence[int],
         case: str,
         overrides: tuple[str, ...],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.operators.stress import PAIRS
 
 
@@ -22,7 +22,7 @@ class StressFrames(Dataset[Tensor]):
     frames : of a sample.
     """
 
-    def __init__(self, parts: Sequence[tuple[TrajectoryFile, Sequence[int]]], frames: int) -> None:
+    def __init__(self, parts: Sequence[tuple[TrajectoryFiles, Sequence[int]]], frames: int) -> None:
         self.samples = [
             (file, trajectory, slice(first, first + apart * (frames - 1) + 1, apart))
             for file, trajectories in parts

@@ -12,15 +12,15 @@ from solver.cli.prepare import PLAIN, prepared, resumable
 from solver.cli.run import Sets
 from solver.terminal import console
 
-app = typer.Typer(no_args_is_help=True, help="Look into a data file.", **PLAIN)
-DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="file (or folder) made by `solver generate`")]
+app = typer.Typer(no_args_is_help=True, help="Look into a data set.", **PLAIN)
+DataFile = Annotated[Path, typer.Argument(metavar="SET", help="folder made by `solver generate`")]
 
 
 @resumable
 def generate(
     recipe: Annotated[Path, typer.Argument(help="TOML file, or the name of a shipped recipe")],
     samples: Annotated[int | None, typer.Option(min=1, help="samples or trajectories to make")] = None,
-    out: Annotated[Path | None, typer.Option(help="file (or folder) to write, in data/ by default")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write, in data/ by default")] = None,
     method: Annotated[str | None, typer.Option(help="linear solver, for example skr+icc or direct")] = None,
     sets: Sets = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
@@ -45,8 +45,8 @@ def generate(
 @app.command()
 @prepared
 def info(file: DataFile) -> None:
-    """What a data file holds, and how it was made."""
-    from closures.linear_families.inspect import describe
+    """What a data set holds, and how it was made."""
+    from closures.data.inspect import describe
 
     _print(str(file), describe(file))
 
@@ -58,6 +58,17 @@ def verify(file: DataFile) -> None:
     from closures.linear_families.inspect import verify as verify_data
 
     _print(f"{file}: intact", verify_data(file))
+
+
+@app.command()
+@prepared
+def convert(
+    file: DataFile, out: Annotated[Path, typer.Option(help="folder to write; `solver generate` can add to it")]
+) -> None:
+    """Make a folder of a set that an earlier version wrote as one file, or as a file for each grid."""
+    from closures.data.convert import convert as convert_data
+
+    console().print(f"{out}: sha256 {convert_data(file, out)[:16]}", highlight=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from closures.compare.report import markdown, record_of
 from closures.compare.runs import group, read
 from closures.compare.verdicts import compare_members
 from closures.data.sets import open_set
-from closures.data.windows import TrajectoryFile, split
+from closures.data.windows import TrajectoryFiles, split
 from closures.losses.registry import error_of
 from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, artefact
@@ -64,7 +64,7 @@ def test_an_operator_is_trained_saved_loaded_and_run(tmp_path):
         {"width": 12},
         "my_closures.nets",
     )
-    domain = TrajectoryFile(file).domain
+    domain = TrajectoryFiles(file).domain
     u = torch.randn(1, 3, *domain.shape)
     moved = found.network(u.roll((1, 2), (2, 4)), domain).roll((-1, -2), (2, 4))
     torch.testing.assert_close(found.network(u, domain), moved)  # as it declares

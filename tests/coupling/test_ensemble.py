@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.operators import artefact, build
 from closures.operators.predictor import Scaling
 from closures.operators.stress import dissipation
@@ -131,7 +131,7 @@ def begun(made, tmp_path):
     """What makes a network that changes nothing, with `step` and `interval` of its role."""
 
     def make(**times):
-        source = TrajectoryFile(made[1])
+        source = TrajectoryFiles(made[1])
         units = Scaling(target="increment", mean=(0.0, 0.0, 0.0), std=(0.5, 0.1, 0.1), change=(0.05, 0.05, 0.05))
         about = {"filter": "none", "nu": (0.002, 0.002), "trained_on": "nothing", "data_sha256": None, "commit": None}
         about |= {"grid": source.domain.describe(), "scaling": units, "metrics": {}, "licence": "none"}

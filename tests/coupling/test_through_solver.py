@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from closures.coupling.strength import stress_size
-from closures.data.windows import TrajectoryFile, Windows
+from closures.data.windows import TrajectoryFiles, Windows
 from closures.operators import artefact
 from closures.operators.shipped import PRETRAINED
 from closures.registry import registry
@@ -51,7 +51,7 @@ def recipe(made, **table):
 
 
 def test_the_error_falls_and_the_artefact_runs(made, tmp_path):
-    source = TrajectoryFile(made[1])
+    source = TrajectoryFiles(made[1])
     described = recipe(made)
     untrained = in_flow(described, first_guess(described.operator, None, "[solver]"), source)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_a_pressure_solver_without_a_gradient_is_refused(made):
     overrides += ["pressure.solver=multigrid", "initial={kind='rest'}", "flow.forcing={kind='none'}"]
     described = recipe(made, overrides=overrides)
     with pytest.raises(CaseError, match=r"\[solids\] an iterative pressure solver passes no gradient"):
-        in_flow(described, first_guess(described.operator, None, "[solver]"), TrajectoryFile(made[1]))
+        in_flow(described, first_guess(described.operator, None, "[solver]"), TrajectoryFiles(made[1]))
 
 
 @pytest.mark.parametrize(

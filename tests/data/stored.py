@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import h5py
+import numpy as np
 import torch
 from torch import Tensor
 
+from closures.data.folder import manifest
+from closures.data.opened import opened
 from closures.data.profiles import filtered_channel
+from closures.data.recipe import FlowRecipe
+from closures.data.rows import content_digest, row_names
+from closures.data.store import FlowStore
 from solver.analysis.channel import table_of
 from solver.discretisation.calculus import Operators
 from solver.discretisation.fft import TorchEngine
 from solver.discretisation.staggered import y_slowest
+from solver.files.hdf5 import VERSION
 from solver.grid.axis import FourierAxis
 
 
@@ -31,3 +39,28 @@ def reference_profiles(path: Path):
     """The profiles of a filtered channel as columns of a reference table."""
     channel, means = filtered_channel(path)
     return table_of(channel, means.mean(axis=(0, 1))).table
+
+
+def as_one_file(folder: Path, path: Path) -> Path:
+    """The set as versions before folders wrote it: all trajectories in one file, which says which are for tests."""
+    with opened(folder) as old, h5py.File(path, "w", libver=VERSION) as new:
+        header = FlowRecipe.model_validate(manifest(folder)["inputs"]["recipe"], strict=False).model_dump_json()
+        rows = row_names(old.files[0])
+        for name in ("dimensions", "boundary_conditions", "scalars"):
+            old.files[0].copy(name, new)
+        for name in rows:
+            new[name] = old[name][()]
+            new[name].attrs.update(sample_varying=True, time_varying=True)
+        new["checksums"] = old["checksums"][()]
+        new["statistics/mean"] = old["statistics/moments"][()].mean((0, 1))
+        sha = content_digest(new["checksums"][()], header)
+        new.attrs.update({**old.files[0].attrs, "recipe": header, "sha256": np.bytes_(sha), "test_trajectories": [2]})
+    return path
+
+
+def begun(store: FlowStore) -> None:
+    """Room for the states of a set of which no file is looked at."""
+    store.states.mkdir()
+    store.target.mkdir()
+    for file in store.files(0).values():
+        file.part.touch()

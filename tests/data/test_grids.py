@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,28 +15,31 @@ import torch
 from closures.compare.filtered import filtered_spectra
 from closures.data import store as flow_store
 from closures.data.commutator import PAIRS, Commutator
+from closures.data.convert import convert
 from closures.data.exchange import EXCHANGE, ODD_IN_HEIGHT, SPECTRA, split_work
 from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel
+from closures.data.folder import files_of, manifest, set_digest
 from closures.data.generate import generate_flow
-from closures.data.grid_set import describe_set, manifest, verify_set
 from closures.data.grids import load_flow_recipe, load_flow_recipes
-from closures.data.inspect import describe_flow
+from closures.data.inspect import describe, verify
 from closures.data.layout import MOMENTS
+from closures.data.opened import opened
 from closures.data.profiles import filtered_channel
 from closures.data.recipe import StoreTable
+from closures.data.rows import FLOWS, STATISTICS
 from closures.data.statistics import write_statistics
 from closures.data.trajectory import Trajectory
 from solver.discretisation.gradient import Strain
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, RunFolderError
-from solver.files.folder import to_toml
+from solver.files.folder import to_toml, write_json
 from solver.flow.closure import SubgridStress
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, GRIDS, forked, kill_when, listing, write_recipe
-from tests.data.stored import from_points
+from tests.data.stored import as_one_file, begun, from_points
 from tests.data.test_commutator import LX, LZ, MANUFACTURED
 from tests.grids import minus, norm, operators, orders, product, project, sample, tendency, walls
 
@@ -56,7 +60,7 @@ def grids(tmp_path_factory) -> Path:
 
 
 def rows_of(path: Path, name: str) -> np.ndarray:
-    with h5py.File(path) as file:
+    with opened(path, (FLOWS, STATISTICS)) as file:
         return file[name][()]
 
 
@@ -66,36 +70,36 @@ def named(labels: tuple[str, ...], rows: np.ndarray, axis: int) -> dict[str, np.
 
 def test_each_grid_is_what_its_own_recipe_makes(grids, tmp_path):
     found = manifest(grids)
-    assert [name.removesuffix(".h5") for name in found["files"]] == NAMES
-    assert sorted(p.name for p in grids.iterdir()) == sorted(["manifest.json", *(f"{name}.h5" for name in NAMES)])
+    assert list(found["files"]) == NAMES
+    assert sorted(p.name for p in grids.iterdir()) == sorted(["manifest.json", *NAMES])
     for name, recipe in load_flow_recipes(write_recipe(tmp_path, listing(CHANNEL))).items():
         if name == "6x6x8":  # as in test_filtered_dns
             continue
         alone = write_recipe(tmp_path, to_toml(recipe.model_dump(mode="json", exclude_none=True)), "alone")
         assert load_flow_recipe(alone) == recipe
-        made = generate_flow(alone, tmp_path / f"{name}.h5", quiet=True)
-        assert made["sha256"] == found["files"][f"{name}.h5"] == describe_flow(grids / f"{name}.h5")["sha256"]
-    filters = [json.loads(str(describe_flow(grids / f"{name}.h5")["filter"]))["horizontal"] for name in NAMES]
+        made = generate_flow(alone, tmp_path / name, quiet=True)
+        assert made["sha256"] == found["files"][name] == describe(grids / name)["sha256"]
+    filters = [json.loads(str(describe(grids / name)["filter"]))["horizontal"] for name in NAMES]
     assert filters == ["box", "box", "sharp"]
-    with h5py.File(grids / "cut.h5") as file:
+    with opened(grids / "cut") as file:
         assert "velocity" not in file["t1_fields"]
-        assert file.attrs["test_trajectories"].tolist() == [2]
+    assert list(manifest(grids / "cut")["files"]) == ["train/00000.h5", "train/00001.h5", "test/00002.h5"]
 
 
 def test_a_killed_set_goes_on_and_one_that_was_being_named_too(grids, tmp_path, monkeypatch):
     recipe, out = write_recipe(tmp_path, listing(CHANNEL)), tmp_path / "set"
     rng = np.random.default_rng()  # other moments each time: none matters
     kill_when(forked(recipe, out), tmp_path / ".set.states" / "00000.h5", int(rng.integers(1, 6)), rng.uniform(0, 0.11))
-    monkeypatch.setattr(flow_store, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(flow_store, "shut", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         generate_flow(recipe, out, quiet=True)
-    assert all((out / f"{name}.h5").exists() for name in NAMES)
-    with pytest.raises(RunFolderError, match="cannot be read"):
-        verify_set(out)
+    assert all(len(files_of(out / name)["train"]) == 2 for name in NAMES)
+    with pytest.raises(RunFolderError, match="no files"):
+        verify(out)
     monkeypatch.undo()
     done = generate_flow(recipe, out, quiet=True)
-    assert (done["made"], done["sha256"]) == (0, verify_set(grids)["sha256"])
-    assert verify_set(out) == verify_set(grids)
+    assert (done["made"], done["sha256"]) == (0, verify(grids)["sha256"])
+    assert verify(out) == verify(grids)
     assert not [p.name for folder in (tmp_path, out) for p in folder.iterdir() if p.name.startswith(".")]
     again = generate_flow(recipe, out, quiet=True)
     assert (again["made"], again["sha256"]) == (0, done["sha256"])
@@ -107,7 +111,7 @@ def test_a_larger_set_takes_over_a_smaller_one(grids, tmp_path):
     assert manifest(out)["trajectories"] == 2
     grown = generate_flow(recipe, out, quiet=True)
     assert (grown["made"], grown["sha256"]) == (1, manifest(grids)["sha256"])
-    with pytest.raises(RunFolderError, match="another recipe made it"):
+    with pytest.raises(RunFolderError, match=r"holds 00002\.h5, which this recipe does not make"):
         generate_flow(recipe, out, 2, quiet=True)
 
 
@@ -131,8 +135,8 @@ def test_the_momentum_of_every_grid_closes(tmp_path):
         made = Path(generate_flow(recipe, tmp_path / f"{interval}", 1, True, ["sampling.snapshots=3"])["path"])
         for name, member in load_flow_recipes(recipe).items():
             op = operators(member.coarse_grid)
-            velocity = torch.from_numpy(rows_of(made / f"{name}.h5", "t1_fields/velocity")[0].astype(float))
-            stress = torch.from_numpy(rows_of(made / f"{name}.h5", "t2_fields/subgrid_stress")[0, 1].astype(float))
+            velocity = torch.from_numpy(rows_of(made / name, "t1_fields/velocity")[0].astype(float))
+            stress = torch.from_numpy(rows_of(made / name, "t2_fields/subgrid_stress")[0, 1].astype(float))
             before, now, after = ([from_points(op, u[..., i].clone()) for i in range(3)] for u in velocity)
             tau = SubgridStress(tuple(op.to_physical(from_points(op, stress[..., i, j].clone())) for i, j in PAIRS))
             change = [(b - a) / (2 * interval) for a, b in zip(before, after, strict=True)]
@@ -179,7 +183,7 @@ def test_the_stored_work_is_what_the_stress_takes_from_the_energy():
 
 def test_spectra_add_up_to_the_moments(grids):
     for name in ("6x6x8", "cut"):
-        file = grids / f"{name}.h5"
+        file = grids / name
         m = named(MOMENTS, rows_of(file, "statistics/moments"), 2)
         e = named(EXCHANGE, rows_of(file, "statistics/exchange"), 2)
         for direction in "xz":
@@ -201,27 +205,27 @@ def test_statistics_of_a_set_are_means_over_batches(grids, tmp_path):
     files = write_statistics(grids, tmp_path / "kept", batches=2)
     assert [file.name for file in files] == [f"{name}.h5" for name in NAMES]
     for name, file in zip(NAMES, files, strict=True):
-        whole, kept = (filtered_channel(path, batches=2)[1] for path in (grids / f"{name}.h5", file))
+        whole, kept = (filtered_channel(path, batches=2)[1] for path in (grids / name, file))
         np.testing.assert_allclose(kept, whole, rtol=1e-13, atol=1e-16)
         assert file.stat().st_size < 100_000
-    raw, kept = (rows_of(path / "cut.h5", "statistics/spectra_z") for path in (grids, tmp_path / "kept"))
+    raw, kept = (rows_of(path, "statistics/spectra_z") for path in (grids / "cut", tmp_path / "kept/cut.h5"))
     planes = [
-        int(np.abs(rows_of(grids / "cut.h5", "dimensions/y") - y).argmin())
+        int(np.abs(rows_of(grids / "cut", "dimensions/y") - y).argmin())
         for y in rows_of(tmp_path / "kept" / "cut.h5", "dimensions/plane")
     ]
     for place, j in enumerate(planes):
         both = 0.5 * (raw[..., j] + ODD_IN_HEIGHT[:, None] * raw[..., -1 - j])
         np.testing.assert_allclose(kept[:, 1, ..., place], both[:, 2:4].mean(1), rtol=1e-6, atol=1e-9)
-    exchange = rows_of(grids / "cut.h5", "statistics/exchange")[:, :2].mean(1)
+    exchange = rows_of(grids / "cut", "statistics/exchange")[:, :2].mean(1)
     np.testing.assert_allclose(rows_of(tmp_path / "kept" / "cut.h5", "statistics/exchange")[:, 0], exchange, rtol=1e-12)
 
 
 def test_filtered_spectra_add_up_to_the_variance(grids, tmp_path):
     """Of the set and of what is kept of it, in wall units, plane by plane."""
     kept = write_statistics(grids, tmp_path / "kept", batches=2)[2]
-    variance = named(MOMENTS, rows_of(grids / "cut.h5", "statistics/moments")[:, :4], 2)
+    variance = named(MOMENTS, rows_of(grids / "cut", "statistics/moments")[:, :4], 2)
     for direction in "xz":
-        whole, few = (filtered_spectra(path, direction, 0.05) for path in (grids / "cut.h5", kept))
+        whole, few = (filtered_spectra(path, direction, 0.05) for path in (grids / "cut", kept))
         assert set(few["y_over_h"]) <= set(whole["y_over_h"])
         for j, height in enumerate(np.unique(few["y_over_h"])):
             here = few["y_over_h"] == height
@@ -251,9 +255,8 @@ def test_the_first_trajectory_goes_on_from_the_stored_flow_as_it_is(tmp_path):
 
 def generate_settled(folder: Path) -> Path:
     """A checkpoint of the tiny channel."""
-    store = flow_store.FlowStore(folder / "a.h5", {"": load_flow_recipe(write_recipe(folder))})
-    store.states.mkdir()
-    store.files[""].part.touch()
+    store = flow_store.FlowStore(folder / "a", {"": load_flow_recipe(write_recipe(folder))})
+    begun(store)
     first = Trajectory(0, store, operators("box").decomposition.comm)
     first._keep(first._simulation())
     return store._state(0)
@@ -283,24 +286,40 @@ def test_what_is_wrong_is_said_with_the_name_of_the_grid(tmp_path, change, messa
     assert "\n" not in str(caught.value).rstrip()
 
 
-def test_a_set_is_no_file_and_a_file_is_no_set(grids, tmp_path):
+def test_a_folder_of_sets_is_no_set_and_a_set_is_none(grids, tmp_path):
     several, one = write_recipe(tmp_path, listing(CHANNEL), "several"), write_recipe(tmp_path)
-    (tmp_path / "there").touch()
-    with pytest.raises(RunFolderError, match="the recipe makes a folder"):
-        generate_flow(several, tmp_path / "there", quiet=True)
-    with pytest.raises(RunFolderError, match="the recipe makes one file"):
+    with pytest.raises(RunFolderError, match="holds 4x5x6, which this recipe does not make"):
         generate_flow(one, grids, quiet=True)
+    with pytest.raises(RunFolderError, match="holds train, which this recipe does not make"):
+        generate_flow(several, grids / "cut", quiet=True)
+    with pytest.raises(RunFolderError, match="holds sets of several grids: name one of them, 6x6x8, 4x5x6, cut"):
+        filtered_channel(grids)
     with pytest.raises(CaseError, match="filters to several grids, 6x6x8, 4x5x6, cut: one is needed"):
         load_flow_recipe(several)
     with pytest.raises(CaseError, match=r"\[store\] planes: only a flow between walls"):
         load_flow_recipes(write_recipe(tmp_path, BOX.replace("[run]", "[store]\nplanes = true\n[run]"), "box"))
-    (tmp_path / "set").mkdir()
-    for file in grids.iterdir():
-        (tmp_path / "set" / file.name).write_bytes(file.read_bytes())
-    assert describe_set(tmp_path / "set")["trajectories"] == 3
-    told = runs.solver("data", "info", tmp_path / "set")
-    assert "4x5x6.h5" in told.out
-    with h5py.File(tmp_path / "set" / "4x5x6.h5", "r+") as file:
-        file["statistics/moments"][1, 0, 0, 0] += 1.0
-    with pytest.raises(RunFolderError, match=r"4x5x6\.h5: damaged \(trajectory 1 "):
-        verify_set(tmp_path / "set")
+    copy = shutil.copytree(grids, tmp_path / "set")
+    assert describe(copy)["trajectories"] == 3
+    told = runs.solver("data", "info", copy)
+    assert "files 4x5x6" in told.out
+    with h5py.File(copy / "4x5x6/train/00001.h5", "r+") as file:
+        file["statistics/moments"][0, 0, 0, 0] += 1.0
+    with pytest.raises(RunFolderError, match=r"4x5x6/train/00001\.h5: damaged \(trajectory 0 "):
+        verify(copy)
+
+
+def test_files_of_grids_from_before_are_read_and_made_sets(grids, tmp_path):
+    """A file for each grid, named in a manifest of format 1."""
+    old = tmp_path / "old"
+    old.mkdir()
+    sums = {name: verify(as_one_file(grids / name, old / f"{name}.h5"))["sha256"] for name in NAMES}
+    files = {f"{name}.h5": sha for name, sha in sums.items()}
+    write_json(old / "manifest.json", {"format": 1, "sha256": set_digest(sums), "trajectories": 3, "files": files})
+    assert verify(old)["rows"] == describe(old)["trajectories"] == 3
+    assert [path.name for path in write_statistics(old, tmp_path / "kept", batches=2)] == list(files)
+    convert(old, tmp_path / "new")
+    assert {name: manifest(tmp_path / "new" / name)["files"] for name in NAMES} == {
+        name: manifest(grids / name)["files"] for name in NAMES
+    }
+    recipe = write_recipe(tmp_path, listing(CHANNEL))
+    assert generate_flow(recipe, tmp_path / "new", quiet=True)["made"] == 0

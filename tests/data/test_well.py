@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from closures.data import recipe_file
+from closures.data.convert import convert
+from closures.data.folder import SPLITS, files_of
 from closures.data.grids import load_flow_recipe
-from closures.data.inspect import describe_flow, verify_flow
+from closures.data.inspect import describe
+from closures.data.inspect import verify as verify_flow
 from closures.data.layout import lay_out, layout_of
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.linear_families.generate import generate
-from closures.linear_families.inspect import describe, verify
+from closures.linear_families.inspect import verify
 from solver.files.folder import write_hdf5
 from tests.data.flows import BOX, CHANNEL, write_recipe
 from tests.training.trajectories import write_file
@@ -32,7 +35,7 @@ def linear_flow(folder: Path, text: str) -> Path:
     recipe = load_flow_recipe(write_recipe(folder, text))
 
     def fill(file: h5py.File) -> None:
-        lay_out(file, recipe, layout_of(recipe), compressed=True)
+        lay_out(file, recipe, layout_of(recipe), range(recipe.trajectories))
         lines = [file[f"dimensions/{name}"][()] for name in "xyz"]
         x, y, z = np.meshgrid(*lines, indexing="ij")
         steady = (x + 10 * y + 100 * z)[..., None] * [1.0, 2.0, 3.0]
@@ -73,13 +76,27 @@ def test_the_reader_of_the_well_finds_every_value(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", FLOWS)
 def test_what_is_written_is_what_training_reads(tmp_path, kind):
-    source = TrajectoryFile(linear_flow(tmp_path, FLOWS[kind]))
+    source = TrajectoryFiles(linear_flow(tmp_path, FLOWS[kind]))
     x, y, z = np.meshgrid(*(line.points.numpy() for line in source.domain.lines), indexing="ij")
     steady = (x + 10 * y + 100 * z)[..., None] * [1.0, 2.0, 3.0]
     times = source.start + source.step * np.arange(4)
     np.testing.assert_allclose(
         source.read(1, slice(0, 4)), steady + times[:, None, None, None, None], rtol=1e-6, atol=1e-6
     )
+
+
+def test_each_part_of_a_folder_opens(tmp_path):
+    """Frame by frame, the trajectories that our own reader says are in that part."""
+    convert(SAMPLE, tmp_path / "set")
+    source, found = TrajectoryFiles(tmp_path / "set"), []
+    for split in SPLITS:
+        if (tmp_path / "set" / split).is_dir():
+            flows = data.WellDataset(path=str(tmp_path / "set" / split))
+            found += [flows[31 * n]["input_fields"][0].numpy() for n in range(len(flows) // 31)]
+    assert len(found) == source.shape[0] == 4
+    assert source.test == TrajectoryFiles(SAMPLE).test == (3,)
+    for number, first in enumerate(found):
+        np.testing.assert_array_equal(first[..., :3], source.read(number, slice(0, 1))[0])
 
 
 def test_the_shipped_sample_opens(tmp_path):
@@ -104,20 +121,21 @@ def test_the_shipped_sample_opens(tmp_path):
 def test_linear_families_open(tmp_path, family, ends):
     """Steady: all is constant, so nothing is asked of the time after."""
     (tmp_path / "r.toml").write_text(f'title = "t"\nseed = 12_289\nsamples = 3\n[family]\n{family}\n')
-    path = Path(generate(tmp_path / "r.toml", tmp_path / "set/family.h5", method_name="direct", quiet=True)["path"])
-    samples = data.WellDataset(path=str(path.parent), n_steps_output=0)
+    path = Path(generate(tmp_path / "r.toml", tmp_path / "family", method_name="direct", quiet=True)["path"])
+    samples = data.WellDataset(path=str(path / "train"), n_steps_output=0)
     assert len(samples) == 3
     sample = samples[2]
     names = samples.metadata.constant_field_names[0]
-    with h5py.File(path) as file:
+    (file,) = files_of(path)["train"]
+    with h5py.File(file) as file:
         for channel, name in enumerate(names):
             np.testing.assert_allclose(sample["constant_fields"][..., channel], file[f"t0_fields/{name}"][2], rtol=1e-6)
     assert sample["boundary_conditions"].tolist() == ends
     with pytest.importorskip("xarray").open_dataset(
-        path, group="t0_fields", engine="h5netcdf", phony_dims="sort"
+        files_of(path)["train"][0], group="t0_fields", engine="h5netcdf", phony_dims="sort"
     ) as fields:
         assert fields[names[-1]].dims == ("sample", "x", "y")
-    assert verify(path)["samples"] == 3
+    assert verify(path)["rows"] == 3
     assert any(name.startswith("boundary_conditions/") for name in describe(path)["datasets"])
 
 
@@ -127,8 +145,10 @@ def test_files_from_before_the_masks_are_still_read(tmp_path):
         del file["scalars"].attrs["field_names"]
         for group in file["boundary_conditions"].values():
             del group["mask"]
-    assert verify_flow(old)["sha256"] == describe_flow(SAMPLE)["sha256"]
-    np.testing.assert_array_equal(TrajectoryFile(old).read(2, slice(5, 7)), TrajectoryFile(SAMPLE).read(2, slice(5, 7)))
+    assert verify_flow(old)["sha256"] == describe(SAMPLE)["sha256"]
+    np.testing.assert_array_equal(
+        TrajectoryFiles(old).read(2, slice(5, 7)), TrajectoryFiles(SAMPLE).read(2, slice(5, 7))
+    )
 
 
 def test_a_file_of_the_well_needs_no_viscosity(tmp_path):
@@ -136,7 +156,7 @@ def test_a_file_of_the_well_needs_no_viscosity(tmp_path):
     with h5py.File(path, "r+") as file:
         for name in ("nu", "filter", "case"):
             del file.attrs[name]
-    assert TrajectoryFile(path).nu.tolist() == [0.0]
+    assert TrajectoryFiles(path).nu.tolist() == [0.0]
     with h5py.File(path, "r+") as file:
         file["scalars/nu"] = 0.03
-    assert TrajectoryFile(path).nu.tolist() == [0.03]
+    assert TrajectoryFiles(path).nu.tolist() == [0.03]

@@ -12,7 +12,7 @@ from closures.coupling.guard import Guard, GuardTable
 from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
 from closures.coupling.surrogate import StateSurrogate
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.predictor import Predictor, Scaling
 from closures.training.long_run import LongRun
@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     case, file = les_file(tmp_path_factory.mktemp("rollout"), (1, 2), FRAMES, STEP, substeps=2)
     add_statistics(file)
     described, folder = load_case(case)
-    return case, TrajectoryFile(file), build.build(build.Source(described, folder, "case"))
+    return case, TrajectoryFiles(file), build.build(build.Source(described, folder, "case"))
 
 
 def judged(made, rate, steps, settled):

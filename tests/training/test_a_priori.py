@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from closures.data.exchange import EXCHANGE, TWICE
+from closures.data.folder import files_of
 from closures.data.generate import generate_flow
 from closures.data.grids import load_flow_recipes
 from closures.data.layout import MOMENTS
-from closures.data.windows import TrajectoryFile
+from closures.data.opened import opened
+from closures.data.windows import TrajectoryFiles
 from closures.operators import build
 from closures.operators.artefact import load
 from closures.operators.stress import PAIRS
@@ -46,7 +48,7 @@ def made(tmp_path_factory):
 
 
 def on_grid(made, name, network):
-    file = TrajectoryFile(made / f"set/{name}.h5")
+    file = TrajectoryFiles(made / "set" / name)
     return OnGrid(str(made / "case"), (), file.domain, file.path, network), file
 
 
@@ -78,7 +80,7 @@ def test_true_drains_are_those_that_the_direct_simulation_counted(made, name):
     frames = StressFrames([(file, [1])], 5)
     assert len(frames) == 1
     _, true = grid.moments(frames[0])
-    with h5py.File(file.path) as data:
+    with opened(file.path) as data:
         exchange, moments = data["statistics/exchange"][1], data["statistics/moments"][1]
     of = {row: exchange[:, EXCHANGE.index(row)] for row in EXCHANGE}
     tau = {row: moments[:, MOMENTS.index(row)] for row in MOMENTS}
@@ -108,7 +110,7 @@ def test_the_slope_of_the_loss(made):
     grid, file = on_grid(made, NAMES[1], network)
     cut, _ = on_grid(made, NAMES[0], network)
     grid.model.precision = cut.model.precision = "float64"
-    objective = APriori([grid], network, Weights(), [(cut, made / "set/cut.h5")])
+    objective = APriori([grid], network, Weights(), [(cut, made / "set/cut")])
     batch = StressFrames([(file, [0])], 2)[1][None]
     objective(batch, [0]).backward()
     weight = network.ratios[-1].bias
@@ -139,8 +141,10 @@ def taught(made, folder, teacher):
                 stress[trajectory, frame, ..., i, j] = stress[trajectory, frame, ..., j, i] = (
                     resampler.transform.to_physical(cut)
                 )
-        with h5py.File(folder / f"{name}.h5", "r+") as data:
-            data["t2_fields/subgrid_stress"][...] = stress
+        files = [path for paths in files_of(folder / name).values() for path in paths]
+        for path, rows in zip(files, stress, strict=True):
+            with h5py.File(path, "r+") as data:
+                data["t2_fields/subgrid_stress"][0] = rows
     return folder
 
 
@@ -165,8 +169,8 @@ def test_it_learns_the_stresses_of_another_network_on_two_grids_at_once(made, tm
         ({"loop": {"batch": 2}}, "one sample of one grid"),
         ({"operator": {"name": "tensor_basis", "width": 4}}, "networks with a mean part"),
         ({"operator": {"name": "fno"}}, "steps a velocity"),
-        ({"a_priori": {"grids": ["cut"]}}, "cut.h5: not a file of trajectories"),
-        ({"a_priori": {"profiles": ["none"]}}, "none.h5: no such data file"),
+        ({"a_priori": {"grids": ["cut"]}}, "cut: not a set of trajectories"),
+        ({"a_priori": {"profiles": ["none"]}}, "none: no such data set"),
         ({"a_priori": {"case": "channel180"}}, "has other lengths, walls or cells"),
     ],
     ids=str,

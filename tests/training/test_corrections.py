@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from closures.coupling.frames import Trajectory
 from closures.coupling.resample import Resampler, network_grid
-from closures.data.windows import TrajectoryFile
+from closures.data.windows import TrajectoryFiles
 from closures.operators import build
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
@@ -62,7 +62,7 @@ def recipe(made, **changes):
 
 def test_the_solver_that_made_the_data_leaves_nothing_to_correct(made):
     """Two steps of the same model from a stored frame end in the next one; another model's do not."""
-    source = TrajectoryFile(made[1])
+    source = TrajectoryFiles(made[1])
     own, other = (made_pairs(table(made[0], c_s), source, 1, 1, range(1, 3)).velocity for c_s in (0.3, 0.05))
     assert own.shape == (12, 2, *source.domain.shape, 3)
     np.testing.assert_array_equal(own[:6, 1], source.read(1, slice(1, 7)))
@@ -73,7 +73,7 @@ def test_the_solver_that_made_the_data_leaves_nothing_to_correct(made):
 
 @pytest.mark.parametrize(("apart", "count"), [(1, 5), (2, 3), (3, 2)])
 def test_a_stride_spans_several_frames(made, apart, count):
-    pairs = made_pairs(table(made[0], 0.3, steps=4), TrajectoryFile(made[1]), 2, apart, range(1))
+    pairs = made_pairs(table(made[0], 0.3, steps=4), TrajectoryFiles(made[1]), 2, apart, range(1))
     assert pairs.shape[0] == count
     assert pairs.step == pytest.approx(2 * STEP)
     assert np.abs(pairs.velocity[0, 0] - pairs.velocity[0, 1]).max() < 1e-5
@@ -81,7 +81,7 @@ def test_a_stride_spans_several_frames(made, apart, count):
 
 def test_what_is_ahead_is_left_to_the_network(made):
     """The solver stops a frame before the answer: there the same model finds the stored one."""
-    source = TrajectoryFile(made[1])
+    source = TrajectoryFiles(made[1])
     pairs = made_pairs(table(made[0], 0.3, ahead=STEP), source, 2, 1, range(1)).velocity
     assert len(pairs) == 5
     between, answers = source.read(0, slice(1, 6)), source.read(0, slice(2, 7))
@@ -98,7 +98,7 @@ def distance_after_three_steps(made, closure):
             simulation.step()
         resampler = Resampler(simulation.operators, network_grid(simulation.operators.grid))
         found = resampler.centred(simulation.velocity).movedim(0, -1).numpy()
-    return np.abs(found - TrajectoryFile(made[1]).read(6, slice(3, 4))[0]).mean(), simulation
+    return np.abs(found - TrajectoryFiles(made[1]).read(6, slice(3, 4))[0]).mean(), simulation
 
 
 LOOP = {"epochs": 14, "batch": 2, "device": "cpu"}
@@ -125,7 +125,7 @@ def test_a_corrector_is_trained_and_brings_a_run_closer_to_the_data(made, tmp_pa
 
 def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
     """A network that changes nothing: the loss is that of single precision; another model's is not."""
-    source = TrajectoryFile(made[1])
+    source = TrajectoryFiles(made[1])
     units = Scaling(target="increment", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), change=(1.0, 1.0, 1.0))
     nothing = build("differential", width=2, layers=1, periodic=source.domain.periodic)
     torch.nn.init.zeros_(nothing.project.bias)  # its weights are zero to begin with
@@ -139,7 +139,7 @@ def test_in_turns_the_solver_that_made_the_data_needs_no_correction(made):
 
 def test_a_surrogate_in_turns_with_the_solver_is_trained_as_it_runs(made, tmp_path):
     """The solver for a frame, the network for the next one: so the card says, and so a run does it."""
-    source = TrajectoryFile(made[1])
+    source = TrajectoryFiles(made[1])
     taught = recipe(
         made,
         data={"file": str(made[1]), "stride": 2},
@@ -189,7 +189,7 @@ def test_labels_may_be_runs_of_the_solver(made, tmp_path):
     short = {"epochs": 2, "batch": 3, "device": "cpu"}
     drawing = recipe(made, data={}, correct=table(case, 0.05, fields=fields).model_dump(), loop=short)
     drawn = draw(drawing.drawn, "cpu", tmp_path / "drawn", ProcessGroup(0, 1, torch.device("cpu")))
-    np.testing.assert_array_equal(drawn.velocity, TrajectoryFile(file).read(slice(None), slice(None)))
+    np.testing.assert_array_equal(drawn.velocity, TrajectoryFiles(file).read(slice(None), slice(None)))
     own, filed = train(drawing, tmp_path / "own").card, train(recipe(made, loop=short), tmp_path / "file").card
     assert own.weights_sha256 == filed.weights_sha256
     with pytest.raises(ValidationError, match=r"\[data\] file or \[correct.fields\]: remove one"):

@@ -18,7 +18,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch.utils.data import Subset
 
-from closures.data.windows import TrajectoryFile, Windows, fluctuation_size, scaling
+from closures.data.windows import TrajectoryFiles, Windows, fluctuation_size, scaling
 from closures.operators import artefact, build
 from closures.operators.predictor import Predictor
 from closures.training.experiment import load_experiment, train
@@ -64,7 +64,7 @@ def largest_difference(a, b):
 @pytest.mark.parametrize(("name", "precision"), [*((name, "float32") for name in SMALL), ("ifactformer_o", "bfloat16")])
 def test_fits_one_pair(tmp_path, file, name, precision):
     """200 steps on one pair of frames: 1 % of the fluctuations is missed, where a frozen field misses 21 %."""
-    recipe, source = small_recipe(file, optimiser={"rate": 2e-2}, loss={"noise": 0.0}), TrajectoryFile(file)
+    recipe, source = small_recipe(file, optimiser={"rate": 2e-2}, loss={"noise": 0.0}), TrajectoryFiles(file)
     torch.manual_seed(90)
     predictor = Predictor(build(name, **SMALL[name]), scaling(source, [0], 1, "increment"))
     objective = Rollout(predictor, source.domain, recipe.loss, precision)
@@ -155,7 +155,7 @@ def test_a_training_that_is_done_goes_on_with_more_epochs(tmp_path, file):
 
 def test_the_loss_that_is_trained_chooses_the_weights(file):
     """Of all the steps, from first frames with noise: not the error of one step from a clean one."""
-    recipe, source = small_recipe(file, loss={"steps": 3}), TrajectoryFile(file)
+    recipe, source = small_recipe(file, loss={"steps": 3}), TrajectoryFiles(file)
     predictor = Predictor(build("fno", **SMALL["fno"]), scaling(source, [0], 1, "increment"))
     noise = 0.3 * fluctuation_size(source, [0])
     objective = Rollout(predictor, source.domain, recipe.loss, "float32", noise)
@@ -262,7 +262,7 @@ def test_mistakes_are_named(tmp_path, file):
 
     refused(r"batch = 100: there are only 10 training samples", loop={"batch": 100})
     refused(r"no window of 9 steps of 1 frames", loss={"steps": 9})
-    refused(r"no such data file", data={"file": str(tmp_path / "nothing.h5")})
+    refused(r"no such data set", data={"file": str(tmp_path / "nothing.h5")})
     refused(r"unknown key 'depth'", operator={"depth": 2})
     if not torch.cuda.is_available():
         refused(r"device = 'cuda': torch sees no GPU", FeatureUnavailable, loop={"device": "cuda"})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from closures.data.windows import CHUNK, InMemory, TrajectoryFile, Windows, fluctuation_size, scaling, split
+from closures.data.windows import CHUNK, InMemory, TrajectoryFiles, Windows, fluctuation_size, scaling, split
 from closures.operators import Domain
 from closures.operators.domain import same
 from closures.training.objective import perturbed
@@ -29,7 +29,7 @@ def of_solver():
 
 
 def test_a_file_is_on_the_domain_of_the_solver(tmp_path):
-    source = TrajectoryFile(write_file(tmp_path / "waves.h5"))
+    source = TrajectoryFiles(write_file(tmp_path / "waves.h5"))
     assert same(source.domain.describe(), of_solver().describe())
     torch.testing.assert_close(source.domain.volumes, of_solver().volumes, rtol=1e-12, atol=0)
     assert source.step == pytest.approx(STEP)
@@ -41,7 +41,7 @@ def test_a_file_is_on_the_domain_of_the_solver(tmp_path):
 def test_windows_are_consecutive_frames_of_one_trajectory(tmp_path, steps, stride, apart, workers):
     """From the file, also in other processes, and from memory."""
     velocity = travelling(3, 7)
-    file = TrajectoryFile(write_file(tmp_path / "waves.h5", velocity))
+    file = TrajectoryFiles(write_file(tmp_path / "waves.h5", velocity))
     expected = [
         np.moveaxis(velocity[t, s : s + steps * stride + 1 : stride], -1, 1)
         for t in (2, 0)
@@ -74,10 +74,10 @@ def test_trajectories_for_tests_are_not_learned_from(tmp_path):
     marked = write_file(tmp_path / "marked.h5", travelling(4, 6))
     with h5py.File(marked, "a") as file:
         file.attrs["test_trajectories"] = np.arange(3, 4)
-    assert TrajectoryFile(marked).test == (3,)
-    training, validation = split(TrajectoryFile(marked), 0.25)
+    assert TrajectoryFiles(marked).test == (3,)
+    training, validation = split(TrajectoryFiles(marked), 0.25)
     assert set(training) | set(validation) == {0, 1, 2}
-    assert TrajectoryFile(write_file(tmp_path / "plain.h5")).test == ()
+    assert TrajectoryFiles(write_file(tmp_path / "plain.h5")).test == ()
 
 
 def test_noise_is_measured_by_the_fluctuation_in_each_plane():
@@ -134,17 +134,17 @@ def test_a_component_that_rests_is_not_magnified():
 def test_files_of_another_layout_are_refused(tmp_path, changes, match):
     path = write_file(tmp_path / "waves.h5", **changes)
     with pytest.raises(CaseError, match=match) as caught:
-        TrajectoryFile(path)
+        TrajectoryFiles(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    with pytest.raises(CaseError, match="no such data file"):
-        TrajectoryFile(tmp_path / "nothing.h5")
+    with pytest.raises(CaseError, match="no such data set"):
+        TrajectoryFiles(tmp_path / "nothing.h5")
     (tmp_path / "text.h5").write_text("not HDF5")
     with pytest.raises(CaseError, match="not a file of trajectories"):
-        TrajectoryFile(tmp_path / "text.h5")
+        TrajectoryFiles(tmp_path / "text.h5")
     with pytest.raises(CaseError, match="should be"):
         InMemory(travelling()[..., :2], of_solver(), STEP)
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from closures.coupling.resample import Resampler, network_grid
-from closures.data.file import FORMAT, KIND
 from closures.data.layout import MOMENTS
+from closures.data.rows import FLOWS, FORMAT
 from closures.training.recipe import Recipe
 from solver.case.case import load_case
 from solver.grid.axis import stretched_faces
@@ -119,4 +119,4 @@ def add_statistics(file):
         data["statistics/moments"] = moments
         y = data["dimensions/y"][()]
         data["statistics/wall_stress"] = 0.002 * moments[:, :, 0, 0] / y[0]
-        data.attrs.update(kind=KIND, format=FORMAT, nu=0.002)
+        data.attrs.update(kind=FLOWS, format=FORMAT, nu=0.002)
