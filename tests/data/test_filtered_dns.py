@@ -233,7 +233,8 @@ def test_dimensions_have_scales(channel, box):
 def test_xarray_finds_the_coordinates(channel, box):
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")
-    for path, sides in ((channel, (6, 6, 8)), (box, (8, 8, 8))):
+    for folder, sides in ((channel, (6, 6, 8)), (box, (8, 8, 8))):
+        path = files_of(folder)["train"][1]
         with xarray.open_datatree(path, engine="h5netcdf", phony_dims="sort") as tree, h5py.File(path) as file:
             velocity = tree["t1_fields/velocity"]
             assert velocity.dims == ("trajectory", "time", "x", "y", "z", "component")

@@ -290,7 +290,7 @@ def test_a_folder_of_sets_is_no_set_and_a_set_is_none(grids, tmp_path):
     several, one = write_recipe(tmp_path, listing(CHANNEL), "several"), write_recipe(tmp_path)
     with pytest.raises(RunFolderError, match="holds 4x5x6, which this recipe does not make"):
         generate_flow(one, grids, quiet=True)
-    with pytest.raises(RunFolderError, match="holds train, which this recipe does not make"):
+    with pytest.raises(RunFolderError, match="holds test, which this recipe does not make"):
         generate_flow(several, grids / "cut", quiet=True)
     with pytest.raises(RunFolderError, match="holds sets of several grids: name one of them, 6x6x8, 4x5x6, cut"):
         filtered_channel(grids)

@@ -143,7 +143,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(CaseError, match="no such data set"):
         TrajectoryFiles(tmp_path / "nothing.h5")
     (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(CaseError, match="not a file of trajectories"):
+    with pytest.raises(CaseError, match="not a set of trajectories"):
         TrajectoryFiles(tmp_path / "text.h5")
     with pytest.raises(CaseError, match="should be"):
         InMemory(travelling()[..., :2], of_solver(), STEP)
