@@ -24,6 +24,7 @@ record = logging.getLogger("solver.record")  # for a run's ``log.txt``, not for 
 record.setLevel(logging.INFO)
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
 WIDE = 400  # columns where nobody wraps lines
+REFRESH_SECONDS = 0.5  # between two pictures of a bar
 ASCII = {"\u00b1": "+-", "\u00d7": "x", "\u25b2": "^", "\u25bc": "v", "\u2026": "...", "\u00b7": "."}
 
 
@@ -76,9 +77,17 @@ class Bar:
         self.lines = lines and console is not None and not console.quiet and not console.is_terminal
         columns = (BarColumn(bar_width=None), TaskProgressColumn(), TextColumn("{task.description}"))
         shown = console is not None and console.is_terminal and not console.quiet
-        self._bar = Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not shown)
+        self._bar = Progress(
+            *columns,
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not shown,
+            expand=True,
+            auto_refresh=False,
+        )
         self._task = self._bar.add_task("", total=total)
         self._bar.update(self._task, completed=done)
+        self._painted = 0.0
 
     @property
     def rate(self) -> float:
@@ -93,8 +102,10 @@ class Bar:
 
     def reach(self, done: float, detail: str = "") -> None:
         """So much is done now; `detail` says it in words."""
-        self.done = done
-        self._bar.update(self._task, completed=done, description=detail)
+        self.done, now = done, time.monotonic()
+        if done >= self.total or now - self._painted >= REFRESH_SECONDS:
+            self._painted = now
+            self._bar.update(self._task, completed=done, description=detail, refresh=True)
         tenth = int(10 * done / self.total * (1 + 1e-12))
         if self.lines and tenth > self.tenth:
             self.tenth = tenth
@@ -108,6 +119,7 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
+        self._bar.update(self._task, completed=self.done)
         self._bar.stop()
 
 

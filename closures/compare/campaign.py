@@ -74,13 +74,7 @@ def compare(
         runs, files = [read(path) for path in paths], None
     if not different_cases:
         require_one_difference(runs)
-    if closures:
-        told = f" ({beside})" if (beside := load()) else ""
-        console.print(f"timing the closures, alone and in turn{told}", highlight=False)
-        runs = timed_alone(runs)
-        extra["timing"] = f"each closure timed alone, in turn, after the runs{told}"
-    else:
-        runs = [as_stored(run) for run in runs]
+    runs = _timed(runs, extra, console) if closures else [as_stored(run) for run in runs]
     comparison = compare_members(group(runs, labels), resolve(reference, runs, files))
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
     record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra | {"arguments": arguments})
@@ -88,6 +82,14 @@ def compare(
     show(report.markdown(record), console)
     console.print(f"report: {out / 'report.html'}    data: report.json, table.csv", highlight=False)
     return out
+
+
+def _timed(runs: list[Run], extra: dict[str, Any], console: Console) -> list[Run]:
+    """The runs with the cost of their closures; the report is told how it was measured."""
+    told = f" ({beside})" if (beside := load()) else ""
+    console.print(f"timing the closures, alone and in turn{told}", highlight=False)
+    extra["timing"] = f"each closure timed alone, in turn, after the runs{told}"
+    return timed_alone(runs)
 
 
 def show(text: str, console: Console) -> None:

@@ -126,17 +126,15 @@ class FlowProgress:
     """
 
     def __init__(self, recipe: FlowRecipe, bar: Bar, complete: int = 0) -> None:
-        self.recipe, self.bar, self.complete, self.shown = recipe, bar, complete, 0.0
+        self.recipe, self.bar, self.complete = recipe, bar, complete
         self.reached: dict[int, float] = {}
 
     def reach(self, trajectory: int, t: float) -> None:
         """A trajectory has come to time `t`."""
-        end, now = self.recipe.sampling.end, time.monotonic()
+        end = self.recipe.sampling.end
         if trajectory not in self.reached and t < end:
             self.bar.already += t  # that far it may have come before; a step counts little
         self.reached[trajectory] = t
-        if now - self.shown > 0.5 or t >= end:
-            self.shown = now
-            complete = self.complete + sum(t >= end * (1 - 1e-9) for t in self.reached.values())
-            detail = f"{complete}/{self.recipe.trajectories} trajectories  {self.bar.rate / end:.2g} samples/s"
-            self.bar.reach(self.complete * end + sum(self.reached.values()), detail)
+        complete = self.complete + sum(t >= end * (1 - 1e-9) for t in self.reached.values())
+        detail = f"{complete}/{self.recipe.trajectories} trajectories  {self.bar.rate / end:.2g} samples/s"
+        self.bar.reach(self.complete * end + sum(self.reached.values()), detail)

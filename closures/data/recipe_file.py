@@ -1,10 +1,10 @@
-"""The recipe files of data sets: where the shipped ones lie, and what one holds."""
+"""Recipe files: where the shipped ones of data sets lie, and what one holds, of data or of a training."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,23 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for room in ROOMS for file in sorted((PACKAGE / room / "recipes").glob("*.toml"))}
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def read(
+    path: Path, overrides: Sequence[str] = (), known: Mapping[str, Path] | None = None
+) -> tuple[dict[str, Any], str]:
     """What the file at `path` holds, or the shipped recipe of that name, and the name of the file.
 
-    `overrides` replace keys, ``key.path=value``.
+    `overrides` replace keys, ``key.path=value``; `known` are the shipped recipes, those of data sets by default.
 
     Raises
     ------
     CaseError : missing, unreadable or not TOML; one line.
     """
-    known = shipped()
+    known = shipped() if known is None else known
     file = path if path.exists() else known.get(str(path), path)
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        near = difflib.get_close_matches(path.stem, known, 1)
+        near = difflib.get_close_matches(str(path.with_suffix("")), known, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"give a TOML file, or one of {', '.join(known)}"
         raise CaseError(f"{path}: no such recipe; {hint}") from None
     except OSError as error:

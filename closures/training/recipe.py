@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError, model_validator
 
+from closures.data import recipe_file
 from closures.training.corrections import CorrectTable
 from closures.training.tables import (
     CardTable,
@@ -20,7 +20,6 @@ from closures.training.tables import (
     OptimiserTable,
 )
 from solver.case.explain import explain
-from solver.case.overrides import apply_override
 from solver.case.paths import beside
 from solver.case.table import Table
 from solver.errors import CaseError
@@ -105,20 +104,9 @@ def read_tables(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     ------
     CaseError : there is none, or it is no TOML; one line.
     """
-    by_name = not (path.suffix or path.is_absolute() or path.exists())
-    file = shipped().get(str(path), path) if by_name else path
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CaseError(f"{path}: no such recipe; give a file, or one of {', '.join(shipped())}") from None
-    except OSError as error:
-        raise CaseError(f"{file}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"{file}: not valid TOML: {error}") from None
-    for override in overrides:
-        apply_override(data, override)
-    beside(data, ("file", "folder", "case", "begin"), file.parent)
-    return data, file
+    data, source = recipe_file.read(path, overrides, shipped())
+    beside(data, ("file", "folder", "case", "begin"), Path(source).parent)
+    return data, Path(source)
 
 
 def checked(model: type[AnyRecipe], data: dict[str, Any], file: Path) -> AnyRecipe:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from solver.discretisation import fusion
 from solver.flow.simulation import Simulation
-
-REFRESH_SECONDS = 0.5
+from solver.terminal import Bar
 
 
 class Way:
@@ -57,34 +52,13 @@ class ProgressLines:
 
 
 class ProgressBar:
-    """A bar with the time left; a context manager."""
+    """Moves a bar on."""
 
     name = "progress"
 
-    def __init__(self, way: Way, console: Console) -> None:
-        self.way, self.shown = way, 0.0
-        columns = (
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(compact=True),
-        )
-        self.bar = Progress(*columns, console=console, expand=True, auto_refresh=False)
-        self.task = self.bar.add_task("", total=1.0)
+    def __init__(self, way: Way, bar: Bar) -> None:
+        self.way, self.bar = way, bar
 
     def __call__(self, simulation: Simulation) -> None:
-        """Move on; show it if there is something new to see."""
-        done = self.way.share(simulation)
-        if done >= 1.0 or time.monotonic() - self.shown >= REFRESH_SECONDS:
-            self.shown = time.monotonic()
-            self.bar.update(self.task, completed=done, description=self.way.place(simulation), refresh=True)
-
-    def __enter__(self) -> ProgressBar:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-        self.bar.stop()
+        """Tell it how far the run is."""
+        self.bar.reach(self.way.share(simulation), self.way.place(simulation))

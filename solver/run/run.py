@@ -46,7 +46,7 @@ from solver.run.build import Source, build
 from solver.run.log import RunLog, tell_end, tell_start
 from solver.run.machine import choose_fusion
 from solver.run.summary import Outcome
-from solver.terminal import record
+from solver.terminal import Bar, record
 
 log = logging.getLogger("solver")
 EXIT = {"finished": 0, "stopped": 130, "diverged": 3, "laminar": 3}
@@ -180,7 +180,7 @@ def progress(way: Way, quiet: bool, console: Console, context: ExitStack) -> lis
     if quiet:
         return [ProgressLines(way, record.info)]
     if console.is_terminal:
-        return [ProgressLines(way, record.info), context.enter_context(ProgressBar(way, console))]
+        return [ProgressLines(way, record.info), ProgressBar(way, context.enter_context(Bar(1.0, 0.0, console)))]
     return [ProgressLines(way, record.info), ProgressLines(way, console.print)]
 
 

@@ -22,6 +22,7 @@ from solver.figures.results import read_table
 from solver.flow.simulation import Simulation
 from solver.observers import progress
 from solver.run import run as application
+from solver.terminal import Bar
 from tests import runs
 
 KEYS = {
@@ -127,12 +128,13 @@ def test_the_bar_fits_and_is_calm(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80, legacy_windows=False)
     flow = SimpleNamespace(t=0.0, step_count=0, dt=5.2e-2)
-    with progress.ProgressBar(progress.Way(flow, 330.0, None), terminal) as bar:
+    with Bar(1.0, 0.0, terminal) as bar:
+        hook = progress.ProgressBar(progress.Way(flow, 330.0, None), bar)
         screen.truncate(screen.seek(0))
         for step in range(1, 1201):
             clock[0] += 0.01
             flow.t, flow.step_count = 0.27 * step, step
-            bar(flow)
+            hook(flow)
             painted = screen.getvalue()
     frames = painted.count("step ")
     assert 12 <= frames <= 25  # twelve seconds

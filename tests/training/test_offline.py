@@ -305,7 +305,9 @@ def test_the_shipped_recipes_differ_in_the_operator_only():
 
 def test_recipes_that_are_wrong(tmp_path):
     path = tmp_path / "recipe.toml"
-    with pytest.raises(CaseError, match="no such recipe; give a file, or one of correctors/differential_channel180_c"):
+    with pytest.raises(
+        CaseError, match="no such recipe; give a TOML file, or one of correctors/differential_channel180_c"
+    ):
         load_experiment(path)
     path.write_text("title = ")
     with pytest.raises(CaseError, match="not valid TOML"):
