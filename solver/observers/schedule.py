@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from solver.flow.simulation import Simulation
 
 ROUND_OFF = 1e-6  # of an interval: a time that is a sum of steps counts as the multiple it is so close to
 GOLDEN = (3 - math.sqrt(5)) / 2  # 0.382, the share of the circle whose multiples fill it most evenly
-
-
-class Schedule(Protocol):
-    """Says of every step whether it is time."""
-
-    def due(self, simulation: Simulation) -> bool:
-        """Whether the state that the last step led to is one to act on; the same on every rank."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -88,12 +88,6 @@ class Solids:
         """``(nx, ny, nz)``, True where a cell is fluid."""
         return ~self.solid
 
-    def openness(self, axis: int) -> Mask:
-        """Faces 0 .. n along `axis` that fluid can cross: both neighbours fluid, never a wall of the box."""
-        fluid = np.moveaxis(self.fluid, axis, 0)
-        ends = fluid[:1] & fluid[-1:] if self.grid.axes[axis].periodic else np.zeros_like(fluid[:1])
-        return np.moveaxis(np.concatenate([ends, fluid[1:] & fluid[:-1], ends]), 0, axis)
-
     @cached_property
     def _parts(self) -> tuple[NDArray[np.int32], int]:
         from scipy.ndimage import label  # dear, and asked for by flows around bodies alone

@@ -10,7 +10,6 @@ from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
 from solver.solids.shapes import Box, Cylinder, Sphere
-from tests.grids import uneven, walls
 from tests.pressure.problems import PERIODIC, cells, cube
 
 FINE = cube(48)
@@ -42,18 +41,6 @@ def test_a_body_across_a_periodic_seam_is_whole():
     moved = Solids.from_shapes(grid, [Sphere((0.0, 0.5, 0.95), 0.2)]).solid
     centred = Solids.from_shapes(grid, [Sphere((0.5, 0.5, 0.45), 0.2)]).solid
     np.testing.assert_array_equal(np.roll(moved, (20, 20), (0, 2)), centred)
-
-
-@pytest.mark.parametrize("grid", [cube(9), Grid(uneven(8, 1.0), walls(9, 1.0), uneven(7, 1.0))], ids=["walls", "seams"])
-def test_a_face_is_open_between_two_fluid_cells(grid):
-    solids = Solids.from_shapes(grid, [Sphere((0.1, 0.4, 0.5), 0.3)])
-    for axis in range(3):
-        n, open_faces = grid.shape[axis], solids.openness(axis)
-        assert open_faces.shape == tuple(m + (d == axis) for d, m in enumerate(grid.shape))
-        for face in range(n + 1):
-            lower, upper = (solids.fluid.take(i % n, axis) for i in (face - 1, face))
-            inside = grid.axes[axis].periodic or 0 < face < n
-            np.testing.assert_array_equal(open_faces.take(face, axis), lower & upper & inside)
 
 
 def test_fluid_parts():
