@@ -33,7 +33,7 @@ class APrioriTable(Table):
     overrides : of its keys.
     folder : of the sets, as `solver generate` makes it.
     grids : names of the sets whose fields and stresses are learned from.
-    profiles : names of sets, or of statistics of such, whose mean profiles are learned from as well, of networks with a mean part.
+    profiles : names of sets, or of their statistics, whose mean profiles networks with a mean part learn from as well.
     frames : of one sample, whose statistics are compared.
     validation : share of the trajectories that choose the best weights, of those that are not kept for tests.
     stress, drain, mean : weights of the errors, see `closures.training.a_priori.APriori`.
