@@ -16,14 +16,14 @@ from closures.algebraic.mixing_length import WallUnits, mixing_length
 from closures.algebraic.wale import wale
 from closures.operators.fno import Count
 from closures.operators.pointwise import PointwiseLinear
-from closures.operators.stress import CELL_REYNOLDS, WALL_UNITS, Cells, product, six, size, symmetric
+from closures.operators.stress import CELL_REYNOLDS, PAIRS, WALL_UNITS, Cells, product, six, size, symmetric
 from closures.operators.tensor_basis import invariants
 from solver.discretisation.velocity import Gradient
 
 AT_POINT, OF_DIRECTION, OF_MEAN = 8, 6, 6  # features
-LARGEST_RATIO = math.log(8.0)  # of a viscosity to WALE's, as a logarithm
+LARGEST_RATIO = math.log(30.0)  # of a viscosity to WALE's, as a logarithm
 LARGEST_CORRECTION = math.log(4.0)  # of the viscosity of the mean to that of the formula
-LARGEST_ROTATION = 2.0  # of the work-free stress to ``nu_w |g|``
+LARGEST_ROTATION = 5.0  # of the work-free stress to ``nu_w |g|``
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,17 @@ class MeanFlow:
 
 
 class SplitStress(nn.Module):
-    """``tau_ij = -2 nu_m <s_ij> - nu_w [(r_i + r_j) s'_ij - 2 q (s'_ik w'_kj - w'_ik s'_kj) / |g'|]``.
+    """``tau_ij = -2 nu_m <s_ij> - nu_w [2 r_ij s'_ij - q (s'_ik w'_kj - w'_ik s'_kj) / |g'|]``.
 
     The first part is the stress of the mean flow <u>, the rest acts on the fluctuations about it (Schumann 1975,
     J. Comput. Phys. 18, 376). ``nu_m`` is the two-part model's mixing length, whose three constants are weights here,
     times what a perceptron makes of y+, the filter widths in wall units and over the distance to the wall. ``nu_w`` is
-    WALE's viscosity of the fluctuations, and vanishes with the filter width; each direction k has a positive ratio
-    ``r_k`` to it, so that energy is drained and never fed, and ``q`` turns a stress that does no work. r and q come
-    from one perceptron that is asked for each direction with what it has of the flow and of the grid: directions are
-    interchangeable. All inputs are local and without dimensions: no height over h, no Re_tau, no velocity. A new
-    network is the two-part model with WALE. Without walls there is no mean part, and the fluctuations are the flow.
+    WALE's viscosity of the fluctuations, and vanishes with the filter width; each pair of directions (no sum) has a
+    positive ratio ``r_ij`` to it, so that energy is drained and never fed, from streaks (xz) otherwise than from the shear of
+    the layer (xy); q turns a stress that does no work. Both come from one perceptron that is asked for each pair with
+    what its directions have of the flow and of the grid: directions are interchangeable. All inputs are local and
+    without dimensions: no height over h, no Re_tau, no velocity. A new network is the two-part model with WALE.
+    Without walls there is no mean part, and the fluctuations are the flow.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class SplitStress(nn.Module):
     def __init__(
         self,
         *,
-        width: Count = 16,
+        width: Count = 12,
         depth: Annotated[int, Field(ge=1, le=16)] = 1,
         mean_width: Count = 16,
         c_w: Annotated[float, Field(ge=0, le=1)] = 0.325,
@@ -114,14 +115,13 @@ class SplitStress(nn.Module):
         """The drain and the work-free stress, (batch, 6, nx, ny, nz)."""
         nu = wale(_components(gradient), cells.delta**2, self.c_w)
         at_point, of_direction = _features(gradient, cells, mean)
-        hidden = self.point(at_point)[:, None] + self.direction(of_direction.flatten(0, 1)).unflatten(0, (-1, 3))
-        ratio, turn = self.ratios(hidden.flatten(0, 1)).unflatten(0, (-1, 3)).unbind(2)  # (batch, 3, nx, ny, nz)
-        x, y, z = _bounded_exp(ratio, LARGEST_RATIO).unbind(1)
+        first = self.direction(of_direction.flatten(0, 1)).unflatten(0, (-1, 3))
+        hidden = self.point(at_point)[:, None] + torch.stack([first[:, i] + first[:, j] for i, j in PAIRS], dim=1)
+        ratio, turn = self.ratios(hidden.flatten(0, 1)).unflatten(0, (-1, 6)).unbind(2)  # (batch, 6, nx, ny, nz)
         s, w = 0.5 * symmetric(gradient), 0.5 * (gradient - gradient.transpose(1, 2))
-        sums = torch.stack([x + x, y + y, z + z, x + y, x + z, y + z], dim=1)
         q = LARGEST_ROTATION * torch.tanh(turn.mean(dim=1))
         rotated = six(symmetric(product(s, w))) * safe_ratio(q, size(gradient))[:, None]
-        return nu[:, None] * (rotated - sums * six(s))
+        return nu[:, None] * (rotated - 2.0 * _bounded_exp(ratio, LARGEST_RATIO) * six(s))
 
 
 def _perceptron(sizes: list[int]) -> nn.Sequential:

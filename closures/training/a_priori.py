@@ -118,7 +118,7 @@ class APriori(nn.Module):
 
     An objective of `closures.training.fit`; a sample is some frames of one grid, (frames, 9, nx, ny, nz): velocity and
     stress at cell centres. The drain ``-<tau'_c s'_c>`` of each component c in each plane counts relative to the sum of
-    the true ones there (dissipation matching: Ling & Lozano-Duran 2026, arXiv 2601.20265); the stress of the
+    the sizes of all six there (dissipation matching: Ling & Lozano-Duran 2026, arXiv 2601.20265); the stress of the
     fluctuations, without its trace, relative to the true one; the mean shear stress relative to its profile.
 
     Parameters
@@ -163,8 +163,8 @@ class APriori(nn.Module):
 
     def _errors(self, own: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of relative errors of stress, drain and mean shear stress."""
-        whole = true[6:12].sum(0)
-        scale = whole.abs() + LEAST * whole.abs().max()
+        whole = true[6:12].abs().sum(0)
+        scale = whole + LEAST * whole.max()
         drain = ((own[6:12] - true[6:12]) / scale).square().sum(0).mean()
         stress = (own[12] / (true[13] + LEAST * true[13].max())).mean()
         return stress, drain, _relative(own[3], true[3])
