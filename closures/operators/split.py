@@ -49,7 +49,7 @@ class SplitStress(nn.Module):
     J. Comput. Phys. 18, 376). ``nu_m`` is the two-part model's mixing length, whose three constants are weights here,
     times what a perceptron makes of y+, the filter widths in wall units and over the distance to the wall. ``nu_w`` is
     WALE's viscosity of the fluctuations, and vanishes with the filter width; each pair of directions (no sum) has a
-    positive ratio ``r_ij`` to it, so that energy is drained and never fed, from streaks (xz) otherwise than from the shear of
+    positive ratio ``r_ij`` to it: energy is drained and never fed, from streaks (xz) otherwise than from the shear of
     the layer (xy); q turns a stress that does no work. Both come from one perceptron that is asked for each pair with
     what its directions have of the flow and of the grid: directions are interchangeable. All inputs are local and
     without dimensions: no height over h, no Re_tau, no velocity. A new network is the two-part model with WALE.
