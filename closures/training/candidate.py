@@ -99,13 +99,13 @@ def write(
     about: dict[str, Any],
 ) -> Card:
     """Write the artefact of a network trained on `source` in a flow of viscosity `nu`; `about` as `Candidate.card`."""
+    about = {"grid": source.domain.describe()} | about
     return artefact.save(
         out,
         network,
         operator.name,
         operator.arguments,
         filter=str(source.attributes.get("filter", "unknown")),
-        grid=source.domain.describe(),
         nu=(nu, nu),
         trained_on=table.trained_on,
         data_sha256=source.sha256,

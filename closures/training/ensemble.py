@@ -31,6 +31,7 @@ from solver.grid.axis import Array
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 
+Member = tuple[Settled, ...]  # what one network settles to in each flow
 SCALARS = ("ensemble/misfit", "ensemble/pseudo_time")  # of every member that has run, in TensorBoard
 
 
@@ -63,16 +64,22 @@ class Inversion:
         self.candidate = candidate(recipe.operator, self.table.begin, self.table.closure)
         self.network = self.candidate.network.requires_grad_(False)
         self.moved = _chosen(self.network, self.table.moves)
+        others = [(TrajectoryFile(Path(table.file)), table.overrides) for table in self.table.flows]
+        self.flows = [self._flow(*flow) for flow in ((source, ()), *others)]
+        begun = [weights_of(self.table.begin)] if self.table.begin else []
+        case, _ = load_case(Path(self.table.case), self.table.overrides)
+        self.identity = identity_of(recipe, source.sha256, content_of(case), *begun, *(s.sha256 for s, _ in others))
+        wanted = vars(self.table.tolerance)
+        rows = [(key, count) for flow in self.flows for key, count in zip(ERRORS, flow.target_rows, strict=True)]
+        self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
+
+    def _flow(self, source: TrajectoryFile, overrides: tuple[str, ...]) -> LongRun:
+        """Runs in one flow; raises CaseError if nothing is there to learn from."""
         seen = [number for number in range(source.shape[0]) if number not in source.test]
         if not seen:
             raise CaseError(f"{source.path}: keeps all its trajectories for tests: none is left to learn from")
-        self.flow = LongRun(self.candidate.closure, source, seen, self.table.case, self.table.overrides)
-        begun = [weights_of(self.table.begin)] if self.table.begin else []
-        case, _ = load_case(Path(self.table.case), self.table.overrides)
-        self.identity = identity_of(recipe, source.sha256, content_of(case), *begun)
-        wanted = vars(self.table.tolerance)
-        rows = zip(ERRORS, self.flow.target_rows, strict=True)
-        self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
+        every = (*self.table.overrides, *overrides)
+        return LongRun(self.candidate.closure, source, seen, self.table.case, every)
 
     def run(self) -> Card:
         """All iterations that are left, and the artefact (collective)."""
@@ -105,18 +112,29 @@ class Inversion:
         centre = parameters_to_vector(self.moved).double().numpy()
         shares = np.concatenate([np.full(p.numel(), 1 / np.sqrt(_inputs(p))) for p in self.moved])
         noise = np.random.default_rng(self.table.seed).standard_normal((self.table.members, len(centre)))
-        velocities = tuple(self.flow.first(number) for number in range(self.table.members))
+        velocities = tuple(
+            tuple(c for flow in self.flows for c in flow.first(number)) for number in range(self.table.members)
+        )
         return Ensemble(centre + self.table.spread * shares * (noise - noise.mean(0)), velocities)
 
-    def runs(self, ensemble: Ensemble, report: Report) -> list[Settled | None]:
-        """A run of each member, shared among the ranks; what they settled to, on every rank (collective)."""
-        found: dict[int, Settled | None] = {}
+    def runs(self, ensemble: Ensemble, report: Report) -> list[Member | None]:
+        """A run of each member in every flow, shared among the ranks; what they settled to, on every rank (collective).
 
-        def work(number: int, _: object) -> tuple[int, Settled | None]:
+        A member is lost where one of its flows is.
+        """
+        found: dict[int, Member | None] = {}
+
+        def work(number: int, _: object) -> tuple[int, Member | None]:
             self.take(ensemble.parameters[number])
-            return number, self.flow(ensemble.velocities[number], self.table.settle, self.table.average)
+            ends, velocities = [], ensemble.velocities[number]
+            for k, flow in enumerate(self.flows):
+                end = flow(velocities[3 * k : 3 * k + 3], self.table.settle, self.table.average)
+                if end is None:
+                    return number, None
+                ends.append(end)
+            return number, tuple(ends)
 
-        def done(result: tuple[int, Settled | None]) -> None:
+        def done(result: tuple[int, Member | None]) -> None:
             found[result[0]] = result[1]
             report.step(ensemble.iteration * self.table.members + len(found), self.misfit(result[1]), ensemble.time)
 
@@ -124,7 +142,7 @@ class Inversion:
         whole = ranks.broadcast(found)
         return [whole[number] for number in range(self.table.members)]
 
-    def next(self, ensemble: Ensemble, runs: list[Settled | None], report: Report) -> Ensemble:
+    def next(self, ensemble: Ensemble, runs: list[Member | None], report: Report) -> Ensemble:
         """The ensemble after the step that these runs allow; networks whose flow was lost start again near the others.
 
         Raises
@@ -137,18 +155,18 @@ class Inversion:
         outputs = np.stack([self.output(run) for run in runs if run is not None])
         target = np.zeros(outputs.shape[1])
         found = misfits(outputs, target, self.tolerance)
-        step = longest_step(found, len(ERRORS), 1.0 - ensemble.time)
+        step = longest_step(found, len(ERRORS) * len(self.flows), 1.0 - ensemble.time)
         moved = update(ensemble.parameters[alive], outputs, target, self.tolerance, step)
         parameters, velocities = self.replenished(ensemble.iteration, moved, runs)
         row = {"epoch": float(ensemble.iteration), "step": (ensemble.iteration + 1.0) * self.table.members}
         row |= {"time": ensemble.time + step, "misfit": float(found.mean())}
-        row |= self.flow.errors(np.mean([run.means for run in runs if run is not None], axis=0))
+        row |= self.errors([run for run in runs if run is not None])
         history = (*ensemble.history, row | {"lost": float(len(runs) - len(alive))})
         report.epoch(int(row["step"]), list(history))
         return Ensemble(parameters, velocities, ensemble.iteration + 1, ensemble.time + step, history)
 
     def replenished(
-        self, iteration: int, moved: Array, runs: list[Settled | None]
+        self, iteration: int, moved: Array, runs: list[Member | None]
     ) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
         """All members again: lost ones drawn from the distribution of those `moved`, each in one of their flows."""
         rng, mean = np.random.default_rng([self.table.seed, iteration]), moved.mean(0)
@@ -157,30 +175,43 @@ class Inversion:
         for run in runs:
             draw = rng.standard_normal(len(moved)) / np.sqrt(len(moved) - 1)
             parameters.append(mean + draw @ (moved - mean) if run is None else next(kept))
-            velocities.append((run or others[int(rng.integers(len(others)))]).velocity)
+            ends = run or others[int(rng.integers(len(others)))]
+            velocities.append(tuple(c for end in ends for c in end.velocity))
         return np.stack(parameters), tuple(velocities)
 
-    def output(self, run: Settled) -> Array:
-        """What a member answers: its deviations from the data, in the units of `ERRORS`."""
-        return np.concatenate(self.flow.deviations(run.means))
+    def output(self, run: Member) -> Array:
+        """What a member answers: its deviations from the data in each flow, in the units of `ERRORS`."""
+        pairs = zip(self.flows, run, strict=True)
+        return np.concatenate([row for flow, end in pairs for row in flow.deviations(end.means)])
 
-    def misfit(self, run: Settled | None) -> float:
+    def errors(self, runs: list[Member]) -> dict[str, float]:
+        """Of all runs averaged together, for each flow; those of further flows by name and grid."""
+        found: dict[str, float] = {}
+        for number, flow in enumerate(self.flows):
+            errors = flow.errors(np.mean([run[number].means for run in runs], axis=0))
+            grid = "x".join(map(str, flow.frames.domain.shape))
+            found |= {f"{key}_{grid}" if number else key: value for key, value in errors.items()}
+        return found
+
+    def misfit(self, run: Member | None) -> float:
         """Of one member."""
         if run is None:
             return float("nan")
         output = self.output(run)[None]
         return float(misfits(output, np.zeros(output.shape[1]), self.tolerance)[0])
 
-    def keep(self, weights: Array, runs: list[Settled | None]) -> None:
+    def keep(self, weights: Array, runs: list[Member | None]) -> None:
         """Write the artefact of the mean network, whose runs these are (root only)."""
-        alive = [run.means for run in runs if run is not None]
+        alive = [run for run in runs if run is not None]
         if len(alive) < len(runs):
             raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")
         self.take(weights)
-        recipe, flow = self.recipe, self.flow
-        metrics, nu = flow.errors(np.mean(alive, axis=0)), flow.simulation.nu
-        role = self.candidate.card(flow.frames, self.source)
-        write(self.out, self.network, recipe.operator, recipe.card, self.source, nu, metrics, role)
+        recipe, nu = self.recipe, self.flows[0].simulation.nu
+        cards = [self.candidate.card(flow.frames, flow.source) for flow in self.flows]
+        role = max(cards, key=lambda card: card["largest_answer"] or 0.0)
+        grid = self.source.domain.describe() if len(self.flows) == 1 else None
+        metrics = self.errors(alive)
+        write(self.out, self.network, recipe.operator, recipe.card, self.source, nu, metrics, role | {"grid": grid})
 
 
 def _inputs(weights: Tensor) -> int:

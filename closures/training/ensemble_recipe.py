@@ -25,6 +25,19 @@ ToleranceTable = create_model(
 )
 
 
+class FlowTable(Table):
+    """``[[ensemble.flows]]``: one more flow in which every member runs, on another grid or at other parameters.
+
+    Parameters
+    ----------
+    file : filtered trajectories on the points of the case: first frames, and what its runs should settle to.
+    overrides : of the keys of ``[ensemble] case``, beside those of ``[ensemble]``.
+    """
+
+    file: str
+    overrides: tuple[str, ...] = Field(default=(), strict=False)
+
+
 class EnsembleTable(Table):
     """``[ensemble]``: the channel in which the members run, and how long.
 
@@ -32,6 +45,7 @@ class EnsembleTable(Table):
     ----------
     case : folder or file, as `solver.case.paths` finds it.
     overrides : of its keys: ``"run.dtype=float32"`` and the like.
+    flows : others that count as much as that of ``[data] file``.
     begin : folder of an artefact whose weights are the centre of the first ensemble; a corrector or a surrogate has its
         units and times from there.
     closure : options of the closure, as in a case; of a corrector or a surrogate (``base``, ``every``, ...).
@@ -44,6 +58,7 @@ class EnsembleTable(Table):
 
     case: str
     overrides: tuple[str, ...] = Field(default=(), strict=False)
+    flows: tuple[FlowTable, ...] = Field(default=(), strict=False, exclude_if=lambda flows: not flows)
     begin: str | None = None
     closure: dict[str, Any] = Field(default_factory=dict)
     moves: tuple[str, ...] = Field(default=(), strict=False)

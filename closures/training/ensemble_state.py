@@ -23,7 +23,7 @@ class Ensemble:
     Parameters
     ----------
     parameters : (members, p), the weights in one row.
-    velocities : coefficients of the three components, for each member.
+    velocities : coefficients of the three components in each flow, one flow after the other, for each member.
     time : pseudo-time; the posterior is reached at one.
     history : a row of each iteration.
     """
@@ -57,7 +57,8 @@ def read_state(folder: Path, identity: str) -> Ensemble | None:
         return None
     header, tensors = found
     parameters = tensors["parameters"].numpy()
+    count = (len(tensors) - 1) // len(parameters)  # three for each flow
     velocities = tuple(
-        tuple(tensors[f"velocity/{number}/{i}"].numpy() for i in range(3)) for number in range(len(parameters))
+        tuple(tensors[f"velocity/{number}/{i}"].numpy() for i in range(count)) for number in range(len(parameters))
     )
     return Ensemble(parameters, velocities, header["iteration"], header["time"], tuple(header["history"]))

@@ -21,9 +21,12 @@ def shipped_cases() -> dict[str, Path]:
 def beside(data: dict[str, Any], keys: Collection[str], folder: Path) -> None:
     """Write out in full, in the tables of `data`, the paths at `keys` that lie in `folder`; others stay as they are."""
     for key, value in data.items():
-        if isinstance(value, dict):
-            beside(value, keys, folder)
-        elif key in keys and isinstance(value, str) and value and _there(folder / value):
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, dict):
+                beside(table, keys, folder)
+        if isinstance(value, dict | list):
+            continue
+        if key in keys and isinstance(value, str) and value and _there(folder / value):
             data[key] = str((folder / value).resolve())
 
 
