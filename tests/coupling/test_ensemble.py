@@ -14,7 +14,7 @@ from closures.operators import artefact, build
 from closures.operators.predictor import Scaling
 from closures.operators.stress import dissipation
 from closures.training import ensemble
-from closures.training.experiment import train
+from closures.training.experiment import load_experiment, train
 from closures.training.long_run import LongRun
 from solver.case.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
@@ -97,6 +97,38 @@ def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
     drain = dissipation(torch.stack(list(simulation.present_term().tau))[None], gradient)
     assert float(drain.min()) > -1e-9 * float(drain.max())  # at centres, where the network promises it
     assert float(drain.max()) > 0
+
+
+@pytest.fixture(scope="module")
+def coarser(tmp_path_factory):
+    """The same flow on fewer cells, and the keys that say so."""
+    overrides = ("grid.x.n=6", "grid.y.n=5")
+    _, file = les_file(tmp_path_factory.mktemp("coarser"), (2,), FRAMES, STEP, substeps=2, overrides=overrides)
+    add_statistics(file)
+    return {"file": str(file), "overrides": list(overrides)}
+
+
+def test_two_flows_on_two_grids_count_as_much_as_each_other(made, coarser, tmp_path, monkeypatch):
+    """The outputs of a member are those of both; a training that stopped goes on with both."""
+    run = LongRun.__call__
+    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
+    file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=6.0, flows=[coarser], tolerance={"uv": 1.0})
+    both = ensemble.Inversion(load_experiment(file), TrajectoryFile(made[1]), tmp_path / "none", None)
+    rows = [sum(flow.target_rows) for flow in both.flows]
+    assert rows[0] > rows[1] > 0
+    first = both.first()
+    ends = tuple(flow(flow.first(0), 0.01, 0.5) for flow in both.flows)
+    whole = both.output(ends)
+    for k, part in enumerate(np.split(whole, [rows[0]])):
+        assert np.array_equal(part, np.concatenate(both.flows[k].deviations(ends[k].means)))
+    assert [len(velocity) for velocity in first.velocities] == [6] * 6
+    card = train(file, tmp_path / "out").card
+    assert card.grid is None
+    assert {"u_mean", "c_f"} < set(card.metrics)
+    assert sum("_" + "x".join(map(str, both.flows[1].frames.domain.shape)) in key for key in card.metrics) == 6
+    found = history(tmp_path / "out")
+    assert found[-1]["misfit"] < 0.8 * found[0]["misfit"]
+    assert not train(file, tmp_path / "out").card.model_dump().keys() ^ card.model_dump().keys()
 
 
 def test_a_training_goes_on_where_it_stopped(made, tmp_path):

@@ -86,13 +86,15 @@ def small_recipe(file, **changes):
     )
 
 
-def les_file(root: Path, seeds: Iterable[int], frames: int, step: float, substeps: int = 1) -> tuple[Path, Path]:
+def les_file(
+    root: Path, seeds: Iterable[int], frames: int, step: float, substeps: int = 1, overrides: tuple[str, ...] = ()
+) -> tuple[Path, Path]:
     """A case, and a file of what it does with a Smagorinsky model of c_s = 0.3, frames `step` apart."""
     case_folder, trajectories = write_case(root / "case"), []
     closure, fixed = "closure={name='smagorinsky', c_s=0.3, damping='none'}", f"time.dt={step / substeps}"
     with torch.no_grad():
         for seed in seeds:
-            case, folder = load_case(case_folder, (closure, fixed, f"initial.seed={seed}"))
+            case, folder = load_case(case_folder, (closure, fixed, f"initial.seed={seed}", *overrides))
             simulation = build.build(build.Source(case, folder, "case"))
             resampler, found = Resampler(simulation.operators, network_grid(simulation.operators.grid)), []
             for _ in range(frames):
