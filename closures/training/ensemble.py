@@ -64,7 +64,7 @@ class Inversion:
         self.candidate = candidate(recipe.operator, self.table.begin, self.table.closure)
         self.network = self.candidate.network.requires_grad_(False)
         self.moved = _chosen(self.network, self.table.moves)
-        others = [(TrajectoryFile(Path(table.file)), table.overrides) for table in self.table.flows]
+        others = [(TrajectoryFiles(Path(table.file)), table.overrides) for table in self.table.flows]
         self.flows = [self._flow(*flow) for flow in ((source, ()), *others)]
         begun = [weights_of(self.table.begin)] if self.table.begin else []
         case, _ = load_case(Path(self.table.case), self.table.overrides)
@@ -73,7 +73,7 @@ class Inversion:
         rows = [(key, count) for flow in self.flows for key, count in zip(ERRORS, flow.target_rows, strict=True)]
         self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
 
-    def _flow(self, source: TrajectoryFile, overrides: tuple[str, ...]) -> LongRun:
+    def _flow(self, source: TrajectoryFiles, overrides: tuple[str, ...]) -> LongRun:
         """Runs in one flow; raises CaseError if nothing is there to learn from."""
         seen = [number for number in range(source.shape[0]) if number not in source.test]
         if not seen:

@@ -113,7 +113,7 @@ def test_two_flows_on_two_grids_count_as_much_as_each_other(made, coarser, tmp_p
     run = LongRun.__call__
     monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
     file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=6.0, flows=[coarser], tolerance={"uv": 1.0})
-    both = ensemble.Inversion(load_experiment(file), TrajectoryFile(made[1]), tmp_path / "none", None)
+    both = ensemble.Inversion(load_experiment(file), TrajectoryFiles(made[1]), tmp_path / "none", None)
     rows = [sum(flow.target_rows) for flow in both.flows]
     assert rows[0] > rows[1] > 0
     first = both.first()
