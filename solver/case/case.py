@@ -26,6 +26,7 @@ from solver.case.grid_tables import FourierTable, GridTable
 from solver.case.initial_table import InitialTable
 from solver.case.overrides import apply_override
 from solver.case.paths import beside, case_path, shipped_cases
+from solver.case.scalar_tables import ScalarTable, check_scalars
 from solver.case.solid_tables import PressureTable, SolidsTable
 from solver.case.table import Table
 from solver.case.wall_table import WallModelTable
@@ -44,6 +45,7 @@ class Case(Table):
     time: TimeTable
     closure: ClosureTable = ClosureTable()
     wall_model: WallModelTable = WallModelTable()
+    scalars: tuple[ScalarTable, ...] = Field(default=(), strict=False, description="what the flow carries")
     output: OutputTable = OutputTable()
     statistics: StatisticsTable | None = None
     reference: ReferenceTable | None = None
@@ -80,8 +82,18 @@ class Case(Table):
             what = "[solids]" if self.solids is not None else f"[pressure] solver = '{self.pressure.solver}'"
             raise ValueError(f"[wall_model] acts on the walls of channels and ducts alone, not with {what}: remove one")
         try:
-            grid = Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
-            self.wall_model.check(grid)
+            self.wall_model.check(self._grid())
+        except CaseError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _scalars_to_carry(self) -> Case:
+        if not self.scalars:
+            return self
+        try:
+            around = self.solids is not None or self.pressure.is_iterative
+            check_scalars(self.scalars, self._grid(), self.flow, self.wall_model.acts, around)
         except CaseError as error:
             raise ValueError(str(error)) from None
         return self
@@ -91,6 +103,8 @@ class Case(Table):
         found = {f"[reference] {k}": p for k, p in (self.reference.files(folder) if self.reference else {}).items()}
         if self.initial.spectrum is not None:
             found["[initial] spectrum"] = folder / self.initial.spectrum
+        for scalar in self.scalars:
+            found |= {f"[[scalars]] {scalar.name} {key}": folder / path for key, path in scalar.paths.items()}
         if self.solids is not None:
             found |= {f"[solids] {key}": folder / path for key, path in self.solids.paths.items()}
         return found
@@ -105,8 +119,11 @@ class Case(Table):
 
     def build_grid(self) -> Grid:
         """The grid it describes; raises CaseError for impossible ones."""
-        grid = Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
+        grid = self._grid()
         return grid.with_modelled_walls() if self.wall_model.acts else grid
+
+    def _grid(self) -> Grid:
+        return Grid(self.grid.x.axis(), self.grid.y.axis(), self.grid.z.axis())
 
 
 def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None = None) -> tuple[Case, Path]:

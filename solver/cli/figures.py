@@ -18,7 +18,11 @@ def references(folder: Path) -> dict[str, Path]:
     if not (folder / "provenance.json").is_file():
         raise CaseError(f"{folder}: no run folder (it has no provenance.json): give a folder made by `solver run`")
     case, _ = load_case(folder)
-    return case.reference.files(folder) if case.reference else {}
+    found = case.reference.files(folder) if case.reference else {}
+    for scalar in case.scalars:
+        roles = {"reference": f"scalar {scalar.name}", "reference_flux": f"scalar {scalar.name} flux"}
+        found |= {roles[key]: folder / path for key, path in scalar.paths.items()}
+    return found
 
 
 def missing(folder: Path, drawn: set[str]) -> list[str]:

@@ -165,8 +165,8 @@ class Operators:
         padded = list(velocity)
         for axis, line in self.grid.volume_axes.items():
             first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
-            lower = self._from_below(torch.stack(last), axis)
-            upper = self._from_above(torch.stack(first), axis)
+            lower = self.from_below(torch.stack(last), axis)
+            upper = self.from_above(torch.stack(first), axis)
             for i, f in enumerate(padded):
                 ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
                 ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
@@ -201,13 +201,13 @@ class Operators:
         self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
         return wall - near
 
-    def _from_below(self, last: Tensor, axis: int) -> Tensor | None:
+    def from_below(self, last: Tensor, axis: int) -> Tensor | None:
         """What precedes this rank's first entry along `axis`, given everybody's last; None at a wall."""
         if axis == 1:
             return self.decomposition.from_below(last)
         return last if self.grid.axes[axis].periodic else None
 
-    def _from_above(self, first: Tensor, axis: int) -> Tensor | None:
+    def from_above(self, first: Tensor, axis: int) -> Tensor | None:
         """What follows this rank's last entry along `axis`, given everybody's first; None at a wall."""
         if axis == 1:
             return self.decomposition.from_above(first)
@@ -220,7 +220,7 @@ class Operators:
         """
         for axis, line in self.grid.volume_axes.items():
             first, last = edge(f, axis, 0), edge(f, axis, -1)
-            lower, upper = self._from_below(last, axis), self._from_above(first, axis)
+            lower, upper = self.from_below(last, axis), self.from_above(first, axis)
             if lower is None:
                 lower = first * _mirror_sign(line.lower, at_wall, axis in odd)
             if upper is None:
@@ -299,7 +299,7 @@ class Operators:
         """Divergence at centres of unpadded velocity coefficients."""
         lowered = list(velocity)
         for axis in self.volume_axes:
-            lower = self._from_below(edge(velocity[axis], axis, -1), axis)
+            lower = self.from_below(edge(velocity[axis], axis, -1), axis)
             if lower is None:
                 end = self.grid.volume_axes[axis].lower
                 lower = self._ghost(edge(velocity[axis], axis, 0), axis, axis, end)
@@ -320,7 +320,7 @@ class Operators:
         """``velocity - grad potential``; the normal component at ends is left alone (what it is there is given)."""
         raised = [potential] * 3
         for axis in self.volume_axes:
-            upper = self._from_above(edge(potential, axis, 0), axis)
+            upper = self.from_above(edge(potential, axis, 0), axis)
             raised[axis] = join([potential, edge(potential, axis, -1) if upper is None else upper], axis)
         return self._subtract_gradient(*velocity, *raised)
 

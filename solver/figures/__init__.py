@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from solver.errors import FeatureUnavailable
-from solver.figures import channel, plane_spectra, profiles, series, shell_spectra, solids, style
+from solver.figures import channel, plane_spectra, profiles, scalars, series, shell_spectra, solids, style
 from solver.figures.results import Results
 from solver.figures.vortices import view
 
@@ -28,6 +28,7 @@ FIGURES = (
     ("timeseries", series.plot_history),
     ("dissipation", series.plot_dissipation),
     ("budget", channel.plot_budget),
+    ("scalars", scalars.plot_scalars),
     ("solids", solids.plot_solids),
 )
 
@@ -43,7 +44,8 @@ def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> lis
     run : Path
         Run folder (design, section 7).
     reference : Mapping[str, Path]
-        Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "dissipation"
+        Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "scalar NAME" and
+        "scalar NAME flux", "dissipation"
         (Taylor-Green), "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
     """
     results = Results(Path(run), reference)

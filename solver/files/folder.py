@@ -32,7 +32,7 @@ log = logging.getLogger("solver")
 LOCK = "run.lock"  # see `solver.files.lock`
 PRODUCTS = (  # of a run, but for the file that makes a folder a run's: it stays until the next run replaces it
     *("summary.json", "case.toml", "log.txt", "timeseries.csv", "statistics.h5"),
-    *("profiles.csv", "budget.csv", "spectra.csv", "checkpoints", "snapshots", "figures"),
+    *("scalars.h5", "profiles.csv", "budget.csv", "spectra.csv", "checkpoints", "snapshots", "figures"),
 )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.errors import RunFolderError
@@ -55,6 +56,18 @@ def velocity_of(saved: Saved, operators: Operators) -> Components:
         operators.scatter(_regrid(saved, operators, c, saved.arrays[f"velocity/{n}"])) for c, n in enumerate("uvw")
     ]
     return fields[0], fields[1], fields[2]
+
+
+CENTRED = 3  # in place of a component: what lives at cell centres
+
+
+def scalar_of(saved: Saved, operators: Operators, name: str) -> Tensor | None:
+    """This rank's coefficients of a scalar, interpolated as the velocity is; None if the checkpoint has none so called.
+
+    Beyond the last centres of another grid it is as it is there.
+    """
+    stored = saved.arrays.get(f"scalars/{name}")
+    return None if stored is None else operators.scatter(_regrid(saved, operators, CENTRED, stored))
 
 
 def _regrid(saved: Saved, operators: Operators, component: int, field: Array) -> Array:
@@ -122,6 +135,8 @@ def _at_end(grid: Grid, axis: int, end: int, component: int, near: Array) -> Arr
     """A component on the lower (0) or upper (1) end face of an axis, given its values next to it."""
     line = grid.volume_axes[axis]
     boundary = (line.lower, line.upper)[end]
+    if component == CENTRED:
+        return near
     if isinstance(boundary, NoSlip | Inflow):
         given: Array | float = boundary.velocity[component]
         if isinstance(boundary, Inflow) and component == 0:

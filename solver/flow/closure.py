@@ -66,6 +66,18 @@ class Closure(Protocol):
         ...
 
 
+@runtime_checkable
+class ScalarClosure(Closure, Protocol):
+    """A closure with a subgrid flux of scalars of its own, in place of that of its eddy viscosity."""
+
+    def scalar_flux(self, velocity: Velocity, gradient: Components, term: SubgridTerm) -> Components:
+        """``bar(u_j s) - u_j s`` at cell centres, three fields (nx, local ny, nz), from the gradient of s there.
+
+        `term` is what the closure gave for this velocity.
+        """
+        ...
+
+
 class Companion(Closure, Protocol):
     """A closure that also acts between steps, at times of its own."""
 

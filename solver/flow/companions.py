@@ -36,7 +36,9 @@ class SolverStep:
     def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
         flow = self.flow
-        dt = self.control(state.velocity, flow.present_term(state), flow.nu, flow.forcing.body_force, longest, wait)
+        dt = self.control(
+            state.velocity, flow.present_term(state), flow.diffusivity, flow.forcing.body_force, longest, wait
+        )
         return runge_kutta(flow, state, dt, RK3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from solver.flow.forcing import Forcing, NoForcing
 from solver.flow.implicit_diffusion import ImplicitDiffusion
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Pressure, Projected, Projection
+from solver.flow.scalars import Scalar, Scalars, Transport, Values
 from solver.flow.state import State
 from solver.flow.wall_stress import Stress
 
@@ -31,6 +33,7 @@ class Flow:
     closure : gives tau or f of the subgrid scales; None for no model.
     forcing : what drives the flow.
     momentum, projection : those of a box without solids by default.
+    scalars : what the flow carries.
     implicit : whether molecular diffusion along y is implicit, see `ImplicitDiffusion`; never in a box, where all of it
         is exact.
 
@@ -48,6 +51,7 @@ class Flow:
         momentum: Momentum | None = None,
         projection: Projection | None = None,
         implicit: bool = False,
+        scalars: Sequence[Scalar] = (),
     ) -> None:
         self.operators, self.nu, self.closure = operators, nu, closure
         self.forcing: Forcing = forcing or NoForcing()
@@ -57,6 +61,8 @@ class Flow:
         self.walls = self.momentum.wall_stress
         self.projection = projection or Projection(operators)
         self.implicit = ImplicitDiffusion(self.momentum, self.projection) if implicit else None
+        self.scalars = Scalars([Transport(operators, scalar, nu, implicit) for scalar in scalars], closure)
+        self.diffusivity = max([nu, *(t.diffusivity for t in self.scalars.transports.values())])
         self.stiff_nu = nu if self.exact_diffusion or implicit else 0.0  # of what is not in the rates that are kept
         self.timers, self.answers = operators.timers, Answers()
 
@@ -77,6 +83,20 @@ class Flow:
             return None, memory
         with self.timers("wall model"):
             return self.walls(velocity, t, memory)
+
+    def transported(
+        self,
+        velocity: Velocity,
+        scalars: Values,
+        term: SubgridTerm | None,
+        before: Values | None,
+        weights: tuple[Tensor, ...],
+    ) -> tuple[Values, Values | None]:
+        """The scalars after a stage that begins with `velocity`, and the rates that the next one remembers."""
+        if not scalars:
+            return scalars, None
+        with self.timers("scalars"):
+            return self.scalars(velocity, scalars, term, before, weights)
 
     def tendency(self, velocity: Velocity, term: SubgridTerm | None, stress: Stress | None = None) -> Components:
         """``du/dt`` without pressure, and without the diffusion that is integrated exactly."""

@@ -83,9 +83,11 @@ def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme
     """
     velocity, closure, walls, t = state.velocity, state.closure, state.walls, state.t
     pressure, drive, impulse, rate = state.pressure, state.drive, None, None
+    scalars, scalar_rates = state.scalars, None
     for stage, (span, weights) in enumerate(zip(scheme.spans, _weights(flow, scheme, dt), strict=True)):
         term, closure = flow.subgrid(velocity, t, closure)
         stress, walls = flow.wall_stress(velocity, t, walls)
+        scalars, scalar_rates = flow.transported(velocity, scalars, term, scalar_rates, weights)
         u, rate = flow.advanced(velocity, flow.tendency(velocity, term, stress), rate, weights)
         u, pressure, taken = flow.projected(u, length := span * float(dt), pressure)
         u, column = flow.diffused(velocity, u, weights)
@@ -93,7 +95,8 @@ def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme
             u, drive, taken = flow.driven(u, taken, length, column)
         velocity, t = flow.velocity(u), t + length
         impulse = taken if impulse is None or taken is None else impulse + taken
-    return State(velocity, state.t + float(dt), state.step + 1, float(dt), closure, walls, pressure, drive, impulse)
+    done = state.t + float(dt), state.step + 1, float(dt)
+    return State(velocity, *done, scalars, closure, walls, pressure, drive, impulse)
 
 
 def _weights(flow: Flow, scheme: LowStorageScheme, dt: TimeStep) -> list[tuple[Tensor, ...]]:

@@ -21,6 +21,7 @@ class State:
     velocity : divergence-free, with the mass flux or the energies that the forcing holds.
     t, step : time, and the number of steps that led here.
     dt : length of the last step; 0 before the first.
+    scalars : coefficients of the scalars by name, at cell centres.
     closure, walls : what the closure and the wall model remember.
     pressure : of the last stage; None before the first step.
     drive : volume mean of the acceleration that drove the last stage along x.
@@ -32,6 +33,7 @@ class State:
     t: float = 0.0
     step: int = 0
     dt: float = 0.0
+    scalars: dict[str, Tensor] = field(default_factory=dict)
     closure: Memory = field(default_factory=dict)
     walls: Memory = field(default_factory=dict)
     pressure: Pressure | None = None

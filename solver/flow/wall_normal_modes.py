@@ -26,12 +26,14 @@ class Damping(NamedTuple):
     ----------
     b : the weight.
     decay : ``1 / (1 - b lambda)`` of the modes, (1, n, 1).
-    slip : at the ends (2, 2): what a field would be there without the entries of the ends, from what it is with them.
+    slip, held : at the ends (2, 2): what a field would be there without the entries of the ends, from what it is with
+        them; and the inverse.
     """
 
     b: Tensor
     decay: Tensor
     slip: Tensor
+    held: Tensor
 
 
 class WallNormalModes:
@@ -75,14 +77,22 @@ class WallNormalModes:
     def damping(self, b: Tensor) -> Damping:
         """Of a stage with that weight."""
         decay = 1.0 / (1.0 - b * self.values)
-        return Damping(b, decay, self.one + b * (self.read * decay.flatten()) @ self.feed)
+        slip = self.one + b * (self.read * decay.flatten()) @ self.feed
+        (p, q), (r, s) = slip.unbind()[0].unbind(), slip.unbind()[1].unbind()  # by hand: inv waits for a device
+        return Damping(b, decay, slip, torch.stack([s, -q, -r, p]).view(2, 2) / (p * s - q * r))
 
     def at_ends(self, damping: Damping, ends: Tensor) -> Tensor:
         """Values beside the ends with their entries, from those without."""
-        return apply_matrix(torch.linalg.inv(damping.slip), ends, 1)
+        return apply_matrix(damping.held, ends, 1)
+
+    def solve(self, f: Tensor, b: Tensor) -> Tensor:
+        """``(1 - b d2/dy2)^-1 f`` of a field that is zero where it is held, without slope elsewhere (collective)."""
+        damping, a = self.damping(b), self.modes(f)
+        ends = self.at_ends(damping, self.beside(damping.decay * a))
+        return f + self.planes(damping.decay * b * (self.values * a - self.fed(ends)))
 
     def column(self, damping: Damping) -> Tensor:
         """What is left of a uniform 1 where it acts against the ends, (1, local ny, 1)."""
-        ends = torch.linalg.solve(damping.slip, torch.ones_like(self.one[0]))
+        ends = damping.held.sum(1)
         whole = 1.0 - damping.b * self.backward @ (damping.decay.flatten() * (self.feed @ ends))
         return whole[self.slabs.planes][None, :, None]

@@ -60,12 +60,14 @@ class Checkpoint:
         """Write the present state (collective); False if it is not finite, and nothing is written."""
         op = simulation.operators
         self.written_at = time.monotonic()
-        finite = all(bool(torch.isfinite(c).all()) for c in simulation.velocity.coefficients)
+        fields = [*simulation.velocity.coefficients, *simulation.state.scalars.values()]
+        finite = all(bool(torch.isfinite(c).all()) for c in fields)
         if op.decomposition.agree(not finite):
             log.warning("step %d: the field is not finite, no checkpoint is written", simulation.step_count)
             return False
         velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
         arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in velocity}
+        arrays |= {f"scalars/{n}": op.gather(c) for n, c in simulation.state.scalars.items()}
         arrays |= {f"closure/{n}": _gather_state(simulation, n, v) for n, v in simulation.closure_state.items()}
         arrays |= {f"wall_model/{n}": _gather_wall(simulation, n, v) for n, v in simulation.state.walls.items()}
         if simulation.state.pressure is not None and not simulation.flow.projection.is_exact:

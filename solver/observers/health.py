@@ -73,6 +73,10 @@ class Health:
                 expected,
             )
             return "diverged"
+        for name, f in simulation.state.scalars.items():
+            if simulation.operators.decomposition.agree(not bool(torch.isfinite(f).all())):
+                log.error("diverged at step %d: [[scalars]] %s is not finite", simulation.step_count, name)
+                return "diverged"
         if self.expect_turbulence and self._laminar(simulation, energy):
             log.error(
                 "laminar at step %d, t = %.4g: turbulence died; raise [initial] amplitude or the Reynolds number",

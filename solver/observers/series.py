@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,6 +56,17 @@ def volume_mean(operators: Operators, f: torch.Tensor) -> float:
     return float(operators.decomposition.sum((f * weight).sum()))
 
 
+def scalar_mean(simulation: Simulation, name: str) -> float:
+    """Volume mean of a scalar."""
+    return volume_mean(simulation.operators, simulation.operators.to_physical(simulation.state.scalars[name]))
+
+
+def scalar_rms(simulation: Simulation, name: str) -> float:
+    """Root of the volume mean of the squared distance of a scalar from its volume mean."""
+    f, mean = simulation.state.scalars[name], scalar_mean(simulation, name)
+    return math.sqrt(max(float(simulation.operators.inner_product(f, f)) - mean * mean, 0.0))
+
+
 def wall_friction_velocity(simulation: Simulation) -> float:
     """``sqrt(nu |d(U, W)/dy|)``, the slope averaged over the no-slip walls in y, from the first cells or a model."""
     op, stress = simulation.operators, simulation.present_stress()
@@ -92,6 +104,9 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
         found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
     if simulation.surrogate is not None:
         found["residual_trust"] = lambda: simulation.residual_trust
+    for name in simulation.state.scalars:
+        found[f"{name}_mean"] = partial(scalar_mean, simulation, name)
+        found[f"{name}_rms"] = partial(scalar_rms, simulation, name)
     if grid.x.periodic and not grid.y.is_fourier:
         found["forcing"] = lambda: float(simulation.state.drive)
     if 1 in grid.walls and grid.x.is_fourier and grid.z.is_fourier:

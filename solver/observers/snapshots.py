@@ -3,7 +3,7 @@
 ::
 
     velocity   (component, x, y, z)       [length/time]     pressure  (x, y, z)  kinematic [velocity^2]
-    nu_t       (x, y, z)  [length^2/time], of an eddy viscosity
+    nu_t       (x, y, z)  [length^2/time], of an eddy viscosity; and every scalar by its name
     x, y, z    cell centres [length]      component  "u", "v", "w"      time   a scalar coordinate
     paraview/  the same fields, z slowest and components fastest
 
@@ -116,11 +116,13 @@ def gathered(simulation: Simulation) -> dict[str, Array] | None:
     gather, term = simulation.operators.decomposition.gather_planes, simulation.present_term()
     velocity, pressure = [gather(f) for f in simulation.velocity.centred], gather(simulation.pressure())
     nu_t = gather(term.nu_t) if isinstance(term, EddyViscosity) else None
+    scalars = {n: gather(simulation.operators.to_physical(f)) for n, f in simulation.state.scalars.items()}
     if pressure is None:
         return None
     fields = {"velocity": np.stack([f.numpy() for f in velocity if f is not None]), "pressure": pressure.numpy()}
     if nu_t is not None:
         fields["nu_t"] = nu_t.numpy()
+    fields |= {name: f.numpy() for name, f in scalars.items() if f is not None}
     return {name: field.astype(np.float32) for name, field in fields.items()}
 
 
@@ -137,7 +139,7 @@ def fill(
     for name, field in fields.items():
         dimensions = ("component", "x", "y", "z")[-field.ndim :]
         for group, array, names in (("", field, dimensions), ("paraview/", field.T, dimensions[::-1])):
-            label(file, f"{group}{name}", array, names, **packed).attrs["units"] = UNITS[name]
+            label(file, f"{group}{name}", array, names, **packed).attrs["units"] = UNITS.get(name, "as given")
         file[name].attrs["coordinates"] = "time"
 
 

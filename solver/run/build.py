@@ -33,6 +33,7 @@ from solver.parallel import ranks
 from solver.parallel.slabs import Decomposition
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
+from solver.run.carried import scalars_of, with_scalars
 from solver.run.stiffness import is_implicit
 
 
@@ -93,8 +94,10 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     forcing = make_forcing(case, operators, projection)
     if case.wall_model.acts:
         momentum = Momentum(Strain(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
-    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit)
-    return Simulation(flow, flow.start(velocity, settled), control)
+    carried = scalars_of(case, closure)
+    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried)
+    state = with_scalars(flow.start(velocity, settled), case, operators, saved)
+    return Simulation(flow, state, control)
 
 
 def obstructed(source: Source, operators: Operators) -> tuple[Momentum, Projection] | tuple[None, None]:

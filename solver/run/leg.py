@@ -32,6 +32,7 @@ RULES = {
     "flow": PHYSICS,
     "closure": PHYSICS,
     "wall_model": PHYSICS,
+    "scalars": PHYSICS,
     "initial": FIXED,
     "time": FREE,
     "output": FREE,
@@ -264,7 +265,8 @@ def _told(changes: Changes) -> str:
     (key, (before, now)), *more = sorted(changes.items(), key=lambda item: not item[0].endswith((".name", ".kind")))
     table, _, name = key.rpartition(".")
     rest = f" (and {len(more)} more)" if more else ""
-    return f"[{table}] {name} was {_word(before)} and is {_word(now)}{rest}"
+    where = f"[{table}] {name}" if table else f"[[{name}]]"
+    return f"{where} was {_word(before)} and is {_word(now)}{rest}"
 
 
 def _word(value: Any) -> str:

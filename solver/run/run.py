@@ -20,6 +20,7 @@ from rich.console import Console
 
 from solver.analysis.channel import wall_flows
 from solver.analysis.reference import check_reference
+from solver.analysis.scalar_flow import ScalarReference
 from solver.case.case import Case
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
@@ -33,6 +34,7 @@ from solver.observers.field_means import FieldMeans
 from solver.observers.forces import Forces
 from solver.observers.health import Health
 from solver.observers.progress import ProgressBar, ProgressLines, Way
+from solver.observers.scalar_statistics import ScalarStatistics
 from solver.observers.series import TimeSeries
 from solver.observers.snapshots import Snapshots
 from solver.observers.spectra import PlaneSpectra, ShellSpectra
@@ -111,6 +113,8 @@ def run_leg(
     this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
     operators, slabs = simulation.operators, simulation.operators.decomposition
     check_reference(case, source.folder, operators.grid)
+    for scalar in case.scalars:
+        ScalarReference.of(source.folder, scalar)
     statistics, spectra = averaging_hooks(case, simulation), shell_spectra(case, operators)
     snapshots = Snapshots(folder, case.output.snapshot)
     forces, memory = observe_forces(case), pressure_memory(simulation)
@@ -224,6 +228,9 @@ def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
         return [FieldMeans(operators, solids, table.start, table.every_steps)]
     width = (case.time.end - table.start) / table.batches
     hooks: list[TimeAverage] = [Statistics(operators, table.start, width, table.every_steps)]
+    if case.scalars and not operators.grid.is_box:
+        carried = [t.scalar for t in simulation.flow.scalars.transports.values()]
+        hooks.append(ScalarStatistics(operators, carried, table.start, width, table.every_steps))
     if operators.grid.z.is_fourier and wall_flows(operators.grid, case.flow.nu, driven=False):
         hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
     return hooks

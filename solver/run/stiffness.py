@@ -29,7 +29,8 @@ def is_implicit(case: Case, operators: Operators, velocity: Components, saved: S
     if fixed or refusal(grid) or not grid.z.is_fourier or case.initial.kind not in TURBULENT:
         return False
     start = Velocity(Strain(operators), velocity)
+    nu = max([case.flow.nu, *(case.flow.nu / scalar.prandtl for scalar in case.scalars)])
     explicit, implicit = (
-        float(StepControl(operators, case.time.cfl, implicit=flag)(start, None, case.flow.nu)) for flag in (False, True)
+        float(StepControl(operators, case.time.cfl, implicit=flag)(start, None, nu)) for flag in (False, True)
     )
     return implicit > WORTHWHILE * explicit

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from solver.analysis.batch_means import BatchMeans
 from solver.analysis.metrics import PROFILES
+from solver.analysis.scalar_flow import ERRORS
 from solver.analysis.wall_flow import OUTER_LAYER
 from solver.case.case import Case
 from solver.errors import RunFolderError
@@ -24,6 +25,7 @@ from solver.flow.simulation import Simulation
 from solver.observers.averages import write_centrelines, write_spectra, write_statistics
 from solver.observers.field_means import FieldMeans
 from solver.observers.forces import Forces
+from solver.observers.scalar_statistics import ScalarStatistics, write_scalars
 from solver.observers.series import TimeSeries
 from solver.observers.snapshots import Snapshots
 from solver.observers.spectra import PlaneSpectra, ShellSpectra
@@ -133,6 +135,8 @@ class Outcome:
         if isinstance(hook, Statistics):
             grid = hook.operators.grid
             self.summary |= write_statistics(folder, self.case, self.folder, grid, means)
+        elif isinstance(hook, ScalarStatistics):
+            self.summary |= write_scalars(folder, self.case, self.folder, hook, means)
         elif isinstance(hook, FieldMeans):
             hook.write(folder, means, self.case.flow.nu)
         elif isinstance(hook, PlaneSpectra):
@@ -148,6 +152,7 @@ class Outcome:
             found.append(comparison_table(s))
             if s.get("grid_is_coarse"):
                 found.append(COARSE_GRID)
+        found += [line for name, told in s.get("scalars", {}).items() if (line := scalar_in_words(name, told))]
         if s.get("forces"):
             found.append("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()))
         found.append(f"results: {folder}    figures: solver plot {folder}")
@@ -194,6 +199,18 @@ def stresses_in_words(summary: dict[str, Any]) -> str:
         mean, fluctuation = told("work_mean"), told("work_fluctuation")
         words.append(f"its work on the mean flow and on fluctuations: {mean} and {fluctuation} of what is lost")
     return "; ".join(words)
+
+
+def scalar_in_words(name: str, told: dict[str, Any]) -> str:
+    """Nusselt number of a scalar, the reference's and how far the profiles are off; "" where walls differ."""
+    if "nusselt" not in told:
+        return ""
+    width = told["ci95"]["nusselt"]
+    words = f"{name}: Nu {told['nusselt']:.2f}" + (f" ± {width:.2g}" if np.isfinite(width) else "")
+    if "errors" in told:
+        off = ", ".join(f"{key} {100 * value:.1f} %" for key, value in told["errors"].items() if key in ERRORS)
+        words += f" (reference {told['reference_nusselt']:.2f}); errors in wall units: {off}"
+    return f"{words}; heat balance closes to {100 * told['balance_residual']:.2g} %"
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:
