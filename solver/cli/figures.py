@@ -40,11 +40,14 @@ def missing(folder: Path, drawn: set[str]) -> list[str]:
     return found
 
 
-def plot(folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]) -> None:
+def plot(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")],
+    paper: Annotated[bool, typer.Option("--paper", help="as PDF too, two columns wide, its fonts inside")] = False,
+) -> None:
     """Draw the figures of a run into RUN/figures."""
     from solver.figures import draw
 
-    drawn = draw(folder, references(folder))
+    drawn = draw(folder, references(folder), ("png", "pdf") if paper else ("png",))
     for path in drawn:
         console().print(str(path))
     for line in missing(folder, {path.stem for path in drawn}):

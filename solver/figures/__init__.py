@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,7 +33,9 @@ FIGURES = (
 )
 
 
-def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> list[Path]:
+def draw(
+    run: Path, reference: Mapping[str, Path] = MappingProxyType({}), kinds: Sequence[str] = ("png",)
+) -> list[Path]:
     """Write `figures/*.png` of a run folder and return their paths.
 
     Each picture is written whole or not at all. A picture without data is skipped; so is, with a warning, the
@@ -47,6 +49,8 @@ def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> lis
         Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "scalar NAME" and
         "scalar NAME flux", "dissipation"
         (Taylor-Green), "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
+    kinds : Sequence[str]
+        Of files, "png" and "pdf"; the picture in three dimensions is a PNG.
     """
     results = Results(Path(run), reference)
     folder = results.run / "figures"
@@ -61,7 +65,7 @@ def draw(run: Path, reference: Mapping[str, Path] = MappingProxyType({})) -> lis
                 log.warning("no %s.png: a table holds infinite values: repair it, or run the case again", name)
                 continue
             if figure is not None:
-                written.append(style.save(figure, folder / f"{name}.png"))
+                written += [style.save(figure, folder / f"{name}.{kind}") for kind in kinds]
     try:
         picture = view(results.run)
     except FeatureUnavailable as reason:

@@ -50,6 +50,7 @@ PAPER: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.07,
     "figure.constrained_layout.h_pad": 0.05,
     "savefig.dpi": DPI,
+    "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
 }
 
 # Reference data: open black symbols, thinned so that they do not hide the run.
@@ -111,6 +112,8 @@ def wide_enough(limits: Iterable[float], least: float) -> tuple[float, float]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write `figure` to the PNG file `path` and return `path`."""
-    write_atomically(path, lambda partial: figure.savefig(partial, format="png"))
+    """Write `figure` to the PNG or PDF file `path` and return `path`; equal figures are equal files."""
+    kind = path.suffix[1:]
+    undated = {"CreationDate": None} if kind == "pdf" else None
+    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, metadata=undated))
     return path

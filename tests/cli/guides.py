@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from solver.case import plugins
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs").glob("add_a*.md"))
-MODULE = re.compile(r'"""(my_closures/\w+\.py)"""')
+MODULE = re.compile(r'"""(my_\w+/\w+\.py)"""')
 
 
 def blocks(page: Path, language: str) -> list[tuple[str, str]]:
@@ -33,15 +34,16 @@ def recipe(page: Path) -> dict:
     return found
 
 
-def install(monkeypatch, folder: Path) -> None:
-    """Every module of the guides, importable from `folder`, and their entry points."""
-    package = folder / "my_closures"
-    package.mkdir()
-    (package / "__init__.py").touch()
+def install(monkeypatch, folder: Path, pages: Sequence[Path] = GUIDES) -> None:
+    """Every module of the pages, importable from `folder`, and their entry points."""
     declared: dict[str, dict[str, str]] = {}
-    for page in GUIDES:
-        code = module(page)
-        (folder / MODULE.match(code)[1]).write_text(code)
+    for page in pages:
+        for _, code in blocks(page, "python"):
+            if named := MODULE.match(code):
+                path = folder / named[1]
+                path.parent.mkdir(exist_ok=True)
+                (path.parent / "__init__.py").touch()
+                path.write_text(code)
         for note, body in blocks(page, "toml"):
             if note == "not a case":
                 declared |= tomllib.loads(body)["project"]["entry-points"]
