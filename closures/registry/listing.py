@@ -8,7 +8,9 @@ from typing import Any
 
 from closures.operators.shipped import shipped
 from closures.registry import registry
-from solver.case.plugins import OURS
+from closures.registry.wall_models import WALL_MODELS
+from closures.wall_models.friction import LAWS
+from solver.case.plugins import OURS, Registry
 from solver.errors import SolverError
 
 
@@ -33,15 +35,35 @@ def describe() -> dict[str, Listed]:
     return {name: clashes.pop(name, entry) for name, entry in found.items()} | clashes
 
 
+def describe_wall_models() -> dict[str, Listed]:
+    """Every wall model by name, likewise."""
+    found = {name: _law(name) for name in LAWS}
+    for name in WALL_MODELS.foreign():
+        try:
+            found[name] = _made(WALL_MODELS, name)
+        except SolverError as error:
+            found[name] = Listed(WALL_MODELS.package(name) or OURS, f"broken: {error}")
+    return found | {name: Listed("refused", why) for name, why in WALL_MODELS.clashes().items()}
+
+
+def _law(name: str) -> Listed:
+    options = tuple(_default(key, field.default) for key, field in LAWS[name].model_fields.items())
+    return Listed(OURS, (inspect.getdoc(LAWS[name]) or "").splitlines()[0], options)
+
+
 def _origin(name: str) -> str:
     return registry.CLOSURES.package(name) or OURS
 
 
 def _listed(name: str) -> Listed:
-    made = registry.CLOSURES.load(name)
+    return _made(registry.CLOSURES, name)
+
+
+def _made(known: Registry, name: str) -> Listed:
+    made = known.load(name)
     taken = registry.parameters(made)
     options = ("any",) if taken is None else tuple(_option(key, p) for key, p in taken.items())
-    return Listed(_origin(name), (inspect.getdoc(made) or "no description").splitlines()[0], options)
+    return Listed(known.package(name) or OURS, (inspect.getdoc(made) or "no description").splitlines()[0], options)
 
 
 def _trained(name: str) -> Listed:

@@ -52,15 +52,16 @@ def _claimed(folder: Path) -> AbstractContextManager[None]:
 
 
 def closures() -> None:
-    """List the closures: where they come from, what they are, and the options that [closure] takes for them."""
+    """List closures and wall models: where they come from, what they are, and the options that their tables take."""
     from closures.operators.shipped import with_artefact
-    from closures.registry.listing import describe
+    from closures.registry.listing import describe, describe_wall_models
 
-    table = Table(Column("name", no_wrap=True), "from", "what it is, and its options")
-    for name, entry in describe().items():
-        options = "\n" + ", ".join(entry.options) if entry.options else ""
-        table.add_row(name, entry.origin, Text(entry.summary + options))
     out = console()
-    out.print(table)
+    for title, found in (("[closure]", describe()), ("[wall_model]", describe_wall_models())):
+        table = Table(Column("name", no_wrap=True), "from", "what it is, and its options", title=Text(title))
+        for name, entry in found.items():
+            options = "\n" + ", ".join(entry.options) if entry.options else ""
+            table.add_row(name, entry.origin, Text(entry.summary + options))
+        out.print(table)
     folders = "with artefact = 'FOLDER', a network that `solver train` made: " + ", ".join(with_artefact())
     out.print(Text(folders))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from closures.registry import registry
+from closures.registry import registry, wall_models
 from tests import runs
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -47,7 +47,8 @@ def test_closures():
     done = runs.solver("closures")
     assert (done.code, done.err) == (0, "")
     names = [name for name in rows(done.out) if name not in ("", "name")]
-    assert names == registry.names()
+    assert names == [*registry.names(), *wall_models.names()]
+    assert "kappa = 0.41, B = 5.2" in done.out
 
 
 def test_doctor():
