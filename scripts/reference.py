@@ -1,24 +1,38 @@
-"""The pages of reference, from what they are about: docs/reference/{case,data,training,commands}.md.
+"""The pages of reference, from what they are about: docs/reference/{case,data,training,commands,cases,python}.md.
 
     python scripts/reference.py            # write them; --check changes nothing and may fail
 
 Keys come from the tables that check a file when it is loaded, by way of their JSON schema; commands from the command
-line itself. So a page cannot forget a key, and `tests/cli/test_reference.py` says when it is out of date.
+line itself, cases from their files, names for Python from `__all__` and docstrings. So a page cannot forget a key, and
+`tests/cli/test_reference.py` says when it is out of date.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from closures.registry.schemas import KINDS, schema_of
+from solver.case.paths import shipped_cases
 from solver.cli import commands
 
+PUBLIC = ("solver", "closures.operators", "closures.coupling", "closures.compare", "solver.figures")
+PICTURES = {  # of docs/images, where there is one
+    "channel180": ("channel180_vortices", "Vortices between the walls of the channel, coloured by streamwise velocity"),
+    "channel180_coarse": (
+        "corrector_profiles",
+        "Mean velocity and fluctuations on the coarse grid against filtered DNS",
+    ),
+    "cylinder": ("cylinder", "The vortex street behind the cylinder, and its forces"),
+}
 INTO = Path(__file__).parents[1] / "docs" / "reference"
 MADE = "<!-- made by scripts/reference.py: edit the tables or the commands, not this page -->\n"
 ABOUT = {
@@ -192,9 +206,62 @@ def told(words: str, command: Any) -> list[str]:
     return [*lines, "| | |", "| :-- | :-- |", *rows, ""] if rows else lines
 
 
+def case_page() -> str:
+    """Every shipped case: what it is, and how to run it."""
+    lines = [
+        "# Cases",
+        "",
+        "Each runs by its name from any folder; `solver new FOLDER --from NAME` makes a copy to change.",
+        "",
+    ]
+    for name, folder in shipped_cases().items():
+        text = (folder / "case.toml").read_text(encoding="utf-8")
+        grid = {axis: f"{table['n']}" for axis, table in tomllib.loads(text)["grid"].items()}
+        about = [line.lstrip("# ") for line in text.partition("title")[0].splitlines() if line.startswith("#")]
+        lines += [f"## {name}: {tomllib.loads(text)['title']}", "", " ".join(about).replace("|", "\\|"), ""]
+        if name in PICTURES:
+            picture, words = PICTURES[name]
+            lines += [f"![{words}](../images/{picture}.png)", ""]
+        lines += [f"`solver run {name}`, {' x '.join(grid.values())} modes and cells.", ""]
+    return MADE.replace("tables or the commands", "cases") + "\n".join(lines).rstrip() + "\n"
+
+
+def python_page() -> str:
+    """Every public name, with its signature and its docstring as it stands."""
+    begin = "Begin with `solver.simulation` and `solver.open_run`; [a notebook](../from_python.ipynb) steps a flow."
+    lines = ["# From Python", "", begin, ""]
+    for module in map(import_module, PUBLIC):
+        lines += [f"## `{module.__name__}`", "", inspect.cleandoc(module.__doc__ or "").replace("``", "`"), ""]
+        for name in module.__all__:
+            lines += name_told(module.__name__, name, getattr(module, name))
+    return MADE.replace("tables or the commands", "docstrings") + "\n".join(lines).rstrip() + "\n"
+
+
+def name_told(module: str, name: str, found: Any) -> list[str]:
+    """The section of one public name; of a class also what it can do."""
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        return [f"### `{module}.{name}`", "", f"`{type(found).__name__}`", ""]
+    is_error = inspect.isclass(found) and issubclass(found, Exception)
+    signature = "" if is_error else str(inspect.signature(found)).replace("'", "")
+    lines = [
+        f"### `{module}.{name}`",
+        "",
+        "```text",
+        f"{name}{signature}",
+        "",
+        *inspect.cleandoc(found.__doc__ or "").splitlines(),
+    ]
+    for part, value in vars(found).items() if inspect.isclass(found) else ():
+        text = getattr(value, "__doc__", None)
+        if not part.startswith("_") and (callable(value) or isinstance(value, (property, classmethod))) and text:
+            lines += ["", f".{part}: {inspect.cleandoc(text).splitlines()[0]}"]
+    return [*lines, "```", ""]
+
+
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    return {f"{kind}.md": Page(kind).text() for kind in KINDS} | {"commands.md": command_page()}
+    made = {"commands.md": command_page(), "cases.md": case_page(), "python.md": python_page()}
+    return {f"{kind}.md": Page(kind).text() for kind in KINDS} | made
 
 
 def main() -> int:

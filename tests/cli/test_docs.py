@@ -167,6 +167,19 @@ def test_pages_of_the_site_exist():
     assert [name for name in named if not (ROOT / "docs" / name).is_file()] == []
 
 
+def test_every_test_named_in_the_theory_exists():
+    named = re.findall(r"`(\w+/test_\w+\.py)`", (ROOT / "docs/theory.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_every_page_is_in_the_navigation():
+    """Decisions are added by the hook; what is named nowhere would lie under "More"."""
+    text = (ROOT / "mkdocs.yml").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(page for page in pages if page not in text and not page.startswith("decisions/")) == []
+
+
 def test_make_targets_named_exist():
     targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for page in PAGES[:2]:

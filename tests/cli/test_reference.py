@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 
+import solver
 from closures.registry.schemas import schema_of
 from tests.runs import ROOT
 
@@ -16,6 +17,20 @@ SPEC.loader.exec_module(reference)
 def test_pages_are_up_to_date():
     for name, text in reference.pages().items():
         assert (reference.INTO / name).read_text(encoding="utf-8") == text, f"{name}: python scripts/reference.py"
+
+
+def test_every_case_and_public_name_has_its_section():
+    """Those of the top levels are all that `__all__` names; a case without words of its own is not told."""
+    cases = (reference.INTO / "cases.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+): ", cases, flags=re.MULTILINE) == list(reference.shipped_cases())
+    assert {f"docs/images/{picture}.png" for picture, _ in reference.PICTURES.values()} <= {
+        str(path.relative_to(ROOT)) for path in (ROOT / "docs/images").glob("*.png")
+    }
+    names = (reference.INTO / "python.md").read_text(encoding="utf-8")
+    for name in solver.__all__:
+        assert f"### `solver.{name}`" in names
+    for section in re.findall(r"```text\n(.*?)```", names, flags=re.DOTALL):
+        assert len(section.split()) > 5, section
 
 
 def test_every_key_of_a_case_is_on_its_page():
