@@ -7,10 +7,12 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from closures.compare.references import resolve
 from closures.compare.runs import group, read, require_one_difference
 from closures.compare.verdicts import compare_members
+from solver import simulation
 from solver.analysis.moments import INDEX
 from solver.errors import CaseError
 from tests import runs
@@ -63,6 +65,36 @@ def test_friction_in_tables_is_that_of_the_model(whole):
     late = rows[rows["time"] > 1.0]
     assert found["u_tau"] == pytest.approx(np.sqrt(np.mean(late["u_tau"] ** 2)), rel=0.02)
     assert late["u_tau"] ** 2 == pytest.approx(late["forcing"], rel=0.1)
+
+
+COARSE = ("grid.x.n=10", "grid.y.stretching=0.0", "grid.y.n=10", "wall_model.name=log_law", "closure={name='amd'}")
+OPEN = ("grid.z.n=10", "wall_model.height=0.15")
+DUCT = ("grid.z.n=10", "grid.z.stretching=0.0", "wall_model.height=0.3", "flow.nu=1e-4")
+
+
+@pytest.mark.parametrize(("name", "more"), [("half_channel", OPEN), ("duct", DUCT)])
+def test_half_channel_and_duct_flow_along_modelled_walls(name, more):
+    """The drive is what the stress of the model takes through the walls, of the size of a smooth wall's friction."""
+    flow = simulation(name, *COARSE, *more, "run.device=cpu")
+    for _ in range(4):
+        flow.step()
+    grid, stress = flow.operators.grid, flow.present_stress()
+    taken = sum(
+        float((tau[0] * _shares(grid, axis)).sum()) / tau[0].shape[0] / grid.axes[axis].length
+        for axis, planes in stress.planes.items()
+        for tau in planes.values()
+    )
+    assert set(stress.planes) == ({1} if name == "half_channel" else {1, 2})
+    assert float(flow.state.drive) == pytest.approx(taken, rel=0.03)
+    assert 0.001 < taken < 0.02
+    assert flow.max_divergence < 1e-12
+
+
+def _shares(grid, axis):
+    """Of the cells along a wall across `axis` in its length."""
+    along = grid.axes[3 - axis]
+    width = torch.as_tensor(along.width / along.length)
+    return width[None, None, :] if axis == 1 else width[None, :, None]
 
 
 def planted(folder, closure, model, below=1.0, at_half=0.0):
