@@ -11,7 +11,7 @@ from mpi4py import MPI
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.flow import Flow
 from solver.flow.forcing import Forcing
@@ -95,7 +95,7 @@ def random_components(op: Operators, seed: int) -> Components:
 
 def impermeable(op: Operators, components: Iterable[Tensor]) -> Components:
     """Components with the normal one zero on walls."""
-    masks = Momentum(Strain(op), 0.0).interior
+    masks = Momentum(VelocityGradient(op), 0.0).interior
     u, v, w = (f if mask is None else f * mask for f, mask in zip(components, masks, strict=True))
     return u, v, w
 
@@ -163,7 +163,7 @@ def minus(a: Components, b: Components) -> Components:
 
 def tendency(op: Operators, velocity: Components, nu: float = 0.0, term: object = None) -> Components:
     """``du/dt`` without pressure."""
-    strain = Strain(op)
+    strain = VelocityGradient(op)
     return Momentum(strain, nu).tendency(Velocity(strain, velocity), term)
 
 

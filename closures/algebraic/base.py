@@ -11,7 +11,7 @@ from torch import Tensor
 from closures.algebraic.geometry import PerGrid
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.velocity import Gradient, Velocity
 from solver.flow.closure import EddyViscosity, State
 
@@ -19,10 +19,10 @@ from solver.flow.closure import EddyViscosity, State
 SYMMETRIES = frozenset({"galilean", "shift", "reflection", "rotation"})
 
 
-_plain_gradient = inspect.unwrap(Strain.centred)
+_plain_gradient = inspect.unwrap(VelocityGradient.centred)
 
 
-def unfused_gradient(strain: Strain, staggered: Components, spectral: Derivatives) -> Gradient:
+def unfused_gradient(strain: VelocityGradient, staggered: Components, spectral: Derivatives) -> Gradient:
     """`Velocity.gradient` as part of a larger kernel."""
     g = _plain_gradient(strain, staggered, spectral)
     return g[0:3], g[3:6], g[6:9]
@@ -52,7 +52,7 @@ class PointwiseModel(ABC):
         return EddyViscosity(self.evaluate(velocity.staggered, spectral, scale, velocity.strain)), state
 
     @fused
-    def evaluate(self, staggered: Components, spectral: Derivatives, scale: Tensor, strain: Strain) -> Tensor:
+    def evaluate(self, staggered: Components, spectral: Derivatives, scale: Tensor, strain: VelocityGradient) -> Tensor:
         """Gradient and formula in one kernel: the nine components never reach memory."""
         return self.eddy_viscosity(unfused_gradient(strain, staggered, spectral), scale)
 

@@ -15,7 +15,7 @@ from closures.algebraic.invariants import Six, contraction, safe_ratio, safe_sqr
 from closures.algebraic.resolved import ResolvedScales
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Gradient, Velocity
 from solver.errors import CaseError
@@ -88,7 +88,7 @@ class Easm:
 
     @fused
     def stress(
-        self, staggered: Components, spectral: Derivatives, c: Tensor, squared_delta: Tensor, strain: Strain
+        self, staggered: Components, spectral: Derivatives, c: Tensor, squared_delta: Tensor, strain: VelocityGradient
     ) -> Six:
         """The six stresses of a coefficient."""
         return explicit_stress(unfused_gradient(strain, staggered, spectral), c, squared_delta)

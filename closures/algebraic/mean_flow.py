@@ -10,7 +10,7 @@ from torch import Tensor
 from closures.algebraic.base import unfused_gradient
 from closures.algebraic.invariants import Six, symmetric
 from solver.discretisation.calculus import Components
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.staggered import DIM
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
@@ -24,7 +24,7 @@ def mean_staggered(velocity: Velocity) -> Components:
     return u, v, w
 
 
-def mean_strain(strain: Strain, mean: Components) -> Six:
+def mean_strain(strain: VelocityGradient, mean: Components) -> Six:
     """``<s_ij>`` at cell centres, 1/time: what the mean does not vary along has no derivative."""
     still = {(i, j): torch.zeros_like(mean[i]) for i, j in strain.spectral_keys}
     return symmetric(unfused_gradient(strain, mean, still))

@@ -12,7 +12,7 @@ from closures.algebraic.invariants import Six, contraction, safe_ratio, safe_sqr
 from closures.algebraic.mean_flow import Fluctuations, mean_strain
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.grid.grid import Grid
 
@@ -100,7 +100,7 @@ class MixingLength:
         return self.stress(fluctuations.mean, velocity.strain, measured, energy)  # type: ignore[no-any-return]
 
     @fused
-    def stress(self, mean: Components, strain: Strain, measured: dict[str, Tensor], energy: Tensor) -> Six:
+    def stress(self, mean: Components, strain: VelocityGradient, measured: dict[str, Tensor], energy: Tensor) -> Six:
         """Of a mean velocity with ghosts, where its components live."""
         s, units = mean_strain(strain, mean), self.near_walls.units(measured)
         length = mixing_length(units, self.a, self.b, self.exponent)

@@ -7,7 +7,7 @@ from closures.algebraic.germano import Resolved
 from closures.algebraic.invariants import contraction, safe_sqrt, symmetric
 from solver.discretisation.calculus import Components
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.velocity import Velocity
 
 
@@ -20,7 +20,7 @@ class ResolvedScales:
         return self.evaluate(velocity.staggered, spectral, velocity.strain)
 
     @fused
-    def evaluate(self, staggered: Components, spectral: Derivatives, strain: Strain) -> Resolved:
+    def evaluate(self, staggered: Components, spectral: Derivatives, strain: VelocityGradient) -> Resolved:
         """The same of plain tensors."""
         s = symmetric(unfused_gradient(strain, staggered, spectral))
         u, v, w = (strain.to_centre(f, i) for i, f in enumerate(staggered))

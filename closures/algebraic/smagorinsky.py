@@ -13,7 +13,7 @@ from closures.algebraic.geometry import PerGrid, filter_width, mean_wall_shear, 
 from closures.algebraic.invariants import safe_sqrt, strain_norm
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.closure import EddyViscosity, State
@@ -75,7 +75,7 @@ class Smagorinsky:
 
     @fused
     def eddy_viscosity(
-        self, staggered: Components, spectral: Derivatives, squared_length: Tensor, strain: Strain
+        self, staggered: Components, spectral: Derivatives, squared_length: Tensor, strain: VelocityGradient
     ) -> Tensor:
         """Mixing length squared times the strain norm."""
         return squared_length * strain_norm(unfused_gradient(strain, staggered, spectral))

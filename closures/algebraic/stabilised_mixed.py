@@ -12,7 +12,7 @@ from closures.algebraic.box import BoxFilter, sides_of_test_filter
 from closures.algebraic.invariants import Six, contraction, safe_ratio, symmetric
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.closure import Create, EddyViscosity, State, SubgridStress
@@ -82,7 +82,12 @@ class StabilisedMixed:
 
     @fused
     def stress(
-        self, staggered: Components, spectral: Derivatives, nu_t: Tensor, similar: list[Tensor], strain: Strain
+        self,
+        staggered: Components,
+        spectral: Derivatives,
+        nu_t: Tensor,
+        similar: list[Tensor],
+        strain: VelocityGradient,
     ) -> Six:
         """Both parts."""
         s = symmetric(unfused_gradient(strain, staggered, spectral))

@@ -15,7 +15,7 @@ from closures.algebraic.mean_flow import Fluctuations, check_walls, mean_stagger
 from closures.algebraic.mixing_length import MixingLength
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.closure import (
@@ -101,7 +101,12 @@ class TwoPart:
 
     @fused
     def drained(
-        self, staggered: Components, spectral: Derivatives, nu_t: Tensor, of_mean: list[Tensor], strain: Strain
+        self,
+        staggered: Components,
+        spectral: Derivatives,
+        nu_t: Tensor,
+        of_mean: list[Tensor],
+        strain: VelocityGradient,
     ) -> Six:
         """The stress of the mean and ``-2 nu_t s'_ij``."""
         xx, yy, zz, xy, xz, yz = symmetric(unfused_gradient(strain, staggered, spectral))

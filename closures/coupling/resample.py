@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.staggered import above, inner, mean
 from solver.discretisation.transform import Transform
 from solver.discretisation.velocity import Velocity
@@ -70,7 +70,7 @@ class Resampler:
         slabs = operators.decomposition
         self.decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.comm)
         self.transform = Transform(grid, self.decomposition)
-        self.strain = Strain(operators)
+        self.strain = VelocityGradient(operators)
         self.free = [operators.free_faces(axis) for axis in range(3)]
 
     def centred(self, velocity: Velocity) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from closures.data.filters import GridFilter
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX
 
@@ -33,7 +33,7 @@ class Commutator:
 
     def __init__(self, grid_filter: GridFilter) -> None:
         self.filter = grid_filter
-        self.strain = Strain(grid_filter.coarse)
+        self.strain = VelocityGradient(grid_filter.coarse)
 
     def velocity(self, velocity: Velocity) -> Velocity:
         """The filtered velocity, whole on every rank (collective)."""

@@ -15,7 +15,7 @@ import torch
 
 from closures.algebraic.cutoff import coarse_points
 from solver.discretisation.calculus import Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
 from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
@@ -90,7 +90,7 @@ def make_velocity(operators: Operators, fields: list[Array], project: bool = Tru
     if project:
         divergence = operators.divergence((u, v, w))
         u, v, w = operators.subtract_gradient((u, v, w), DirectPressure(operators).solve(divergence))
-    return Velocity(Strain(operators), (u, v, w))
+    return Velocity(VelocityGradient(operators), (u, v, w))
 
 
 def values(term: SubgridTerm | None, velocity: Velocity) -> Array:

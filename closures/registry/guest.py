@@ -14,7 +14,7 @@ from closures.registry.guest_checks import Checks
 from closures.registry.owner import Owner
 from solver.case.plugins import Origin
 from solver.discretisation.calculus import Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import State, SubgridTerm
 
@@ -67,7 +67,7 @@ class Guest:
         """The term of this instant, and the next state (collective)."""
         if self.owner is None or velocity.operators.decomposition.size == 1:
             return self._asked(velocity, t, state)
-        if type(velocity.strain) is not Strain:
+        if type(velocity.strain) is not VelocityGradient:
             raise self.checks.problem("reads the whole field, which is gathered where no solids are: use one rank")
         return self.owner.term(velocity, state, lambda whole, own: self._asked(whole, t, own))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from closures.algebraic.geometry import PerGrid
 from solver.discretisation.calculus import Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.staggered import y_slowest
 from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
@@ -47,7 +47,7 @@ class Owner:
         return _shared(operators, act)
 
 
-def _whole(operators: Operators) -> Strain | None:
+def _whole(operators: Operators) -> VelocityGradient | None:
     """The calculus of the whole grid on the root, None elsewhere."""
     grid, inflow = operators.grid, operators.inflow
     entering = None if inflow is None else [operators.gather(f) for f in inflow]
@@ -58,7 +58,7 @@ def _whole(operators: Operators) -> Strain | None:
     if entering is not None:
         u, v, w = (whole.scatter(f) for f in entering if f is not None)
         whole.inflow = u, v, w
-    return Strain(whole)
+    return VelocityGradient(whole)
 
 
 def _joined(operators: Operators, value: Tensor) -> Tensor | None:

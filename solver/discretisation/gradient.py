@@ -40,7 +40,7 @@ class WallFactors:
         return WallFactors(slope, wet, cut(self.fluid))
 
 
-class Strain:
+class VelocityGradient:
     """Velocity gradients ``d_j u_i`` of one grid.
 
     Derivatives along Fourier axes are taken in coefficient space and transformed; those along finite-volume axes are
@@ -70,14 +70,14 @@ class Strain:
         metric = {axis: [m.width, m.padded_width, m.spacing, m.weight_below] for axis, m in self.metric.items()}
         return [metric, None if self.walls is None else [self.walls.slope, self.walls.wet, self.walls.fluid]]
 
-    def with_tensors(self, tensors: list[Any]) -> Strain:
+    def with_tensors(self, tensors: list[Any]) -> VelocityGradient:
         """The same with others in their place."""
         part, (metric, walls) = copy(self), tensors
         part.metric = {axis: Metric(*lines) for axis, lines in metric.items()}
         part.walls = None if walls is None else WallFactors(*walls)
         return part
 
-    def planes(self, first: int, size: int) -> Strain:
+    def planes(self, first: int, size: int) -> VelocityGradient:
         """The same for a few of this rank's y planes; fields are then narrowed by the caller."""
         part = copy(self)
         if 1 in self.metric:

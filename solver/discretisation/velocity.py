@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.grid.grid import Grid
 
 Gradient = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -23,7 +23,7 @@ class Velocity:
     coefficients : three divergence-free coefficient fields without ghosts.
     """
 
-    def __init__(self, strain: Strain, coefficients: Components) -> None:
+    def __init__(self, strain: VelocityGradient, coefficients: Components) -> None:
         self.strain, self.operators, self.coefficients = strain, strain.operators, coefficients
 
     @property
@@ -44,7 +44,7 @@ class Velocity:
 
     @cached_property
     def spectral_derivatives(self) -> Derivatives:
-        """Derivatives along Fourier axes on physical points, see `Strain.spectral`.
+        """Derivatives along Fourier axes on physical points, see `VelocityGradient.spectral`.
 
         `staggered` comes along at little cost: whoever needs both asks for the derivatives first.
         """

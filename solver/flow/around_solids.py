@@ -8,7 +8,7 @@ import numpy as np
 
 from solver.case.solid_tables import PressureTable
 from solver.discretisation.calculus import Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.errors import CaseError
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Projection
@@ -91,5 +91,5 @@ def flow_around(
         if ends[0] != ends[1] or len(ends[0]) > 1:
             raise CaseError("[solids] cut the inflow off from the outflow, or a part of them from the rest: open a way")
     solver, name = pressure_solver(table, operators, solids, learned)
-    momentum = Momentum(Strain(operators, walls.factors), nu, walls.inner_slope, outlet)
+    momentum = Momentum(VelocityGradient(operators, walls.factors), nu, walls.inner_slope, outlet)
     return momentum, Projection(operators, solver, name, walls, outlet)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.staggered import above, below, difference, inner, mean
 from solver.flow.closure import STRESS_INDEX
 
@@ -35,7 +35,7 @@ class Equation:
     inner_slope : per (i, j), what the slope of u_i across the faces along j is multiplied by where solids stand.
     """
 
-    def __init__(self, strain: Strain, nu: float, inner_slope: dict[Pair, Tensor] | None = None) -> None:
+    def __init__(self, strain: VelocityGradient, nu: float, inner_slope: dict[Pair, Tensor] | None = None) -> None:
         self.strain, self.operators, self.nu, self.inner_slope = strain, strain.operators, nu, inner_slope
         self.volume_axes = self.operators.volume_axes
 
@@ -48,7 +48,14 @@ class Equation:
     # -- fluxes in physical space, from padded velocities -------------------------------------------------------------
 
     def flux(
-        self, u: Components, spectral: Derivatives, subgrid: Subgrid, i: int, j: int, strain: Strain, along: int = -1
+        self,
+        u: Components,
+        spectral: Derivatives,
+        subgrid: Subgrid,
+        i: int,
+        j: int,
+        strain: VelocityGradient,
+        along: int = -1,
     ) -> Tensor:
         """``u_i u_j + tau_ij``; F_ii at the centres of the direction `along`, its own by default."""
         along = i if along < 0 else along
@@ -72,7 +79,7 @@ class Equation:
                 f = above(f, axis) if axis == along else inner(f, axis)
         return f * f
 
-    def advected(self, u: Components, i: int, j: int, strain: Strain) -> Tensor:
+    def advected(self, u: Components, i: int, j: int, strain: VelocityGradient) -> Tensor:
         """u_i carried by u_j through n + 1 faces along j, at upper faces along i."""
         carried, carrying = u[i], u[j]
         for axis in self.volume_axes:

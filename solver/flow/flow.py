@@ -10,7 +10,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Answers, Closure, EddyViscosity, SubgridStress, SubgridTerm
 from solver.flow.closure import State as Memory
@@ -56,7 +56,7 @@ class Flow:
         self.operators, self.nu, self.closure = operators, nu, closure
         self.forcing: Forcing = forcing or NoForcing()
         self.exact_diffusion = not operators.volume_axes
-        self.momentum = momentum or Momentum(Strain(operators), 0.0 if self.exact_diffusion else nu)
+        self.momentum = momentum or Momentum(VelocityGradient(operators), 0.0 if self.exact_diffusion else nu)
         self.strain, self.equation = self.momentum.strain, self.momentum.equation
         self.walls = self.momentum.wall_stress
         self.projection = projection or Projection(operators)

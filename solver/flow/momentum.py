@@ -13,7 +13,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.staggered import DIM, above, edge, inner, mean
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
@@ -58,7 +58,7 @@ class Momentum:
 
     def __init__(
         self,
-        strain: Strain,
+        strain: VelocityGradient,
         nu: float,
         inner_slope: dict[Pair, Tensor] | None = None,
         outlet: Outlet | None = None,
@@ -126,7 +126,9 @@ class Momentum:
         edge(flux, axis, -end).add_(plane)
 
     @fused
-    def _distinct(self, u: Components, spectral: Derivatives, subgrid: Subgrid, strain: Strain) -> list[Tensor]:
+    def _distinct(
+        self, u: Components, spectral: Derivatives, subgrid: Subgrid, strain: VelocityGradient
+    ) -> list[Tensor]:
         def flux(i: int, j: int) -> Tensor:
             found = self.equation.flux(u, spectral, subgrid, i, j, strain)
             if i != j or self.trace is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.gradient import Derivatives, Strain
+from solver.discretisation.gradient import Derivatives, VelocityGradient
 from solver.discretisation.staggered import above, below, inner, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX, SubgridForce, SubgridTerm
@@ -24,7 +24,7 @@ class SubgridWork:
     """Evaluates terms on one grid."""
 
     def __init__(self, operators: Operators) -> None:
-        self.operators, self.strain = operators, Strain(operators)
+        self.operators, self.strain = operators, VelocityGradient(operators)
 
     def __call__(self, velocity: Velocity, term: SubgridTerm | None) -> tuple[Tensor, Tensor]:
         """The work at centres, and tau_xy at the upper y faces (zero where y is a Fourier axis), as (nx, local ny, nz).

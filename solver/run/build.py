@@ -13,7 +13,7 @@ import torch
 from solver.case.case import Case, load_case
 from solver.case.case_tables import HeldShellsTable, MassFluxTable, PressureGradientTable
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.errors import CaseError
 from solver.files.checkpoint_file import Saved, latest
 from solver.files.folder import case_of_run
@@ -93,7 +93,7 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf, implicit=implicit)
     forcing = make_forcing(case, operators, projection)
     if case.wall_model.acts:
-        momentum = Momentum(Strain(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
+        momentum = Momentum(VelocityGradient(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
     carried = scalars_of(case, closure)
     flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried)
     state = with_scalars(flow.start(velocity, settled), case, operators, saved)

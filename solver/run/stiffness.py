@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from solver.case.case import Case
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.files.checkpoint_file import Saved
 from solver.flow.implicit_diffusion import refusal
@@ -28,7 +28,7 @@ def is_implicit(case: Case, operators: Operators, velocity: Components, saved: S
     fixed = case.time.dt is not None or case.solids is not None or case.pressure.is_iterative
     if fixed or refusal(grid) or not grid.z.is_fourier or case.initial.kind not in TURBULENT:
         return False
-    start = Velocity(Strain(operators), velocity)
+    start = Velocity(VelocityGradient(operators), velocity)
     nu = max([case.flow.nu, *(case.flow.nu / scalar.prandtl for scalar in case.scalars)])
     explicit, implicit = (
         float(StepControl(operators, case.time.cfl, implicit=flag)(start, None, nu)) for flag in (False, True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from closures.registry.wall_models import create
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.errors import CaseError
 from solver.flow.closure import EddyViscosity
 from solver.flow.flow import Flow
@@ -112,7 +112,7 @@ def test_second_order_in_time_to_what_explicit_diffusion_gives(name):
     law = create("log_law", grid=grid, nu=nu) if grid.has_modelled_walls else None
 
     def flow(velocity, dt, implicit):
-        momentum = Momentum(Strain(op), nu, wall_stress=WallStress(op, law, 0.3, nu)) if law else None
+        momentum = Momentum(VelocityGradient(op), nu, wall_stress=WallStress(op, law, 0.3, nu)) if law else None
         return simulation(op, velocity, nu, dt, forcing and forcing(op), momentum=momentum, implicit=implicit)
 
     smooth = run(flow(channel_flow(op), 0.02, False), 20)

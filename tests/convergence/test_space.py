@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.flow.forcing import MassFlux, PressureGradient
 from solver.flow.momentum import Momentum
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
@@ -43,7 +43,7 @@ def viscous_matrix(op) -> torch.Tensor:
     size = int(np.prod(section))
     unit = torch.eye(size, dtype=op.dtype).reshape(size, 1, *section)
     padded = op.pad((unit, torch.zeros_like(unit), torch.zeros_like(unit)))[0]
-    return Momentum(Strain(op), 1.0).equation.laplacian(padded, 0).reshape(size, size).T
+    return Momentum(VelocityGradient(op), 1.0).equation.laplacian(padded, 0).reshape(size, size).T
 
 
 # -- operators ------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def operator_errors(n: int) -> list[float]:
     p = op.to_coefficients(values(op, wave))
     zero = torch.zeros_like(p)
     gradient = op.subtract_gradient((zero, zero, zero), -p)[1]
-    padded, momentum = op.pad(sample(op, (bump, bump, still))), Momentum(Strain(op), 1.0)
+    padded, momentum = op.pad(sample(op, (bump, bump, still))), Momentum(VelocityGradient(op), 1.0)
     computed = (
         op.divergence(v),
         gradient,

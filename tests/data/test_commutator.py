@@ -10,7 +10,7 @@ from closures.data.commutator import PAIRS, Commutator
 from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel
 from closures.data.recipe import StoreTable
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import SubgridStress
 from solver.grid.axis import FourierAxis
@@ -41,7 +41,7 @@ def commutator(fine: Grid, coarse: Grid, kernel: Kernel) -> Commutator:
 
 
 def flow(c: Commutator, components) -> Velocity:
-    return Velocity(Strain(c.filter.fine), components)
+    return Velocity(VelocityGradient(c.filter.fine), components)
 
 
 def as_stored(c: Commutator, velocity: Velocity):

@@ -30,7 +30,7 @@ from closures.data.recipe import StoreTable
 from closures.data.rows import FLOWS, STATISTICS
 from closures.data.statistics import write_statistics
 from closures.data.trajectory import Trajectory
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import to_toml, write_json
@@ -164,7 +164,7 @@ def test_the_stored_work_is_what_the_stress_takes_from_the_energy():
     errors: dict[str, list[float]] = {"fine": [], "coarse": []}
     for n in (12, 24, 48):
         fine = operators(Grid(FourierAxis(14, LX), walls(3 * n, stretching=1.2), FourierAxis(12, LZ)))
-        velocity = Velocity(Strain(fine), project(fine, sample(fine, TRIADS)))
+        velocity = Velocity(VelocityGradient(fine), project(fine, sample(fine, TRIADS)))
         for name, cells, kernel in (("fine", 2 * n, Kernel("sharp")), ("coarse", n, Kernel("box", 0.5))):
             coarse = Grid(FourierAxis(8, LX), walls(cells, stretching=1.2), FourierAxis(6, LZ))
             c = Commutator(GridFilter(fine, coarse, kernel))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.staggered import inner
 from solver.discretisation.velocity import Velocity
 from solver.flow.momentum import Momentum
@@ -76,7 +76,7 @@ def test_viscous_term_dissipates(name):
 def test_dissipation_is_the_squared_gradient_in_a_box(name):
     op = operators(name)
     nu, u = 0.37, random_velocity(operators(name), SEED)
-    g = Velocity(Strain(op), u).gradient
+    g = Velocity(VelocityGradient(op), u).gradient
     squared = sum(float((d**2).mean()) for row in g for d in row)
     drained = -product(op, u, minus(tendency(op, u, nu), tendency(op, u)))
     assert drained == pytest.approx(nu * squared, rel=1e-12)
@@ -87,7 +87,9 @@ def test_dissipation_is_the_squared_gradient_where_the_scheme_has_it(name):
     """``-<u, lap u> = <grad u : grad u>`` between ends at rest, on any stretching."""
     op = operators(name)
     u = random_components(op, SEED)
-    squared = Momentum(Strain(op), 1.0).equation.squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    squared = Momentum(VelocityGradient(op), 1.0).equation.squared_gradient(
+        Velocity(VelocityGradient(op), u).padded_coefficients
+    )
     drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
     assert float(squared) == pytest.approx(drained, rel=1e-12)
 
@@ -97,7 +99,9 @@ def test_moving_walls_and_inflows_give_what_is_dissipated_beyond_the_loss_of_ene
     speed, n = 0.7, 8
     op = operators(Grid(FourierAxis(6, 1.0), walls(n, 2.0, upper=NoSlip((speed, 0.0, 0.0))), FourierAxis(6, 1.0)))
     u = random_components(op, SEED)
-    squared = Momentum(Strain(op), 1.0).equation.squared_gradient(Velocity(Strain(op), u).padded_coefficients)
+    squared = Momentum(VelocityGradient(op), 1.0).equation.squared_gradient(
+        Velocity(VelocityGradient(op), u).padded_coefficients
+    )
     drained = -product(op, u, minus(tendency(op, u, 1.0), tendency(op, u)))
     near = float(op.mean_mode(u[0])[0, 0, -1, 0])
     work = speed * (speed - near) / (0.5 * op.grid.y.width[-1]) / op.grid.y.length
@@ -107,7 +111,7 @@ def test_moving_walls_and_inflows_give_what_is_dissipated_beyond_the_loss_of_ene
 @on_every_grid
 def test_gradient_is_trace_free(name):
     op = operators(name)
-    g = Velocity(Strain(op), random_velocity(op, SEED)).gradient
+    g = Velocity(VelocityGradient(op), random_velocity(op, SEED)).gradient
     size = max(float(d.abs().max()) for row in g for d in row)
     assert float((g[0][0] + g[1][1] + g[2][2]).abs().max()) < 1e-13 * size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import EddyViscosity, SubgridStress
 from solver.flow.momentum import Momentum, padded_term
@@ -41,7 +41,7 @@ def nine_fluxes(momentum: Momentum, velocity: Velocity, term) -> tuple[torch.Ten
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_pass_is_the_equation_once_the_pressure_has_its_part(name, kind):
     op = operators(name)
-    momentum, projection = Momentum(Strain(op), NU), Projection(op)
+    momentum, projection = Momentum(VelocityGradient(op), NU), Projection(op)
     velocity, term = Velocity(momentum.strain, random_velocity(op, SEED)), given(op, kind)
     fast, whole = momentum.tendency(velocity, term), nine_fluxes(momentum, velocity, term)
     if momentum.trace is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridForce, SubgridStress
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Periodic
@@ -44,7 +44,7 @@ def constant(op, value: float = NU) -> EddyViscosity:
 
 def stress(op, u, nu_t) -> SubgridStress:
     """``-2 nu_t s_ij`` at centres."""
-    g = Velocity(Strain(op), u).gradient
+    g = Velocity(VelocityGradient(op), u).gradient
     order = sorted(STRESS_INDEX, key=STRESS_INDEX.__getitem__)
     return SubgridStress(tuple(-nu_t * (g[i][j] + g[j][i]) for i, j in order))
 
@@ -65,7 +65,7 @@ def test_constant_eddy_viscosity_is_viscosity_away_from_walls(name):
     u = random_velocity(op, SEED)
     still = tendency(op, u)
     modelled = minus(tendency(op, u, term=constant(op)), still)
-    trace = op.to_coefficients(-2 * NU * Velocity(Strain(op), u).gradient[2][2])
+    trace = op.to_coefficients(-2 * NU * Velocity(VelocityGradient(op), u).gradient[2][2])
     difference = minus(op.subtract_gradient(modelled, trace), minus(tendency(op, u, nu=NU), still))
     away = [f[..., 1:-2, :] for f in difference]
     assert max(float(f.abs().max()) for f in away) < 1e-12 * norm(op, modelled)
@@ -87,7 +87,7 @@ def test_eddy_viscosity_drains_tau_s_in_a_box(name):
     """``<u, div tau> = <tau_ij s_ij>`` with -tau_ij s_ij = 2 nu_t s_ij s_ij, exactly where nu_t is resolved."""
     op = operators(name)
     u, nu_t = random_velocity(op, SEED), 1.0 + 0.1 * op.to_physical(random_scalar(op, SEED + 1))
-    g = Velocity(Strain(op), u).gradient
+    g = Velocity(VelocityGradient(op), u).gradient
     eps = sum(float((nu_t * 0.5 * (g[i][j] + g[j][i]) ** 2).mean()) for i in range(3) for j in range(3))
     drained = minus(tendency(op, u, term=EddyViscosity(nu_t)), tendency(op, u))
     assert -product(op, u, drained) == pytest.approx(eps, rel=1e-12)

@@ -11,7 +11,7 @@ import torch
 from solver.analysis.channel import BUDGET, ChannelProfiles
 from solver.analysis.moments import INDEX
 from solver.analysis.wall_flow import between
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
 from solver.flow.momentum import Momentum
@@ -61,7 +61,9 @@ def test_the_flow_loses_its_energy_to_viscosity_and_subgrid_work(name, kind):
     work, _ = flow_work(flow)
     lost = float((work * volumes(op, None)).sum())
     rate = flow.flow.time_derivative(flow.velocity.coefficients)
-    viscous = NU * float(Momentum(Strain(op), NU).equation.squared_gradient(flow.velocity.padded_coefficients))
+    viscous = NU * float(
+        Momentum(VelocityGradient(op), NU).equation.squared_gradient(flow.velocity.padded_coefficients)
+    )
     size = norm(op, flow.velocity.coefficients) * norm(op, rate)
     assert abs(lost) > 1e-6 * size
     assert product(op, flow.velocity.coefficients, rate) == pytest.approx(-viscous - lost, abs=1e-12 * size)
@@ -74,7 +76,7 @@ def flow_work(flow) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", ["box", "box_even"])
 def test_a_constant_eddy_viscosity_drains_2_nu_t_s_s_point_by_point(name):
     op = operators(name)
-    velocity = Velocity(Strain(op), random_velocity(op, SEED))
+    velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
     g = velocity.gradient
     s = [[0.5 * (g[i][j] + g[j][i]) for j in range(3)] for i in range(3)]
     expected = 2 * NU_T * sum(s[i][j] ** 2 for i in range(3) for j in range(3))
@@ -86,15 +88,15 @@ def test_a_constant_eddy_viscosity_drains_2_nu_t_s_s_point_by_point(name):
 def test_a_constant_eddy_viscosity_drains_what_viscosity_would(name):
     """``2 nu <s : s> = nu <grad u : grad u>`` where no wall holds the fluid, on cells of any height."""
     op = operators(name)
-    velocity = Velocity(Strain(op), random_velocity(op, SEED))
+    velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
     work, _ = SubgridWork(op)(velocity, EddyViscosity(torch.full(op.local_shape, NU_T, dtype=op.dtype)))
-    viscous = NU_T * float(Momentum(Strain(op), NU_T).equation.squared_gradient(velocity.padded_coefficients))
+    viscous = NU_T * float(Momentum(VelocityGradient(op), NU_T).equation.squared_gradient(velocity.padded_coefficients))
     assert float((work * volumes(op, None)).sum()) == pytest.approx(viscous, rel=1e-12)
 
 
 def test_nothing_works_nothing():
     op = operators("channel")
-    work, flux = SubgridWork(op)(Velocity(Strain(op), random_velocity(op, SEED)), None)
+    work, flux = SubgridWork(op)(Velocity(VelocityGradient(op), random_velocity(op, SEED)), None)
     assert not work.any()
     assert not flux.any()
 

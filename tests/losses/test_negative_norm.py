@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from closures.losses.negative_norm import NegativeNorm
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.flow.momentum import Momentum
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
@@ -49,7 +49,7 @@ def test_single_mode_between_walls(component):
 def test_solves_with_the_laplacian_of_the_solver(name):
     """``(alpha - lap)`` of what `solve` returns is what it was given, on every kind of grid."""
     op = operators(name)
-    momentum, field = Momentum(Strain(op), 1.0), random_components(op, 8_128)
+    momentum, field = Momentum(VelocityGradient(op), 1.0), random_components(op, 8_128)
     negative = NegativeNorm(op, 0.3)
     solved = tuple(negative.solve(f, i) for i, f in enumerate(field))
     padded = op.pad(solved)
@@ -73,7 +73,7 @@ def test_is_the_largest_work_on_velocities_of_unit_gradient(name):
 
     def strength(v):
         """``|v|_1``, by the Laplacian of the solver."""
-        momentum, padded = Momentum(Strain(op), 1.0), op.pad(v)
+        momentum, padded = Momentum(VelocityGradient(op), 1.0), op.pad(v)
         parts = [0.3 * f - momentum.equation.laplacian(padded[i], i) for i, f in enumerate(v)]
         return sum(float(op.inner_product(f, g, i)) for i, (f, g) in enumerate(zip(v, parts, strict=True))) ** 0.5
 

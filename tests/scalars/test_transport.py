@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import EddyViscosity
 from solver.flow.flow import Flow
@@ -27,7 +27,7 @@ def carried(name, scalar, nu, term=None, closure=None):
     """Operators, the scalar, its rate."""
     op = operators(name)
     f = random_scalar(op, SEED)
-    velocity = Velocity(Strain(op), random_velocity(op, SEED + 1))
+    velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED + 1))
     return op, f, Transport(op, scalar, nu).rate(velocity, f, term, closure)
 
 
@@ -63,7 +63,7 @@ def test_a_flux_and_a_value_at_the_ends_hold_a_straight_profile():
     line, q, nu, prandtl = op.grid.y, 0.3, 0.02, 0.5
     profile = 1.5 + q * prandtl / nu * (line.faces[-1] - line.centres)
     f = op.to_coefficients(op.along(profile, 1).expand(op.local_shape).contiguous())
-    rest = Velocity(Strain(op), tuple(torch.zeros_like(f) for _ in range(3)))
+    rest = Velocity(VelocityGradient(op), tuple(torch.zeros_like(f) for _ in range(3)))
     transport = Transport(op, Scalar("s", prandtl, ends={(1, 0): End(flux=q), (1, 1): End(1.5)}), nu)
     assert float(transport.rate(rest, f).abs().max()) < 1e-11
     slope = transport.gradient(transport.padded(f))[1]
@@ -91,7 +91,7 @@ class OwnFlux(Eddies):
 def test_a_closure_may_have_a_flux_of_its_own():
     """That of an eddy diffusivity, in a box, where both live at the same points."""
     op = operators("box")
-    velocity = Velocity(Strain(op), random_velocity(op, SEED + 1))
+    velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED + 1))
     f, scalar = random_scalar(op, SEED), Scalar("s", 1.0, 0.6)
     term, _ = Eddies()(velocity, 0.0, {})
     rates = [Transport(op, scalar, 0.0).rate(velocity, f, term, closure) for closure in (None, Eddies(), OwnFlux())]

@@ -7,7 +7,7 @@ import torch
 
 from closures.registry.registry import create
 from solver.discretisation import fusion
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import FeatureUnavailable
 from solver.flow.closure import EddyViscosity
@@ -56,7 +56,7 @@ def test_one_model_serves_two_grids_compiled(fused):
     for flag in (False, True):
         fused(flag)
         for k, op in enumerate(grids):
-            velocity = Velocity(Strain(op), random_velocity(op, SEED))
+            velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
             found[flag, k] = model(velocity, 0.0, model.init(op))[0].nu_t
     for k in range(2):
         torch.testing.assert_close(found[True, k], found[False, k], rtol=1e-11, atol=0)
@@ -92,9 +92,9 @@ def test_signatures_tell_apart_what_compiled_code_relies_on():
     assert fusion.structure(alike[0], []) == fusion.structure(alike[1], [])
     assert len(set(found)) == len(found)
     op = operators("channel")
-    strain = Strain(op)
+    strain = VelocityGradient(op)
     assert fusion.structure(strain.planes(0, 3), []) == fusion.structure(strain.planes(1, 3), [])
-    assert fusion.structure(strain, []) != fusion.structure(Strain(op), [])
+    assert fusion.structure(strain, []) != fusion.structure(VelocityGradient(op), [])
 
 
 def test_sweeps_are_compiled_where_fusion_is_decided_after_the_solver_was_built(monkeypatch):

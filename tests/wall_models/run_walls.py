@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from closures.registry.wall_models import create
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.flow.momentum import Momentum
 from solver.flow.wall_stress import WallStress
 from solver.grid.axis import FourierAxis
@@ -28,7 +28,7 @@ def main(path: str) -> None:
     for name, (grid, height) in FLOWS.items():
         op = operators(grid.with_modelled_walls())
         model = create("log_law", grid=op.grid, nu=NU, filter_time=1.0)
-        momentum = Momentum(Strain(op), NU, wall_stress=WallStress(op, model, height, NU))
+        momentum = Momentum(VelocityGradient(op), NU, wall_stress=WallStress(op, model, height, NU))
         flow = simulation(op, random_velocity(op, SEED), NU, 0.01, momentum=momentum)
         for _ in range(STEPS):
             flow.step()

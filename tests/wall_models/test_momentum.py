@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closures.registry.wall_models import create
-from solver.discretisation.gradient import Strain
+from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.closure import EddyViscosity
@@ -43,7 +43,7 @@ class Laminar:
 def modelled(name, model, height, nu=NU):
     """Operators of a grid with modelled walls, and the momentum equation on it."""
     op = operators(UNIFORM[name].with_modelled_walls())
-    return op, Momentum(Strain(op), nu, wall_stress=WallStress(op, model, height, nu))
+    return op, Momentum(VelocityGradient(op), nu, wall_stress=WallStress(op, model, height, nu))
 
 
 def rate(momentum, velocity, term=None):
@@ -116,7 +116,7 @@ def test_gradients_beside_a_modelled_wall_are_taken_from_inside():
         _, y, _ = op.coordinates()
         u = op.to_coefficients((1.0 + 3.0 * y).expand(op.local_shape).transpose(0, 1).contiguous().transpose(0, 1))
         zero = torch.zeros_like(u)
-        slope = Velocity(Strain(op), (u, zero, zero)).gradient[0][1]
+        slope = Velocity(VelocityGradient(op), (u, zero, zero)).gradient[0][1]
         assert_round_off(slope, torch.full_like(slope, 3.0), 10.0)
 
 
@@ -160,7 +160,7 @@ def test_a_flow_can_be_differentiated_through_its_walls():
 
     def friction(size):
         velocity = tuple(size * f for f in base)
-        momentum = Momentum(Strain(op), nu, wall_stress=WallStress(op, law, 0.3, nu))
+        momentum = Momentum(VelocityGradient(op), nu, wall_stress=WallStress(op, law, 0.3, nu))
         flow = simulation(op, velocity, nu, 0.01, momentum=momentum)
         stress = flow.flow.present_stress(flow.stepper(flow.stepper(flow.state))).planes[1][0]
         return sum(float(k + 1) * tau.square().mean() for k, tau in enumerate(stress))
