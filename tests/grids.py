@@ -20,7 +20,7 @@ from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.grid.axis import Boundary, FiniteVolumeAxis, FourierAxis, FreeSlip, NoSlip, Periodic, stretched_faces
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.direct import DirectPressure
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def operators(grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.In
     modes_x = grid.x.points
     if grid.x.is_fourier:
         modes_x = (2 * grid.x.highest_mode if half_in_z else grid.x.highest_mode) + 1
-    return Operators(grid, Decomposition(grid.y.points, modes_x, grid.y.periodic, comm), CPU, dtype)
+    return Operators(grid, Slabs(grid.y.points, modes_x, grid.y.periodic, comm), CPU, dtype)
 
 
 def random_values(op: Operators, seed: int, count: int) -> list[Tensor]:

@@ -20,7 +20,7 @@ from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.grid.axis import Axis, FourierAxis
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 
 Points = tuple[int | None, int | None, int | None]
 OWN: Points = (None, None, None)
@@ -68,7 +68,7 @@ class Resampler:
     def __init__(self, operators: Operators, grid: Grid) -> None:
         self.operators, self.grid = operators, grid
         slabs = operators.decomposition
-        self.decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.comm)
+        self.decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.comm)
         self.transform = Transform(grid, self.decomposition)
         self.strain = VelocityGradient(operators)
         self.free = [operators.free_faces(axis) for axis in range(3)]

@@ -30,7 +30,7 @@ from solver.errors import CaseError
 from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.direct import apply_matrix
 
 Horizontal = Literal["sharp", "box"]
@@ -81,7 +81,7 @@ class GridFilter:
 
     def __init__(self, fine: Operators, coarse: Grid, kernel: Kernel) -> None:
         check(fine.grid, coarse, kernel)
-        whole = Decomposition(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, ranks.alone())
+        whole = Slabs(coarse.shape[1], coarse.coefficient_shape[0], coarse.y.periodic, ranks.alone())
         self.fine, self.kernel = fine, kernel
         self.coarse = Operators(coarse, whole, fine.device, fine.dtype)
         self._centre: Tensor | None = None

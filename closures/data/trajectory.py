@@ -26,7 +26,7 @@ from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.observers.health import Health
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.run import build
 
 SAVE_SECONDS = 120.0  # at most so much work is lost by a kill
@@ -43,7 +43,7 @@ class Trajectory:
         self.recipe, self.number, self.store = store.recipe, number, store
         self.case = self.recipe.case(number)
         grid = self.case.build_grid()
-        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
+        slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
         device = ranks.choose_device(self.case.run.device)
         self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
         saved = store.state(number) if slabs.broadcast(slabs.is_root and store.kept(number) is not None) else None

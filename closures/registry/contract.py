@@ -22,7 +22,7 @@ from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
 from solver.grid.axis import Axis, FiniteVolumeAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.parallel import ranks as parallel
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.direct import DirectPressure
 
 Array = np.ndarray
@@ -70,7 +70,7 @@ class Subject:
 
 def make_operators(grid: Grid, comm: Any = ALONE) -> Operators:
     """The calculus in double precision on CPU; on this rank alone, or with `comm`, None for all."""
-    decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
+    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
     return Operators(grid, decomposition, torch.device("cpu"), torch.float64)
 
 

@@ -15,7 +15,7 @@ from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
 from solver.flow.closure import EddyViscosity, State, SubgridForce, SubgridStress, SubgridTerm
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 
 Answer = tuple[SubgridTerm | None, State]
 
@@ -53,7 +53,7 @@ def _whole(operators: Operators) -> VelocityGradient | None:
     entering = None if inflow is None else [operators.gather(f) for f in inflow]
     if not operators.decomposition.is_root:
         return None
-    alone = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
+    alone = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
     whole = Operators(grid, alone, operators.device, operators.dtype)
     if entering is not None:
         u, v, w = (whole.scatter(f) for f in entering if f is not None)

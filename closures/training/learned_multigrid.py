@@ -25,7 +25,7 @@ from solver.files.folder import commit
 from solver.grid.axis import FiniteVolumeAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.poisson import Poisson
 from solver.solids.mask import Solids
 
@@ -109,7 +109,7 @@ def draw(table: MultigridTable) -> list[Sample]:
     """Matrices of random geometries, and sources in each: the same on every machine of the same kind."""
     line = FiniteVolumeAxis(np.linspace(0.0, 1.0, table.cells + 1), NoSlip(), NoSlip())
     grid = Grid(line, line, line)
-    slabs = Decomposition(table.cells, table.cells, False)
+    slabs = Slabs(table.cells, table.cells, False)
     if slabs.size > 1:
         raise CaseError("[multigrid] is learned by one process: start it without mpirun")
     operators, random, found = (

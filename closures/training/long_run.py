@@ -30,7 +30,7 @@ from solver.grid.grid import Grid
 from solver.observers.health import Health
 from solver.observers.statistics import Statistics
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.run import build
 from solver.run.machine import choose_fusion
 
@@ -78,7 +78,7 @@ class LongRun:
                 f"[ensemble] case = '{case}': its modes and cells are {points} points, the data have others"
             )
         fusion.enable(choose_fusion(described.run.fuse, int(np.prod(grid.shape)), None))
-        slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
+        slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
         operators = Operators(grid, slabs, torch.device("cpu"), getattr(torch, described.run.dtype))
         model = closure(grid, described.flow.nu)
         control = StepControl(operators, described.time.cfl, described.time.dt)

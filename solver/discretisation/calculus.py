@@ -16,7 +16,7 @@ from solver.discretisation.transform import PlaneModes, Transform
 from solver.grid.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
 from solver.grid.grid import Grid
 from solver.parallel import memory
-from solver.parallel.slabs import Decomposition, split_evenly
+from solver.parallel.slabs import Slabs, split_evenly
 
 Components = tuple[Tensor, Tensor, Tensor]
 CACHE_BYTES = 4 * 2**20  # what a core may keep near it
@@ -35,7 +35,7 @@ class Operators:
     CaseError : this machine cannot hold the flow.
     """
 
-    def __init__(self, grid: Grid, decomposition: Decomposition, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, grid: Grid, decomposition: Slabs, device: torch.device, dtype: torch.dtype) -> None:
         if device.type == "cpu":
             memory.require_for(grid, decomposition.size, dtype.itemsize)
         self.grid, self.decomposition = grid, decomposition

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from solver.discretisation.fft import choose_engine
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 
 
 class Transform:
     """Transforms of one grid; physical arrays ``(nx, planes, nz)``, coefficients ``(parts, cx, planes or cy, cz)``."""
 
-    def __init__(self, grid: Grid, decomposition: Decomposition) -> None:
+    def __init__(self, grid: Grid, decomposition: Slabs) -> None:
         self.grid, self.decomposition = grid, decomposition
         self.fourier = tuple(axis.is_fourier for axis in grid.axes)
         self.parts = 2 if self.fourier[0] else 1

@@ -23,7 +23,7 @@ def split_evenly(n: int, parts: int) -> list[int]:
     return [n // parts + (r < n % parts) for r in range(parts)]
 
 
-class Decomposition:
+class Slabs:
     """Slabs of a ``(nx, ny, nz)`` grid over the ranks of a communicator.
 
     Parameters

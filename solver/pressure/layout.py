@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 
 ORDER = (1, 0, 2)  # memory order of x, y, z: y slowest
 POSITION = (1, 0, 2)  # dimension of axis x, y, z in a (y, x, z) array
@@ -36,7 +36,7 @@ class Layout:
     shape: tuple[int, int, int]
     periodic: tuple[bool, bool, bool]
     device: torch.device
-    slabs: Decomposition | None = None
+    slabs: Slabs | None = None
 
     @cached_property
     def active(self) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class Layout:
         return value if self.slabs is None else self.slabs.sum(value)
 
 
-def layout_of(grid: Grid, slabs: Decomposition, device: torch.device) -> Layout:
+def layout_of(grid: Grid, slabs: Slabs, device: torch.device) -> Layout:
     """The layout of a grid of cells on its slabs."""
     nx, _, nz = grid.shape
     x, y, z = (axis.periodic for axis in grid.axes)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.bandit import TsallisInf
 from solver.pressure.report import PressureSolveFailure, PressureSolver, SolveReport
 
@@ -38,7 +38,7 @@ class SelfTuning:
 
     name = "auto"
 
-    def __init__(self, arms: Mapping[str, PressureSolver], slabs: Decomposition, seed: int = 0) -> None:
+    def __init__(self, arms: Mapping[str, PressureSolver], slabs: Slabs, seed: int = 0) -> None:
         self.arms, self.slabs = dict(arms), slabs
         self.names = list(self.arms)
         self.bandit = TsallisInf(len(self.names), seed)

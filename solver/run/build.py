@@ -30,7 +30,7 @@ from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.run.carried import scalars_of, with_scalars
@@ -79,7 +79,7 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     """
     case = source.case
     grid = case.build_grid()
-    decomposition = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
+    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
     device = ranks.choose_device(case.run.device)
     operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype))
     momentum, projection = obstructed(source, operators)

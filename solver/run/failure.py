@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.terminal import record
 
 PATIENCE_SECONDS = 5.0  # ranks that fail together are that close
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.01
 
 
 @contextlib.contextmanager
-def kept(slabs: Decomposition, folder: Path, write: Callable[[], object]) -> Iterator[None]:
+def kept(slabs: Slabs, folder: Path, write: Callable[[], object]) -> Iterator[None]:
     """An error passes on; `write` (collective) keeps what there is before, if all ranks have met the same.
 
     If they have not, the others wait in a collective call for the one that failed, and nothing can be done together:

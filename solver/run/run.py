@@ -40,7 +40,7 @@ from solver.observers.snapshots import Snapshots
 from solver.observers.spectra import PlaneSpectra, ShellSpectra
 from solver.observers.statistics import Statistics
 from solver.observers.time_average import TimeAverage
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
 from solver.run import failure, leg
@@ -276,7 +276,7 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
     rundir.write_text(folder / "case.toml", rundir.to_toml(source.case.model_dump(exclude_none=True)))
 
 
-def _on_root(slabs: Decomposition, action: Callable[[], None]) -> None:
+def _on_root(slabs: Slabs, action: Callable[[], None]) -> None:
     """Do something on the root; its failure is everybody's."""
     problem: str | None = None
     if slabs.is_root:

@@ -24,7 +24,7 @@ from solver.flow.time_step import StepControl
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 from solver.parallel.ranks import choose_device
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.run.limit import MinimalStage, seconds, ten_transforms
 
 BLOCK = 3  # steps in a row: the first finds its fields in memory; they hold one evaluation of a dynamic coefficient
@@ -47,7 +47,7 @@ def flow_simulation(
         grid = Grid(*(FourierAxis(n, 2 * np.pi, "2/3") for n in shape))
     else:
         raise CaseError(f"--flow {flow}: should be 'channel' or 'box'")
-    slabs = Decomposition(ny, grid.coefficient_shape[0], grid.y.periodic)
+    slabs = Slabs(ny, grid.coefficient_shape[0], grid.y.periodic)
     operators = Operators(grid, slabs, choose_device(device), dtype)
     nu = 1 / 2800 if flow == "channel" else 1 / 1600
     velocity = wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)

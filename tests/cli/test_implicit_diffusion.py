@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from solver.discretisation.calculus import Operators
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.run.build import initial_field, source_of
 from solver.run.stiffness import is_implicit
 from tests import runs
@@ -24,7 +24,7 @@ FINE = ("grid.y.n=128", "grid.y.stretching=2.0", "grid.x.n=12", "grid.z.n=12")  
 def chosen(name: str, *overrides: str) -> bool:
     source = source_of(Path(name), overrides)
     grid = source.case.build_grid()
-    slabs = Decomposition(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
+    slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
     operators = Operators(grid, slabs, torch.device("cpu"), torch.float64)
     return is_implicit(source.case, operators, initial_field(source, operators), None)
 

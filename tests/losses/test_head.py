@@ -22,7 +22,7 @@ from solver.errors import CaseError
 from solver.flow.forcing import PressureGradient, bulk_velocity
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from tests.grids import distance, uneven, walls
 from tests.losses.flows import flow, residual_of, trajectory
 from tests.operators.fields import randomise
@@ -83,7 +83,7 @@ def test_averages_are_undone(line):
 
 def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
     """One step of the head and of `GuardedUpdate` with the same network; one rank has nothing to scatter."""
-    monkeypatch.setattr(Decomposition, "scatter_planes", lambda self, whole: whole, raising=False)
+    monkeypatch.setattr(Slabs, "scatter_planes", lambda self, whole: whole, raising=False)
     simulation = flow("channel", STEP)
     own = head(simulation, "channel")
     grid = network_grid(simulation.operators.grid)
@@ -95,7 +95,7 @@ def test_acts_as_the_surrogate_of_the_time_loop(monkeypatch):
 
 def test_training_and_run_keep_the_flux_whatever_drives_the_flow(monkeypatch):
     """Also with a pressure gradient: momentum is the solver's affair."""
-    monkeypatch.setattr(Decomposition, "scatter_planes", lambda self, whole: whole, raising=False)
+    monkeypatch.setattr(Slabs, "scatter_planes", lambda self, whole: whole, raising=False)
     simulation = flow("channel", STEP, driven="pressure_gradient")
     assert isinstance(simulation.forcing, PressureGradient)
     own = head(simulation, "channel")

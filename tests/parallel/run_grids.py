@@ -17,7 +17,7 @@ from solver.flow.initial import isotropic
 from solver.grid.axis import FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.observers.statistics import Moments
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from tests.grids import operators, random_velocity, run, simulation, uneven, walls
 
 SEED = 173_205
@@ -117,7 +117,7 @@ def slab_promises(periodic: bool) -> dict[str, bool]:
     """What this rank finds true of halos, transposes, reductions and refusals."""
     nx, ny = 7, 11
     shape = 2, nx, ny, 3
-    slabs = Decomposition(ny, nx, periodic, Unpickled(MPI.COMM_WORLD))
+    slabs = Slabs(ny, nx, periodic, Unpickled(MPI.COMM_WORLD))
     rank, size = slabs.rank, slabs.size
     whole = torch.arange(float(np.prod(shape))).reshape(shape)
     mine, first, last = whole[:, :, slabs.planes], slabs.planes.start, slabs.planes.stop
@@ -149,8 +149,8 @@ def slab_promises(periodic: bool) -> dict[str, bool]:
     tests["broadcast"] = slabs.broadcast({"rank": rank}) == {"rank": 0}
     tests["agree"] = slabs.agree(rank == size - 1) and not slabs.agree(False)
     if size > 1:
-        tests["too few planes"] = refused(lambda: Decomposition(size - 1, 64, periodic))
-        tests["too few modes"] = refused(lambda: Decomposition(64, size - 1, periodic))
+        tests["too few planes"] = refused(lambda: Slabs(size - 1, 64, periodic))
+        tests["too few modes"] = refused(lambda: Slabs(64, size - 1, periodic))
         tests["reach beyond a slab"] = refused(lambda: slabs.halo(mine, ny // size + 1))
     return tests
 
@@ -160,7 +160,7 @@ def main(path: str) -> None:
     results: dict[str, np.ndarray] = {}
     with torch.no_grad():
         for kind in ("walls", "periodic"):
-            world = Decomposition(64, 64, False)
+            world = Slabs(64, 64, False)
             for name, kept in slab_promises(kind == "periodic").items():
                 results[f"promise/{kind} {name}"] = np.array(not world.agree(not kept))
         op = operators(CUBE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure import tuning
 from solver.pressure.bandit import TsallisInf
 from solver.pressure.guess import ProjectedGuess
@@ -102,7 +102,7 @@ def clock(monkeypatch):
 
 
 def race(clock, arms: dict[str, Fake], solves: int, seed: int) -> SelfTuning:
-    solver, rhs = SelfTuning(arms, Decomposition(4, 4, False), seed), torch.ones(1, 2, 2, 2)
+    solver, rhs = SelfTuning(arms, Slabs(4, 4, False), seed), torch.ones(1, 2, 2, 2)
     for _ in range(solves):
         out = torch.zeros_like(rhs)
         assert solver.solve(rhs, out).converged
@@ -133,7 +133,7 @@ def test_it_continues_from_a_checkpoint(clock):
         return {"a": Fake(clock, 1.0), "b": Fake(clock, 1.4)}
 
     solver = race(clock, arms(), 200, 3)
-    other = SelfTuning(arms(), Decomposition(4, 4, False), 8)
+    other = SelfTuning(arms(), Slabs(4, 4, False), 8)
     other.restore(solver.state())
     assert other.summary() == solver.summary()
     clock.random = np.random.default_rng(1)

@@ -11,7 +11,7 @@ from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
 from solver.flow.forcing import MassFlux, NoForcing
 from solver.grid.grid import Grid
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from tests.grids import random_components
 from tests.solids.flows import BALL, CLOSED, OPEN, SEED, around, cells, simulation, taken
 
@@ -48,7 +48,7 @@ def final_state(flow_name: str) -> dict[str, np.ndarray]:
 
 def main(path: str) -> None:
     torch.set_num_threads(1)
-    world, results = Decomposition(64, 64, False), {}
+    world, results = Slabs(64, 64, False), {}
     with torch.no_grad():
         for name in FLOWS:
             results |= {f"{name}/{key}": f for key, f in final_state(name).items()}

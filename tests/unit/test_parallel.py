@@ -10,11 +10,11 @@ import torch
 
 from solver.errors import CaseError
 from solver.parallel import ranks
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 
 
 def test_infinity_stays_infinite_and_nan_wins():
-    slabs = Decomposition(4, 4, False)
+    slabs = Slabs(4, 4, False)
     assert slabs.max(torch.tensor([math.inf, 2.0])).tolist() == [math.inf, 2.0]
     assert slabs.max(torch.tensor([-math.inf])).item() == -math.inf
     assert slabs.max(torch.tensor([math.nan])).isnan().all()
@@ -22,7 +22,7 @@ def test_infinity_stays_infinite_and_nan_wins():
 
 @pytest.mark.parametrize("pass_on", ["sum", "max", "halo", "to_modes", "to_planes"])
 def test_a_gradient_does_not_end_between_ranks_without_a_word(pass_on):
-    slabs = Decomposition(4, 4, True, SimpleNamespace(rank=0, size=2))
+    slabs = Slabs(4, 4, True, SimpleNamespace(rank=0, size=2))
     field = torch.ones(1, 4 if pass_on == "to_modes" else 2, 4 if pass_on == "to_planes" else 2, 3, requires_grad=True)
     with torch.enable_grad(), pytest.raises(CaseError, match="gradients do not pass between ranks"):
         getattr(slabs, pass_on)(field)

@@ -36,7 +36,7 @@ from solver.grid.axis import FiniteVolumeAxis, NoSlip, Periodic
 from solver.grid.grid import Grid
 from solver.parallel.late import wait_for
 from solver.parallel.ranks import is_root
-from solver.parallel.slabs import Decomposition
+from solver.parallel.slabs import Slabs
 from solver.pressure.learned import LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
@@ -90,7 +90,7 @@ def make_problem(name: str, n: int, device: torch.device) -> tuple[Operators, So
         raise CaseError(f"problem {name!r}: should be one of {', '.join([*PROBLEMS, *CASES])}")
     end, shapes = PROBLEMS[name]
     grid = Grid(_line(n, end), _line(n, NoSlip()), _line(n, end))
-    op = Operators(grid, Decomposition(n, n, False), device, torch.float64)
+    op = Operators(grid, Slabs(n, n, False), device, torch.float64)
     rhs = op.scatter(np.random.default_rng(SEED).standard_normal((1, n, n, n)))
     return op, Solids.from_shapes(grid, shapes()), rhs
 
