@@ -79,7 +79,7 @@ def compare(
     out = out or Path("runs") / f"compare-{runs[0].summary['case']}{'-quick' if quick else ''}"
     record = report.record_of(comparison, "solver " + " ".join(sys.argv[1:]), extra | {"arguments": arguments})
     report.write(comparison, record, out)
-    show(report.markdown(record), console)
+    show(report.markdown(record, console.width if console.is_terminal else None), console)
     console.print(f"report: {out / 'report.html'}    data: report.json, table.csv", highlight=False)
     return out
 

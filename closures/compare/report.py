@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from closures.compare import figures
+from closures.compare import figures, methods
 from closures.compare.channels import ChannelJudge
 from closures.compare.runs import Run, differences
 from closures.compare.uncertainty import Estimate, Word
@@ -170,16 +170,15 @@ def csv_columns(record: Record) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
-def markdown(record: Record) -> str:
-    """A summary for the terminal."""
+def markdown(record: Record, width: int | None = None) -> str:
+    """A summary for the terminal; in a narrow one the table leaves out quantities, the last first, never names."""
     quantities = record["quantities"]
     against = f"against {record['reference']['citation']}" if record["reference"] else "without a reference"
     head = ["closure", "status", *(f"{q['label']} [{q['unit']}]" for q in quantities), f"core s / {record['unit']}"]
     lines = [f"# {record['case']} {against}", ""]
     if record["reference"] and "basis" in record["reference"]:  # records kept from before have none
         lines += [f"Judged by {record['reference']['basis']}.", ""]
-    lines += [" | ".join(["", *head, ""]).strip()]
-    lines.append(" | ".join(["", *(":--" if i < 2 else "--:" for i in range(len(head))), ""]).strip())
+    table = [head, [":--" if i < 2 else "--:" for i in range(len(head))]]
     for row in record["rows"]:
         refused = row["cost"].get("guard_interventions")
         cells = [row["label"], f"{row['status']} ({refused} refused)" if refused else row["status"]]
@@ -187,10 +186,13 @@ def markdown(record: Record) -> str:
             mark = MARKS.get(row["words"].get(q["key"], ""), "")
             cells.append(f"{percent((row['errors'] or {}).get(q['key']), q)} {mark}".strip())
         cells.append(measured(row["cost"]["core_seconds_per_unit"]))
-        lines.append(" | ".join(["", *cells, ""]).strip())
+        table.append(cells)
     if any(q["floor"] for q in quantities):
         floors = [significant(q["scale"] * q["floor"], 2) if q["floor"] else "-" for q in quantities]
-        lines.append(" | ".join(["", "*floor*", "", *floors, "", ""]).strip())
+        table.append(["*floor*", "", *floors, ""])
+    left_out = _narrow(table, width)
+    lines += [" | ".join(["", *cells, ""]).strip() for cells in table]
+    lines += ["", f"Too wide for this terminal, and in table.csv: {', '.join(left_out)}."] if left_out else []
     lines += ["", f"▲ better, ▼ worse, = not distinguishable from {record['baseline']}; ± 95 % intervals."]
     if any(q["floor"] for q in quantities):
         lines.append("A difference below the floor is none: so far references of the same flow disagree.")
@@ -200,6 +202,19 @@ def markdown(record: Record) -> str:
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]
     lines += [f"- **{row['label']}**: {row['verdict']}" for row in record["rows"]]
     return "\n".join(lines) + "\n"
+
+
+def _narrow(table: list[list[str]], width: int | None) -> list[str]:
+    """Take columns out of a table until it fits: quantities from the last to the first, then cost, then status."""
+    left_out: list[str] = []
+    while width is not None and len(table[0]) > 1:
+        if sum(max(map(len, column)) + 3 for column in zip(*table, strict=True)) < width:
+            break
+        gone = -2 if len(table[0]) > 4 else -1
+        left_out.insert(0, table[0][gone])
+        for cells in table:
+            del cells[gone]
+    return left_out
 
 
 def write(comparison: Comparison, record: Record, out: Path) -> list[figures.Picture]:
@@ -223,4 +238,5 @@ def html(record: Record, pictures: Sequence[figures.Picture]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "significant": significant, "measured": measured}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(**record, pictures=pictures, marks=MARKS)
+    paper = {"methods": methods.paragraph(record), "bibtex": methods.bibtex(record)}
+    return template.render(**record, **paper, pictures=pictures, marks=MARKS)

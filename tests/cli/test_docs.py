@@ -195,6 +195,25 @@ def test_the_citation_is_of_this_version():
     assert (citation["version"], citation["license"]) == (__version__, project["license"])
 
 
+def test_recipes_of_packages_ask_for_what_the_project_asks_for():
+    """The conda recipe has the version and every bound; both containers have those of torch, and install the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / "packaging/conda/meta.yaml").read_text()
+    assert f'version = "{__version__}"' in recipe
+    assert f"- python {project['requires-python']}" in recipe
+    run = re.findall(r"^    - ([\w-]+) (\S+)$", recipe.partition("  run:")[2].partition("test:")[0], flags=re.MULTILINE)
+    theirs = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    asked = {theirs.get(name, name): bound for name, bound in run if name != "python"}
+    ours = dict(re.match(r"([\w-]+)(.*)", line).groups() for line in project["dependencies"])
+    assert asked == ours
+    (entry,) = project["scripts"].items()
+    assert f"- {' = '.join(entry)}" in recipe
+    for name in ("Dockerfile", "les-solver.def"):
+        text = (ROOT / "packaging" / name).read_text()
+        assert f'"torch{ours["torch"]}"' in text
+        assert '"/source[view]"' in text
+
+
 # -- results.py: the tables are the data ---------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from closures.compare import compare
+from closures.compare.methods import bibtex, paragraph
+from closures.compare.report import markdown
 from tests.compare.ensembles import write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -140,6 +142,40 @@ def test_what_closures_carry_is_told_and_not_judged(report, page):
     assert not any("sgs" in q["key"] or "work" in q["key"] for q in record["quantities"])
     (picture,) = [image["alt"] for image in page.images if "share at y+ = 15" in image["alt"]]
     assert "smagorinsky 30, " in picture
+
+
+def test_a_narrow_terminal_costs_quantities_never_names(report):
+    """At 80 columns every closure, its status and the leading error are there; what is not is named."""
+    record = json.loads((report / "report.json").read_text())
+    whole, narrow = markdown(record), markdown(record, 80)
+    assert max(map(len, (line for line in whole.splitlines() if line.startswith("|")))) > 120
+    table = [line for line in narrow.splitlines() if line.startswith("|")]
+    assert max(map(len, table)) <= 80
+    assert table[0].startswith(f"| closure | status | {record['quantities'][0]['label']}")
+    for row in record["rows"]:
+        assert any(line.startswith(f"| {row['label']} | {row['status']}") for line in table)
+    (left_out,) = (line for line in narrow.splitlines() if line.startswith("Too wide"))
+    shown = table[0].split(" | ")
+    assert all(q["label"] in left_out or any(q["label"] in head for head in shown) for q in record["quantities"])
+    assert markdown(record, 400) == whole
+    assert any(line.startswith("| smagorinsky |") for line in markdown(record, 15).splitlines())
+
+
+def test_the_paragraph_for_a_paper_says_what_the_record_says(report):
+    record = json.loads((report / "report.json").read_text())
+    said = paragraph(record)
+    assert "with none, wale, smagorinsky and vreman; all else was the same" in said
+    assert f"against {record['reference']['citation']}" in said
+    assert "Not finished: vreman (diverged at t = " in said
+    assert "initial fields" not in said  # one of each
+    other = record | {"differences": [{"key": "flow.nu", "values": []}, {"key": "closure.name", "values": []}]}
+    assert "vreman; the cases also differ in flow.nu." in paragraph(other)
+    assert bibtex(record).startswith("@software{les_solver,")
+    assert bibtex(record).count("{") == bibtex(record).count("}")
+    assert ("@article{moser1999," in bibtex(record)) == record["reference"]["citation"].startswith("Moser, Kim")
+    text = unescape((report / "report.html").read_text(encoding="utf-8"))
+    assert said in text
+    assert bibtex(record) in text
 
 
 def test_verdicts_in_words(report):
