@@ -23,7 +23,7 @@ MADE = {  # what is there at the end
     "channel": ["runs/wale/figures/profiles.png", "runs/wale/figures/profiles.pdf", "mine.png"],
     "closure": ["runs/lengths/report.html"],
     "operator": ["nets/local/card.json", "runs/local/summary.json", "runs/two/summary.json"],
-    "data": ["data/small.h5", "data/small_statistics.h5"],
+    "data": ["data/small/manifest.json", "data/small_statistics.h5"],
     "comparison": ["runs/ab/report.html", "runs/ab/table.csv"],
 }
 NOT_HERE = ("pip", "srun", "export")
