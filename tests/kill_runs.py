@@ -136,6 +136,12 @@ def of_comparison(folder: Path) -> dict[str, np.ndarray]:
     return {f"{row['label']}/{k}": np.array(v["value"]) for row in rows for k, v in (row["errors"] or {}).items()}
 
 
+def of_data(folder: Path) -> dict[str, np.ndarray]:
+    """Every array of every file of the set."""
+    files = sorted((folder / "data").rglob("*.h5"))
+    return {f"{path.relative_to(folder)}/{k}": a for path in files for k, a in runs.arrays(path).items()}
+
+
 def run_words(folder: Path) -> Sequence[object]:
     """One command that begins and goes on."""
     return "run", folder, "--out", folder / "run", "--restart", "auto", "--quiet", *SETS
@@ -145,8 +151,8 @@ KINDS = (
     Kind(run_words, of_run),
     Kind(run_words, of_run, ranks=2),
     Kind(
-        lambda folder: ("generate", folder / "data.toml", "--out", folder / "data.h5"),
-        lambda folder: runs.arrays(folder / "data.h5"),
+        lambda folder: ("generate", folder / "data.toml", "--out", folder / "data"),
+        of_data,
     ),
     Kind(
         lambda folder: ("train", folder / "training.toml", "--out", folder / "net", "--quiet"),

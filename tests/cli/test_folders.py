@@ -222,8 +222,8 @@ def test_two_runs_do_not_share_a_folder(case):
     ("words", "text", "name", "lock_name", "part"),
     [
         (("train",), TRAINING, "trained", "trained/run.lock", "closures.training.experiment.train"),
-        (("generate",), DATA, "made.h5", ".made.h5.lock", "closures.linear_families.generate._Batches.prepare"),
-        (("generate", "--samples", 1), BOX, "made.h5", ".made.h5.lock", "closures.data.generate._make"),
+        (("generate",), DATA, "made", ".made.lock", "closures.linear_families.generate._Batches.make"),
+        (("generate", "--samples", 1), BOX, "made", ".made.lock", "closures.data.generate._make"),
     ],
 )
 def test_two_commands_do_not_write_the_same(tmp_path, monkeypatch, words, text, name, lock_name, part):
