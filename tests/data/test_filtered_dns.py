@@ -405,14 +405,14 @@ def test_three_kills_and_the_same_checksum(channel, tmp_path):
     assert not (out / MANIFEST).exists()
     (states / "00002.h5").write_bytes((states / "00002.h5").read_bytes()[:-100])
     part = out / ".00001.part"
-    with h5py.File(part if part.exists() else files_of(out)["train"][1], "r+") as file:
+    (found,) = [part] if part.exists() else out.glob("*/00001.h5")
+    with h5py.File(found, "r+") as file:
         file["t1_fields/velocity"][0, 4, 1, 1, 1, 1] = 0.0
-    damaged = not part.exists()
     done = generate_flow(recipe, out, quiet=True)
-    if damaged:  # a whole file is not looked into again, until it is verified
+    if found != part:  # a whole file is not looked into again, until it is verified
         with pytest.raises(RunFolderError, match=r"00001\.h5: damaged"):
             verify(out)
-        files_of(out)["train"][1].unlink()
+        found.unlink()
         (out / MANIFEST).unlink()
         done = generate_flow(recipe, out, quiet=True)
     assert done["sha256"] == describe(channel)["sha256"] == verify(out)["sha256"]
