@@ -88,7 +88,12 @@ def joined(path: Path) -> Iterator[Joined]:
         raise FileNotFoundError(f"no files in {path}/train, valid or test")
     with contextlib.ExitStack() as stack:
         known = {"sha256": manifest(path)["sha256"]} if is_set(path) else {}
-        yield Joined([stack.enter_context(open_hdf5(file)) for file in files], **known)
+        opened_files = [stack.enter_context(open_hdf5(file)) for file in files]
+        try:
+            found = Joined(opened_files, **known)
+        except DAMAGE as error:  # HDF5 meets damaged attributes with errors of any kind
+            raise OSError(f"damaged: {str(error).partition(chr(10))[0]}") from None
+        yield found
 
 
 @contextlib.contextmanager
