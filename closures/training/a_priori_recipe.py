@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from closures.data.folder import member
 from closures.data.windows import TrajectoryFiles, domain_of, split
-from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.operators.domain import Domain
 from closures.training.a_priori import APriori, OnGrid, Weights
 from closures.training.begin import weights_of
+from closures.training.candidate import write
 from closures.training.identity import content_of, identity_of
 from closures.training.stress_frames import StressFrames
 from closures.training.stress_network import first_guess, largest_answer
@@ -21,7 +21,6 @@ from closures.training.study import Prepared
 from closures.training.tables import CardTable, LoopTable, OperatorTable, OptimiserTable
 from solver.case.case import load_case
 from solver.case.table import Table
-from solver.files.folder import commit
 
 
 class APrioriTable(Table):
@@ -105,22 +104,7 @@ def prepare(recipe: APrioriRecipe, out: Path, data: Path | None) -> Prepared:
     def save(errors: dict[str, float]) -> Card:
         pairs = [(grids[file.domain.shape], file) for file in files]
         largest = max(largest_answer(grid.model, grid.frames, file) for grid, file in pairs)
-        return artefact.save(
-            out,
-            network,
-            recipe.operator.name,
-            recipe.operator.arguments,
-            scaling=None,
-            step=0.0,
-            largest_answer=largest or None,
-            filter=str(files[0].attributes.get("filter", "unknown")),
-            grid=None,  # of several
-            nu=(case.flow.nu, case.flow.nu),
-            trained_on=recipe.card.trained_on,
-            data_sha256=sums[0],
-            commit=commit()[0],
-            metrics=errors,
-            licence=recipe.card.licence,
-        )
+        about = {"scaling": None, "step": 0.0, "largest_answer": largest or None, "grid": None}  # of several grids
+        return write(out, network, recipe.operator, recipe.card, files[0], case.flow.nu, errors, about)
 
     return Prepared(objective, training, validation, identity, save)

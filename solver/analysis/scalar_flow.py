@@ -7,6 +7,7 @@ the fluid given, the value at the wall is that of the first cell and the slope t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,3 +202,9 @@ class ScalarReference:
 def _from_wall(y: Array, values: Array) -> tuple[Array, Array]:
     known = np.isfinite(y * values) & (y > 0)
     return np.append(0.0, y[known]), np.append(0.0, values[known])
+
+
+def check_scalar_references(tables: Iterable[ScalarTable], folder: Path) -> None:
+    """Read every table of the scalars' references now, as `check_reference` does; raises as `ScalarReference.of`."""
+    for table in tables:
+        ScalarReference.of(folder, table)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from solver.analysis.channel import wall_flows
 from solver.analysis.reference import check_reference
-from solver.analysis.scalar_flow import ScalarReference
+from solver.analysis.scalar_flow import check_scalar_references
 from solver.case.case import Case
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
@@ -98,14 +98,7 @@ def run(
         return run_leg(source, this, steps, quiet, console, journal)
 
 
-def run_leg(
-    source: Source,
-    this: leg.Leg,
-    steps: int | None,
-    quiet: bool,
-    console: Console,
-    journal: RunLog,
-) -> int:
+def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, console: Console, journal: RunLog) -> int:
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
     started, compiled = time.perf_counter(), fusion.compile_seconds()
     case, folder, saved = source.case, this.folder, this.saved
@@ -113,8 +106,7 @@ def run_leg(
     this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
     operators, slabs = simulation.operators, simulation.operators.decomposition
     check_reference(case, source.folder, operators.grid)
-    for scalar in case.scalars:
-        ScalarReference.of(source.folder, scalar)
+    check_scalar_references(case.scalars, source.folder)
     statistics, spectra = averaging_hooks(case, simulation), shell_spectra(case, operators)
     snapshots = Snapshots(folder, case.output.snapshot)
     forces, memory = observe_forces(case), pressure_memory(simulation)
