@@ -191,6 +191,17 @@ def test_every_table_is_read_before_the_run(tmp_path):
         check_reference(case, tmp_path, case.build_grid())
 
 
+def test_profiles_that_nothing_is_compared_with_are_named_before_the_run(caplog):
+    """A sliding lid: what is known over the wall distance of a channel says nothing of it."""
+    lid = "grid.y.upper={kind='no_slip',velocity=[1.0,0.0,0.0]}"
+    for overrides, said in (((), False), ((lid,), True)):
+        case, folder = load_case(CASES / "channel180", overrides)
+        caplog.clear()
+        check_reference(case, folder, case.build_grid())
+        lines = [record.getMessage() for record in caplog.records]
+        assert any(MKM.name in line and "nothing is compared" in line for line in lines) == said
+
+
 def test_no_function_that_the_oldest_numpy_lacks(monkeypatch):
     """Pyproject allows NumPy 1.26, where the trapezoidal rule has another name."""
     monkeypatch.delattr(np, "trapezoid", raising=False)
