@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from solver.errors import FeatureUnavailable
 from solver.figures import channel, plane_spectra, profiles, scalars, series, shell_spectra, solids, style
 from solver.figures.results import Results
@@ -56,16 +58,14 @@ def draw(
     folder = results.run / "figures"
     written = []
     for name, plot in FIGURES:
-        with style.paper():
+        with style.paper(), np.errstate(over="ignore"):  # the warning below says it once
             try:
-                figure = plot(results)
-            except ValueError:
-                if not results.has_infinities:
+                if (figure := plot(results)) is not None:
+                    written += [style.save(figure, folder / f"{name}.{kind}") for kind in kinds]
+            except (ValueError, OverflowError):
+                if not results.is_out_of_bounds:
                     raise
                 log.warning("no %s.png: a table holds infinite values: repair it, or run the case again", name)
-                continue
-            if figure is not None:
-                written += [style.save(figure, folder / f"{name}.{kind}") for kind in kinds]
     try:
         picture = view(results.run)
     except FeatureUnavailable as reason:

@@ -29,10 +29,10 @@ BUDGET = (
 def plot_profiles(results: Results) -> Figure | None:
     """Return mean velocity, rms, shear stress and its balance over the half channel; None for other flows.
 
-    With a closure also what its stress carries and drains.
+    With a closure also what its stress carries and drains. A table of one row or two has no slopes.
     """
     profiles = results.table("profiles")
-    if profiles is None or not {"y_plus", "u_plus"} <= profiles.keys():
+    if profiles is None or not {"y_plus", "u_plus"} <= profiles.keys() or len(profiles["y_plus"]) < 3:
         return None
     dns = results.reference_table("profiles")
     modelled = has_subgrid(profiles)

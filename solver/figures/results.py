@@ -16,6 +16,7 @@ from solver.errors import RunFolderError
 from solver.files.reference_files import is_number, read_reference, read_text
 
 Table = dict[str, np.ndarray]
+LARGEST = 1e150  # of what an axis can show: its square, and the margins around it, are still numbers
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Results:
         return read_reference(path) if path is not None and path.is_file() else None
 
     @property
-    def has_infinities(self) -> bool:
-        """Whether a table of the run or of the reference holds values beyond all bounds, which no axis can show."""
+    def is_out_of_bounds(self) -> bool:
+        """Whether a table of the run or of the reference holds values that no axis can show: infinite, or nearly."""
         files = [*self.run.glob("*.csv"), *(path for path in self.reference.values() if path.is_file())]
         columns = (column for path in files for column in read_table(path).values())
-        return any(column.dtype.kind == "f" and bool(np.isinf(column).any()) for column in columns)
+        return any(column.dtype.kind == "f" and bool((np.abs(column) > LARGEST).any()) for column in columns)
 
     def citation(self, role: str) -> str:
         """Return "Authors (year)" from the first comment line of a reference table, or "reference"."""

@@ -339,13 +339,20 @@ def test_a_cell_that_is_no_number_is_named(tmp_path):
     assert list(results.read_table(tmp_path / "spectra.csv")["direction"]) == ["x", "z"]
 
 
-def test_an_infinite_value_costs_the_figure_and_one_line(channel_run, caplog):
+@pytest.mark.parametrize("value", ["inf", "1e308"])
+def test_a_value_without_bounds_costs_the_figure_and_one_line(channel_run, caplog, value):
     table = channel_run.run / "budget.csv"
     lines = table.read_text().splitlines()
-    table.write_text("\n".join([*lines[:-1], "inf," + lines[-1].partition(",")[2]]) + "\n")
+    table.write_text("\n".join([*lines[:-1], f"{value}," + lines[-1].partition(",")[2]]) + "\n")
     assert [path.name for path in draw(channel_run.run)] == ["profiles.png", "spectra.png", "timeseries.png"]
     (line,) = [message for message in caplog.messages if "budget.png" in message]
     assert "infinite" in line
+
+
+def test_profiles_of_one_row_have_no_slopes_and_no_figure(channel_run):
+    table = channel_run.run / "profiles.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
+    assert "profiles.png" not in [path.name for path in draw(channel_run.run)]
 
 
 def test_rows_that_stand_twice_leave_a_spectrum(channel_run):
