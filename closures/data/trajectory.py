@@ -108,8 +108,8 @@ class Trajectory:
     def _simulation(self) -> Simulation:
         op, case = self.operators, self.case
         velocity = self._start() if self.saved is None else velocity_of(self.saved, op)
-        control = StepControl(op, case.time.cfl)
-        flow = Flow(op, case.flow.nu, None, build.make_forcing(case, op))
+        control = StepControl(op, case.time.cfl, frame=case.time.frame)
+        flow = Flow(op, case.flow.nu, None, build.make_forcing(case, op), frame=case.time.frame)
         state = flow.start(velocity, settled=self.saved is not None)
         if self.saved is not None:
             t, dt = (float(self.saved.attributes[key]) for key in ("t", "dt"))

@@ -81,9 +81,10 @@ class LongRun:
         slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, ranks.alone())
         operators = Operators(grid, slabs, torch.device("cpu"), getattr(torch, described.run.dtype))
         model = closure(grid, described.flow.nu)
-        control = StepControl(operators, described.time.cfl, described.time.dt)
+        time = described.time
+        control = StepControl(operators, time.cfl, time.dt, frame=time.frame)
         forcing, rest = build.make_forcing(described, operators), initial.rest(operators)
-        flow = Flow(operators, described.flow.nu, model, forcing)
+        flow = Flow(operators, described.flow.nu, model, forcing, frame=time.frame)
         self.simulation = Simulation(flow, flow.start(rest), control)
         self.source, self.every_steps = source, every_steps
         self.frames = Frames(self.simulation)

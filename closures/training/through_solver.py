@@ -112,7 +112,7 @@ def in_flow(recipe: SolverRecipe, network: nn.Module, source: Source, processes:
         form, precision = table.form, table.precision
         grid, nu = plain.operators.grid, plain.nu
         model = subgrid_model(network, grid=grid, nu=nu, form=form, precision=precision, calls=STAGES)
-        flow = Flow(plain.operators, plain.nu, model, plain.forcing)
+        flow = Flow(plain.operators, plain.nu, model, plain.forcing, frame=case.time.frame)
         simulation = Simulation(flow, flow.start(plain.velocity.coefficients), plain.control)
     steps, loss, segment = table.steps, table.loss, table.segment
     objective = APosteriori(simulation, network, steps=steps, loss=loss, segment=segment, group=processes)

@@ -70,6 +70,11 @@ class TimeTable(Table):
     cfl: float = Field(default=1.2, gt=0, le=1.7, description="CFL number that dt keeps, unless `dt` is given")
     dt: float | None = Field(default=None, gt=0, description="fixed time step, in place of a CFL number")
     dt_max: float | None = Field(default=None, gt=0, description="largest time step")
+    frame: float = Field(
+        default=0.0,
+        description="velocity along x of the frame in which advection is stepped; half of the fastest mean velocity "
+        "makes the steps of a channel nearly twice as long",
+    )
     implicit_diffusion: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="whether molecular diffusion along y is implicit, in channels and ducts; auto: in a turbulent "

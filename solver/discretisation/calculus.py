@@ -44,8 +44,8 @@ class Operators:
         self.transform = Transform(grid, decomposition)
         self.volume_axes = tuple(grid.volume_axes)
         self.wavenumber = {d: self.along(self._local_modes(k, d), d) for d, k in grid.wavenumbers.items()}
-        sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
-        self.rotation = {d: sign * k for d, k in self.wavenumber.items()}
+        self.sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
+        self.rotation = {d: self.sign * k for d, k in self.wavenumber.items()}
         start = self.tensor(np.zeros((1, 1, 1)))
         self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber.values()), start=start))
         self.metric = {d: self._metric(d, line) for d, line in grid.volume_axes.items()}
@@ -294,6 +294,11 @@ class Operators:
     def derivative(self, f: Tensor, axis: int) -> Tensor:
         """d/dx_axis of coefficients along a Fourier axis: i k f on (re, im) parts."""
         return self.rotation[axis] * f.flip(-4)
+
+    def translated(self, f: Tensor, distance: Tensor) -> Tensor:
+        """Coefficients moved by a distance along x, a Fourier axis: ``f(x - distance)``, exactly."""
+        phase = self.wavenumber[0] * distance
+        return torch.cos(phase) * f - torch.sin(phase) * self.sign * f.flip(-4)
 
     def divergence(self, velocity: Components) -> Tensor:
         """Divergence at centres of unpadded velocity coefficients."""

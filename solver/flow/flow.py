@@ -17,6 +17,7 @@ from solver.flow.closure import State as Memory
 from solver.flow.forcing import Forcing, NoForcing
 from solver.flow.implicit_diffusion import ImplicitDiffusion
 from solver.flow.momentum import Momentum
+from solver.flow.moving_frame import MovingFrame
 from solver.flow.projection import Pressure, Projected, Projection
 from solver.flow.scalars import Scalar, Scalars, Transport, Values
 from solver.flow.state import State
@@ -34,12 +35,14 @@ class Flow:
     forcing : what drives the flow.
     momentum, projection : those of a box without solids by default.
     scalars : what the flow carries.
+    frame : velocity along x of the frame in which advection is stepped: what it does to a field is a translation, taken
+        exactly, so that only the velocity relative to it limits steps and is damped by them.
     implicit : whether molecular diffusion along y is implicit, see `ImplicitDiffusion`; never in a box, where all of it
         is exact.
 
     Raises
     ------
-    CaseError : it cannot be implicit on this grid, or around solids.
+    CaseError : it cannot be implicit on this grid or around solids, or x is no Fourier axis and the frame moves.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Flow:
         projection: Projection | None = None,
         implicit: bool = False,
         scalars: Sequence[Scalar] = (),
+        frame: float = 0.0,
     ) -> None:
         self.operators, self.nu, self.closure = operators, nu, closure
         self.forcing: Forcing = forcing or NoForcing()
@@ -61,7 +65,8 @@ class Flow:
         self.walls = self.momentum.wall_stress
         self.projection = projection or Projection(operators)
         self.implicit = ImplicitDiffusion(self.momentum, self.projection) if implicit else None
-        self.scalars = Scalars([Transport(operators, scalar, nu, implicit) for scalar in scalars], closure)
+        self.frame = MovingFrame(operators, frame) if frame else None
+        self.scalars = Scalars([Transport(operators, scalar, nu, implicit, self.frame) for scalar in scalars], closure)
         self.diffusivity = max([nu, *(t.diffusivity for t in self.scalars.transports.values())])
         self.stiff_nu = nu if self.exact_diffusion or implicit else 0.0  # of what is not in the rates that are kept
         self.timers, self.answers = operators.timers, Answers()
@@ -111,24 +116,39 @@ class Flow:
     ) -> tuple[Components, Components]:
         """``u + gamma dt rate + rho dt before``, and the tendency that the next stage remembers.
 
-        `weights` begin with ``gamma dt``, ``rho dt`` and, for diffusion that is integrated exactly, ``nu span dt``: all
-        of it decays by ``exp(-nu k^2 span dt)``. Diffusion that is implicit acts over the span as well, and is not
-        remembered.
+        `weights` are ``gamma dt``, ``rho dt`` and, for diffusion that is integrated exactly, ``nu span dt``: all of it
+        decays by ``exp(-nu k^2 span dt)``; then that of `diffused`, and ``span dt``, by which the frame has moved.
+        Diffusion that is implicit acts over the span as well, and is not remembered.
         """
+        u, frame = velocity.coefficients, self.frame
         with self.timers("momentum"):
-            if self.implicit is not None:
-                return self.implicit.predicted(velocity, rate, before, weights[:3])
-            return self._advanced(velocity.coefficients, rate, before or rate, *weights[:3])
+            if self.implicit is None:
+                return self._advanced(u, rate, before or rate, *weights[:3], weights[4])
+            rate = rate if frame is None else frame.seen(rate, u)
+            u, rate = self.implicit.predicted(velocity, rate, before, weights[:3])
+            return (u, rate) if frame is None else (frame.back(u, weights[4]), frame.back(rate, weights[4]))
 
     @fused
     def _advanced(
-        self, u: Components, rate: Components, before: Components, gamma: Tensor, rho: Tensor, decay: Tensor
+        self,
+        u: Components,
+        rate: Components,
+        before: Components,
+        gamma: Tensor,
+        rho: Tensor,
+        decay: Tensor,
+        span: Tensor,
     ) -> tuple[Components, Components]:
+        rate = rate if self.frame is None else self.frame.seen(rate, u)
         a, b, c = (f + (gamma * r + rho * p) for f, r, p in zip(u, rate, before, strict=True))
-        if not self.exact_diffusion:
-            return (a, b, c), rate
-        factor = torch.exp(-decay * self.operators.squared_wavenumber)
-        return (factor * a, factor * b, factor * c), (factor * rate[0], factor * rate[1], factor * rate[2])
+        return self._acted_exactly((a, b, c), decay, span), self._acted_exactly(rate, decay, span)
+
+    def _acted_exactly(self, u: Components, decay: Tensor, span: Tensor) -> Components:
+        """What diffusion and the motion of the frame make of a field, where these are integrated exactly."""
+        if self.exact_diffusion:
+            factor = torch.exp(-decay * self.operators.squared_wavenumber)
+            u = (factor * u[0], factor * u[1], factor * u[2])
+        return u if self.frame is None else self.frame.back(u, span)
 
     def projected(self, u: Components, span: float = 0.0, pressure: Pressure | None = None) -> Projected:
         """What is divergence-free of a velocity at the end of a stage that covers `span`; `pressure` is a guess."""
@@ -144,7 +164,8 @@ class Flow:
         if self.implicit is None:
             return u, None
         with self.timers("diffusion"):
-            return self.implicit(before.coefficients, u, weights[3])
+            start = before.coefficients
+            return self.implicit(start if self.frame is None else self.frame.back(start, weights[4]), u, weights[3])
 
     def driven(
         self, u: Components, impulse: Tensor | None, span: float, column: Tensor | None = None

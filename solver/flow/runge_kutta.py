@@ -109,7 +109,7 @@ def _weights(flow: Flow, scheme: LowStorageScheme, dt: TimeStep) -> list[tuple[T
 @cache
 def _shares(scheme: LowStorageScheme, nu: float, device: torch.device) -> Tensor:
     """`_weights` over dt, float64: each in a cell of 16 bytes, which compiled kernels take for granted."""
-    cells = np.zeros((scheme.stages, 4, 4))
+    cells = np.zeros((scheme.stages, 5, 4))
     stiff = [[nu * share for share in shares] for shares in (scheme.spans, scheme.beta)]
-    cells[..., 0] = np.transpose([scheme.gamma, scheme.rho, *stiff])
+    cells[..., 0] = np.transpose([scheme.gamma, scheme.rho, *stiff, scheme.spans])
     return torch.as_tensor(cells, device=device)

@@ -18,6 +18,7 @@ from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import below, difference, edge, inner, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, EddyViscosity, ScalarClosure, SubgridTerm
+from solver.flow.moving_frame import MovingFrame
 from solver.flow.wall_normal_modes import WallNormalModes
 
 Values = dict[str, Tensor]  # coefficients by name
@@ -64,9 +65,18 @@ class Transport:
     scalar : what is carried.
     nu : kinematic viscosity.
     implicit : whether diffusion along y is, as that of momentum; the pair of coefficients is the same.
+    frame : in which advection is stepped, if it moves.
     """
 
-    def __init__(self, operators: Operators, scalar: Scalar, nu: float, implicit: bool = False) -> None:
+    def __init__(
+        self,
+        operators: Operators,
+        scalar: Scalar,
+        nu: float,
+        implicit: bool = False,
+        frame: MovingFrame | None = None,
+    ) -> None:
+        self.frame = frame
         self.operators, self.scalar, self.diffusivity = operators, scalar, nu / scalar.prandtl
         self.volume_axes, self.exact = operators.volume_axes, not operators.volume_axes
         self.fourier = [d for d in range(3) if d not in self.volume_axes]
@@ -194,21 +204,24 @@ class Transport:
         self, f: Tensor, rate: Tensor, before: Tensor | None, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """The scalar after a stage, and the rate that the next one remembers; `weights` as in `Flow.advanced`."""
-        gamma, rho, span, _ = weights
+        gamma, rho, stiff, _, span = weights
+        if self.frame is not None:
+            (rate,) = self.frame.seen((rate,), (f,))
         if self.modes is not None:
-            return self._implicitly(f, rate, before, weights)
-        new = f + (gamma * rate + rho * (rate if before is None else before))
-        if not self.exact:
-            return new, rate
-        factor = torch.exp(-(span / self.scalar.prandtl) * self.operators.squared_wavenumber)
-        return factor * new, factor * rate
+            new, rate = self._implicitly(f, rate, before, weights)
+        else:
+            new = f + (gamma * rate + rho * (rate if before is None else before))
+        if self.exact:
+            factor = torch.exp(-(stiff / self.scalar.prandtl) * self.operators.squared_wavenumber)
+            new, rate = factor * new, factor * rate
+        return (new, rate) if self.frame is None else self.frame.back((new, rate), span)
 
     def _implicitly(
         self, f: Tensor, rate: Tensor, before: Tensor | None, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """The same with implicit diffusion along y: ``(1 - b d2/dy2) ds`` is what all terms give explicitly."""
         assert self.modes is not None
-        gamma, rho, span, beta = weights
+        gamma, rho, span, beta, _ = weights
         curvature = self.curvature(self.padded(f), 1)
         rate = rate - self.diffusivity * curvature
         change = gamma * rate + rho * (rate if before is None else before) + (span / self.scalar.prandtl) * curvature

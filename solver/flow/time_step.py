@@ -33,7 +33,7 @@ class StepControl:
     ``cfl = dt max(sum_d |u_d| kappa_d)`` with ``kappa`` the largest wavenumber the discretisation sees: the highest
     retained mode along Fourier axes, 1/spacing along finite-volume axes. RK3 is stable up to 1.73. What walls and
     inflows impose counts before the fluid has moved (with the mean spacing), and so does the velocity that a body force
-    adds within the step.
+    adds within the step. Velocities are those seen in the frame in which advection is stepped (`MovingFrame`).
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ class StepControl:
     dt : fixed step, if not None.
     dt_max : upper bound.
     implicit : whether molecular diffusion along y is, so that it limits nothing.
+    frame : velocity of that frame along x.
     """
 
     def __init__(
@@ -52,15 +53,17 @@ class StepControl:
         dt_max: float = math.inf,
         scheme: LowStorageScheme = RK3,
         implicit: bool = False,
+        frame: float = 0.0,
     ) -> None:
-        self.implicit = implicit
+        self.implicit, self.frame = implicit, (frame, 0.0, 0.0)
         self.operators, self.fixed, self.dt_max = operators, dt, dt_max
         self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
         self.kappa = tuple(self._kappa(axis) for axis in range(3))
         self.limit = ""
         self.advection_rate = 0.0
         mean = [self._mean_kappa(line) for line in operators.grid.axes]
-        rates = [sum(abs(u) * k for u, k in zip(v, mean, strict=True)) for v in operators.grid.imposed_velocities]
+        imposed = operators.grid.imposed_velocities
+        rates = [sum(abs(u - c) * k for u, c, k in zip(v, self.frame, mean, strict=True)) for v in imposed]
         self.imposed_rate, self.along_force = max(rates, default=0.0), mean[0]
 
     def _kappa(self, axis: int) -> Tensor:
@@ -136,7 +139,7 @@ class StepControl:
         for d, f in enumerate(velocity):
             for axis in self.operators.volume_axes:
                 f = inner(f, axis)
-            advection = advection + f.abs() * self.kappa[d]
+            advection = advection + (f - self.frame[d]).abs() * self.kappa[d]
             stiffness = 4.0 if d in self.operators.volume_axes else 1.0
             diffusion = diffusion + stiffness * self.kappa[d] ** 2
         explicit = nu if self.operators.volume_axes else 0.0 * nu

@@ -90,12 +90,13 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
         raise CaseError(f"{origin}: the field is not finite; check amplitude, spectrum and the run it comes from")
     closure = create_closure(case, operators)
     implicit = is_implicit(case, operators, velocity, saved if settled else None)
-    control = StepControl(operators, case.time.cfl, case.time.dt, case.time.dt_max or math.inf, implicit=implicit)
+    dt_max, frame = case.time.dt_max or math.inf, case.time.frame
+    control = StepControl(operators, case.time.cfl, case.time.dt, dt_max, implicit=implicit, frame=frame)
     forcing = make_forcing(case, operators, projection)
     if case.wall_model.acts:
         momentum = Momentum(VelocityGradient(operators), case.flow.nu, wall_stress=wall_stress(case, operators))
     carried = scalars_of(case, closure)
-    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried)
+    flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried, frame)
     state = with_scalars(flow.start(velocity, settled), case, operators, saved)
     return Simulation(flow, state, control)
 
