@@ -70,6 +70,7 @@ def test_a_frame_needs_modes_along_x():
         simulation("cavity", "time.frame=0.5", "grid.x.n=16", "grid.y.n=16")
 
 
+@pytest.mark.gradients
 def test_gradients_pass():
     """Of the velocity after a step by the size of that before: as by differences."""
     op = operators(CHANNEL)
