@@ -71,13 +71,14 @@ y_over_h,y_plus,U_plus,uu_plus,vv_plus,ww_plus,uv_plus
 1,100,7.2,1,1,1,0
 """
 SETS = ("--set", "output.checkpoint=1e-6", "--set", "output.snapshot=1.0", "--set", "time.end=6.0")
+PLANES = 29
 WRITES = 40  # a kill inside a write is inside one of the first so many
 SECONDS = 3.0  # and one by the clock comes that soon
 
 
 def arm(number: int) -> None:
-    """From now on the `number`-th write of this process is its last."""
-    left = number
+    """From now on the `number`-th write of this process is its last; of planes into a file, each `PLANES`-th counts."""
+    left, planes = number, 0
 
     def pulled() -> bool:
         nonlocal left
@@ -96,15 +97,25 @@ def arm(number: int) -> None:
         return wrapped
 
     def half(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(path: Path, data: Any, *args: Any, **kwargs: Any) -> Any:
+        def wrapped(where: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
             if pulled():
-                original(path, data[: len(data) // 2], *args, **kwargs)
+                original(where, data[: len(data) // 2], *args, **kwargs)
                 _die()
-            return original(path, data, *args, **kwargs)
+            return original(where, data, *args, **kwargs)
 
         return wrapped
 
-    os.replace, os.fsync = deadly(os.replace), deadly(os.fsync)
+    def now_and_then(original: Callable[..., int]) -> Callable[..., int]:
+        trap = half(original)
+
+        def wrapped(file: int, data: Any, offset: int) -> int:
+            nonlocal planes
+            planes += 1
+            return (original if planes % PLANES else trap)(file, data, offset)
+
+        return wrapped
+
+    os.replace, os.fsync, os.pwrite = deadly(os.replace), deadly(os.fsync), now_and_then(os.pwrite)
     Path.write_bytes, Path.write_text = half(Path.write_bytes), half(Path.write_text)  # type: ignore[method-assign]
 
 

@@ -18,6 +18,7 @@ from closures.data.exchange import EXCHANGE, SPECTRA
 from closures.data.recipe import FlowRecipe
 from closures.data.well import DIGEST, at_ends, boundary, dimension, groups, named, words
 from solver.discretisation.shells import shell_wavenumbers
+from solver.files.hdf5 import in_place
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid
 
@@ -86,15 +87,6 @@ def lay_out(file: h5py.File, recipe: FlowRecipe, layout: Layout, numbers: Sequen
         named(file, file["statistics/mean"], _axes_of("statistics/moments"))
     file["checksums"] = np.zeros((n_traj, DIGEST), np.uint8)
     named(file, file["checksums"], ("trajectory", "byte"))
-
-
-def in_place(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
-    """A dataset that has its final place in the file before anything is written to it."""
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space, stored = h5py.h5s.create_simple(shape), h5py.h5t.py_create(kind, logical=True)
-    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored, space, early))
 
 
 def _axes_of(name: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from closures.data.file import FlowFile
 from closures.data.folder import MANIFEST, SPLITS, drop_empty, files_of, shut
 from closures.data.grids import Recipes
@@ -22,7 +24,9 @@ from closures.data.recipe import FlowRecipe
 from closures.data.rows import BEGIN, FLOWS, ORIGIN, Rows, chained
 from solver.errors import RunFolderError
 from solver.files import checkpoint_file as states
-from solver.files.folder import write_hdf5, writing
+from solver.files.folder import writing
+from solver.files.shares import Share
+from solver.parallel.ranks import from_root
 
 
 class FlowStore:
@@ -113,22 +117,32 @@ class FlowStore:
         return dict.fromkeys(self.recipes, BEGIN)
 
     def keep(
-        self, trajectory: int, arrays: Rows, attributes: Mapping[str, Any], digests: Mapping[str, bytes], count: int
+        self,
+        trajectory: int,
+        comm: Any,
+        arrays: Mapping[str, np.ndarray | Share],
+        attributes: Mapping[str, Any],
+        digests: Mapping[str, bytes],
+        count: int,
     ) -> None:
-        """Flush the snapshots written so far, then note the state that follows them: a checkpoint.
+        """Flush the snapshots written so far, then note the state that follows them: a checkpoint; collective.
 
         Parameters
         ----------
+        comm : the ranks of this trajectory.
         arrays, attributes : of the direct simulation; nothing where the trajectory is complete.
         digests : of the snapshots, by file.
         count : how many they are.
         """
-        for file in self.files(trajectory).values():
-            file.flush()
-        found = {**attributes, "format": states.FORMAT, "case": self.recipe.case(trajectory).model_dump_json()}
+        from_root(comm, lambda: self._flush(trajectory))
+        found = {**attributes, "case": self.recipe.case(trajectory).model_dump_json()}
         found["count"] = count
         found["digests"] = json.dumps({name: digest.hex() for name, digest in digests.items()})
-        write_hdf5(self._state(trajectory), lambda file: states.fill(file, arrays, found))
+        states.write(self._state(trajectory), comm, arrays, found)
+
+    def _flush(self, trajectory: int) -> None:
+        for file in self.files(trajectory).values():
+            file.flush()
 
     def close(self, trajectory: int, digests: Mapping[str, bytes]) -> None:
         """Give the files of a complete trajectory their names, and forget its state."""

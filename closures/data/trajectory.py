@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from closures.data.commutator import Commutator
@@ -21,6 +22,7 @@ from solver.discretisation.calculus import Components, Operators
 from solver.errors import Diverged
 from solver.files.checkpoint_file import Saved, latest
 from solver.files.regrid import velocity_of
+from solver.files.shares import Share, coefficients
 from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
@@ -94,15 +96,15 @@ class Trajectory:
 
     def _keep(self, simulation: Simulation | None) -> None:
         """Note where the flow is; without one, that it is complete (collective)."""
-        op, arrays = self.operators, {}
+        op = self.operators
+        arrays: dict[str, np.ndarray | Share] = {}
         attributes: dict[str, float] = {}
         if simulation is not None:
             velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
-            arrays = {f"velocity/{name}": op.gather(c) for name, c in velocity}
+            arrays |= {f"velocity/{name}": coefficients(op, c) for name, c in velocity}
             arrays |= {f"grid/{name}": axis.centres for name, axis in zip("xyz", op.grid.axes, strict=True)}
             attributes = {"t": simulation.t, "step": simulation.step_count, "dt": simulation.dt}
-        if op.decomposition.is_root:
-            self.store.keep(self.number, arrays, attributes, self.digests, self.flow.count)  # type: ignore[arg-type]
+        self.store.keep(self.number, op.decomposition.comm, arrays, attributes, self.digests, self.flow.count)
         self.saved_at = time.monotonic()
 
     def _simulation(self) -> Simulation:

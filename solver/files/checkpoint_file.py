@@ -1,6 +1,7 @@
 """The file of a checkpoint: what it holds, and reading it; its checksum tells damage, the newest good one is taken.
 
-One rank reads all of a file, in pieces, to check it; then each reads the planes that are its own.
+Every rank writes the planes that it owns, see `shares`. One rank reads all of a file, in pieces, to check it; then each
+reads the planes that are its own.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from solver.errors import RunFolderError
 from solver.files.hdf5 import open_hdf5
+from solver.files.shares import PIECE, Share, write_shared
 from solver.parallel import ranks
 
 log = logging.getLogger("solver")
-FORMAT = 1
-PIECE = 2**24  # bytes that are in memory at once while a file is verified
+FORMAT = 2  # 1 has no `ALONG`, and hashes every array as one
+ALONG = "along"  # attribute of an array that ranks share: the axis, plane by plane of which it is hashed
 
 
 class Stored:
@@ -31,6 +33,7 @@ class Stored:
     def __init__(self, data: h5py.Dataset) -> None:
         self.data, self.shape, self.dtype = data, tuple(data.shape), data.dtype
         self.ndim, self.size = len(self.shape), int(data.size)
+        self.along = int(data.attrs[ALONG]) if ALONG in data.attrs else None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -70,16 +73,44 @@ class Saved:
         return {key: a if a.ndim > 2 else np.asarray(a) for key, a in found.items()}
 
 
-def checksum(arrays: Mapping[str, Values], attributes: Mapping[str, Any]) -> str:
-    """SHA-256 over names, shapes, values and attributes."""
+class Hashed(NamedTuple):
+    """An array that ranks share, while it is written: what its planes hash to, one after the other."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    planes: bytes
+
+
+def checksum(arrays: Mapping[str, Values | Hashed], attributes: Mapping[str, Any]) -> str:
+    """SHA-256 over names, shapes, values and attributes; of what ranks share, over the sums of its planes.
+
+    So it does not depend on how many ranks have written a file, and each needs to hash its own planes alone.
+    """
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        for piece in _pieces(array):
-            digest.update(np.ascontiguousarray(piece).data)
+        if isinstance(array, Hashed):
+            digest.update(array.planes)
+        elif isinstance(array, Stored) and array.along is not None:
+            for some in _planes(array, array.along):
+                digest.update(_hashed(some.planes()))
+        else:
+            for piece in _pieces(array):
+                digest.update(np.ascontiguousarray(piece).data)
     digest.update(repr(sorted((key, str(value)) for key, value in attributes.items())).encode())
     return digest.hexdigest()
+
+
+def _hashed(planes: Iterable[np.ndarray]) -> bytes:
+    return b"".join(hashlib.sha256(np.ascontiguousarray(plane).data).digest() for plane in planes)
+
+
+def _planes(array: Stored, axis: int) -> Iterator[Share]:
+    """An array cut along an axis into pieces of `PIECE`."""
+    some = max(PIECE * array.shape[axis] // max(array.size * array.dtype.itemsize, 1), 1)
+    for i in range(0, array.shape[axis], some):
+        yield Share(array[(*[slice(None)] * axis, slice(i, i + some))], axis)
 
 
 def _pieces(array: Values) -> Iterator[np.ndarray]:
@@ -99,12 +130,33 @@ def _pieces(array: Values) -> Iterator[np.ndarray]:
         yield from (array[i, j : j + rows] for j in range(0, lead[1], rows))
 
 
-def fill(file: h5py.File, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    """Write arrays and attributes, and the checksum over both."""
-    for name, array in arrays.items():
-        file.create_dataset(name, data=array)
-    file.attrs.update(attributes)
-    file.attrs["sha256"] = checksum(arrays, attributes)
+def write(path: Path, comm: Any, arrays: Mapping[str, np.ndarray | Share], attributes: Mapping[str, Any]) -> None:
+    """Write arrays and attributes, and the checksum over both; collective over `comm`.
+
+    Parameters
+    ----------
+    arrays : by path, the same names on every rank. Of what is not shared the root's is written.
+
+    Raises
+    ------
+    RunFolderError : on every rank, if one of them cannot write; nothing half-written stays.
+    """
+    shares = {name: array for name, array in arrays.items() if isinstance(array, Share)}
+    rest = {name: array for name, array in arrays.items() if not isinstance(array, Share)}
+    sums = comm.gather({name: _hashed(share.planes()) for name, share in shares.items()}, root=0)
+    found = {**attributes, "format": FORMAT}
+
+    def fill(file: h5py.File) -> None:
+        content: dict[str, Values | Hashed] = dict(rest)
+        for name, array in rest.items():
+            file.create_dataset(name, data=array)
+        for name, share in shares.items():
+            file[name].attrs[ALONG] = share.axis
+            content[name] = Hashed(file[name].shape, file[name].dtype, b"".join(own[name] for own in sums))
+        file.attrs.update(found)
+        file.attrs["sha256"] = checksum(content, found)
+
+    write_shared(path, comm, shares, fill)
 
 
 class DamagedCheckpoint(RunFolderError):
@@ -143,8 +195,8 @@ def read(path: Path, verify: bool = True) -> Saved:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint ({reason})") from None
     if not intact:
         raise DamagedCheckpoint(f"{path}: damaged checkpoint (its checksum does not match)")
-    if str(found.get("format")) != str(FORMAT):  # damage makes a list of a number
-        raise RunFolderError(f"{path}: checkpoint format {found.get('format')}, this version reads {FORMAT}")
+    if str(found.get("format")) not in ("1", str(FORMAT)):  # damage makes a list of a number
+        raise RunFolderError(f"{path}: checkpoint format {found.get('format')}, this version reads 1 and {FORMAT}")
     return Saved(arrays, found, str(written), file)
 
 

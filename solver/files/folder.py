@@ -86,9 +86,13 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], object]) -> None:
     write_atomically(path, lambda target: target.write_bytes(image))
 
 
-def label(file: h5py.File, name: str, array: np.ndarray, dimensions: Iterable[str], **storage: Any) -> h5py.Dataset:
+def label(file: h5py.File, name: str, array: np.ndarray, dimensions: Iterable[str]) -> h5py.Dataset:
     """Add an array with the scales of its dimensions, so that xarray knows their names and coordinates."""
-    data = file.create_dataset(name, data=array, **storage)
+    return name_dimensions(file, file.create_dataset(name, data=array), dimensions)
+
+
+def name_dimensions(file: h5py.File, data: h5py.Dataset, dimensions: Iterable[str]) -> h5py.Dataset:
+    """Attach the scales of its dimensions to an array; returns it."""
     for place, dimension in enumerate(dimensions):
         data.dims[place].attach_scale(file[dimension])
     return data

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 # The first HDF5 whose metadata have checksums. Later ones mark a file while it is written and refuse it after a kill.
 VERSION = "v108"
@@ -42,6 +43,16 @@ def open_hdf5(path: str | os.PathLike[str], **options: Any) -> h5py.File:
         file.close()
         raise OSError("damaged: a heap of texts has no end")
     return file
+
+
+def in_place(group: h5py.Group, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> h5py.Dataset:
+    """A dataset that has its final place in the file before anything is written to it."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    early.set_obj_track_times(False)  # equal content, equal bytes
+    space, stored = h5py.h5s.create_simple(shape), h5py.h5t.py_create(kind, logical=True)
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored, space, early))
 
 
 def _heaps_end(file: h5py.File, path: Path) -> bool:

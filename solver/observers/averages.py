@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from solver.analysis.batch_means import BatchMeans
 from solver.analysis.channel import (
@@ -168,14 +169,11 @@ def write_centrelines(folder: Path, simulation: Simulation) -> dict[str, Any]:
     grid = op.grid
     if grid.x.periodic or grid.is_open:
         return {}
-    slabs = op.decomposition
-    u, v, _ = (slabs.gather_planes(f) for f in simulation.velocity.centred)
+    slices = [torch.from_numpy(_middle(f.double().cpu().numpy(), grid.z, 2)) for f in simulation.velocity.centred[:2]]
+    u, v = (op.decomposition.gather_planes(f[..., None]) for f in slices)
     if u is None or v is None:
         return {}
-    on_x, on_y = (
-        _middle(_middle(f.double().numpy(), grid.z, 2), axis, along)
-        for f, axis, along in ((u, grid.x, 0), (v, grid.y, 1))
-    )
+    on_x, on_y = (_middle(f[..., 0].numpy(), axis, along) for f, axis, along in ((u, grid.x, 0), (v, grid.y, 1)))
     length = max(len(on_x), len(on_y))
     pad = [
         np.pad(a, (0, length - len(a)), constant_values=np.nan) for a in (grid.y.centres, on_x, grid.x.centres, on_y)

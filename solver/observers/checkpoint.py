@@ -19,13 +19,14 @@ from torch import Tensor
 
 from solver.case.case import Case
 from solver.errors import CaseError, RunFolderError
-from solver.files.checkpoint_file import FORMAT, Saved, fill
-from solver.files.folder import write_hdf5
+from solver.files.checkpoint_file import Saved, write
 from solver.files.regrid import same_grid
+from solver.files.shares import Share, coefficients, planes
 from solver.flow.projection import Pressure
 from solver.flow.simulation import Simulation
 from solver.flow.wall_stress import WallStress
 from solver.observers.schedule import TimeSchedule
+from solver.parallel.ranks import from_root
 from solver.terminal import record
 
 log = logging.getLogger("solver")
@@ -66,25 +67,17 @@ class Checkpoint:
             log.warning("step %d: the field is not finite, no checkpoint is written", simulation.step_count)
             return False
         velocity = zip("uvw", simulation.velocity.coefficients, strict=True)
-        arrays: dict[str, Any] = {f"velocity/{n}": op.gather(c) for n, c in velocity}
-        arrays |= {f"scalars/{n}": op.gather(c) for n, c in simulation.state.scalars.items()}
-        arrays |= {f"closure/{n}": _gather_state(simulation, n, v) for n, v in simulation.closure_state.items()}
-        arrays |= {f"wall_model/{n}": _gather_wall(simulation, n, v) for n, v in simulation.state.walls.items()}
+        arrays: dict[str, Any] = {f"velocity/{n}": coefficients(op, c) for n, c in velocity}
+        arrays |= {f"scalars/{n}": coefficients(op, c) for n, c in simulation.state.scalars.items()}
+        arrays |= {f"closure/{n}": _of_closure(simulation, n, v) for n, v in simulation.closure_state.items()}
+        arrays |= {f"wall_model/{n}": _of_wall(n, v) for n, v in simulation.state.walls.items()}
         if simulation.state.pressure is not None and not simulation.flow.projection.is_exact:
-            arrays[PRESSURE] = op.gather(simulation.state.pressure.kinematic)  # the next solve starts from it
+            # the next solve starts from it
+            arrays[PRESSURE] = coefficients(op, simulation.state.pressure.kinematic)
         for part in self.parts:
             arrays |= {f"{part.name}/{n}": a for n, a in part.state().items()}
-        if op.decomposition.is_root:
-            self._write_file(simulation, arrays)
-        return True
-
-    def _write_file(self, simulation: Simulation, arrays: dict[str, Any]) -> None:
-        """Write the file, then remove what it replaces: all but the last two."""
-        op = simulation.operators
-        for name, axis in zip("xyz", op.grid.axes, strict=True):
-            arrays[f"grid/{name}"] = axis.centres
+        arrays |= {f"grid/{name}": axis.centres for name, axis in zip("xyz", op.grid.axes, strict=True)}
         attributes = {
-            "format": FORMAT,
             "t": simulation.t,
             "step": simulation.step_count,
             "dt": simulation.dt,
@@ -93,9 +86,14 @@ class Checkpoint:
             "closure_facts": json.dumps(getattr(simulation.closure, "facts", {})),
         }
         path = self.folder / f"step_{simulation.step_count:08d}.h5"
-        write_hdf5(path, lambda file: fill(file, arrays, attributes))
+        write(path, op.decomposition.comm, arrays, attributes)
         self.own.add(path)
         record.info("checkpoint %s, t = %.6g", path.name, simulation.t)
+        from_root(op.decomposition.comm, self._remove_stale)
+        return True
+
+    def _remove_stale(self) -> None:
+        """Remove what the newest replaces: all but the last two (root only)."""
         files = set(self.folder.glob("step_*.h5"))
         # damaged, or of a course of events that this run has left
         foreign = {f for f in files - self.own if f.stem[5:].isdigit() and int(f.stem[5:]) > self.start}
@@ -103,8 +101,8 @@ class Checkpoint:
             stale.unlink(missing_ok=True)
 
 
-def _gather_state(simulation: Simulation, name: str, value: Tensor) -> np.ndarray | None:
-    """Closure state: what the closure declares in `slabs` is joined along y, all else is the same on every rank.
+def _of_closure(simulation: Simulation, name: str, value: Tensor) -> np.ndarray | Share:
+    """Closure state: what the closure declares in `slabs` is shared along y, all else is the same on every rank.
 
     Raises
     ------
@@ -112,8 +110,7 @@ def _gather_state(simulation: Simulation, name: str, value: Tensor) -> np.ndarra
     """
     slabs = simulation.operators.decomposition
     if name in getattr(simulation.closure, "slabs", ()):
-        whole = slabs.gather_planes(value)
-        return None if whole is None else whole.numpy()
+        return planes(value)
     own = value.detach().cpu().numpy()
     if slabs.size > 1 and slabs.agree(not np.array_equal(own, slabs.broadcast(own), equal_nan=True)):
         raise CaseError(
@@ -123,12 +120,9 @@ def _gather_state(simulation: Simulation, name: str, value: Tensor) -> np.ndarra
     return own
 
 
-def _gather_wall(simulation: Simulation, name: str, value: Tensor) -> np.ndarray | None:
-    """State of a wall model: that of walls across z is joined along y."""
-    if WallStress.in_slabs(name, value):
-        whole = simulation.operators.decomposition.gather_planes(value)
-        return None if whole is None else whole.numpy()
-    return value.detach().cpu().numpy()
+def _of_wall(name: str, value: Tensor) -> np.ndarray | Share:
+    """State of a wall model: that of walls across z is shared along y."""
+    return planes(value) if WallStress.in_slabs(name, value) else value.detach().cpu().numpy()
 
 
 def restore(
@@ -140,7 +134,7 @@ def restore(
     ------
     RunFolderError : it is of another grid.
     """
-    op, planes = simulation.operators, simulation.operators.decomposition.planes
+    op, here = simulation.operators, simulation.operators.decomposition.planes
     if not same_grid(saved, op):
         raise RunFolderError(
             "--restart: the checkpoint is of another grid than the case: keep [grid], "
@@ -150,14 +144,14 @@ def restore(
     for name, array in (saved.group("closure") if same_closure else {}).items():
         like = memory.get(name)
         if like is not None:
-            local = array[..., planes, :] if name in getattr(simulation.closure, "slabs", ()) else array[()]
+            local = array[..., here, :] if name in getattr(simulation.closure, "slabs", ()) else array[()]
             if local.shape == tuple(like.shape):  # another closure may use the name for something else
                 memory[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
     walls = dict(simulation.state.walls)
     for name, like in walls.items() if same_walls else ():
         array = saved.group("wall_model").get(name)
         if array is not None:
-            local = array[..., planes, :] if WallStress.in_slabs(name, like) else array[()]
+            local = array[..., here, :] if WallStress.in_slabs(name, like) else array[()]
             if local.shape == tuple(like.shape):
                 walls[name] = torch.as_tensor(local, dtype=like.dtype, device=like.device)
     t, step, dt = float(saved.attributes["t"]), int(saved.attributes["step"]), float(saved.attributes["dt"])

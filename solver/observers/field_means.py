@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.analysis.batch_means import BatchMeans
 from solver.discretisation.calculus import Operators
-from solver.files.folder import label, write_hdf5
+from solver.files.folder import name_dimensions
+from solver.files.shares import Share, write_shared
 from solver.flow.simulation import Simulation
 from solver.observers.time_average import TimeAverage
 from solver.solids.mask import Solids
@@ -46,19 +46,20 @@ class FieldMeans(TimeAverage):
         fields = (u, v, w, p, u * u, v * v, w * w, u * v, u * w, v * w)
         return torch.stack([f.reshape(f.shape[-3:]) for f in fields])
 
-    def write(self, folder: Path, means: BatchMeans, nu: float) -> None:
-        """``statistics.h5`` (root only): the means, ``u_rms`` .. and the mask of the solids, all (x, y, z)."""
-        found = dict(zip(NAMES, means.mean, strict=True))
+    def write(self, folder: Path, nu: float) -> None:
+        """``statistics.h5``: the means, ``u_rms`` .. and the mask of the solids, all (x, y, z); collective."""
+        op, found = self.operators, dict(zip(NAMES, self.means.mean, strict=True))
         for name in VELOCITY:
             found[f"{name}_rms"] = np.sqrt(np.maximum(found[2 * name] - found[name] ** 2, 0.0))
-        arrays = found | {"solid": self.solids.solid.astype(np.uint8)}
+        found["solid"] = self.solids.solid[:, op.decomposition.planes].astype(np.uint8)
 
         def fill(file: h5py.File) -> None:
-            for name, axis in zip("xyz", self.operators.grid.axes, strict=True):
+            for name, axis in zip("xyz", op.grid.axes, strict=True):
                 file[name] = axis.centres
                 file[name].make_scale(name)
-            for name, array in arrays.items():
-                label(file, name, array, "xyz", compression="gzip", compression_opts=1, shuffle=True)
-            file.attrs.update(names=list(arrays), averaging_time=means.duration, nu=nu)
+            for name in found:
+                name_dimensions(file, file[name], "xyz")
+            file.attrs.update(names=list(found), averaging_time=self.means.duration, nu=nu)
 
-        write_hdf5(folder / "statistics.h5", fill)
+        shares = {name: Share(array, 1) for name, array in found.items()}
+        write_shared(folder / "statistics.h5", op.decomposition.comm, shares, fill)

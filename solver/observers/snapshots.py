@@ -8,13 +8,14 @@
     paraview/  the same fields, z slowest and components fastest
 
 ParaView's grids have x fastest, the arrays of this project z; read as they are they would be mirrored, hence the copy.
-All but the coordinates is in single precision.
+All but the coordinates is in single precision, not compressed: every rank writes its own planes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.files.folder import label, write_hdf5, write_text
+from solver.files.folder import name_dimensions, write_text
 from solver.files.hdf5 import open_hdf5
+from solver.files.shares import Share, write_shared
 from solver.flow.closure import EddyViscosity
 from solver.flow.simulation import Simulation
+from solver.grid.grid import Grid
 from solver.observers.schedule import TimeSchedule
+from solver.parallel.ranks import from_root
 
 Array = NDArray[Any]
 UNITS = {"velocity": "length/time", "pressure": "length^2/time^2", "nu_t": "length^2/time"}
-SERIES = "series.xdmf"
+SERIES, PARAVIEW = "series.xdmf", "paraview"
 _XDMF = '<?xml version="1.0"?>\n<Xdmf Version="3.0"><Domain>\n{grids}\n</Domain></Xdmf>\n'
 _GRID = """<Grid Name="flow" GridType="Uniform"><Time Value="{time:.12g}"/>
 <Topology TopologyType="3DRectMesh" Dimensions="{nz} {ny} {nx}"/>
@@ -78,16 +82,20 @@ class Snapshots:
 
     def write(self, simulation: Simulation) -> None:
         """Write the present flow (collective)."""
-        fields, path = gathered(simulation), self._path(simulation)
-        self.own.add(path)
-        if fields is None:
-            return
-        grid = simulation.operators.grid
+        fields, path = present(simulation), self._path(simulation)
+        grid, comm = simulation.operators.grid, simulation.operators.decomposition.comm
         centres = {name: axis.centres for name, axis in zip("xyz", grid.axes, strict=True)}
         facts = {"time": simulation.t, "step": simulation.step_count, "nu": simulation.nu}
-        write_hdf5(path, lambda file: fill(file, fields, centres, facts))
-        write_text(path.with_suffix(".xdmf"), _XDMF.format(grids=described(path.name, fields, simulation.t)))
-        self._replace(simulation.t)
+        shares = {name: Share(f, f.ndim - 2) for name, f in fields.items()}
+        shares |= {f"{PARAVIEW}/{name}": Share(f.T, 1) for name, f in fields.items()}
+        write_shared(path, comm, shares, partial(fill, fields=list(fields), centres=centres, facts=facts))
+        self.own.add(path)
+        from_root(comm, partial(self._tell, path, described(path.name, list(fields), grid, simulation.t), simulation.t))
+
+    def _tell(self, path: Path, grid: str, t: float) -> None:
+        """Write what says where the fields are in the file of a snapshot, alone and in the sequence (root only)."""
+        write_text(path.with_suffix(".xdmf"), _XDMF.format(grids=grid))
+        self._replace(t)
         self._join()
 
     def _replace(self, t: float) -> None:
@@ -111,48 +119,36 @@ class Snapshots:
         write_text(self.folder / SERIES, _XDMF.format(grids=_COLLECTION.format(grids="\n".join(grids))))
 
 
-def gathered(simulation: Simulation) -> dict[str, Array] | None:
-    """Fields at cell centres on the root, (3, nx, ny, nz) and (nx, ny, nz); None elsewhere (collective)."""
-    gather, term = simulation.operators.decomposition.gather_planes, simulation.present_term()
-    velocity, pressure = [gather(f) for f in simulation.velocity.centred], gather(simulation.pressure())
-    nu_t = gather(term.nu_t) if isinstance(term, EddyViscosity) else None
-    scalars = {n: gather(simulation.operators.to_physical(f)) for n, f in simulation.state.scalars.items()}
-    if pressure is None:
-        return None
-    fields = {"velocity": np.stack([f.numpy() for f in velocity if f is not None]), "pressure": pressure.numpy()}
-    if nu_t is not None:
-        fields["nu_t"] = nu_t.numpy()
-    fields |= {name: f.numpy() for name, f in scalars.items() if f is not None}
-    return {name: field.astype(np.float32) for name, field in fields.items()}
+def present(simulation: Simulation) -> dict[str, Array]:
+    """Fields at cell centres, (3, nx, local ny, nz) and (nx, local ny, nz), in single precision (collective)."""
+    term, found = simulation.present_term(), {"velocity": simulation.velocity.stacked()}
+    found["pressure"] = simulation.pressure()
+    if isinstance(term, EddyViscosity):
+        found["nu_t"] = term.nu_t
+    found |= {name: simulation.operators.to_physical(f) for name, f in simulation.state.scalars.items()}
+    return {name: f.detach().cpu().float().numpy() for name, f in found.items()}
 
 
-def fill(
-    file: h5py.File, fields: Mapping[str, Array], centres: Mapping[str, Array], facts: Mapping[str, float]
-) -> None:
-    """Write fields in both orders, with their dimensions named."""
+def fill(file: h5py.File, fields: list[str], centres: Mapping[str, Array], facts: Mapping[str, float]) -> None:
+    """Add all but the fields themselves: coordinates, names of dimensions, units."""
     file.attrs.update(facts)
     file["time"] = facts["time"]
     for name, values in {**centres, "component": np.array(["u", "v", "w"], h5py.string_dtype())}.items():
         file[name] = values
         file[name].make_scale(name)
-    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    for name, field in fields.items():
-        dimensions = ("component", "x", "y", "z")[-field.ndim :]
-        for group, array, names in (("", field, dimensions), ("paraview/", field.T, dimensions[::-1])):
-            label(file, f"{group}{name}", array, names, **packed).attrs["units"] = UNITS.get(name, "as given")
+    for name in fields:
+        dimensions = ("component", "x", "y", "z")[-file[name].ndim :]
+        for path, names in ((name, dimensions), (f"{PARAVIEW}/{name}", dimensions[::-1])):
+            name_dimensions(file, file[path], names).attrs["units"] = UNITS.get(name, "as given")
         file[name].attrs["coordinates"] = "time"
 
 
-def described(file: str, fields: dict[str, Array], time: float) -> str:
+def described(file: str, fields: list[str], grid: Grid, time: float) -> str:
     """The grid of XDMF that points to the fields in `file`."""
-    nx, ny, nz = fields["velocity"].shape[1:]
-    attributes = [
-        _ATTRIBUTE.format(
-            name=name,
-            kind="Vector" if field.ndim == 4 else "Scalar",
-            shape=" ".join(map(str, field.shape[::-1])),
-            file=file,
-        )
-        for name, field in fields.items()
-    ]
+    nx, ny, nz = grid.shape
+    attributes = []
+    for name in fields:
+        vector = name == "velocity"
+        kind, shape = "Vector" if vector else "Scalar", f"{nz} {ny} {nx} 3" if vector else f"{nz} {ny} {nx}"
+        attributes.append(_ATTRIBUTE.format(name=name, kind=kind, shape=shape, file=file))
     return _GRID.format(time=time, nx=nx, ny=ny, nz=nz, file=file, attributes="\n".join(attributes))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from solver.analysis.batch_means import Array, BatchMeans
 from solver.discretisation.calculus import Operators
+from solver.files.shares import Share
 from solver.flow.simulation import Simulation
 from solver.observers.schedule import SamplingSchedule
 
@@ -56,11 +57,11 @@ class TimeAverage(ABC):
         whole = self.operators.decomposition.gather_planes(torch.from_numpy(array))
         return None if whole is None else whole.numpy()
 
-    def state(self) -> dict[str, Array]:
-        """Global arrays on the root (collective)."""
-        whole = self.gathered()
+    def state(self) -> dict[str, Array | Share]:
+        """What a checkpoint keeps."""
         last = np.array([np.nan if self._sampled_at is None else self._sampled_at])
-        return {} if whole is None else whole.state() | {"sampled_at": last}
+        found = self.means.state() | {"sampled_at": last}
+        return {name: Share(a, a.ndim - 2) if a.ndim > 2 else a for name, a in found.items()}
 
     def restore(self, state: dict[str, Array]) -> None:
         """Continue from the global arrays `state`, on any number of ranks."""

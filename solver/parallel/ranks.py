@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mpi4py import MPI
 
-from solver.errors import CaseError
+from solver.errors import CaseError, RunFolderError, SolverError
+
+T = TypeVar("T")
 
 
 def is_root() -> bool:
@@ -45,6 +48,42 @@ def broadcast(value: Any) -> Any:
 def barrier() -> None:
     """Wait for every rank of the world."""
     MPI.COMM_WORLD.Barrier()
+
+
+def from_root(comm: Any, action: Callable[[], T]) -> T:
+    """What `action` returns on the root, on every rank of `comm`; collective.
+
+    Raises
+    ------
+    RunFolderError : on every rank, if it fails there.
+    """
+    answer, problem = None, None
+    if comm.rank == 0:
+        answer, problem = _tried(action)
+    answer, problem = comm.bcast((answer, problem), root=0)
+    if problem:
+        raise RunFolderError(problem)
+    return answer  # type: ignore[return-value]
+
+
+def everywhere(comm: Any, action: Callable[[], object]) -> None:
+    """Do the same on every rank of `comm`; collective.
+
+    Raises
+    ------
+    RunFolderError : on every rank, if it fails on one of them.
+    """
+    _, problem = _tried(action)
+    if problems := [other for other in comm.allgather(problem) if other]:
+        raise RunFolderError(problems[0])
+
+
+def _tried(action: Callable[[], T]) -> tuple[T | None, str]:
+    """What it returns, or how it failed."""
+    try:
+        return action(), ""
+    except (SolverError, OSError) as error:
+        return None, str(error)
 
 
 def abort(code: int) -> None:

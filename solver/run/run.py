@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from solver.analysis.scalar_flow import check_scalar_references
 from solver.case.case import Case
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
-from solver.errors import Diverged, PressureSolveError, RunFolderError, SolverError
+from solver.errors import Diverged, PressureSolveError
 from solver.files import folder as rundir
 from solver.files import lock
 from solver.flow.simulation import Simulation
@@ -40,7 +40,7 @@ from solver.observers.snapshots import Snapshots
 from solver.observers.spectra import PlaneSpectra, ShellSpectra
 from solver.observers.statistics import Statistics
 from solver.observers.time_average import TimeAverage
-from solver.parallel.slabs import Slabs
+from solver.parallel.ranks import from_root
 from solver.pressure.learned import LearnedPressure
 from solver.pressure.tuning import SelfTuning
 from solver.run import failure, leg
@@ -117,7 +117,7 @@ def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, conso
         saved.close()
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
-    _on_root(slabs, lambda: _open(folder, source, simulation, this.fresh))
+    from_root(slabs.comm, functools.partial(_open, folder, source, simulation, this.fresh))
     journal.open(folder)
     if slabs.is_root:
         tell_start(source, simulation, folder, saved, expected)
@@ -266,16 +266,3 @@ def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> 
         if origin.resolve() != target.resolve():
             rundir.write_atomically(target, functools.partial(shutil.copyfile, origin))
     rundir.write_text(folder / "case.toml", rundir.to_toml(source.case.model_dump(exclude_none=True)))
-
-
-def _on_root(slabs: Slabs, action: Callable[[], None]) -> None:
-    """Do something on the root; its failure is everybody's."""
-    problem: str | None = None
-    if slabs.is_root:
-        try:
-            action()
-        except (SolverError, OSError) as error:
-            problem = str(error)
-    problem = slabs.broadcast(problem)
-    if problem:
-        raise RunFolderError(problem)

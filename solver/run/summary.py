@@ -108,6 +108,9 @@ class Outcome:
             write_json(folder / "summary.json", self.summary | before)
         self.summary |= performance(self.simulation, self.steps) | before
         for hook in statistics:
+            if isinstance(hook, FieldMeans):
+                self._write_fields(folder, hook)
+                continue
             means = hook.gathered()
             if means is not None:
                 with excused(f"averages of {folder}"):
@@ -126,9 +129,15 @@ class Outcome:
         if series.is_root:
             write_json(folder / "summary.json", self.summary)
 
+    def _write_fields(self, folder: Path, hook: FieldMeans) -> None:
+        """Collective: of fields nobody holds the whole."""
+        self.summary["averaging_time"] = hook.means.duration
+        if hook.means.sums is not None:
+            hook.write(folder, self.case.flow.nu)
+
     def _write_averages(self, folder: Path, hook: TimeAverage, means: BatchMeans) -> None:
         """Root only."""
-        if isinstance(hook, Statistics | FieldMeans):
+        if isinstance(hook, Statistics):
             self.summary["averaging_time"] = means.duration
         if means.sums is None:
             return
@@ -137,8 +146,6 @@ class Outcome:
             self.summary |= write_statistics(folder, self.case, self.folder, grid, means)
         elif isinstance(hook, ScalarStatistics):
             self.summary |= write_scalars(folder, self.case, self.folder, hook, means)
-        elif isinstance(hook, FieldMeans):
-            hook.write(folder, means, self.case.flow.nu)
         elif isinstance(hook, PlaneSpectra):
             write_spectra(folder, self.case, hook, means)
 

@@ -33,9 +33,8 @@ def test_means_are_those_of_the_steps(tmp_path):
         u, v, w, p = (f.numpy().reshape(shape) for f in (*flow.velocity.centred, flow.pressure()))
         samples.append([u, v, w, p, u * u, v * v, w * w, u * v, u * w, v * w])
     expected = dict(zip(NAMES, np.mean(samples[1:], axis=0), strict=True))  # the first one is before the start
-    means = hook.gathered()
-    assert means.duration == pytest.approx(3 * 4e-3)
-    hook.write(tmp_path, means, 0.02)
+    assert hook.means.duration == pytest.approx(3 * 4e-3)
+    hook.write(tmp_path, 0.02)
     found = runs.arrays(tmp_path / "statistics.h5")
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-13)

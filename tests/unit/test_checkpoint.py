@@ -11,11 +11,11 @@ import torch
 from solver.discretisation.calculus import Operators
 from solver.errors import RunFolderError
 from solver.files import checkpoint_file as files
-from solver.files.checkpoint_file import FORMAT, Saved, Stored, checksum, fill, latest
-from solver.files.folder import write_hdf5
+from solver.files.checkpoint_file import FORMAT, Saved, Stored, checksum, latest, write
 from solver.files.regrid import same_grid, velocity_of
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, FreeSlip, Inflow, NoSlip, Outflow, Periodic
 from solver.grid.grid import Grid
+from solver.parallel import ranks
 from tests.grids import distance, operators, random_velocity, sample, uneven, walls
 
 SEED = 50_423
@@ -129,7 +129,7 @@ def test_a_rank_reads_its_own_planes_and_the_root_alone_verifies(name, tmp_path,
     op, path = operators(name), tmp_path / "step_00000001.h5"
     velocity = random_velocity(op, SEED)
     held = saved(op, velocity)
-    write_hdf5(path, lambda file: fill(file, held.arrays, {**held.attributes, "format": FORMAT}))
+    write(path, ranks.alone(), held.arrays, held.attributes)
     asked, summed = [], []
     read, verify = Stored.__getitem__, files.checksum
 
@@ -168,7 +168,7 @@ def test_a_file_is_verified_in_pieces(tmp_path, monkeypatch):
     assert max(pieces) == 240
     assert sum(pieces) == arrays["a"].nbytes
     path = tmp_path / "some.h5"
-    write_hdf5(path, lambda file: fill(file, arrays, {"format": FORMAT}))
+    write(path, ranks.alone(), arrays, {})
     assert files.read(path).sha256 == checksum(arrays, {"format": FORMAT})
 
 
