@@ -165,8 +165,7 @@ class Operators:
         padded = list(velocity)
         for axis, line in self.grid.volume_axes.items():
             first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
-            lower = self.from_below(torch.stack(last), axis)
-            upper = self.from_above(torch.stack(first), axis)
+            lower, upper = self.neighbours(torch.stack(last), torch.stack(first), axis)
             for i, f in enumerate(padded):
                 ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
                 ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
@@ -201,17 +200,11 @@ class Operators:
         self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
         return wall - near
 
-    def from_below(self, last: Tensor, axis: int) -> Tensor | None:
-        """What precedes this rank's first entry along `axis`, given everybody's last; None at a wall."""
+    def neighbours(self, last: Tensor, first: Tensor, axis: int) -> tuple[Tensor | None, Tensor | None]:
+        """What precedes this rank's first entry along `axis` and follows its last, given everybody's; None at ends."""
         if axis == 1:
-            return self.decomposition.from_below(last)
-        return last if self.grid.axes[axis].periodic else None
-
-    def from_above(self, first: Tensor, axis: int) -> Tensor | None:
-        """What follows this rank's last entry along `axis`, given everybody's first; None at a wall."""
-        if axis == 1:
-            return self.decomposition.from_above(first)
-        return first if self.grid.axes[axis].periodic else None
+            return self.decomposition.neighbours(last, first)
+        return (last, first) if self.grid.axes[axis].periodic else (None, None)
 
     def pad_scalar(self, f: Tensor, at_wall: float = 1.0, odd: Sequence[int] = ()) -> Tensor:
         """A centred field with ghosts; a no-slip wall mirrors it times `at_wall` (-1: zero at the wall).
@@ -220,7 +213,7 @@ class Operators:
         """
         for axis, line in self.grid.volume_axes.items():
             first, last = edge(f, axis, 0), edge(f, axis, -1)
-            lower, upper = self.from_below(last, axis), self.from_above(first, axis)
+            lower, upper = self.neighbours(last, first, axis)
             if lower is None:
                 lower = first * _mirror_sign(line.lower, at_wall, axis in odd)
             if upper is None:
@@ -262,6 +255,24 @@ class Operators:
             found |= {d: self.transform.to_physical(c) for d, c in others.items()}
             return [value, *(found[d] for d in along)]
 
+    def all_with_derivatives(self, fields: Sequence[Tensor], along: Sequence[Sequence[int]]) -> list[list[Tensor]]:
+        """`with_derivatives` of several coefficient fields; in a box, ranks exchange all that they need at once."""
+        if not self.grid.y.is_fourier or self.decomposition.size == 1:
+            return [self.with_derivatives(f, axes) for f, axes in zip(fields, along, strict=True)]
+        transform, columns = self.transform, [axes for axes in along if 1 in axes]
+        passes = sum(3 + sum({0: 2, 1: 3, 2: 1}[d] for d in axes) for axes in along)  # see `with_derivatives`
+        with self.timers("transforms", needed=3 * len(fields) / passes):
+            slopes = [self.derivative(f, 1) for f, axes in zip(fields, along, strict=True) if 1 in axes]
+            planes = iter(transform.in_planes([*fields, *slopes]))
+            shared = [[d for d in (0, 2) if d in axes] for axes in along]
+            values = [transform.of_planes(next(planes), axes) for axes in shared]
+            across = iter([transform.of_planes(next(planes), ())[0] for _ in columns])
+        result = []
+        for axes, some, (value, *rest) in zip(along, shared, values, strict=True):
+            found = dict(zip(some, rest, strict=True)) | ({1: next(across)} if 1 in axes else {})
+            result.append([value, *(found[d] for d in axes)])
+        return result
+
     def to_coefficients(self, f: Tensor) -> Tensor:
         """Coefficients of a physical field, truncated to the retained modes."""
         with self.timers("transforms"):
@@ -287,7 +298,7 @@ class Operators:
                 for modes, f in zip(fields, slab, strict=True):
                     modes.add(f)
         with self.timers("transforms"):
-            return [self.transform.along_y(modes.whole) for modes in fields]
+            return self.transform.all_along_y([modes.whole for modes in fields])
 
     # -- calculus in coefficient space ----------------------------------------------------------------------------
 
@@ -302,12 +313,17 @@ class Operators:
 
     def divergence(self, velocity: Components) -> Tensor:
         """Divergence at centres of unpadded velocity coefficients."""
+        below = self.decomposition.from_below(edge(velocity[1], 1, -1)) if 1 in self.volume_axes else None
+        return self.divergence_above(velocity, below)
+
+    def divergence_above(self, velocity: Components, below: Tensor | None) -> Tensor:
+        """`divergence`, given what v is just below this slab; None at a wall."""
         lowered = list(velocity)
         for axis in self.volume_axes:
-            lower = self.from_below(edge(velocity[axis], axis, -1), axis)
+            first, last = edge(velocity[axis], axis, 0), edge(velocity[axis], axis, -1)
+            lower = below if axis == 1 else self.neighbours(last, first, axis)[0]
             if lower is None:
-                end = self.grid.volume_axes[axis].lower
-                lower = self._ghost(edge(velocity[axis], axis, 0), axis, axis, end)
+                lower = self._ghost(first, axis, axis, self.grid.volume_axes[axis].lower)
             lowered[axis] = join([lower, velocity[axis]], axis)
         return self._divergence(*lowered)
 
@@ -321,12 +337,19 @@ class Operators:
         ]
         return terms[0] + terms[1] + terms[2]
 
-    def subtract_gradient(self, velocity: Components, potential: Tensor) -> Components:
-        """``velocity - grad potential``; the normal component at ends is left alone (what it is there is given)."""
+    def subtract_gradient(self, velocity: Components, potential: Tensor, beyond: Tensor | None = None) -> Components:
+        """``velocity - grad potential``; the normal component at ends is left alone (what it is there is given).
+
+        `beyond` is the plane of the potential that follows this slab, which is asked for if it is not given.
+        """
         raised = [potential] * 3
         for axis in self.volume_axes:
-            upper = self.from_above(edge(potential, axis, 0), axis)
-            raised[axis] = join([potential, edge(potential, axis, -1) if upper is None else upper], axis)
+            upper = beyond if axis == 1 else None
+            if upper is None:
+                first, last = edge(potential, axis, 0), edge(potential, axis, -1)
+                upper = self.decomposition.from_above(first) if axis == 1 else self.neighbours(last, first, axis)[1]
+                upper = last if upper is None else upper
+            raised[axis] = join([potential, upper], axis)
         return self._subtract_gradient(*velocity, *raised)
 
     @fused

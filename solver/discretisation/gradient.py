@@ -90,11 +90,10 @@ class VelocityGradient:
         """The components on physical points and their derivatives along Fourier axes j, padded alike; key (i, j)."""
         values: list[Tensor] = []
         derivatives: Derivatives = {}
-        for i, f in enumerate(padded):
-            along = [j for k, j in self.spectral_keys if k == i]
-            value, *rest = self.operators.with_derivatives(f, along)
+        along = [[j for k, j in self.spectral_keys if k == i] for i in range(3)]
+        for i, (value, *rest) in enumerate(self.operators.all_with_derivatives(padded, along)):
             values.append(value)
-            derivatives |= {(i, j): d for j, d in zip(along, rest, strict=True)}
+            derivatives |= {(i, j): d for j, d in zip(along[i], rest, strict=True)}
         return (values[0], values[1], values[2]), derivatives
 
     def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:

@@ -37,10 +37,14 @@ class Transform:
 
     def along_y(self, kept: Tensor) -> Tensor:
         """What remains to be done with `PlaneModes`: the transform along y where that is a Fourier axis."""
+        return self.all_along_y([kept])[0]
+
+    def all_along_y(self, kept: Sequence[Tensor]) -> list[Tensor]:
+        """`along_y` of several fields, which ranks exchange at once."""
         if not self.fourier[1]:
-            return kept
-        columns = self.decomposition.to_modes(kept).transpose(0, 1)
-        return choose_engine(kept).column_modes(columns, self.highest[1]).transpose(1, 2)
+            return list(kept)
+        columns = [f.transpose(0, 1) for f in self.decomposition.all_to_modes(kept)]
+        return [choose_engine(f).column_modes(f, self.highest[1]).transpose(1, 2) for f in columns]
 
     def to_physical(self, coefficients: Tensor) -> Tensor:
         """Inverse transform onto the points of the grid (any number of planes along a finite-volume y)."""
@@ -56,12 +60,20 @@ class Transform:
 
         Cheaper than one by one: they share copies and passes.
         """
-        engine, grid, c = choose_engine(coefficients), self.grid, coefficients.transpose(1, 2)
-        if self.fourier[1]:
-            columns = engine.column_values(c, grid.y.points)
-            c = self.decomposition.to_planes(columns.transpose(0, 1)).transpose(0, 1)
-        ikx = self._factor(0, coefficients) if 0 in along else None
-        ikz = self._factor(2, coefficients) if 2 in along else None
+        return self.of_planes(self.in_planes([coefficients])[0], along)
+
+    def in_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
+        """What `of_planes` takes, of coefficients: modes in x and z, values along y; ranks exchange all at once."""
+        if not self.fourier[1]:
+            return [f.transpose(1, 2) for f in fields]
+        columns = [choose_engine(f).column_values(f.transpose(1, 2), self.grid.y.points) for f in fields]
+        return [f.transpose(0, 1) for f in self.decomposition.all_to_planes([c.transpose(0, 1) for c in columns])]
+
+    def of_planes(self, c: Tensor, along: Sequence[int]) -> list[Tensor]:
+        """`with_derivatives` of what `in_planes` gives."""
+        engine, grid = choose_engine(c), self.grid
+        ikx = self._factor(0, c) if 0 in along else None
+        ikz = self._factor(2, c) if 2 in along else None
         return [f.transpose(0, 1) for f in engine.plane_fields(c, grid.x.points, grid.z.points, ikx, ikz)]
 
     def _factor(self, axis: int, like: Tensor) -> Tensor:

@@ -154,15 +154,17 @@ class Projection:
             impulse, velocity = walls.blocked_momentum(velocity), walls.masked(velocity)
         if self.outlet is not None:
             velocity = self.outlet.balance(velocity[0]), velocity[1], velocity[2]
-        potential = self._potential(op.divergence(velocity), None if guess is None or span == 0 else guess.over(span))
-        velocity = op.subtract_gradient(velocity, potential)
+        if self.direct is not None:
+            potential, beyond = self.direct.of_velocity(op, velocity)
+        else:
+            near = None if guess is None or span == 0 else guess.over(span)
+            potential, beyond = self._potential(op.divergence(velocity), near), None
+        velocity = op.subtract_gradient(velocity, potential, beyond)
         if walls is not None and impulse is not None:
             impulse, velocity = impulse + walls.blocked_momentum(velocity), walls.masked(velocity)
         return Projected(velocity, Pressure(potential, span), impulse)
 
     def _potential(self, source: Tensor, guess: Tensor | None) -> Tensor:
-        if self.direct is not None:
-            return self.direct.solve(source)
         assert self.solver is not None
         guess = torch.zeros_like(source) if guess is None else guess.detach()
         potential, report = adjoint.solve(self.solver, source, guess, self.volume)

@@ -90,7 +90,7 @@ class Transport:
         op = self.operators
         for axis in self.volume_axes:
             first, last = edge(f, axis, 0), edge(f, axis, -1)
-            lower, upper = op.from_below(last, axis), op.from_above(first, axis)
+            lower, upper = op.neighbours(last, first, axis)
             lower = self._beyond(first, axis, 0) if lower is None else lower
             upper = self._beyond(last, axis, 1) if upper is None else upper
             f = join([lower, f, upper], axis)

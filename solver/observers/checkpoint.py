@@ -36,7 +36,8 @@ PRESSURE = "projection/pressure"
 class Checkpoint:
     """Writes a checkpoint at multiples of `interval` and, besides, every `seconds` of wall clock.
 
-    `parts` are the hooks whose ``state()`` belongs in it; `start` is the step the run began or restarted from.
+    Whether it is late by the clock the loop asks the ranks, with what else it asks them, and sets `overdue`. `parts`
+    are the hooks whose ``state()`` belongs in it; `start` is the step the run began or restarted from.
     """
 
     name = "checkpoint"
@@ -49,18 +50,23 @@ class Checkpoint:
         self.start = start
         self.own: set[Path] = set()
         self.written_at = time.monotonic()
+        self.overdue = False
+
+    @property
+    def is_late(self) -> bool:
+        """By the clock of this rank."""
+        return time.monotonic() - self.written_at > self.seconds
 
     def __call__(self, simulation: Simulation) -> None:
-        """Write, if it is time; the ranks agree on the root's clock."""
-        late = simulation.operators.decomposition.agree(time.monotonic() - self.written_at > self.seconds)
-        if late or self.schedule.due(simulation):
+        """Write, if it is time: a multiple of the interval, or `overdue`, which is the same on every rank."""
+        if self.overdue or self.schedule.due(simulation):
             with simulation.timers("output"):
                 self.write(simulation)
 
     def write(self, simulation: Simulation) -> bool:
         """Write the present state (collective); False if it is not finite, and nothing is written."""
         op = simulation.operators
-        self.written_at = time.monotonic()
+        self.written_at, self.overdue = time.monotonic(), False
         fields = [*simulation.velocity.coefficients, *simulation.state.scalars.values()]
         finite = all(bool(torch.isfinite(c).all()) for c in fields)
         if op.decomposition.agree(not finite):

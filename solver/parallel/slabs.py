@@ -23,6 +23,11 @@ def split_evenly(n: int, parts: int) -> list[int]:
     return [n // parts + (r < n % parts) for r in range(parts)]
 
 
+def starts(counts: Sequence[int]) -> list[int]:
+    """Where each of contiguous shares begins."""
+    return [sum(counts[:r]) for r in range(len(counts))]
+
+
 class Slabs:
     """Slabs of a ``(nx, ny, nz)`` grid over the ranks of a communicator.
 
@@ -84,15 +89,15 @@ class Slabs:
 
     def from_below(self, top: Tensor) -> Tensor | None:
         """The lower neighbour's `top` planes, None at a wall."""
-        if self.size == 1:
-            return top if self.periodic_y else None
-        return self._shift(top, self.above, self.below)
+        return self._exchanged(top, None)[0]
 
     def from_above(self, bottom: Tensor) -> Tensor | None:
         """The upper neighbour's `bottom` planes, None at a wall."""
-        if self.size == 1:
-            return bottom if self.periodic_y else None
-        return self._shift(bottom, self.below, self.above)
+        return self._exchanged(None, bottom)[1]
+
+    def neighbours(self, top: Tensor, bottom: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Both at once."""
+        return self._exchanged(top, bottom)
 
     def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
         """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
@@ -100,43 +105,67 @@ class Slabs:
             raise CaseError(
                 f"[closure] slabs of {min(self.plane_counts)} planes are thinner than reach {reach}: use fewer ranks"
             )
-        top = field[..., field.shape[-2] - reach :, :]
-        return self.from_below(top), self.from_above(field[..., :reach, :])
+        return self.neighbours(field[..., field.shape[-2] - reach :, :], field[..., :reach, :])
 
-    def _shift(self, plane: Tensor, dest: int | None, source: int | None) -> Tensor | None:
-        send = _to_host(plane)
-        receive = np.empty_like(send)
-        null = MPI.PROC_NULL
-        self.comm.Sendrecv(send, null if dest is None else dest, 0, receive, null if source is None else source, 0)
-        return None if source is None else torch.from_numpy(receive).to(plane.device)
+    def _exchanged(self, top: Tensor | None, bottom: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        if self.size == 1:
+            return (top, bottom) if self.periodic_y else (None, None)
+        found: list[Tensor | None] = [None, None]
+        requests, sent = [], []
+        # what goes up has tag 0: with two ranks and a periodic y both neighbours are the same
+        for tag, (plane, dest, source) in enumerate(((top, self.above, self.below), (bottom, self.below, self.above))):
+            if plane is None:
+                continue
+            if source is not None:
+                found[tag] = space = torch.empty(plane.shape, dtype=plane.dtype)
+                requests.append(self.comm.Irecv(space.numpy(), source, tag))
+            if dest is not None:
+                sent.append(_to_host(plane))
+                requests.append(self.comm.Isend(sent[-1], dest, tag))
+        MPI.Request.Waitall(requests)
+        device = (bottom if top is None else top).device  # type: ignore[union-attr]
+        return tuple(None if f is None else f.to(device) for f in found)  # type: ignore[return-value]
 
     def to_modes(self, field: Tensor) -> Tensor:
-        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``."""
+        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``.
+
+        Ranks may have some more planes than `local_ny`, all so many: those of a rank stay together.
+        """
+        return self.all_to_modes([field])[0]
+
+    def all_to_modes(self, fields: Sequence[Tensor]) -> list[Tensor]:
+        """`to_modes` of several fields of one shape, in one exchange."""
         if self.size == 1:
-            return field
-        parts = field.split(self.mode_counts, dim=-3)
-        send = torch.cat([part.movedim(-2, 0).reshape(-1) for part in parts])
-        shape = (self.ny, *field.shape[:-3], self.mode_counts[self.rank], field.shape[-1])
+            return list(fields)
+        *batch, _, planes, nz = fields[0].shape
+        more, many = planes - self.local_ny, len(fields)
+        rows = [planes * many * int(np.prod(batch)) * nz * m for m in self.mode_counts]
+        send = fields[0].new_empty(sum(rows))
+        for block, first, m in zip(send.split(rows), starts(self.mode_counts), self.mode_counts, strict=True):
+            for place, f in zip(block.view(planes, many, *batch, m, nz).unbind(1), fields, strict=True):
+                place.copy_(f.narrow(-3, first, m).movedim(-2, 0))
+        shape = (self.ny + more * self.size, many, *batch, self.mode_counts[self.rank], nz)
         per_row = int(np.prod(shape[1:]))
-        row = int(np.prod(field.shape[:-3])) * field.shape[-1] * self.local_ny
-        received = self._alltoall(send, [row * m for m in self.mode_counts], [per_row * p for p in self.plane_counts])
-        return received.view(shape).movedim(0, -2)
+        received = self._alltoall(send, rows, [per_row * (p + more) for p in self.plane_counts])
+        return list(received.view(shape).movedim(0, -2).unbind())
 
     def to_planes(self, field: Tensor) -> Tensor:
-        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``."""
+        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``; more planes likewise."""
+        return self.all_to_planes([field])[0]
+
+    def all_to_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
+        """`to_planes` of several fields of one shape, in one exchange."""
         if self.size == 1:
-            return field
-        batch, nz = field.shape[:-3], field.shape[-1]
-        send = field.movedim(-2, 0).reshape(-1)
-        per_plane = int(np.prod(batch)) * nz
-        local_modes = self.mode_counts[self.rank]
-        counts = [self.local_ny * per_plane * m for m in self.mode_counts]
-        received = self._alltoall(send, [p * per_plane * local_modes for p in self.plane_counts], counts)
-        blocks = [
-            block.view(self.local_ny, *batch, m, nz)
-            for block, m in zip(received.split(counts), self.mode_counts, strict=True)
-        ]
-        return torch.cat(blocks, dim=-2).movedim(0, -2)
+            return list(fields)
+        *batch, local_modes, planes, nz = fields[0].shape
+        more, many = (planes - self.ny) // self.size, len(fields)
+        own, per_mode = self.local_ny + more, many * int(np.prod(batch)) * nz
+        send = fields[0].movedim(-2, 0) if many == 1 else torch.stack([f.movedim(-2, 0) for f in fields], 1)
+        counts = [own * per_mode * m for m in self.mode_counts]
+        rows = [(p + more) * per_mode * local_modes for p in self.plane_counts]
+        blocks = self._alltoall(send.reshape(-1), rows, counts).split(counts)
+        shaped = [b.view(own, many, *batch, m, nz) for b, m in zip(blocks, self.mode_counts, strict=True)]
+        return list(torch.cat(shaped, dim=-2).movedim(0, -2).unbind())
 
     def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
         staged = _to_host(send)
@@ -223,9 +252,15 @@ class Slabs:
 
     def agree(self, flag: bool) -> bool:
         """True on every rank if any rank says so."""
-        mine, any_of_them = np.array(bool(flag)), np.empty((), bool)
+        return self.agree_on(flag)[0]
+
+    def agree_on(self, *flags: bool) -> list[bool]:
+        """`agree` for several, one by one, at once."""
+        mine = np.array([bool(flag) for flag in flags])
+        any_of_them = np.empty_like(mine)
         self.comm.Allreduce(mine, any_of_them, op=MPI.LOR)
-        return bool(any_of_them)
+        found: list[bool] = any_of_them.tolist()
+        return found
 
 
 def _to_host(f: Tensor) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.discretisation.calculus import Operators
-from solver.discretisation.staggered import y_slowest
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.staggered import below, edge, join, y_slowest
 from solver.pressure.report import SolveReport
 
 
@@ -45,22 +45,55 @@ class DirectPressure:
             symbol = symbol + self._transposed(operators.along(values, axis), axis)
         for axis, k in operators.wavenumber.items():
             symbol = symbol - self._transposed(k, axis) ** 2
+        self.edges = self._edges(operators) if self.transposed and self.decomposition.size > 1 else None
         self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
 
     def _transposed(self, values: Tensor, axis: int) -> Tensor:
         """Values along an axis in the layout of the solve, where x modes are shared among the ranks."""
         return values[self.decomposition.modes] if axis == 0 and self.transposed else values
 
+    def _edges(self, operators: Operators) -> tuple[Tensor, Tensor]:
+        """The products along y where ranks send one plane more, see `of_velocity`.
+
+        The first takes the last v of each slab to the cell above it; the second gives each slab the plane that follows.
+        """
+        slabs, line, (forward, backward) = self.decomposition, operators.grid.volume_axes[1], self.eigenvectors[1]
+        counts = slabs.plane_counts
+        ends = np.cumsum(counts)
+        placed, following = np.zeros((line.n, line.n + slabs.size)), []
+        for rank, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            rows = np.arange(end - count, end)
+            placed[rows, rows + rank] = 1.0
+            above = end % line.n if line.periodic else min(end, line.n - 1)
+            if end < line.n or line.periodic:
+                placed[above, end + rank] = -1.0 / line.width[above]
+            following += [*rows, above]
+        return forward @ operators.tensor(placed), backward[following]
+
+    def of_velocity(self, operators: Operators, velocity: Components) -> tuple[Tensor, Tensor | None]:
+        """The potential of what a velocity diverges, and the plane of it that follows this slab.
+
+        The transposes bring what planes at the ends of slabs need of their neighbours; without them the plane is None.
+        """
+        if self.edges is None:
+            return self.solve(operators.divergence(velocity)), None
+        last = edge(velocity[1], 1, -1)
+        source = operators.divergence_above(velocity, torch.zeros_like(last))
+        f = self._solved(join([source, last], 1), *self.edges)
+        return below(f, 1), edge(f, 1, -1)
+
     def solve(self, rhs: Tensor) -> Tensor:
         """The potential whose gradient removes the divergence `rhs`."""
-        f = rhs
+        return self._solved(rhs, *self.eigenvectors.get(1, (None, None)))
+
+    def _solved(self, f: Tensor, forward: Tensor | None, backward: Tensor | None) -> Tensor:
         for axis in (0, 2):
             if axis in self.eigenvectors:
                 f = apply_matrix(self.eigenvectors[axis][0], f, axis)
-        if 1 in self.eigenvectors:
+        if forward is not None and backward is not None:
             f = self.decomposition.to_modes(f)
-            f = apply_matrix(self.eigenvectors[1][0], f, 1)
-            f = apply_matrix(self.eigenvectors[1][1], f * self.inverse, 1)
+            f = apply_matrix(forward, f, 1)
+            f = apply_matrix(backward, f * self.inverse, 1)
             f = self.decomposition.to_planes(f)
         else:
             f = f * self.inverse

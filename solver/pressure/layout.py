@@ -109,7 +109,7 @@ class Layout:
                 f.select(dim, 0).copy_(f.select(dim, n))
                 f.select(dim, n + 1).copy_(f.select(dim, 1))
             if self.slabs is not None:
-                below, above = self.slabs.from_below(f[-2][None]), self.slabs.from_above(f[1][None])
+                below, above = self.slabs.neighbours(f[-2][None], f[1][None])
                 for ghost, plane in ((f[0], below), (f[-1], above)):
                     if plane is not None:
                         ghost.copy_(plane[0])

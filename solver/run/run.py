@@ -143,7 +143,7 @@ def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, conso
             hooks += progress(Way(simulation, case.time.end, steps), quiet, console, context) if slabs.is_root else []
             simulation.timers.reset()  # of what setting up has taken
             with failure.kept(slabs, folder, lambda: ended(leg.FAILED)):
-                status = loop(simulation, case.time.end, steps, hooks, stop)
+                status = loop(simulation, case.time.end, steps, hooks, stop, checkpoint)
                 if status in ("finished", "stopped") and not checkpoint.write(simulation):
                     status = "diverged"
                 if status != "diverged":
@@ -180,12 +180,21 @@ def progress(way: Way, quiet: bool, console: Console, context: ExitStack) -> lis
     return [ProgressLines(way, record.info), ProgressLines(way, console.print)]
 
 
-def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[Hook], stop: StopSignal) -> str:
+def loop(
+    simulation: Simulation,
+    end: float,
+    steps: int | None,
+    hooks: Sequence[Hook],
+    stop: StopSignal,
+    checkpoint: Checkpoint,
+) -> str:
     """Step until `end`, `steps` more steps, a hook's word, or a signal; returns the status."""
     last = None if steps is None else simulation.step_count + steps
     while simulation.t < end * (1 - 1e-12) and (last is None or simulation.step_count < last):
         try:
             simulation.step(longest=end - simulation.t)
+            flags = bool(stop.received), checkpoint.is_late
+            stopped, checkpoint.overdue = simulation.operators.decomposition.agree_on(*flags)
             with simulation.timers("hooks"):
                 word = next((said for hook in hooks if (said := hook(simulation))), None)
         except (Diverged, PressureSolveError) as problem:
@@ -193,7 +202,7 @@ def loop(simulation: Simulation, end: float, steps: int | None, hooks: Sequence[
             return "diverged"
         if word:
             return word
-        if simulation.operators.decomposition.agree(bool(stop.received)):
+        if stopped:
             stop.received = stop.received or "a signal to another rank"
             record.info("stopped at step %d by %s", simulation.step_count, stop.received)
             return "stopped"

@@ -1,0 +1,217 @@
+"""A paper model of strong and weak scaling: ``python bench/scale.py`` prints the tables of ``bench/scale.md``.
+
+What a rank sends and how often it waits is counted: a step of the solver on a rank of a communicator that talks to
+nobody. Speeds of machines are constants, stated in `Machine`; none of the times is measured.
+"""
+
+# ruff: noqa: N802  methods of communicators are called so
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mpi4py import MPI
+
+from solver.discretisation.calculus import Operators
+from solver.flow.flow import Flow
+from solver.flow.forcing import NoForcing, PressureGradient
+from solver.flow.initial import taylor_green, wall_turbulence
+from solver.flow.runge_kutta import RK3
+from solver.flow.simulation import Simulation
+from solver.flow.time_step import StepControl
+from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.grid.grid import Grid
+from solver.parallel import slabs
+from solver.parallel.slabs import Slabs
+
+POINTS = 48  # of the flow that is counted, on each of the numbers of ranks
+COUNTED = (4, 8)
+WEAK_CPU, WEAK_GPU = 64**3, 512 * 512 * 256  # points a core, and a GPU
+
+
+class Nobody:
+    """A communicator of so many ranks, none of which is there: it counts what one of them would send and wait for."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self.waits: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return self if name == "Request" else getattr(MPI, name)
+
+    def Waitall(self, requests: Any) -> None:
+        """Both neighbours."""
+        self.waits["halo"] += 1
+
+    def Isend(self, data: np.ndarray, dest: int, tag: int) -> Any:
+        """Planes for a neighbour."""
+        self.bytes["halo"] += data.nbytes
+        return MPI.REQUEST_NULL
+
+    def Irecv(self, data: np.ndarray, source: int, tag: int) -> Any:
+        """Fluid at rest."""
+        data[...] = 0
+        return MPI.REQUEST_NULL
+
+    def Alltoallv(self, send: Any, receive: Any) -> None:
+        """A transpose; nothing comes from others."""
+        self.waits["transpose"] += 1
+        self.bytes["transpose"] += (sum(send[1]) - send[1][self.rank]) * send[0].itemsize
+        receive[0][...] = 0
+
+    def Allreduce(self, send: np.ndarray, receive: np.ndarray, op: Any) -> None:
+        """As if all had the same."""
+        self.waits["sum"] += 1
+        receive[...] = send
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of a stage and a rank: waits, planes that it sends to neighbours, bytes a point that it sends in transposes.
+
+    `edges`: transposes send so many planes more than the rank has.
+    """
+
+    halos: float
+    transposes: float
+    sums: float
+    planes: float
+    per_point: float
+    edges: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Constants of a machine.
+
+    Parameters
+    ----------
+    point : seconds a point and stage.
+    fixed : seconds a stage that do not depend on the grid: Python, launches.
+    per_node : ranks of a node.
+    network, inside : bytes a second and rank, to other nodes and within a node.
+    latency : seconds a wait; peer : seconds a rank that a transpose talks to.
+    memory : bytes a rank has, of which a flow needs `PER_POINT` a point.
+    """
+
+    name: str
+    point: float
+    fixed: float
+    per_node: int
+    network: float
+    inside: float
+    latency: float
+    peer: float
+    memory: float
+
+
+PER_POINT = 190.0
+# 128 cores a node, 80 core-nanoseconds with all of them busy, 200 Gb/s a node at 60 %, 120 GB/s within it, 4 GB a core
+CPU = Machine("128-core nodes", 80e-9, 0.9e-3, 128, 15e9 / 128, 120e9 / 128, 2e-6, 1e-6, 4e9)
+# not built: 16 threads a rank, at 80 % of the speed of ranks
+THREADS = Machine("128-core nodes, 16 threads a rank (not built)", 6.25e-9, 0.9e-3, 8, 15e9 / 8, 15e9, 2e-6, 1e-6, 64e9)
+# 8 H200 a node; fields pass through pageable memory of the host at 4 GB/s a GPU: what the code does
+STAGED = Machine("H200, through the host", 0.37e-9, 1.3e-3, 8, 4e9, 4e9, 60e-6, 2e-6, 130e9)
+# not built: 400 Gb/s a GPU at 35 GB/s, NVLink at 300 GB/s, stages as graphs
+DIRECT = Machine("H200, NCCL and graphs (not built)", 0.15e-9, 0.25e-3, 8, 35e9, 300e9, 12e-6, 2e-6, 130e9)
+
+
+def counted(flow: str, ranks: int) -> tuple[Nobody, Operators]:
+    """A step of a channel or a box without a model, on a rank with two neighbours; with the loop's question."""
+    # `Waitall` is no method of a communicator
+    comm = slabs.MPI = Nobody(ranks // 2, ranks)  # type: ignore[assignment, misc]
+    n, cpu, channel = POINTS, torch.device("cpu"), flow == "channel"
+    fourier = FourierAxis(n, 2 * np.pi, "2/3")
+    y = FiniteVolumeAxis(stretched_faces(n, 0.0, 2.0, 1.7), NoSlip(), NoSlip()) if channel else fourier
+    grid = Grid(fourier, y, fourier)
+    op = Operators(grid, Slabs(n, grid.coefficient_shape[0], y.periodic, comm), cpu, torch.float64)  # type: ignore[arg-type]
+    velocity = wall_turbulence(op, 1.0, 1e-3, 1.0, 731) if channel else taylor_green(op, 1.0)
+    motion = Flow(op, 1e-3, None, PressureGradient(op, 1.0) if channel else NoForcing())
+    simulation = Simulation(motion, motion.start(velocity), StepControl(op, 1.0, dt=1e-4))
+    comm.waits.clear()
+    comm.bytes.clear()
+    simulation.step()
+    op.decomposition.agree_on(False, False)
+    return comm, op
+
+
+def count(flow: str) -> Counts:
+    """The counts, of two numbers of planes: what transposes send is linear in it."""
+    sent, planes = [], []
+    for ranks in COUNTED:
+        comm, op = counted(flow, ranks)
+        planes.append(op.decomposition.local_ny)
+        sent.append(comm.bytes["transpose"] * ranks / (ranks - 1) / RK3.stages)
+    nx, _, nz = op.grid.shape
+    plane = op.transform.parts * op.grid.coefficient_shape[0] * op.grid.coefficient_shape[2] * op.dtype.itemsize
+    slope = (sent[0] - sent[1]) / (planes[0] - planes[1])
+    halos, transposes, sums = (comm.waits[kind] / RK3.stages for kind in ("halo", "transpose", "sum"))
+    neighbours = comm.bytes["halo"] / RK3.stages / plane
+    return Counts(halos, transposes, sums, neighbours, slope / (nx * nz), round(sent[0] / slope - planes[0]))
+
+
+def stage(shape: tuple[int, int, int], ranks: int, counts: Counts, machine: Machine) -> float:
+    """Seconds a stage, nan where it is impossible: fewer planes or modes than ranks, or too little memory."""
+    nx, ny, nz = shape
+    planes = math.ceil(ny / ranks)
+    points = nx * planes * nz
+    if ranks > min(ny, 2 * nx // 3) or nz < 32 or points * PER_POINT > machine.memory:
+        return math.nan
+    ghosts = 1 + 0.5 / planes if counts.planes else 1.0  # three transforms of ten act on two more planes
+    seconds = points * machine.point * ghosts + machine.fixed
+    if ranks == 1:
+        return seconds
+    speed = machine.network if ranks > machine.per_node else machine.inside
+    # one rank of a node talks to the next node, with all of its network
+    halo = counts.planes * 3.556 * nx * nz / min(machine.network * machine.per_node, machine.inside * machine.per_node)
+    sent = counts.per_point * nx * nz * (planes + counts.edges) * (ranks - 1) / ranks / speed
+    waits = (counts.halos + counts.transposes + counts.sums * math.log2(ranks)) * machine.latency
+    return seconds + halo + sent + waits + counts.transposes * machine.peer * ranks
+
+
+def cell(seconds: float, ranks: int, points: int, machine: Machine) -> str:
+    """Milliseconds and the parallel efficiency against the speed of one rank without fixed costs."""
+    if math.isnan(seconds):
+        return "-"
+    return f"{1e3 * seconds:.3g} ({100 * points * machine.point / ranks / seconds:.0f} %)"
+
+
+def table(machine: Machine, ranks: tuple[int, ...], grids: tuple[tuple[int, int, int], ...], weak: int) -> list[str]:
+    """Rows of strong scaling on some grids, then weak scaling of a cube of slabs, for a channel and a box."""
+    flows = {flow: count(flow) for flow in ("channel", "box")}
+    names = ["x".join(map(str, grid)) for grid in grids]
+    head = [f"{flow} {name}" for flow in flows for name in names] + [f"{flow}, weak" for flow in flows]
+    lines = [f"| {machine.name} | " + " | ".join(head) + " |", "| --: |" + " --: |" * len(head)]
+    for p in ranks:
+        cells = [cell(stage(g, p, c, machine), p, math.prod(g), machine) for c in flows.values() for g in grids]
+        side = round((weak * p) ** (1 / 3))
+        nx, ny = max(side, 3 * p // 2), max(side, p)  # as flat as slabs ask for
+        grown = nx, ny, round(weak * p / (nx * ny))
+        cells += [cell(stage(grown, p, c, machine), p, math.prod(grown), machine) for c in flows.values()]
+        lines.append(f"| {p} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Print the counts and the tables."""
+    torch.set_grad_enabled(False)
+    print("| a stage | halos | transposes | sums | planes to neighbours | bytes a point in transposes | planes more |")
+    print("| :-- |" + " --: |" * 6)
+    for flow in ("channel", "box"):
+        c = count(flow)
+        waits = f"{c.halos:.3g} | {c.transposes:.3g} | {c.sums:.2g}"
+        print(f"| {flow} | {waits} | {c.planes:.3g} | {c.per_point:.3g} | {c.edges} |")
+    cubes = ((512, 512, 512), (2048, 2048, 2048))
+    print("", *table(CPU, (1, 8, 128, 256, 1024, 10240), cubes, WEAK_CPU), sep="\n")
+    print("", *table(THREADS, (8, 16, 64, 128, 640), cubes, 16 * WEAK_CPU), sep="\n")
+    for machine in (STAGED, DIRECT):
+        print("", *table(machine, (1, 8, 64, 256, 1024), cubes, WEAK_GPU), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
