@@ -258,7 +258,7 @@ class Operators:
     def all_with_derivatives(self, fields: Sequence[Tensor], along: Sequence[Sequence[int]]) -> list[list[Tensor]]:
         """`with_derivatives` of several coefficient fields; in a box, ranks exchange all that they need at once."""
         if not self.grid.y.is_fourier or self.decomposition.size == 1:
-            return [self.with_derivatives(f, axes) for f, axes in zip(fields, along, strict=True)]
+            return list(map(self.with_derivatives, fields, along))
         transform, columns = self.transform, [axes for axes in along if 1 in axes]
         passes = sum(3 + sum({0: 2, 1: 3, 2: 1}[d] for d in axes) for axes in along)  # see `with_derivatives`
         with self.timers("transforms", needed=3 * len(fields) / passes):

@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.staggered import y_slowest
 from solver.errors import RunFolderError
 from solver.files.checkpoint_file import Saved
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
-from solver.grid.grid import Grid
 
 Array = np.ndarray
 
@@ -52,9 +52,7 @@ def velocity_of(saved: Saved, operators: Operators) -> Components:
             "the checkpoint is of another kind of grid (a direction is Fourier in one and finite-volume in the "
             "other): it cannot be interpolated; start from one with the same kinds of axes"
         )
-    fields = [
-        operators.scatter(_regrid(saved, operators, c, saved.arrays[f"velocity/{n}"])) for c, n in enumerate("uvw")
-    ]
+    fields = [_regrid(saved, operators, c, saved.arrays[f"velocity/{n}"]) for c, n in enumerate("uvw")]
     return fields[0], fields[1], fields[2]
 
 
@@ -67,23 +65,31 @@ def scalar_of(saved: Saved, operators: Operators, name: str) -> Tensor | None:
     Beyond the last centres of another grid it is as it is there.
     """
     stored = saved.arrays.get(f"scalars/{name}")
-    return None if stored is None else operators.scatter(_regrid(saved, operators, CENTRED, stored))
+    return None if stored is None else _regrid(saved, operators, CENTRED, stored)
 
 
-def _regrid(saved: Saved, operators: Operators, component: int, field: Array) -> Array:
-    grid = operators.grid
+def _regrid(saved: Saved, operators: Operators, component: int, stored: Array) -> Tensor:
+    """This rank's part: first along the axis that ranks share, for which no more is read than the part needs."""
+    slabs, shared = operators.decomposition, 0 if operators.grid.y.is_fourier else 1
+    here, field = slabs.planes if shared else slabs.modes, stored
+    for axis in (shared, *(other for other in (2, 1, 0) if other != shared)):  # an inflow has a profile along y
+        field = _along(saved, operators, axis, component, field, here if axis == shared else slice(None))
+    return y_slowest(operators.tensor(np.asarray(field)))
+
+
+def _along(saved: Saved, operators: Operators, axis: int, component: int, field: Array, part: slice) -> Array:
+    """A part of what `field` is on the new axis."""
+    grid, old = operators.grid, np.asarray(saved.arrays[f"grid/{'xyz'[axis]}"])
+    line, wanted = grid.axes[axis], grid.coefficient_shape[axis]
     half = 2 if grid.z.is_fourier and grid.x.is_fourier else 0
-    for axis in (2, 1, 0):  # an inflow has a profile along y
-        line, wanted = grid.axes[axis], grid.coefficient_shape[axis]
-        old = np.asarray(saved.arrays[f"grid/{'xyz'[axis]}"])
-        if isinstance(line, FiniteVolumeAxis):
-            if not _same_line(old, line):
-                field = _interpolate(np.asarray(field), grid, axis, old, component)
-            continue
+    if isinstance(line, FiniteVolumeAxis):
+        if not _same_line(old, line):
+            return _interpolate(field, operators, axis, old, component, part)
+    else:
         _check_period(old, line, "xyz"[axis])
         if wanted != field.shape[axis + 1]:
-            field = _resize_modes(np.asarray(field), axis + 1, wanted, full=axis != half)
-    return field
+            return _resize_modes(field, axis + 1, wanted, axis != half, part)
+    return np.asarray(field[(*[slice(None)] * (axis + 1), part)])
 
 
 def _check_period(points: Array, line: FourierAxis, name: str) -> None:
@@ -96,43 +102,48 @@ def _check_period(points: Array, line: FourierAxis, name: str) -> None:
         )
 
 
-def _resize_modes(field: Array, axis: int, wanted: int, full: bool) -> Array:
-    field = np.moveaxis(field, axis, -1)
-    resized = np.zeros((*field.shape[:-1], wanted), field.dtype)
-    kept = min(wanted, field.shape[-1])
-    if full:  # 0, 1, ..., then the negative ones
-        negative = (kept - 1) // 2
-        resized[..., : negative + 1] = field[..., : negative + 1]
-        if negative:
-            resized[..., -negative:] = field[..., -negative:]
-    else:
-        resized[..., :kept] = field[..., :kept]
-    return np.moveaxis(resized, -1, axis)
+def _resize_modes(field: Array, axis: int, wanted: int, full: bool, part: slice) -> Array:
+    """A part of so many modes, 0, 1, ... and, of a full spectrum, then the negative ones."""
+    n, lead = field.shape[axis], [slice(None)] * axis
+    kept, (begin, end, _) = min(wanted, n), part.indices(wanted)
+    resized = np.zeros((*field.shape[:axis], end - begin, *field.shape[axis + 1 :]), field.dtype)
+    stop = min(end, (kept - 1) // 2 + 1 if full else kept)
+    if stop > begin:
+        resized[(*lead, slice(0, stop - begin))] = field[(*lead, slice(begin, stop))]
+    start = max(begin, wanted - (kept - 1) // 2 if full else wanted)
+    if start < end:
+        resized[(*lead, slice(start - begin, None))] = field[(*lead, slice(start + n - wanted, end + n - wanted))]
+    return resized
 
 
-def _interpolate(field: Array, grid: Grid, axis: int, centres: Array, component: int) -> Array:
-    """Linear interpolation along a finite-volume axis; a staggered component lives on the upper faces."""
-    line, staggered = grid.volume_axes[axis], axis == component
-    faces = _faces(centres, line)
+def _interpolate(field: Array, operators: Operators, axis: int, centres: Array, component: int, part: slice) -> Array:
+    """Part of the linear interpolation along a finite-volume axis; a staggered component lives on the upper faces."""
+    line, staggered, n = operators.grid.volume_axes[axis], axis == component, field.shape[axis + 1]
+    faces, lead = _faces(centres, line), [slice(None)] * (axis + 1)
     source = faces[1:] if staggered else centres
-    first, last = (np.take(field, [i], axis + 1) for i in (0, -1))
     if line.periodic:
         source = np.concatenate([[source[-1] - line.length], source, [source[0] + line.length]])
-        parts = [last, field, first]
-    elif staggered:
-        source, parts = faces, [_at_end(grid, axis, 0, component, first), field]
     else:
-        source = np.concatenate([faces[:1], source, faces[-1:]])
-        parts = [_at_end(grid, axis, 0, component, first), field, _at_end(grid, axis, 1, component, last)]
-    field = np.moveaxis(np.concatenate(parts, axis + 1), axis + 1, -1)
-    target = line.faces[1:] if staggered else line.centres
+        source = faces if staggered else np.concatenate([faces[:1], source, faces[-1:]])
+    target = (line.faces[1:] if staggered else line.centres)[part]
     place = np.clip(np.searchsorted(source, target) - 1, 0, len(source) - 2)
     share = (target - source[place]) / (source[place + 1] - source[place])
-    return np.moveaxis((1 - share) * field[..., place] + share * field[..., place + 1], -1, axis + 1)
+    first, last = int(place.min()), int(place.max()) + 1  # of the source, whose entry 0 is the lower end
+    rows = np.asarray(field[(*lead, slice(max(first - 1, 0), min(last, n)))])
+    parts = [rows]
+    if first == 0:
+        near, across = rows[(*lead, slice(0, 1))], slice(n - 1, n)
+        parts.insert(0, field[(*lead, across)] if line.periodic else _at_end(operators, axis, 0, component, near))
+    if last > n:
+        near, across = rows[(*lead, slice(-1, None))], slice(0, 1)
+        parts.append(field[(*lead, across)] if line.periodic else _at_end(operators, axis, 1, component, near))
+    found, place = np.moveaxis(np.concatenate(parts, axis + 1), axis + 1, -1), place - first
+    return np.moveaxis((1 - share) * found[..., place] + share * found[..., place + 1], -1, axis + 1)
 
 
-def _at_end(grid: Grid, axis: int, end: int, component: int, near: Array) -> Array:
+def _at_end(operators: Operators, axis: int, end: int, component: int, near: Array) -> Array:
     """A component on the lower (0) or upper (1) end face of an axis, given its values next to it."""
+    grid = operators.grid
     line = grid.volume_axes[axis]
     boundary = (line.lower, line.upper)[end]
     if component == CENTRED:
@@ -140,7 +151,8 @@ def _at_end(grid: Grid, axis: int, end: int, component: int, near: Array) -> Arr
     if isinstance(boundary, NoSlip | Inflow):
         given: Array | float = boundary.velocity[component]
         if isinstance(boundary, Inflow) and component == 0:
-            given = given * boundary.factor(grid.volume_axes[1].faces)[:, None]
+            profile = boundary.factor(grid.volume_axes[1].faces)
+            given = given * profile[operators.decomposition.planes, None]
         value = np.zeros_like(near)
         mean = [slice(0, 1) if d in grid.fourier_axes else slice(None) for d in range(3)]
         value[0, mean[0], mean[1], mean[2]] = given

@@ -131,7 +131,7 @@ class Slabs:
 
         Ranks may have some more planes than `local_ny`, all so many: those of a rank stay together.
         """
-        return self.all_to_modes([field])[0]
+        return field if self.size == 1 else self.all_to_modes([field])[0]
 
     def all_to_modes(self, fields: Sequence[Tensor]) -> list[Tensor]:
         """`to_modes` of several fields of one shape, in one exchange."""
@@ -151,7 +151,7 @@ class Slabs:
 
     def to_planes(self, field: Tensor) -> Tensor:
         """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``; more planes likewise."""
-        return self.all_to_planes([field])[0]
+        return field if self.size == 1 else self.all_to_planes([field])[0]
 
     def all_to_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
         """`to_planes` of several fields of one shape, in one exchange."""
