@@ -22,6 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from solver.files.folder import name_dimensions, write_text
 from solver.files.hdf5 import open_hdf5
@@ -121,12 +122,15 @@ class Snapshots:
 
 def present(simulation: Simulation) -> dict[str, Array]:
     """Fields at cell centres, (3, nx, local ny, nz) and (nx, local ny, nz), in single precision (collective)."""
-    term, found = simulation.present_term(), {"velocity": simulation.velocity.stacked()}
-    found["pressure"] = simulation.pressure()
+    term, u = simulation.present_term(), [_single(f) for f in simulation.velocity.centred]
+    found = {"velocity": np.stack(u), "pressure": _single(simulation.pressure())}
     if isinstance(term, EddyViscosity):
-        found["nu_t"] = term.nu_t
-    found |= {name: simulation.operators.to_physical(f) for name, f in simulation.state.scalars.items()}
-    return {name: f.detach().cpu().float().numpy() for name, f in found.items()}
+        found["nu_t"] = _single(term.nu_t)
+    return found | {n: _single(simulation.operators.to_physical(f)) for n, f in simulation.state.scalars.items()}
+
+
+def _single(f: Tensor) -> Array:
+    return f.detach().cpu().float().numpy()
 
 
 def fill(file: h5py.File, fields: list[str], centres: Mapping[str, Array], facts: Mapping[str, float]) -> None:

@@ -137,6 +137,8 @@ class Slabs:
         """`to_modes` of several fields of one shape, in one exchange."""
         if self.size == 1:
             return list(fields)
+        for f in fields:
+            _refuse_gradient(f)
         *batch, _, planes, nz = fields[0].shape
         more, many = planes - self.local_ny, len(fields)
         rows = [planes * many * int(np.prod(batch)) * nz * m for m in self.mode_counts]
@@ -263,15 +265,15 @@ class Slabs:
         return found
 
 
-def _to_host(f: Tensor) -> np.ndarray:
-    """What is sent to other ranks.
-
-    Raises
-    ------
-    CaseError : a gradient is recorded, and would end here without a word.
-    """
+def _refuse_gradient(f: Tensor) -> None:
+    """Raises CaseError if a gradient is recorded, and would end here without a word."""
     if torch.is_grad_enabled() and f.requires_grad:
         raise CaseError(
             "gradients do not pass between ranks: differentiate on one rank (without mpirun), or use torch.no_grad()"
         )
+
+
+def _to_host(f: Tensor) -> np.ndarray:
+    """What is sent to other ranks."""
+    _refuse_gradient(f)
     return f.detach().cpu().contiguous().numpy()
