@@ -116,6 +116,7 @@ class Slabs:
         for tag, (plane, dest, source) in enumerate(((top, self.above, self.below), (bottom, self.below, self.above))):
             if plane is None:
                 continue
+            _refuse_gradient(plane)
             if source is not None:
                 found[tag] = space = torch.empty(plane.shape, dtype=plane.dtype)
                 requests.append(self.comm.Irecv(space.numpy(), source, tag))
