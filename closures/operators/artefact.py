@@ -84,7 +84,7 @@ class Card(BaseModel):
     arguments: dict[str, Any]
     package: str | None = None
     parameters: int = Field(ge=0)
-    inputs: Literal["velocity", "velocity_gradient", "residual"]
+    inputs: Literal["velocity", "velocity_gradient", "residual", "wall_sample"]
     scaling: Scaling | None
     step: float = Field(ge=0, le=LONGEST)
     interval: float = Field(default=0.0, ge=0, le=LONGEST)
@@ -111,7 +111,9 @@ class Card(BaseModel):
 
     @property
     def role(self) -> str:
-        """How it acts in the time loop (`closures.coupling`), or in the pressure solve (`closures.pressure_nets`)."""
+        """How it acts: in the time loop (`closures.coupling`), in the pressure solve (`closures.pressure_nets`) or at
+        walls (`closures.wall_models`).
+        """
         return role_of(self.inputs, self.step)
 
     @property

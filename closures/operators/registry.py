@@ -36,12 +36,15 @@ DIRECTIONS = {  # for the pressure equation
     "dcdm": "closures.pressure_nets.conjugate_net:ConjugateDirectionNet",
     "npsdo": "closures.pressure_nets.geometry_net:GeometryNet",
 }
-OPERATORS = Registry("solver.operators", "[operator]", BUILT_IN | DIRECTIONS)
+WALLS = {  # for wall models
+    "wall_correction": "closures.wall_models.correction:WallCorrection",
+}
+OPERATORS = Registry("solver.operators", "[operator]", BUILT_IN | DIRECTIONS | WALLS)
 NEEDED = {"state": ("grid_free",), "stress": ("grid_free", "symmetries", "reach")}
 
 
 def names() -> list[str]:
-    """Every name that `build` knows, but for the networks of the pressure equation."""
+    """Every name that `build` knows, but for the networks of the pressure equation and of walls."""
     return [*BUILT_IN, *OPERATORS.foreign()]
 
 
@@ -68,7 +71,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
 
 def kind(name: str) -> str:
-    """What the network called `name` answers: ``state``, ``stress`` or ``direction``; raises as `build` does."""
+    """What the network called `name` answers: ``state``, ``stress``, ``direction`` or ``wall``."""
     return str(_class(name).kind)  # type: ignore[attr-defined]
 
 

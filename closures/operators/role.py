@@ -26,6 +26,7 @@ ROLES = {
     "corrector": Role("state", "velocity"),  # after the solver's steps, at the time that they reached
     "surrogate": Role("state", "velocity"),  # in place of the solver's steps
     "preconditioner": Role("direction", "residual", is_closure=False),  # in the pressure solve
+    "wall_model": Role("wall", "wall_sample", is_closure=False),  # in the flux through walls
 }
 INPUTS = {role.kind: role.inputs for role in ROLES.values()}
 

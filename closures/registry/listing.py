@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from closures.operators.shipped import shipped
+from closures.operators.shipped import shipped, wall_models
 from closures.registry import registry
 from closures.registry.wall_models import WALL_MODELS
 from closures.wall_models.friction import LAWS
@@ -38,12 +39,23 @@ def describe() -> dict[str, Listed]:
 def describe_wall_models() -> dict[str, Listed]:
     """Every wall model by name, likewise."""
     found = {name: _law(name) for name in LAWS}
+    for name, folder in wall_models().items():
+        found[name] = Listed(OURS, _card_of(folder), ("artefact",))
     for name in WALL_MODELS.foreign():
         try:
             found[name] = _made(WALL_MODELS, name)
         except SolverError as error:
             found[name] = Listed(WALL_MODELS.package(name) or OURS, f"broken: {error}")
     return found | {name: Listed("refused", why) for name, why in WALL_MODELS.clashes().items()}
+
+
+def _card_of(folder: Path) -> str:
+    from closures.operators.artefact import CARD, read_card
+
+    try:
+        return str(read_card(folder / CARD))
+    except SolverError as error:
+        return f"broken: {error}"
 
 
 def _law(name: str) -> Listed:

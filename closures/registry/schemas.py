@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "closures.training.a_priori_recipe:APrioriRecipe",
         "closures.training.pressure_recipe:MatrixRecipe",
         "closures.training.learned_multigrid:MultigridRecipe",
+        "closures.training.wall_recipe:WallRecipe",
     ),
 }
 
@@ -42,21 +43,22 @@ def schema_of(kind: str, names: bool = True) -> dict[str, Any]:
 
 def _known(kind: str) -> Known:
     """Names of closures, networks and losses, other packages' included: those that are installed now."""
+    from closures.operators import registry as operators
+
     if kind == "case":
         from closures.operators.shipped import with_artefact
         from closures.registry import registry, wall_models
 
         return {
             ("ClosureTable", "name"): [*registry.names(), *with_artefact()],
-            ("WallModelTable", "name"): ["none", *wall_models.names()],
+            ("WallModelTable", "name"): ["none", *wall_models.names(), *operators.WALLS],
         }
     if kind == "training":
         from closures.losses import registry as losses
-        from closures.operators import registry as operators
         from closures.registry.sets import DATA_SETS
 
         return {
-            ("OperatorTable", "name"): [*operators.names(), *operators.DIRECTIONS],
+            ("OperatorTable", "name"): [*operators.names(), *operators.DIRECTIONS, *operators.WALLS],
             ("LossTable", "kind"): [*losses.LOSSES.names(), *losses.WITH_CASE],
             ("LossTable", "norm"): ["volume", *losses.LOSSES.names()],
             ("DataTable", "name"): DATA_SETS.names(),

@@ -7,19 +7,28 @@ Another package adds a wall model with::
 
 where ``Mine(*, grid, nu, **options)`` returns a `solver.flow.wall_stress.WallModel`. Its keyword arguments are the
 options of the ``[wall_model]`` table, beside ``name``, ``height`` and ``filter``.
+
+A trained one goes by the name of its folder in ``closures/pretrained``, or by its architecture (``wall_correction``)
+with ``artefact = "FOLDER"``, a folder that `solver train` has made.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
 
+from closures.operators import artefact
+from closures.operators.registry import WALLS
+from closures.operators.shipped import wall_models as trained
 from closures.registry.guest_checks import Checks
+from closures.wall_models.correction import WallCorrection
 from closures.wall_models.filtered import Filtered
 from closures.wall_models.friction import LAWS, Friction
 from closures.wall_models.guarded import GuardedWallModel
+from closures.wall_models.learned import CorrectedLaw
 from solver.case.explain import explain
 from solver.case.plugins import Registry
 from solver.errors import CaseError
@@ -27,18 +36,19 @@ from solver.flow.closure import State
 from solver.flow.wall_stress import Pair, WallModel, WallSample
 from solver.grid.grid import Grid
 
-WALL_MODELS = Registry("solver.wall_models", "[wall_model]", {}, lambda: ("none", *LAWS))
+ARTEFACT = "artefact"
+WALL_MODELS = Registry("solver.wall_models", "[wall_model]", {}, lambda: ("none", *LAWS, *trained(), *WALLS))
 
 
 def names() -> list[str]:
     """Every name there is, this package's first."""
-    return [*LAWS, *WALL_MODELS.foreign()]
+    return [*LAWS, *trained(), *WALL_MODELS.foreign()]
 
 
 def create(
     name: str, *, grid: Grid, nu: float, options: dict[str, Any] | None = None, filter_time: float = 0.0
 ) -> WallModel:
-    """The wall model called `name`; one of another package under guard, with the log law in reserve.
+    """The wall model called `name`; a trained one and one of another package under guard, the log law in reserve.
 
     With a `filter_time` it sees the average of `closures.wall_models.filtered`.
 
@@ -46,9 +56,16 @@ def create(
     ------
     CaseError : unknown name, unknown option or value, each with the remedy; a name that two packages use.
     ClosureError : a model of another package cannot be made.
+    ArtefactError : a trained one is missing or damaged.
     """
-    WALL_MODELS.require(name, names())
-    model = law(name, options or {}) if name in LAWS else _guest(name, grid, nu, options or {})
+    options = options or {}
+    WALL_MODELS.require(name, [*names(), *WALLS])
+    if name in LAWS:
+        model: WallModel = law(name, options)
+    elif name in trained() or name in WALLS:
+        model = GuardedWallModel(_learned(name, options), law("log_law", {}))
+    else:
+        model = _guest(name, grid, nu, options)
     return Filtered(model, filter_time) if filter_time > 0 else model
 
 
@@ -59,6 +76,28 @@ def law(name: str, options: dict[str, Any]) -> Friction:
         return Friction(name, table.model_validate(options).law())
     except ValidationError as error:
         raise CaseError(f"[wall_model] '{name}': {explain(error, table, options)}") from None
+
+
+def _learned(name: str, options: dict[str, Any]) -> WallModel:
+    """A trained wall model, from this package or from the folder that the options name.
+
+    Raises
+    ------
+    ArtefactError : a file is missing or damaged.
+    CaseError : no folder, another option, or a network of another role.
+    """
+    for key in options:
+        if key != ARTEFACT:
+            raise CaseError(f"[wall_model] unknown option '{key}' of '{name}'; it has {ARTEFACT}")
+    folder = options.get(ARTEFACT, trained().get(name))
+    if not isinstance(folder, str | Path):
+        raise CaseError(f"[wall_model] '{name}' needs artefact = 'FOLDER', the folder of a trained wall model")
+    found = artefact.load(Path(folder))
+    if not isinstance(found.network, WallCorrection):
+        role = found.card.role.replace("_", " ")
+        what = f"holds a {role} ('{found.card.architecture}'), no wall model"
+        raise CaseError(f"[wall_model] artefact = '{folder}': {what}")
+    return CorrectedLaw(name, found.network)
 
 
 def _guest(name: str, grid: Grid, nu: float, options: dict[str, Any]) -> WallModel:

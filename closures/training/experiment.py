@@ -3,7 +3,7 @@
 What kind it is its tables say: ``[a_priori]`` trains a subgrid model on filtered stresses, ``[solver]`` through the
 solver, ``[ensemble]`` a closure by the statistics of long runs (Kalman inversion, all others follow gradients),
 ``[matrices]`` a network for the pressure and ``[multigrid]`` a cycle for it; without one of these it is an operator
-that learns from frames.
+that learns from frames. ``[profiles]`` trains a wall model on mean velocities.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 from rich.console import Console
 
-from closures.training import a_priori_recipe, ensemble, learned_multigrid, offline, pressure_train, through_solver
+from closures.training import (
+    a_priori_recipe,
+    ensemble,
+    learned_multigrid,
+    offline,
+    pressure_train,
+    through_solver,
+    wall_recipe,
+)
 from closures.training.a_priori_recipe import APrioriRecipe
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.learned_multigrid import MultigridRecipe
@@ -24,6 +32,7 @@ from closures.training.pressure_recipe import MatrixRecipe
 from closures.training.recipe import Recipe, checked, read_tables
 from closures.training.study import Trained, descend
 from closures.training.through_solver import SolverRecipe
+from closures.training.wall_recipe import WallRecipe
 from solver.errors import CaseError
 
 FRAMES = "frames"
@@ -33,6 +42,7 @@ KINDS: Mapping[str, type[Any]] = {
     "solver": SolverRecipe,
     "ensemble": EnsembleRecipe,
     "a_priori": APrioriRecipe,
+    "profiles": WallRecipe,
     FRAMES: Recipe,
 }
 
@@ -49,6 +59,7 @@ Experiment = Annotated[
     | Annotated[SolverRecipe, Tag("solver")]
     | Annotated[EnsembleRecipe, Tag("ensemble")]
     | Annotated[APrioriRecipe, Tag("a_priori")]
+    | Annotated[WallRecipe, Tag("profiles")]
     | Annotated[Recipe, Tag(FRAMES)],
     Discriminator(kind_of),
 ]
@@ -90,14 +101,18 @@ def train(
     Diverged : the gradient is not finite, or too few flows are left.
     """
     recipe = load_experiment(experiment, overrides) if isinstance(experiment, Path) else experiment
-    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe):
-        raise CaseError(f"--data {data}: this recipe learns from matrices that it draws: leave it out")
+    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe | WallRecipe):
+        raise CaseError(
+            f"--data {data}: this recipe learns from matrices that it draws, or names its tables: leave it out"
+        )
     if isinstance(recipe, MultigridRecipe):
         return learned_multigrid.learn(recipe, out, console)
     if isinstance(recipe, EnsembleRecipe):
         return ensemble.invert(recipe, out, data, console)
     if isinstance(recipe, MatrixRecipe):
         return descend(recipe, out, console, lambda group: pressure_train.prepare(recipe, out, group, console))
+    if isinstance(recipe, WallRecipe):
+        return descend(recipe, out, console, lambda _: wall_recipe.prepare(recipe, out))
     if isinstance(recipe, APrioriRecipe):
         return descend(recipe, out, console, lambda _: a_priori_recipe.prepare(recipe, out, data))
     if isinstance(recipe, SolverRecipe):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -45,7 +46,7 @@ class Filtered:
         old = held["filtered_first"], held["filtered_second"]
         first, second = (f + share * (u - f) for f, u in zip(old, sample.velocity, strict=True))
         inner = {name: value for name, value in state.items() if name not in OWN}
-        stress, inner = self.model(WallSample((first, second), sample.height, sample.nu), t, inner)
+        stress, inner = self.model(replace(sample, velocity=(first, second)), t, inner)
         least = (sample.nu / sample.height) ** 4
         friction = (stress[0] * stress[0] + stress[1] * stress[1]).clamp_min(least).sqrt()
         now = torch.full_like(held["filtered_at"], t)

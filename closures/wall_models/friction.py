@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from pydantic import Field
@@ -15,6 +16,7 @@ from solver.flow.closure import State
 from solver.flow.wall_stress import Pair, WallSample
 
 LEAST, MOST, SPACING = math.log(1e-8), math.log(1e12), 1.0 / 32.0  # of the table, in ln Re
+CELLS = math.ceil((MOST - LEAST) / SPACING) - 1
 
 
 class LogTable(Table):
@@ -63,6 +65,17 @@ LAWS: dict[str, type[LogTable] | type[EquilibriumTable]] = {
 }
 
 
+def tabulated(gain: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """The cubics of `gain`, a function of ln Re, in each cell of the table, (rows, `CELLS`, 4); `rows` is (rows, 1)."""
+    places = (torch.arange(LEAST, MOST, SPACING, dtype=torch.float64) + 0.0 * rows).requires_grad_()
+    with torch.enable_grad():
+        values = gain(places)
+        (slopes,) = torch.autograd.grad(values.sum(), places)
+    f, g = values.detach(), SPACING * slopes
+    f0, f1, g0, g1 = f[:, :-1], f[:, 1:], g[:, :-1], g[:, 1:]
+    return torch.stack((f0, g0, 3.0 * (f1 - f0) - 2.0 * g0 - g1, g0 + g1 - 2.0 * (f1 - f0)), dim=-1)
+
+
 class Friction:
     """The wall model of a law: ``tau = (nu U / y) (y+ / u+)``, the laminar stress times what turbulence makes of it.
 
@@ -76,33 +89,32 @@ class Friction:
     """
 
     def __init__(self, name: str, law: laws.Law) -> None:
-        self.name = name
-        places = torch.arange(LEAST, MOST, SPACING, dtype=torch.float64).requires_grad_()
-        with torch.enable_grad():
-            gain = places - 2.0 * torch.log(law(torch.exp(places)))
-            (slopes,) = torch.autograd.grad(gain.sum(), places)
-        f, g = gain.detach(), SPACING * slopes
-        rise = f[1:] - f[:-1]
-        cubic = (f[:-1], g[:-1], 3.0 * rise - 2.0 * g[:-1] - g[1:], g[:-1] + g[1:] - 2.0 * rise)
-        self.table = torch.stack(cubic, dim=1)
+        self.name, self.law = name, law
+        self.table, self.first = tabulated(self.gain, torch.zeros(1, 1, dtype=torch.float64))[0], torch.zeros(1).long()
+
+    def gain(self, log_re: Tensor) -> Tensor:
+        """``ln(y+ / u+)``."""
+        return log_re - 2.0 * torch.log(self.law(torch.exp(log_re)))
 
     def init(self, sample: WallSample) -> State:
         """No memory; the table moves to where the flow is."""
         like = sample.velocity[0]
-        self.table = self.table.to(like.device, like.dtype)
+        self.table, self.first = self.table.to(like.device, like.dtype), self.first.to(like.device)
         return {}
 
     def __call__(self, sample: WallSample, t: float, state: State) -> tuple[Pair, State]:
         """Stresses along both components, velocity^2, and the state unchanged."""
-        return self._stress(*sample.velocity, self.table, sample.height, sample.nu), state
+        return self.stress(*sample.velocity, self.table, self.first, sample.height, sample.nu), state
 
     @fused
-    def _stress(self, u: Tensor, w: Tensor, table: Tensor, height: float, nu: float) -> Pair:
+    def stress(self, u: Tensor, w: Tensor, table: Tensor, first: Tensor, height: float, nu: float) -> Pair:
+        """From rows of `table` that begin at `first`, to be broadcast to u and w."""
         least = (math.exp(LEAST) * nu / height) ** 2
         log_re = 0.5 * torch.log((u * u + w * w).clamp_min(least)) + math.log(height / nu)
-        place = ((log_re - LEAST) / SPACING).clamp(0.0, len(table) - 1e-3)
+        place = ((log_re - LEAST) / SPACING).clamp(0.0, CELLS - 1e-3)
         index = place.detach().long()
         x = place - index
-        a, b, c, d = table[index].unbind(-1)
+        row = (index + first).clamp(0, len(table) - 1)  # kernels are traced with any numbers
+        a, b, c, d = table[row].unbind(-1)
         factor = (nu / height) * torch.exp(a + x * (b + x * (c + x * d)))
         return factor * u, factor * w

@@ -15,7 +15,8 @@ LARGEST = 10.0  # times the stress of the law in reserve; impinging flow has a f
 class GuardedWallModel:
     """The stress of `model` where it is finite and at most `LARGEST` times that of `reserve`, else the latter.
 
-    The state counts points, on the device: nothing waits for them. Gradients pass through whichever acts.
+    The state counts points at each place along the wall, on the device: nothing waits for them, and a rank has those of
+    its planes. Gradients pass through whichever acts.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ class GuardedWallModel:
     def init(self, sample: WallSample) -> State:
         """Nothing has happened yet."""
         self.reserve.init(sample)
-        none = torch.zeros((), dtype=torch.float64, device=sample.velocity[0].device)
+        none = _counted(torch.zeros_like(sample.velocity[0]))
         return self.model.init(sample) | {OVERRULED: none, ASKED: none.clone()}
 
     def __call__(self, sample: WallSample, t: float, state: State) -> tuple[Pair, State]:
@@ -39,8 +40,12 @@ class GuardedWallModel:
         law, _ = self.reserve(sample, t, {})
         usable = _square(found) <= LARGEST**2 * _square(law)  # NaN is not
         first, second = (torch.where(usable, a, b) for a, b in zip(found, law, strict=True))
-        counts = {OVERRULED: state[OVERRULED] + (~usable).sum(), ASKED: state[ASKED] + usable.numel()}
+        counts = {OVERRULED: state[OVERRULED] + _counted(~usable), ASKED: state[ASKED] + _counted(usable | ~usable)}
         return (first, second), inner | counts
+
+
+def _counted(at: Tensor) -> Tensor:
+    return at.sum((-4, -3), keepdim=True, dtype=torch.float64)
 
 
 def _square(stress: Pair) -> Tensor:

@@ -147,7 +147,7 @@ def load_case(path: Path, overrides: tuple[str, ...] = (), closure: str | None =
         data["closure"] = given if same else {"name": closure}
     for override in sorted(overrides, key=lambda o: not o.startswith("initial.kind")):  # other keys build on the kind
         _apply_override(data, override)
-    beside({"closure": data.get("closure")}, ("artefact", "weights"), file.parent)
+    beside({key: data.get(key) for key in ("closure", "wall_model")}, ("artefact", "weights"), file.parent)
     case = _with_origin(parse_case(data, str(file)), file.parent)
     for key, needed in case.files(file.parent).items():
         if not needed.is_file():

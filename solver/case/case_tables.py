@@ -111,6 +111,7 @@ class ReferenceTable(Table):
         description="statistics of filtered DNS (`solver data statistics`), for --reference filtered-dns",
     )
     profiles: str | None = Field(default=None, description="profiles of a channel over the wall distance, wall units")
+    section: str | None = Field(default=None, description="mean velocity over a quarter of a square duct, bulk units")
     spectra_x: str | None = Field(default=None, description="one-dimensional spectra along x of a channel")
     spectra_z: str | None = Field(default=None, description="one-dimensional spectra along z of a channel")
     k_budget: str | None = Field(default=None, description="budget of turbulent kinetic energy of a channel")

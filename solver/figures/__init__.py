@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from solver.errors import FeatureUnavailable
-from solver.figures import channel, plane_spectra, profiles, scalars, series, shell_spectra, solids, style
+from solver.figures import channel, duct, plane_spectra, profiles, scalars, series, shell_spectra, solids, style
 from solver.figures.results import Results
 from solver.figures.vortices import view
 
@@ -31,6 +31,7 @@ FIGURES = (
     ("dissipation", series.plot_dissipation),
     ("budget", channel.plot_budget),
     ("scalars", scalars.plot_scalars),
+    ("section", duct.plot_section),
     ("solids", solids.plot_solids),
 )
 
@@ -49,7 +50,7 @@ def draw(
         Run folder (design, section 7).
     reference : Mapping[str, Path]
         Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "scalar NAME" and
-        "scalar NAME flux", "dissipation"
+        "scalar NAME flux", "section" (square duct), "dissipation"
         (Taylor-Green), "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
     kinds : Sequence[str]
         Of files, "png" and "pdf"; the picture in three dimensions is a PNG.

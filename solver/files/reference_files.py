@@ -13,7 +13,18 @@ import numpy as np
 from solver.errors import CaseError
 from solver.grid.axis import Array
 
-COORDINATES = ("time", "t", "y_over_h", "y_plus", "y", "x", "k_x_h", "k_z_h", "k")  # rows are sorted by these
+COORDINATES = (
+    "time",
+    "t",
+    "y_over_h",
+    "z_over_h",
+    "y_plus",
+    "y",
+    "x",
+    "k_x_h",
+    "k_z_h",
+    "k",
+)  # rows are sorted by these
 UNKNOWN = ("", "nan", "na", "n/a", "-")  # cells without a number
 
 

@@ -6,10 +6,12 @@ logarithmic layer. It is the flux of momentum through the face of the wall; ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,11 +34,15 @@ class WallSample:
     velocity : the components along the wall at the `height`, relative to it, (walls, nx, local ny or 1, nz or 1) each:
         u and w at walls across y, u and v at walls across z. The lower wall is first.
     height, nu : distance from the wall, and kinematic viscosity.
+    depth : distance from the wall to the middle of the fluid, or to its free surface.
+    beside : distance along the wall from the nearest other wall, to be broadcast to the velocity; infinite without one.
     """
 
     velocity: Pair
     height: float
     nu: float
+    depth: float = math.inf
+    beside: Tensor | float = math.inf
 
 
 class WallModel(Protocol):
@@ -93,6 +99,7 @@ class WallStress:
     def __init__(self, operators: Operators, model: WallModel, height: float, nu: float) -> None:
         self.operators, self.model, self.height, self.nu = operators, model, height, nu
         self.ends = {axis: ends for axis in (1, 2) if (ends := modelled_ends(operators.grid, axis))}
+        self.beside = {axis: self._beside(axis) for axis in self.ends}
 
     def init(self) -> State:
         """The state before the first step; entries of walls across z are fields of which a rank has its planes."""
@@ -101,7 +108,7 @@ class WallStress:
         state: State = {}
         for axis, ends in self.ends.items():
             rest = self.operators.tensor(0.0).expand(len(ends), *shapes[axis])
-            own = self.model.init(WallSample((rest, rest), self.height, self.nu))
+            own = self.model.init(self.shown((rest, rest), axis))
             state |= {f"{'xyz'[axis]}/{name}": value for name, value in own.items()}
         return state
 
@@ -112,10 +119,10 @@ class WallStress:
 
     def overruled(self, state: State) -> Tensor:
         """The share of answers that a guard has replaced so far, where there is one (collective)."""
-        counts = [[v for n, v in state.items() if n.endswith(f"/{what}")] for what in ("overruled", "asked")]
-        refused, asked = self.operators.decomposition.sum(
-            torch.stack([sum(c, start=self.operators.tensor(0.0)) for c in counts])
-        )
+        slabs, none = self.operators.decomposition, self.operators.tensor(0.0)
+        own = {n: v.sum() for n, v in state.items() if slabs.is_root or self.in_slabs(n, v)}
+        counts = [[v for n, v in own.items() if n.endswith(f"/{what}")] for what in ("overruled", "asked")]
+        refused, asked = slabs.sum(torch.stack([sum(c, start=none) for c in counts]))
         return refused / asked.clamp_min(1.0)
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[Stress, State]:
@@ -147,7 +154,24 @@ class WallStress:
         seen = torch.stack(found)
         seen = op.decomposition.sum(seen) if axis == 1 else seen
         count = len(self.ends[axis])
-        return WallSample((seen[:count], seen[count:]), self.height, self.nu)
+        return self.shown((seen[:count], seen[count:]), axis)
+
+    def shown(self, velocity: Pair, axis: int) -> WallSample:
+        """The sample of velocities at the height above the walls across `axis`."""
+        return WallSample(velocity, self.height, self.nu, self.operators.grid.reach_of_walls(axis), self.beside[axis])
+
+    def _beside(self, axis: int) -> Tensor | float:
+        """The distance of each place on the walls across `axis` from the nearest wall across the other axis."""
+        along, grid = 3 - axis, self.operators.grid
+        walls = [end for end, wall in enumerate(grid.walls.get(along, ())) if wall is not None]
+        if not walls:
+            return math.inf
+        line = grid.volume_axes[along]
+        distances = [line.faces[-1] - line.centres if end else line.centres - line.faces[0] for end in walls]
+        nearest = self.operators.tensor(np.min(distances, axis=0))
+        return (
+            nearest[None, None, self.operators.decomposition.planes, None] if along == 1 else nearest[None, None, None]
+        )
 
     def _has(self, axis: int, end: int) -> bool:
         """Whether this rank has the wall."""

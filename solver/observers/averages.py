@@ -37,6 +37,7 @@ from solver.files.folder import label, write_hdf5, write_table
 from solver.flow.simulation import Simulation
 from solver.grid.axis import Array, Axis, FiniteVolumeAxis
 from solver.grid.grid import Grid
+from solver.observers.section import write_section
 from solver.observers.spectra import PlaneSpectra
 
 log = logging.getLogger("solver")
@@ -52,7 +53,7 @@ def write_statistics(folder: Path, case: Case, origin: Path, grid: Grid, means: 
     write_means(folder, grid, case.flow.nu, means)
     views = wall_flows(grid, case.flow.nu, driven(case)) if case.flow.nu > 0 else {}
     if not views:
-        return _without_profiles(case, grid, means)
+        return _without_profiles(folder, case, origin, grid, means)
     if not grid.z.is_fourier:
         means = _spanwise(grid, means)
     found = {side: _write_profiles(folder, side, channel, means) for side, channel in views.items()}
@@ -96,14 +97,16 @@ def _scalars(values: Array, widths: Array) -> dict[str, Any]:
     return {**named[0], "ci95": named[1]}
 
 
-def _without_profiles(case: Case, grid: Grid, means: BatchMeans) -> dict[str, Any]:
-    """Wall units of a duct, from its perimeter; a line says what there is."""
+def _without_profiles(folder: Path, case: Case, origin: Path, grid: Grid, means: BatchMeans) -> dict[str, Any]:
+    """Wall units of a duct, from its perimeter; a line says what there is. Of a square duct its section as well."""
     y, z, nu = grid.y, grid.z, case.flow.nu
     if not isinstance(y, FiniteVolumeAxis) or not isinstance(z, FiniteVolumeAxis) or not at_rest(y, z) or nu == 0:
         log.info("[statistics] means are in statistics.h5; no wall units or profiles without walls and nu > 0")
         return {}
     log.info("[statistics] means over x are in statistics.h5; u_tau is that of the mean stress over all walls")
-    return _scalars(*means.estimate(Duct(y, z, nu).scalars))
+    duct = Duct(y, z, nu)
+    found = _scalars(*means.estimate(duct.scalars))
+    return found | (write_section(folder, case.reference, origin, duct, means) if duct.is_square else {})
 
 
 def _spanwise(grid: Grid, means: BatchMeans) -> BatchMeans:

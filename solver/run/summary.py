@@ -159,6 +159,8 @@ class Outcome:
             found.append(comparison_table(s))
             if s.get("grid_is_coarse"):
                 found.append(COARSE_GRID)
+        if line := section_in_words(s):
+            found.append(line)
         found += [line for name, told in s.get("scalars", {}).items() if (line := scalar_in_words(name, told))]
         if s.get("forces"):
             found.append("  ".join(f"{key} {value:.4g}" for key, value in s["forces"].items()))
@@ -218,6 +220,25 @@ def scalar_in_words(name: str, told: dict[str, Any]) -> str:
         off = ", ".join(f"{key} {100 * value:.1f} %" for key, value in told["errors"].items() if key in ERRORS)
         words += f" (reference {told['reference_nusselt']:.2f}); errors in wall units: {off}"
     return f"{words}; heat balance closes to {100 * told['balance_residual']:.2g} %"
+
+
+def section_in_words(summary: dict[str, Any]) -> str:
+    """Friction, secondary flow and wall stress of a square duct, and the reference's; "" for other flows."""
+    told = summary.get("section")
+    if told is None:
+        return ""
+    flow, width = told["secondary_flow"], told["ci95"]["secondary_flow"]
+    words = [f"C_f x 1000: {1e3 * summary['c_f']:.3f}"]
+    words += [
+        f"secondary flow: {100 * flow:.2f}" + (f" ± {100 * width:.2g}" if np.isfinite(width) else "") + " % of U_b"
+    ]
+    if "errors" in told:
+        known, errors = told["reference_values"], told["errors"]
+        words[0] += f" ({1e3 * known['c_f']:.3f}, {100 * errors['c_f']:+.1f} %)"
+        words[1] += f" ({100 * known['secondary_flow']:.2f} %)"
+        words.append(f"wall stress along the walls: {100 * errors['wall_stress']:.1f} % off at most")
+        words.append(f"U: {100 * errors['u']:.1f} % of U_b off; against {errors['reference']}")
+    return "; ".join(words)
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:

@@ -20,10 +20,11 @@ import typer.main
 from closures.compare.metrics import METRICS
 from closures.losses.registry import LOSSES
 from closures.operators.registry import OPERATORS
-from closures.registry import registry
+from closures.registry import registry, wall_models
 from closures.registry.listing import describe
 from closures.registry.registry import CLOSURES
 from closures.registry.sets import DATA_SETS
+from closures.registry.wall_models import WALL_MODELS
 from closures.training.recipe import Recipe
 from solver import __version__
 from solver.case.case import load_case, parse_case
@@ -108,7 +109,7 @@ def test_every_toml_block_is_valid(note, body, guide):
     data = tomllib.loads(body)
     if note == "not a case":
         (group,) = data["project"]["entry-points"]
-        assert group in {r.group for r in (CLOSURES, OPERATORS, LOSSES, DATA_SETS, METRICS)}
+        assert group in {r.group for r in (CLOSURES, OPERATORS, LOSSES, DATA_SETS, METRICS, WALL_MODELS)}
         return
     if note == "a training recipe":
         Recipe.model_validate(data)
@@ -117,6 +118,8 @@ def test_every_toml_block_is_valid(note, body, guide):
         data = tomllib.loads((ROOT / "cases/channel180/case.toml").read_text()) | data
     case = parse_case(data, "documentation")
     registry.create(case.closure.name, grid=case.build_grid(), nu=case.flow.nu, options=case.closure.options)
+    if (walls := case.wall_model).acts:
+        wall_models.create(walls.name, grid=case.build_grid(), nu=case.flow.nu, options=walls.options)
 
 
 def test_there_is_something_to_check():

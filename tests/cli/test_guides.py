@@ -17,7 +17,11 @@ from closures.data.windows import TrajectoryFiles, split
 from closures.losses.registry import error_of
 from closures.losses.relative_l2 import relative_l2
 from closures.operators import Domain, artefact
+from closures.registry import wall_models
+from closures.registry.listing import describe_wall_models
+from solver import simulation
 from solver.files.folder import to_toml
+from solver.flow.wall_stress import WallSample
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from tests import runs
@@ -121,3 +125,25 @@ def test_a_metric_finds_what_it_measures(tmp_path):
     assert biased == pytest.approx(expected, abs=0.2 * expected)
     assert comparison.members[1].words[column] == "worse"
     assert "U_c [%]" in markdown(record_of(comparison, "solver compare"))
+
+
+def test_a_wall_model_acts(tmp_path):
+    """Its law in closed form, its memory, its options; under guard, in a channel that it brakes."""
+    grid, u = channel(), torch.linspace(0.2, 3.0, 24, dtype=torch.float64).reshape(2, 3, 1, 4)
+    model = wall_models.create("power_law", grid=grid, nu=1e-4)
+    sample = WallSample((u, -0.5 * u), 0.1, 1e-4)
+    (first, second), state = model(sample, 1.0, model.init(sample))
+    u_tau = ((first * first + second * second) ** 0.25).flatten()
+    u_plus = (u * 1.25**0.5).flatten() / u_tau
+    torch.testing.assert_close(u_plus, 8.3 * (0.1 * u_tau / 1e-4) ** (1 / 7), rtol=1e-9, atol=0)
+    torch.testing.assert_close(second, -0.5 * first)
+    assert float(state["overruled"].sum()) == 0.0
+    slow = wall_models.create("power_law", grid=grid, nu=1e-4, options={"span": 2.0})
+    _, state = slow(sample, 1.0, slow.init(sample))
+    _, state = slow(WallSample((0 * u, 0 * u), 0.1, 1e-4), 2.0, state)
+    torch.testing.assert_close(state["u"], u * np.exp(-0.5))
+    walls = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8", "grid.y.stretching=0.0", "wall_model.height=0.2")
+    running = simulation("channel180", *walls, "wall_model.name=power_law", "run.device=cpu", "closure={name='none'}")
+    running.step()
+    assert 1e-3 < float(running.present_stress().planes[1][0][0].mean()) < 1e-2
+    assert describe_wall_models()["power_law"].summary.startswith("tau = a^-2/(1+b)")

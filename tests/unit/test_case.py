@@ -21,8 +21,9 @@ from tests.runs import CASE
 SHIPPED = Path(__file__).parents[2] / "cases"
 FLOWS = {
     "cavity", "channel180", "channel180_coarse", "channel180_dns", "channel180_heat", "channel395", "channel590",
-    "cube_array", "cylinder", "channel1000", "channel2000", "channel5200", "duct", "duct_laminar", "half_channel",
-    "hit_decay", "hit_decay_dns", "hit_forced", "mixing_layer", "mixing_layer_dns", "taylor_green", "taylor_green_les",
+    "cube_array", "cylinder", "channel1000", "channel2000", "channel5200", "duct", "duct360", "duct_laminar",
+    "half_channel", "hit_decay", "hit_decay_dns", "hit_forced", "mixing_layer", "mixing_layer_dns", "taylor_green",
+    "taylor_green_les",
 }  # fmt: skip
 TABLES = tomllib.loads(CASE)
 

@@ -17,17 +17,18 @@ from tests.grids import GRIDS, operators, random_velocity, simulation, walls
 
 NU, SEED, STEPS = 1e-3, 91_733, 5
 FLOWS = {  # the height is in the planes of another rank than the wall
-    "channel": (Grid(FourierAxis(8, 6.0), walls(10, stretching=0.0), FourierAxis(9, 3.0)), 0.75),
-    "duct": (GRIDS["duct"], 0.6),
+    "channel": (Grid(FourierAxis(8, 6.0), walls(10, stretching=0.0), FourierAxis(9, 3.0)), 0.75, "log_law"),
+    "duct": (GRIDS["duct"], 0.6, "log_law"),
+    "corner": (GRIDS["duct"], 0.25, "corner_law"),
 }
 
 
 def main(path: str) -> None:
     """Step each flow and write what it is then, and what its walls remember."""
     found: dict[str, np.ndarray] = {}
-    for name, (grid, height) in FLOWS.items():
+    for name, (grid, height, law) in FLOWS.items():
         op = operators(grid.with_modelled_walls())
-        model = create("log_law", grid=op.grid, nu=NU, filter_time=1.0)
+        model = create(law, grid=op.grid, nu=NU, filter_time=1.0)
         momentum = Momentum(VelocityGradient(op), NU, wall_stress=WallStress(op, model, height, NU))
         flow = simulation(op, random_velocity(op, SEED), NU, 0.01, momentum=momentum)
         for _ in range(STEPS):
