@@ -91,7 +91,7 @@ class DifferentialOperator(nn.Module):
         found = [field]
         for d, line in enumerate(domain.lines):
             if not line.periodic:
-                count = min(self.polynomials + 1, int((line.weights > 0).sum()))
+                count = min(self.polynomials + 1, line.within)
                 values = line.sent(line.polynomials(count), field)[:, 1:].T
                 known = field.new_zeros((self.polynomials, line.n))  # a grid too coarse for some has zeros there
                 known[: len(values)] = values

@@ -56,6 +56,11 @@ class Line:
         return len(self.points)
 
     @cached_property
+    def within(self) -> int:
+        """Number of values that stand for a part of the length: all but the ends of `with_ends`."""
+        return int((self.weights > 0).sum())
+
+    @cached_property
     def unit(self) -> Tensor:
         """Coordinates as shares of the length, from 0 at the lower end."""
         return (self.points - self.start) / self.length

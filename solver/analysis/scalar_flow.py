@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.integrate import trapezoid
 
 from solver.analysis.batch_means import Array
 from solver.analysis.wall_flow import WallFlow
@@ -194,6 +193,8 @@ class ScalarReference:
         """``2 Re_tau Pr / T_m+`` with ``T_m = int U T / int U``; NaN without the mean velocity."""
         if self.velocity is None:
             return float("nan")
+        from scipy.integrate import trapezoid  # dear, and asked for by references of scalars alone
+
         y = np.union1d(np.clip(self.known["s_plus"][0], 0.0, 1.0), [1.0])
         u, t = np.interp(y, *self.velocity), np.interp(y, *self.known["s_plus"])
         return 2.0 * self.re_tau * prandtl * trapezoid(u, y) / trapezoid(u * t, y)
