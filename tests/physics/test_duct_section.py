@@ -109,7 +109,7 @@ def test_a_run_like_the_table_has_no_errors_and_its_stress_is_that_of_the_model(
     for name in ("wall_flux_xy", "wall_flux_xz"):
         planted_errors[INDEX[name], ::19, ::19] *= 0.8
     assert errors(duct, reference, planted_errors)[3] == pytest.approx(-0.5 * reference.secondary_flow, abs=0.004)
-    assert errors(duct, reference, planted_errors)[1] == pytest.approx(0.2, abs=0.06)  # beside that of the gradient
+    assert 0.03 < errors(duct, reference, planted_errors)[1] < 0.2  # the viscous part is as it was
 
 
 def test_what_a_run_writes(tmp_path):
