@@ -37,6 +37,7 @@ class PointwiseModel(ABC):
     name: str
     reach: int | Literal["global"] = 0
     symmetries = SYMMETRIES
+    batches = True
 
     def __init__(self) -> None:
         self.scale = PerGrid(self.grid_scale)

@@ -50,6 +50,7 @@ class DynamicSmagorinsky:
 
     name = "dynamic_smagorinsky"
     symmetries = SYMMETRIES
+    batches = True
 
     def __init__(
         self,
@@ -99,8 +100,8 @@ class DynamicSmagorinsky:
             return EddyViscosity(self.eddy_viscosity(coefficient, resolved[1])), state
         calls = int(state["calls"])
         if calls % self.every:
-            slab = operators.decomposition.planes if state["c_s2"].shape[1] > 1 else slice(None)
-            coefficient = state["c_s2"][:, slab] * squared_delta
+            slab = operators.decomposition.planes if state["c_s2"].shape[-2] > 1 else slice(None)
+            coefficient = state["c_s2"][..., slab, :] * squared_delta
             c_s2 = state["c_s2"]
         else:
             numerator, denominator = self.homogeneous_averages(resolved, operators)
@@ -138,7 +139,7 @@ class DynamicSmagorinsky:
     def products(self, fields: list[Tensor]) -> Tensor:
         """`germano.products` as one kernel and one tensor (18, nx, planes, nz), y slowest in each field."""
         resolved = fields[:5], fields[5], fields[6:]
-        return torch.stack([f.transpose(0, 1) for f in products(resolved)]).transpose(1, 2)
+        return torch.stack([f.transpose(-3, -2) for f in products(resolved)]).transpose(-3, -2)
 
     @fused
     def means(self, filtered: Tensor) -> list[Tensor]:
@@ -150,8 +151,8 @@ class DynamicSmagorinsky:
         """The coefficient of every rank, on every rank: a checkpoint may be read by any number of them."""
         if 1 in self.filtered or operators.decomposition.size == 1:
             return c_s2
-        whole = c_s2.new_zeros((1, operators.grid.shape[1], c_s2.shape[2]))
-        whole[:, operators.decomposition.planes] = c_s2
+        whole = c_s2.new_zeros((*c_s2.shape[:-2], operators.grid.shape[1], c_s2.shape[-1]))
+        whole[..., operators.decomposition.planes, :] = c_s2
         return operators.decomposition.sum(whole)
 
     # -- averages by the test filter: also the readable twin of the sums above ---------------------------------------

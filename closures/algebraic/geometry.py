@@ -102,7 +102,7 @@ def mean_wall_shear(velocity: Velocity) -> Tensor:
     """
     operators = velocity.operators
     padded = velocity.padded_coefficients  # exchanges halos when first read, so on every rank, wall or not
-    total, area = operators.tensor(0.0), 0.0
+    total, area = operators.zero, 0.0
     for d, upper, _ in walls(operators.grid):
         area += math.prod(axis.length for k, axis in enumerate(operators.grid.axes) if k != d)
         if d != 1 or (operators.decomposition.above if upper else operators.decomposition.below) is None:
@@ -111,7 +111,7 @@ def mean_wall_shear(velocity: Velocity) -> Tensor:
 
 
 def wall_shear(velocity: Velocity) -> Tensor:
-    """``d u_i / d n`` at each no-slip wall, averaged over it: (walls, 3) in the order of `walls`, in 1/time.
+    """``d u_i / d n`` at each no-slip wall, averaged over it: (walls, 3, ...) in the order of `walls`, in 1/time.
 
     n points along the axis at both ends. The same on every rank; the mean is that of the vector, not of its magnitude.
     """
@@ -119,7 +119,7 @@ def wall_shear(velocity: Velocity) -> Tensor:
     padded = velocity.padded_coefficients
     rows = []
     for d, upper, _ in walls(operators.grid):
-        row = [operators.tensor(0.0)] * 3
+        row = [operators.zero] * 3
         if d != 1 or (operators.decomposition.above if upper else operators.decomposition.below) is None:
             area = math.prod(axis.length for k, axis in enumerate(operators.grid.axes) if k != d)
             for i, slope in _wall_slopes(operators, padded, d, upper).items():
@@ -152,7 +152,7 @@ def _over_wall(operators: Operators, f: Tensor, axis: int) -> Tensor:
             f = f * operators.metric[other].width
         elif other != axis:
             f = f * line_axis.length
-    return f.sum()
+    return operators.total(f)
 
 
 def _wall_integral(operators: Operators, padded: Components, axis: int, upper: bool) -> Tensor:

@@ -77,7 +77,7 @@ class NearWalls:
             safe_sqrt(_at_nearest(nearest, list(of_walls))) for of_walls in zip(*at_walls, strict=True)
         )
         per_viscous_length = _at_nearest(nearest, list(safe_sqrt(squared_u_tau) / self.nu))
-        return WallUnits(measured["distance"], per_viscous_length, along, across, normal, squared_u_tau.mean())
+        return WallUnits(measured["distance"], per_viscous_length, along, across, normal, squared_u_tau.mean(0))
 
 
 class MixingLength:

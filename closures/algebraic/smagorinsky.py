@@ -39,6 +39,7 @@ class Smagorinsky:
     name = "smagorinsky"
     reach: int | Literal["global"] = 0
     symmetries = SYMMETRIES
+    batches = True
 
     def __init__(
         self,

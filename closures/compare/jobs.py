@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 import os
 import subprocess
 import sys
@@ -21,10 +24,13 @@ from closures.registry import registry
 from solver.case.case import Case, load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.folder import run_folder, source_digest, source_of
+from solver.parallel.slabs import split_evenly
 from solver.run import leg
 from solver.terminal import Bar
 
 REFRESH_SECONDS = 0.5
+TOGETHER = 8  # runs that are advanced as one; more gain little
+SMALL = 100_000  # points up to which calls are what a step costs
 
 
 @dataclass(frozen=True)
@@ -121,16 +127,58 @@ def words(job: Job) -> list[str]:
 
 def execute(job: Job) -> Ended:
     """Take the finished run of a job, or run it in a process of one thread; diverging is a result, not an error."""
-    if (run := existing(job)) is not None:
-        return Ended(job, run, reused=True)
+    return execute_together([job])[0]
+
+
+def execute_together(jobs: Sequence[Job]) -> list[Ended]:
+    """The same for jobs whose flows differ in their states alone: one process advances them as one."""
+    found = {job.folder: existing(job) for job in jobs}
+    missing = [job for job in jobs if found[job.folder] is None]
+    reasons = _made(missing) if missing else {}
+    ended = []
+    for job in jobs:
+        if (run := found[job.folder]) is not None:
+            ended.append(Ended(job, run, reused=True))
+        elif (run := existing(job)) is None:
+            ended.append(Ended(job, None, reasons[job.folder]))
+        else:
+            mark_shared(job.folder)
+            ended.append(Ended(job, run))
+    return ended
+
+
+def _made(jobs: Sequence[Job]) -> dict[Path, str]:
+    """Run jobs in one process; why each has no run, if it has none."""
     environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    command, given = ["-m", "solver", *words(jobs[0])], ""
+    if len(jobs) > 1:
+        command = ["-m", "solver.run.together"]
+        given = json.dumps([[str(j.source), j.closure, list(j.overrides), str(j.folder)] for j in jobs])
     child = subprocess.run(
-        [sys.executable, "-m", "solver", *words(job)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *command], env=environment, input=given, capture_output=True, text=True, check=False
     )
-    if (run := existing(job)) is None:
-        return Ended(job, None, _reason(child.stderr, child.returncode))
-    mark_shared(job.folder)
-    return Ended(job, run)
+    said = dict(line.split("\t", 1) for line in child.stdout.splitlines() if "\t" in line)
+    return {job.folder: said.get(str(job.folder)) or _reason(child.stderr, child.returncode) for job in jobs}
+
+
+def groups(jobs: Sequence[Job], workers: int) -> list[list[Job]]:
+    """Jobs that are advanced as one: flows that differ in the seed, on grids where that pays, if cores would wait."""
+    size = min(-(-len(jobs) // workers), TOGETHER)
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        alike.setdefault(_but_for_the_seed(job), []).append(job)
+    found = []
+    for every in alike.values():
+        step = size if math.prod(every[0].case.build_grid().shape) <= SMALL else 1
+        parts = split_evenly(len(every), -(-len(every) // step))
+        ends = list(itertools.accumulate(parts, initial=0))
+        found += [every[a:b] for a, b in itertools.pairwise(ends)]
+    return found
+
+
+def _but_for_the_seed(job: Job) -> str:
+    initial = job.case.initial.model_copy(update={"seed": 0})
+    return job.word + job.case.model_copy(update={"initial": initial}).model_dump_json()
 
 
 def _reason(stderr: str, code: int) -> str:
@@ -152,19 +200,22 @@ def share(job: Job) -> float:
 def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = None) -> list[Ended]:
     """Every job, one process a core; on a terminal a bar with the time left, elsewhere a line for each end.
 
+    More jobs than cores share processes, see `groups`.
+
     An interruption reaches the running processes too, which write their checkpoints; called again, they go on.
     """
     workers = workers or len(os.sched_getaffinity(0))
     waiting = threading.Event()
     with Bar(len(jobs), console=console, lines=False) as bar, ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(execute, job) for job in jobs]
-        told: set[int] = set()
+        shared = [(group, pool.submit(execute_together, group)) for group in groups(jobs, workers)]
+        place = {job.folder: (future, k) for group, future in shared for k, job in enumerate(group)}
+        futures, told = [place[job.folder][0] for job in jobs], set[int]()
         try:
             while len(told) < len(jobs):
                 for i, future in enumerate(futures):
                     if future.done() and i not in told:
                         told.add(i)
-                        _tell(future.result(), console)
+                        _tell(future.result()[place[jobs[i].folder][1]], console)
                 done = sum(1.0 if f.done() else share(j) for f, j in zip(futures, jobs, strict=True))
                 running = [j.label for f, j in zip(futures, jobs, strict=True) if f.running()]
                 bar.reach(done, "; ".join(running) or "done")
@@ -172,7 +223,7 @@ def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = Non
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [future.result() for future in futures]
+    return [future.result()[place[job.folder][1]] for job, future in zip(jobs, futures, strict=True)]
 
 
 def _tell(ended: Ended, console: Console) -> None:

@@ -14,9 +14,11 @@ from closures.losses.objective import LOSS
 from closures.losses.relative_l2 import fluctuation_error
 from closures.operators.domain import Domain
 from closures.training.processes import ALONE, ProcessGroup
+from solver.flow.batch import Batch, refusal
 from solver.flow.simulation import Simulation
 
 Profiles = tuple[Tensor, Tensor]
+TOGETHER = 4  # windows whose flows are advanced as one: what a backward pass keeps of a segment is of so many
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1))  # the stresses of the statistics loss: uu vv ww uv
 
 
@@ -55,6 +57,8 @@ class APosteriori(nn.Module):
         check_gradient(simulation)
         self.network, self.loss, self.steps, self.group = network, loss, steps, group
         self.unrolled = Unrolled(simulation, segment)
+        self.size = 1 if refusal(simulation.flow) else TOGETHER
+        self._batches: dict[int, tuple[Batch, Unrolled]] = {}
         self.frames = Frames(simulation)
         self.domain = self.frames.domain
 
@@ -85,7 +89,8 @@ class APosteriori(nn.Module):
 
     def pairs(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The solver's paths from the first frames, and the frames that are there, (batch, frames, 3, nx, ny, nz)."""
-        paths = torch.stack([self.path(window[0], len(window) - 1) for window in batch])
+        groups = batch[:, 0].split(self.size)
+        paths = torch.cat([self.paths(firsts, batch.shape[1] - 1) for firsts in groups])
         return paths, batch[:, 1:].to(paths.dtype)
 
     def errors(self, paths: Tensor, targets: Tensor) -> Tensor:
@@ -97,6 +102,20 @@ class APosteriori(nn.Module):
         """The frames that follow `first`, as the solver has them: (frames, 3, nx, ny, nz)."""
         states = self.unrolled.path(self.frames.start(first), frames * self.steps, self.steps)
         return self.frames.values(list(states))
+
+    def paths(self, firsts: Tensor, frames: int) -> Tensor:
+        """`path` from several frames, which the solver advances as one: (batch, frames, 3, nx, ny, nz)."""
+        count = len(firsts)
+        if count == 1:
+            return self.path(firsts[0], frames)[None]
+        if count not in self._batches:
+            batch = Batch([self.unrolled.simulation] * count)
+            whole = Simulation(batch.flow, self.unrolled.simulation.state, batch.control)
+            self._batches[count] = batch, Unrolled(whole, self.unrolled.segment)
+        batch, unrolled = self._batches[count]
+        begun = batch.joined([self.frames.start(first) for first in firsts])
+        ends = [batch.apart(end) for end in unrolled.path(begun, frames * self.steps, self.steps)]
+        return torch.stack([self.frames.values(path) for path in zip(*ends, strict=True)])
 
 
 def profile_error(own: Profiles, true: Profiles, domain: Domain) -> Tensor:

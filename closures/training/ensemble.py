@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from solver.case.case import load_case
 from solver.errors import CaseError, Diverged
 from solver.grid.axis import Array
 from solver.parallel import ranks
+from solver.parallel.slabs import split_evenly
 from solver.parallel.task_farm import farm
 
 Member = tuple[Settled, ...]  # what one network settles to in each flow
@@ -120,27 +123,36 @@ class Inversion:
     def runs(self, ensemble: Ensemble, report: Report) -> list[Member | None]:
         """A run of each member in every flow, shared among the ranks; what they settled to, on every rank (collective).
 
-        A member is lost where one of its flows is.
+        Those of a group are advanced as one, see `LongRun.together`. A member is lost where one of its flows is.
         """
         found: dict[int, Member | None] = {}
 
-        def work(number: int, _: object) -> tuple[int, Member | None]:
-            self.take(ensemble.parameters[number])
-            ends, velocities = [], ensemble.velocities[number]
+        def work(numbers: range, _: object) -> list[tuple[int, Member | None]]:
+            ends = []
             for k, flow in enumerate(self.flows):
-                end = flow(velocities[3 * k : 3 * k + 3], self.table.settle, self.table.average)
-                if end is None:
-                    return number, None
-                ends.append(end)
-            return number, tuple(ends)
+                begun = [ensemble.velocities[number][3 * k : 3 * k + 3] for number in numbers]
+                ends.append(flow.together(begun, self.table.settle, self.table.average, take(numbers)))
+            runs = [None if any(end is None for end in every) else every for every in zip(*ends, strict=True)]
+            return list(zip(numbers, runs, strict=True))
 
-        def done(result: tuple[int, Member | None]) -> None:
-            found[result[0]] = result[1]
-            report.step(ensemble.iteration * self.table.members + len(found), self.misfit(result[1]), ensemble.time)
+        def take(numbers: range) -> Callable[[int], None]:
+            return lambda k: self.take(ensemble.parameters[numbers[k]])
 
-        farm(range(self.table.members), work, done)
+        def done(results: list[tuple[int, Member | None]]) -> None:
+            for number, run in results:
+                found[number] = run
+                report.step(ensemble.iteration * self.table.members + len(found), self.misfit(run), ensemble.time)
+
+        farm(self.groups(), work, done)
         whole = ranks.broadcast(found)
         return [whole[number] for number in range(self.table.members)]
+
+    def groups(self) -> list[range]:
+        """The numbers of members whose flows are advanced as one: as many groups for each rank, of one size or two."""
+        count, size = self.table.members, min(flow.size for flow in self.flows)
+        groups = min(ranks.world_size() * -(-count // (ranks.world_size() * size)), count)
+        ends = np.cumsum([0, *split_evenly(count, groups)]).tolist()
+        return [range(a, b) for a, b in itertools.pairwise(ends)]
 
     def next(self, ensemble: Ensemble, runs: list[Member | None], report: Report) -> Ensemble:
         """The ensemble after the step that these runs allow; networks whose flow was lost start again near the others.

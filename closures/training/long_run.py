@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +20,24 @@ from solver.case.case import load_case
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import y_slowest
+from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
 from solver.flow import initial
-from solver.flow.closure import Closure
+from solver.flow.batch import Batch, refusal
+from solver.flow.closure import Closure, State, SubgridTerm
 from solver.flow.flow import Flow
 from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.grid.grid import Grid
 from solver.observers.health import Health
-from solver.observers.statistics import Statistics
+from solver.observers.statistics import Moments, Statistics
 from solver.parallel import ranks
 from solver.parallel.slabs import Slabs
 from solver.run import build
 from solver.run.machine import choose_fusion
+
+TOGETHER = 10  # flows that are advanced as one; more gain little
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,54 @@ class Settled:
 
     velocity: tuple[Array, ...]
     means: Array
+
+
+def nothing(number: int) -> None:
+    """The weights are what they are."""
+
+
+class Watch:
+    """The observers of one run, see `LongRun`."""
+
+    def __init__(
+        self, simulation: Simulation, moments: Moments, settle: float, average: float, every_steps: int
+    ) -> None:
+        self.statistics = Statistics(simulation.operators, settle, average, every_steps, moments)
+        self.health = Health(simulation, every_steps, expect_turbulence=True)
+        self.average, self.every_steps = average, every_steps
+
+    def __call__(self, simulation: Simulation) -> bool:
+        """Look at the flow after a step; whether it is lost."""
+        if self.health(simulation):
+            return True
+        self.statistics(simulation)
+        return False
+
+    def settled(self, simulation: Simulation) -> Settled:
+        """What the run has come to; raises CaseError if it was too short."""
+        if not self.statistics.means.duration:
+            raise CaseError(
+                f"[ensemble] average = {self.average:g}: is less than {self.every_steps} steps: average longer"
+            )
+        found = tuple(y_slowest(c).numpy() for c in simulation.velocity.coefficients)
+        return Settled(found, self.statistics.means.mean)
+
+
+class _Member:
+    """A closure whose weights are those of one member whenever it is asked."""
+
+    def __init__(self, closure: Closure, take: Callable[[], None]) -> None:
+        self.closure, self.take = closure, take
+        self.name, self.reach = closure.name, closure.reach
+
+    def init(self, operators: Operators) -> State:
+        """That of the closure."""
+        return self.closure.init(operators)
+
+    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
+        """That of the closure with these weights."""
+        self.take()
+        return self.closure(velocity, t, state)
 
 
 class LongRun:
@@ -86,6 +139,10 @@ class LongRun:
         forcing, rest = build.make_forcing(described, operators), initial.rest(operators)
         flow = Flow(operators, described.flow.nu, model, forcing, frame=time.frame)
         self.simulation = Simulation(flow, flow.start(rest), control)
+        self.size = 1 if refusal(flow) else TOGETHER
+        self.moments = Moments(operators)
+        self._take: Callable[[int], None] = nothing
+        self._batches: dict[int, Batch] = {}
         self.source, self.every_steps = source, every_steps
         self.frames = Frames(self.simulation)
         data, means = filtered_channel(source.path)
@@ -109,23 +166,79 @@ class LongRun:
     @torch.no_grad()
     def __call__(self, velocity: tuple[Array, ...], settle: float, average: float) -> Settled | None:
         """Run on from a velocity; averages begin after `settle`. None if it is lost: blown up, laminar, refused."""
-        simulation = self.simulation
-        u, v, w = (y_slowest(torch.from_numpy(c)) for c in velocity)
-        simulation.state = simulation.flow.start((u, v, w), settled=True)
-        statistics = Statistics(simulation.operators, settle, average, self.every_steps)
-        health = Health(simulation, self.every_steps, expect_turbulence=True)
+        watch, simulation = self._begin(self.simulation, velocity, settle, average), self.simulation
         while simulation.t < settle + average:
             try:
                 simulation.step()
             except Diverged:
                 return None
-            if health(simulation):
+            if watch(simulation):
                 return None
-            statistics(simulation)
-        if not statistics.means.duration:
-            raise CaseError(f"[ensemble] average = {average:g}: is less than {self.every_steps} steps: average longer")
-        found = tuple(c.numpy() for c in simulation.velocity.coefficients)
-        return Settled(found, statistics.means.mean)
+        return watch.settled(simulation)
+
+    @torch.no_grad()
+    def together(
+        self,
+        velocities: Sequence[tuple[Array, ...]],
+        settle: float,
+        average: float,
+        take: Callable[[int], None],
+    ) -> list[Settled | None]:
+        """Runs from several velocities, advanced as one; one by one where `size` is 1.
+
+        `take` is called with the number of a run before its closure is asked: it has weights of its own.
+        """
+        found: list[Settled | None] = [None] * len(velocities)
+        if self.size == 1 or len(velocities) == 1:
+            for number, velocity in enumerate(velocities):
+                take(number)
+                found[number] = self(velocity, settle, average)
+            return found
+        self._take, batch = take, self._batch(len(velocities))
+        batch.lost.clear()
+        pairs = zip(batch.simulations, velocities, strict=True)
+        watches = dict(enumerate(self._begin(flow, velocity, settle, average) for flow, velocity in pairs))
+        while watches:
+            batch.step()
+            for number, watch in list(watches.items()):
+                simulation = batch.simulations[number]
+                over = simulation.t >= settle + average
+                if number in batch.lost or watch(simulation):
+                    del watches[number]
+                elif over:
+                    found[number] = watches.pop(number).settled(simulation)
+        return found
+
+    def _batch(self, count: int) -> Batch:
+        """So many flows, made once: their kernels are those of this number."""
+        if count not in self._batches:
+            flow, control = self.simulation.flow, self.simulation.control
+            frame = control.frame[0]
+            flows = [
+                Flow(
+                    flow.operators,
+                    flow.nu,
+                    None if flow.closure is None else _Member(flow.closure, partial(self._ask, number)),
+                    flow.forcing,
+                    flow.momentum,
+                    flow.projection,
+                    frame=frame,
+                )
+                for number in range(count)
+            ]
+            own = [StepControl(flow.operators, control.cfl, control.fixed, frame=frame) for _ in flows]
+            state = self.simulation.state
+            simulations = [Simulation(f, state, c) for f, c in zip(flows, own, strict=True)]
+            self._batches[count] = Batch(simulations, alike=flow.closure is None)
+        return self._batches[count]
+
+    def _ask(self, number: int) -> None:
+        self._take(number)
+
+    def _begin(self, simulation: Simulation, velocity: tuple[Array, ...], settle: float, average: float) -> Watch:
+        u, v, w = (y_slowest(torch.from_numpy(c)) for c in velocity)
+        simulation.state = simulation.flow.start((u, v, w), settled=True)
+        return Watch(simulation, self.moments, settle, average, self.every_steps)
 
     def deviations(self, means: Array) -> list[Array]:
         """Of profiles and friction coefficient from those of the data, see `solver.analysis.channel.deviations`."""

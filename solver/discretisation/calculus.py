@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from solver.discretisation.fusion import fused
 from solver.discretisation.staggered import DIM, Metric, above, difference, edge, join, y_slowest
 from solver.discretisation.timers import Timers
 from solver.discretisation.transform import PlaneModes, Transform
+from solver.errors import CaseError
 from solver.grid.axis import Boundary, FiniteVolumeAxis, FreeSlip, Inflow, NoSlip, Outflow
 from solver.grid.grid import Grid
 from solver.parallel import memory
@@ -29,22 +30,41 @@ class Operators:
     ----------
     grid, decomposition : the global grid and its slabs.
     device, dtype : where the fields live and their precision.
+    members : of a batch of flows, which are dimension -4 of all fields; None for a single flow, without it. What is one
+        number of a flow then is (members, 1, 1, 1), so that it broadcasts over fields.
+
+    Attributes
+    ----------
+    total, largest : sum over all entries that this rank has of a field, and the largest of a physical one; of a batch
+        those of each flow.
 
     Raises
     ------
-    CaseError : this machine cannot hold the flow.
+    CaseError : this machine cannot hold the flow; a batch with other axes than Fourier, finite volumes, Fourier.
     """
 
-    def __init__(self, grid: Grid, decomposition: Slabs, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        decomposition: Slabs,
+        device: torch.device,
+        dtype: torch.dtype,
+        members: int | None = None,
+    ) -> None:
         if device.type == "cpu":
-            memory.require_for(grid, decomposition.size, dtype.itemsize)
+            memory.require_for(grid, decomposition.size, dtype.itemsize, members or 1)
+        if members is not None and [axis.is_fourier for axis in grid.axes] != [True, False, True]:
+            raise CaseError("[grid] a batch of flows needs Fourier axes in x and z and finite volumes in y")
         self.grid, self.decomposition = grid, decomposition
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.members = device, dtype, members
+        self.total: Callable[[Tensor], Tensor] = torch.sum if members is None else _total_of_each
+        self.largest: Callable[[Tensor], Tensor] = torch.amax if members is None else _largest_of_each
         self.timers = Timers(device)
-        self.transform = Transform(grid, decomposition)
+        self.transform = Transform(grid, decomposition, members)
         self.volume_axes = tuple(grid.volume_axes)
         self.wavenumber = {d: self.along(self._local_modes(k, d), d) for d, k in grid.wavenumbers.items()}
-        self.sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
+        sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
+        self.sign = sign if members is None else sign[:, None]
         self.rotation = {d: self.sign * k for d, k in self.wavenumber.items()}
         start = self.tensor(np.zeros((1, 1, 1)))
         self.squared_wavenumber = y_slowest(sum((k**2 for k in self.wavenumber.values()), start=start))
@@ -151,7 +171,12 @@ class Operators:
         if component in self.volume_axes:
             metric = self.metric[component]
             weight = weight / metric.width * above(metric.spacing, component)
-        return self.decomposition.sum((a * b * weight).sum())
+        return self.decomposition.sum(self.total(a * b * weight))
+
+    @cached_property
+    def zero(self) -> Tensor:
+        """A number of a flow, of each in a batch."""
+        return self.tensor(0.0) if self.members is None else self.tensor(np.zeros((self.members, 1, 1, 1)))
 
     def norm(self, field: Components) -> Tensor:
         """Root of the volume mean of the square of a vector field, coefficients where its components live."""
@@ -226,7 +251,7 @@ class Operators:
 
         Empty on the ranks of a box that do not own mode 0.
         """
-        view = f[..., :1, :, :, :]
+        view = f[:1]
         for axis in self.grid.fourier_axes:
             owned = axis > 0 or not self.grid.y.is_fourier or self.decomposition.modes.start == 0
             view = view.narrow(DIM[axis], 0, 1 if owned else 0)
@@ -281,10 +306,10 @@ class Operators:
     def slabs(self, fields: int) -> list[tuple[int, int]]:
         """First plane and number of planes of slabs of which so many physical fields stay in a core's cache.
 
-        One slab on a GPU and where a gradient is recorded.
+        One slab on a GPU, of a batch, and where a gradient is recorded.
         """
         nx, ny, nz = self.local_shape
-        if self.device.type != "cpu" or torch.is_grad_enabled():
+        if self.device.type != "cpu" or torch.is_grad_enabled() or self.members is not None:
             return [(0, ny)]
         planes = max(CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
         sizes = split_evenly(ny, -(-ny // planes))
@@ -304,12 +329,12 @@ class Operators:
 
     def derivative(self, f: Tensor, axis: int) -> Tensor:
         """d/dx_axis of coefficients along a Fourier axis: i k f on (re, im) parts."""
-        return self.rotation[axis] * f.flip(-4)
+        return self.rotation[axis] * f.flip(0)
 
     def translated(self, f: Tensor, distance: Tensor) -> Tensor:
         """Coefficients moved by a distance along x, a Fourier axis: ``f(x - distance)``, exactly."""
         phase = self.wavenumber[0] * distance
-        return torch.cos(phase) * f - torch.sin(phase) * self.sign * f.flip(-4)
+        return torch.cos(phase) * f - torch.sin(phase) * self.sign * f.flip(0)
 
     def divergence(self, velocity: Components) -> Tensor:
         """Divergence at centres of unpadded velocity coefficients."""
@@ -367,3 +392,11 @@ def _mirror_sign(end: Boundary, at_wall: float, odd: bool) -> float:
     if isinstance(end, NoSlip):
         return at_wall
     return -1.0 if odd and isinstance(end, FreeSlip) else 1.0
+
+
+def _total_of_each(f: Tensor) -> Tensor:
+    return f.sum([d for d in range(f.ndim) if d != f.ndim - 4]).view(-1, 1, 1, 1)
+
+
+def _largest_of_each(f: Tensor) -> Tensor:
+    return f.amax(DIM, keepdim=True)

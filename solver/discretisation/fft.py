@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SCRATCH_BYTES = 2**20  # of one intermediate: it should not leave a core's cache
+SCRATCH_BYTES = 300 * 2**10  # of one intermediate: two, source and target should fit into a second-level cache
 Chunk = tuple[slice, NDArray[Any], NDArray[Any]]
 
 

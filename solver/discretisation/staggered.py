@@ -7,6 +7,7 @@ run 0 .. n+1 and faces 0 .. n+1 with face p between centres p and p+1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,11 @@ def join(parts: list[Tensor], axis: int) -> Tensor:
 def y_slowest(f: Tensor) -> Tensor:
     """The same values with y slowest in memory, the layout every field has."""
     return f.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
+def together(fields: Sequence[Tensor]) -> Tensor:
+    """Fields of several flows as one of a batch: dimension -4, y slowest in memory within each."""
+    return torch.stack([f.transpose(-3, -2) for f in fields], -4).transpose(-3, -2)
 
 
 @dataclass(frozen=True)

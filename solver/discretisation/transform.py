@@ -20,10 +20,13 @@ from solver.parallel.slabs import Slabs
 
 
 class Transform:
-    """Transforms of one grid; physical arrays ``(nx, planes, nz)``, coefficients ``(parts, cx, planes or cy, cz)``."""
+    """Transforms of one grid; physical arrays ``(nx, planes, nz)``, coefficients ``(parts, cx, planes or cy, cz)``.
 
-    def __init__(self, grid: Grid, decomposition: Slabs) -> None:
-        self.grid, self.decomposition = grid, decomposition
+    In a batch of `members` flows these are dimension -4 of both, and all of their planes are transformed as one field.
+    """
+
+    def __init__(self, grid: Grid, decomposition: Slabs, members: int | None = None) -> None:
+        self.grid, self.decomposition, self.members = grid, decomposition, members
         self.fourier = tuple(axis.is_fourier for axis in grid.axes)
         self.parts = 2 if self.fourier[0] else 1
         self.highest = {d: axis.highest_mode for d, axis in grid.fourier_axes.items()}
@@ -64,6 +67,8 @@ class Transform:
 
     def in_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
         """What `of_planes` takes, of coefficients: modes in x and z, values along y; ranks exchange all at once."""
+        if self.members is not None:
+            return [f.transpose(-3, -2).flatten(1, 2) for f in fields]
         if not self.fourier[1]:
             return [f.transpose(1, 2) for f in fields]
         columns = [choose_engine(f).column_values(f.transpose(1, 2), self.grid.y.points) for f in fields]
@@ -74,7 +79,10 @@ class Transform:
         engine, grid = choose_engine(c), self.grid
         ikx = self._factor(0, c) if 0 in along else None
         ikz = self._factor(2, c) if 2 in along else None
-        return [f.transpose(0, 1) for f in engine.plane_fields(c, grid.x.points, grid.z.points, ikx, ikz)]
+        fields = engine.plane_fields(c, grid.x.points, grid.z.points, ikx, ikz)
+        if self.members is None:
+            return [f.transpose(0, 1) for f in fields]
+        return [f.unflatten(0, (self.members, -1)).transpose(-3, -2) for f in fields]
 
     def _factor(self, axis: int, like: Tensor) -> Tensor:
         """`factor` for fields like this one, moved to their device once."""
@@ -100,21 +108,23 @@ class PlaneModes:
     Parameters
     ----------
     transform : of the grid.
-    planes : how many planes there will be in all.
+    planes : how many planes of a flow there will be in all.
     """
 
     def __init__(self, transform: Transform, planes: int) -> None:
-        self.transform, self.planes, self.done = transform, planes, 0
+        self.transform, self.planes, self.done = transform, planes * (transform.members or 1), 0
         self._stored: Tensor | None = None
 
     def add(self, f: Tensor) -> None:
-        """Transform the next planes, (nx, some, nz); all of them at once where a gradient is recorded."""
+        """Transform the next planes, (nx, some, nz); all of them at once in a batch, or if a gradient is recorded."""
+        f = f.transpose(-3, -2)
+        f = f if self.transform.members is None else f.flatten(0, 1)
         if self._stored is None:
             self._stored = self._allocate(f)
-        part = self._stored.narrow(-3, self.done, f.shape[-2])
-        modes = self._modes(f.transpose(0, 1), part)
-        self.done += f.shape[-2]
-        if modes is part or f.shape[-2] == self.planes:
+        part = self._stored.narrow(-3, self.done, len(f))
+        modes = self._modes(f, part)
+        self.done += len(f)
+        if modes is part or len(f) == self.planes:
             self._stored = self._stored if modes is part else modes
         else:
             part.copy_(modes)
@@ -124,12 +134,13 @@ class PlaneModes:
         """All planes: coefficients, or complex modes (cx, planes, cz) where y is a Fourier axis."""
         assert self._stored is not None
         assert self.done == self.planes
-        return self._stored.transpose(-3, -2)
+        members, whole = self.transform.members, self._stored
+        return (whole if members is None else whole.unflatten(-3, (members, -1))).transpose(-3, -2)
 
     def _allocate(self, f: Tensor) -> Tensor:
         """Storage with y first; fluxes have one more entry along their finite-volume direction."""
         fourier, modes = self.transform.fourier, self.transform.grid.coefficient_shape
-        cx, cz = modes[0] if fourier[0] else f.shape[0], modes[2] if fourier[2] else f.shape[2]
+        cx, cz = modes[0] if fourier[0] else f.shape[1], modes[2] if fourier[2] else f.shape[2]
         if fourier[1]:
             return f.new_empty((self.planes, cx, cz), dtype=torch.promote_types(f.dtype, torch.complex64))
         return f.new_empty((self.transform.parts, self.planes, cx, cz))

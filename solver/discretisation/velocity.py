@@ -67,4 +67,4 @@ class Velocity:
 
     def stacked(self) -> Tensor:
         """`centred` as one tensor (3, nx, local ny, nz), y slowest in memory within a component."""
-        return torch.stack([f.transpose(0, 1) for f in self.centred]).transpose(1, 2)
+        return torch.stack([f.transpose(-3, -2) for f in self.centred]).transpose(-3, -2)

@@ -51,7 +51,9 @@ class Closure(Protocol):
     ``reach`` is the number of halo planes in y it reads beyond those of the gradient, or ``"global"``.
     ``symmetries`` names what it is equivariant under, for the contract suite. ``slabs``, if there is such an attribute,
     names the entries of its state that are fields (..., local ny, n), of which every rank has its planes; all others
-    are the same on every rank.
+    are the same on every rank. ``batches``, if there is such an attribute and it is true, says that it may be asked for
+    a batch of flows at once: fields, and those in its state, then have one dimension more, -4, and `t` is that of each
+    flow, (members, 1, 1, 1).
     """
 
     name: str

@@ -18,6 +18,7 @@ from solver.flow.forcing import Forcing, NoForcing
 from solver.flow.implicit_diffusion import ImplicitDiffusion
 from solver.flow.momentum import Momentum
 from solver.flow.moving_frame import MovingFrame
+from solver.flow.number import Number
 from solver.flow.projection import Pressure, Projected, Projection
 from solver.flow.scalars import Scalar, Scalars, Transport, Values
 from solver.flow.state import State
@@ -150,7 +151,7 @@ class Flow:
             u = (factor * u[0], factor * u[1], factor * u[2])
         return u if self.frame is None else self.frame.back(u, span)
 
-    def projected(self, u: Components, span: float = 0.0, pressure: Pressure | None = None) -> Projected:
+    def projected(self, u: Components, span: Number = 0.0, pressure: Pressure | None = None) -> Projected:
         """What is divergence-free of a velocity at the end of a stage that covers `span`; `pressure` is a guess."""
         with self.timers("pressure"):
             return self.projection(u, span, pressure)
@@ -168,7 +169,7 @@ class Flow:
             return self.implicit(start if self.frame is None else self.frame.back(start, weights[4]), u, weights[3])
 
     def driven(
-        self, u: Components, impulse: Tensor | None, span: float, column: Tensor | None = None
+        self, u: Components, impulse: Tensor | None, span: Number, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float, Tensor | None]:
         """Velocity, driving acceleration and impulse on solids after what the forcing does at the end of a stage."""
         u, given = self.forcing.correct(u, span, column)

@@ -16,6 +16,7 @@ from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.shells import shell_numbers
 from solver.discretisation.staggered import above
 from solver.errors import CaseError
+from solver.flow.number import Number
 from solver.flow.projection import Pressure, Response
 
 
@@ -29,6 +30,10 @@ class Forcing(Protocol):
     """
 
     is_affine: bool
+
+    def on(self, operators: Operators) -> Forcing:
+        """The same for fields of other operators; without solids."""
+        ...
 
     @property
     def body_force(self) -> float:
@@ -44,7 +49,7 @@ class Forcing(Protocol):
         ...
 
     def correct(
-        self, velocity: Components, span: float, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """Velocity coefficients after a stage, or a step, corrected; and what that gave, acceleration x time.
 
@@ -52,7 +57,7 @@ class Forcing(Protocol):
         """
         ...
 
-    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+    def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
         """Volume mean of the driving acceleration along x, of which the correction has `given` a part in `span`."""
         ...
 
@@ -78,6 +83,10 @@ class NoForcing:
 
     is_affine = True
 
+    def on(self, operators: Operators) -> Forcing:
+        """Itself."""
+        return self
+
     @property
     def body_force(self) -> float:
         """Zero."""
@@ -92,12 +101,12 @@ class NoForcing:
         return rate
 
     def correct(
-        self, velocity: Components, span: float, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """The velocity, unchanged."""
         return velocity, 0.0
 
-    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+    def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
         """The body force."""
         return self.body_force
 
@@ -124,7 +133,7 @@ def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
         if axis == 0:  # u lives between centres
             size, total = above(metric.spacing, 0), float(line.spacing[1:].sum())
         weight = weight * size / total
-    return operators.decomposition.sum((column * weight).sum())
+    return operators.decomposition.sum(operators.total(column * weight))
 
 
 def passes(operators: Operators, response: Components) -> bool:
@@ -143,6 +152,10 @@ class PressureGradient(NoForcing):
 
     def __init__(self, operators: Operators, gradient: float) -> None:
         self.operators, self.gradient = operators, gradient
+
+    def on(self, operators: Operators) -> Forcing:
+        """The same gradient."""
+        return PressureGradient(operators, self.gradient)
 
     @property
     def body_force(self) -> float:
@@ -187,12 +200,16 @@ class MassFlux(NoForcing):
                 "open one, or use kind = 'pressure_gradient' or 'none'"
             )
 
+    def on(self, operators: Operators) -> Forcing:
+        """The same bulk velocity."""
+        return MassFlux(operators, self.bulk)
+
     def speed(self, elapsed: float) -> float:
         """The bulk velocity."""
         return abs(self.bulk)
 
     def correct(
-        self, velocity: Components, span: float, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """Velocity with the bulk velocity restored."""
         missing = self.bulk - bulk_velocity(self.operators, velocity[0])
@@ -213,9 +230,10 @@ class MassFlux(NoForcing):
         u, v, w = (f + amount * g for f, g in zip(velocity, self.response.velocity, strict=True))
         return u, v, w
 
-    def drive(self, given: Tensor | float, span: float) -> Tensor | float:
+    def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
         """What restored the bulk velocity; nan before the first step."""
-        return given / span if math.isfinite(span) else math.nan
+        never = isinstance(span, float) and math.isinf(span)
+        return math.nan if never else given / span
 
     def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
         """Kinematic pressure with that of the fluid that the drive pushes against solids."""
@@ -243,12 +261,16 @@ class HeldShells(NoForcing):
         self.shells = [torch.nonzero(shell == s, as_tuple=True) for s in range(1, len(energies) + 1)]
         self.weights = [operators.mode_weight.expand(shell.shape)[index] for index in self.shells]
 
+    def on(self, operators: Operators) -> Forcing:
+        """The same energies."""
+        return HeldShells(operators, self.energies)
+
     def speed(self, elapsed: float) -> float:
         """That of the energy of all shells."""
         return math.sqrt(2.0 * sum(self.energies))
 
     def correct(
-        self, velocity: Components, span: float, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """Velocity with each held shell rescaled to its energy."""
         energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))

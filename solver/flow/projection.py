@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
+from solver.flow.number import Number
 from solver.pressure import adjoint
 from solver.pressure.direct import DirectPressure
 from solver.pressure.learned import guard_of
@@ -29,7 +30,7 @@ class Pressure:
     """
 
     potential: Tensor
-    span: float
+    span: Number
 
     @property
     def kinematic(self) -> Tensor:
@@ -140,7 +141,7 @@ class Projection:
             volume = volume * self.operators.along(self.operators.local(np.asarray(line.width), axis), axis)
         return volume
 
-    def __call__(self, velocity: Components, span: float = 0.0, guess: Pressure | None = None) -> Projected:
+    def __call__(self, velocity: Components, span: Number = 0.0, guess: Pressure | None = None) -> Projected:
         """The velocity at the end of a stage that covers `span`, projected; `guess` is the pressure before.
 
         A span of 0 stands for a field that no stage led to, which has no guess either.

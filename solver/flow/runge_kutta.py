@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from solver.flow.flow import Flow
+from solver.flow.number import Number
 from solver.flow.state import State
 
 
@@ -60,17 +61,22 @@ class TimeStep:
     Parameters
     ----------
     on_device : the number.
-    read : gives it on the host, by default by waiting for the device.
+    read : gives it on the host, by default by waiting for the device; of a batch, the tensor of all.
     """
 
-    def __init__(self, on_device: Tensor, read: Callable[[], float] | None = None) -> None:
+    def __init__(self, on_device: Tensor, read: Callable[[], Number] | None = None) -> None:
         self.on_device, self._read = on_device, read or on_device.item
-        self._known: float | None = None
+        self._known: Number = None
+
+    @property
+    def value(self) -> Number:
+        """The number, once it is known; of a batch those of all members, (members, 1, 1, 1), where they are."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known
 
     def __float__(self) -> float:
-        if self._known is None:
-            self._known = float(self._read())
-        return self._known
+        return float(self.value)
 
 
 def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme = RK3) -> State:
@@ -89,19 +95,22 @@ def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme
         stress, walls = flow.wall_stress(velocity, t, walls)
         scalars, scalar_rates = flow.transported(velocity, scalars, term, scalar_rates, weights)
         u, rate = flow.advanced(velocity, flow.tendency(velocity, term, stress), rate, weights)
-        u, pressure, taken = flow.projected(u, length := span * float(dt), pressure)
+        u, pressure, taken = flow.projected(u, length := span * dt.value, pressure)
         u, column = flow.diffused(velocity, u, weights)
         if flow.forcing.is_affine or stage == scheme.stages - 1:
             u, drive, taken = flow.driven(u, taken, length, column)
         velocity, t = flow.velocity(u), t + length
         impulse = taken if impulse is None or taken is None else impulse + taken
-    done = state.t + float(dt), state.step + 1, float(dt)
+    done = state.t + dt.value, state.step + 1, dt.value
     return State(velocity, *done, scalars, closure, walls, pressure, drive, impulse)
 
 
 def _weights(flow: Flow, scheme: LowStorageScheme, dt: TimeStep) -> list[tuple[Tensor, ...]]:
     """Of `Flow.advanced` and `Flow.diffused`, stage by stage, made on the device."""
     shares = _shares(scheme, flow.stiff_nu, flow.operators.device)
+    if flow.operators.members is not None:
+        every = [[(share * dt.on_device).to(flow.operators.dtype) for share in stage] for stage in shares[..., 0]]
+        return [tuple(stage) for stage in every]
     weights = (shares * dt.on_device).to(flow.operators.dtype)
     return [stage.unbind() for stage in weights[..., 0].unbind()]
 

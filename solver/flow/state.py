@@ -9,6 +9,7 @@ from torch import Tensor
 
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import State as Memory
+from solver.flow.number import Number
 from solver.flow.projection import Pressure
 
 
@@ -30,9 +31,9 @@ class State:
     """
 
     velocity: Velocity
-    t: float = 0.0
+    t: Number = 0.0
     step: int = 0
-    dt: float = 0.0
+    dt: Number = 0.0
     scalars: dict[str, Tensor] = field(default_factory=dict)
     closure: Memory = field(default_factory=dict)
     walls: Memory = field(default_factory=dict)

@@ -14,6 +14,7 @@ from solver.discretisation.staggered import inner
 from solver.discretisation.velocity import Velocity
 from solver.errors import Diverged
 from solver.flow.closure import EddyViscosity
+from solver.flow.number import Number
 from solver.flow.runge_kutta import RK3, LowStorageScheme, TimeStep
 from solver.grid.axis import Axis, FiniteVolumeAxis
 from solver.parallel.late import Reading
@@ -84,7 +85,7 @@ class StepControl:
         term: object,
         nu: float,
         body_force: float = 0.0,
-        longest: float = math.inf,
+        longest: Number = math.inf,
         wait: float = math.inf,
     ) -> TimeStep:
         """The step to take, the same on every rank.
@@ -102,11 +103,19 @@ class StepControl:
             rates = self.operators.decomposition.max(fastest).detach().double()
             allowed = self._allowed(rates, body_force)
             dt = equal_share(wait, allowed).clamp_max(longest)
-            reading = Reading(torch.stack([*rates, allowed, dt]))
-        return TimeStep(dt, lambda: self._read(*reading()))
+            self.found = torch.stack([*rates, allowed, dt])
+        if self.operators.members is not None:
+            return TimeStep(dt, lambda: dt)
+        reading = Reading(self.found)
+        return TimeStep(dt, lambda: self.read(*reading()))
 
-    def _read(self, advection: float, diffusion: float, allowed: float, dt: float) -> float:
-        """The step on the host, and which limit it was."""
+    def read(self, advection: float, diffusion: float, allowed: float, dt: float) -> float:
+        """The step on the host, from what was `found`, and which limit it was.
+
+        Raises
+        ------
+        Diverged : the velocity or the eddy viscosity is not finite.
+        """
         if not math.isfinite(advection) or math.isnan(dt):
             raise Diverged(
                 "the velocity or the eddy viscosity is not finite; try a smaller [time] cfl or dt, or a finer grid"
@@ -146,6 +155,7 @@ class StepControl:
         if self.implicit:
             molecular = explicit * (diffusion - 4.0 * self.kappa[1] ** 2)
             total = molecular if nu_t is None else molecular + 2.0 * nu_t * diffusion
-            return torch.stack([advection.amax(), total.amax()])
-        total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
-        return torch.stack([advection.amax(), total.amax()])
+        else:
+            total = explicit * diffusion if nu_t is None else (explicit + 2.0 * nu_t) * diffusion
+        largest = self.operators.largest
+        return torch.stack(torch.broadcast_tensors(largest(advection), largest(total)))

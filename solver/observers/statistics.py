@@ -93,13 +93,15 @@ class Moments:
 
 
 class Statistics(TimeAverage):
-    """Time means of `Moments`."""
+    """Time means of `Moments`; `moments` are those of another flow on the grid, whose kernels then serve both."""
 
     name = "statistics"
 
-    def __init__(self, operators: Operators, start: float, width: float, every_steps: int) -> None:
+    def __init__(
+        self, operators: Operators, start: float, width: float, every_steps: int, moments: Moments | None = None
+    ) -> None:
         super().__init__(operators, start, width, every_steps)
-        self.moments = Moments(operators)
+        self.moments = moments or Moments(operators)
 
     def sample(self, simulation: Simulation) -> Tensor:
         """The moments of the present flow."""

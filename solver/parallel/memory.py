@@ -24,9 +24,9 @@ def require(needed: float, what: str) -> None:
         )
 
 
-def require_for(grid: Grid, ranks: int, itemsize: int) -> None:
-    """Raises CaseError if a flow on this grid cannot fit: fields, and dense products along axes of cells."""
+def require_for(grid: Grid, ranks: int, itemsize: int, flows: int = 1) -> None:
+    """Raises CaseError if so many flows on this grid cannot fit: fields, and dense products along axes of cells."""
     nx, ny, nz = (axis.points for axis in grid.axes)  # as floats: their product may be any number
     dense = sum(2.0 * axis.points**2 for axis in grid.volume_axes.values())
     points = " x ".join(map(str, (nx, ny, nz)))
-    require(itemsize * (FIELDS * float(nx) * ny * nz / ranks + dense), f"[grid] {points} points")
+    require(itemsize * (FIELDS * float(nx) * ny * nz * flows / ranks + dense), f"[grid] {points} points")

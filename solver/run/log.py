@@ -9,6 +9,7 @@ import logging.handlers
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,8 @@ from solver.terminal import log, record
 
 WIDTH = 120  # of tables
 
+_present: ContextVar[RunLog] = ContextVar("present run")
+
 
 class RunLog:
     """Collects what is said from the start, and keeps it in ``log.txt`` once there is a folder; a context manager.
@@ -38,9 +41,15 @@ class RunLog:
         self.file: logging.Handler | None = None
 
     def __enter__(self) -> RunLog:
+        _present.set(self)
         if ranks.is_root():
+            self.early.addFilter(self._is_own)
             log.addHandler(self.early)
         return self
+
+    def _is_own(self, record: logging.LogRecord) -> bool:
+        """Whether it is this run that says it: several in one process have a context each."""
+        return _present.get(self) is self
 
     def open(self, folder: Path) -> None:
         """The folder is there: write what was said so far, and everything from now on."""
@@ -55,6 +64,7 @@ class RunLog:
         self.file = logging.FileHandler(path, encoding="utf-8")
         self.file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk shows up elsewhere
+        self.file.addFilter(self._is_own)
         log.addHandler(self.file)
 
     def __exit__(

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from solver.run.build import Source, build
 from solver.run.log import RunLog, tell_end, tell_start
 from solver.run.machine import choose_fusion
 from solver.run.summary import Outcome
+from solver.run.wishes import Wish, Wishing, alone
 from solver.terminal import Bar, record
 
 log = logging.getLogger("solver")
@@ -89,16 +90,38 @@ def run(
     overwrite: bool = False,
 ) -> int:
     """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
+    return alone(wishing(source, out, steps, restart, quiet, console, overwrite))
+
+
+def wishing(
+    source: Source,
+    out: Path | None,
+    steps: int | None,
+    restart: Path | None,
+    quiet: bool,
+    console: Console,
+    overwrite: bool = False,
+    stop: StopSignal | None = None,
+) -> Wishing[int]:
+    """The same as `run`, which asks for its steps; `stop` is that of several runs. Collective."""
     folder = leg.folder_of(source.case, source.folder, source.name, out, restart)
     with RunLog() as journal, lock.held(folder):
         this = leg.plan(source.case, folder, restart, overwrite)
         if this.done:
             log.info("%s: %s: nothing to do", folder, leg.reached(folder))
             return EXIT[this.done]
-        return run_leg(source, this, steps, quiet, console, journal)
+        return (yield from run_leg(source, this, steps, quiet, console, journal, stop))
 
 
-def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, console: Console, journal: RunLog) -> int:
+def run_leg(
+    source: Source,
+    this: leg.Leg,
+    steps: int | None,
+    quiet: bool,
+    console: Console,
+    journal: RunLog,
+    signals: StopSignal | None = None,
+) -> Wishing[int]:
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
     started, compiled = time.perf_counter(), fusion.compile_seconds()
     case, folder, saved = source.case, this.folder, this.saved
@@ -130,7 +153,7 @@ def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, conso
         outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
         return outcome
 
-    with StopSignal() as stop:
+    with nullcontext(signals) if signals else StopSignal() as stop:
         with ExitStack() as context:
             tell_restart(this, simulation)
             more = {name: column for hook in forces for name, column in hook.columns.items()}
@@ -143,7 +166,7 @@ def run_leg(source: Source, this: leg.Leg, steps: int | None, quiet: bool, conso
             hooks += progress(Way(simulation, case.time.end, steps), quiet, console, context) if slabs.is_root else []
             simulation.timers.reset()  # of what setting up has taken
             with failure.kept(slabs, folder, lambda: ended(leg.FAILED)):
-                status = loop(simulation, case.time.end, steps, hooks, stop, checkpoint)
+                status = yield from loop(simulation, case.time.end, steps, hooks, stop, checkpoint)
                 if status in ("finished", "stopped") and not checkpoint.write(simulation):
                     status = "diverged"
                 if status != "diverged":
@@ -187,12 +210,12 @@ def loop(
     hooks: Sequence[Hook],
     stop: StopSignal,
     checkpoint: Checkpoint,
-) -> str:
-    """Step until `end`, `steps` more steps, a hook's word, or a signal; returns the status."""
+) -> Wishing[str]:
+    """Ask for steps until `end`, `steps` more steps, a hook's word, or a signal; returns the status."""
     last = None if steps is None else simulation.step_count + steps
     while simulation.t < end * (1 - 1e-12) and (last is None or simulation.step_count < last):
         try:
-            simulation.step(longest=end - simulation.t)
+            yield Wish(simulation, end - simulation.t)
             flags = bool(stop.received), checkpoint.is_late
             stopped, checkpoint.overdue = simulation.operators.decomposition.agree_on(*flags)
             with simulation.timers("hooks"):

@@ -80,8 +80,10 @@ def five_steps(case, closure):
 
 def test_the_misfit_falls_and_the_artefact_runs(made, tmp_path, monkeypatch):
     """This flow decays: every run begins where the data do, so that the target stays the same."""
-    run = LongRun.__call__
-    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
+    run = LongRun.together
+    monkeypatch.setattr(
+        LongRun, "together", lambda flow, begun, *times: run(flow, [flow.first(0)] * len(begun), *times)
+    )
     file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=6.0, tolerance={"uv": 1.0})
     card = train(file, tmp_path / "out").card
     rows = history(tmp_path / "out")
@@ -110,8 +112,10 @@ def coarser(tmp_path_factory):
 
 def test_two_flows_on_two_grids_count_as_much_as_each_other(made, coarser, tmp_path, monkeypatch):
     """The outputs of a member are those of both; a training that stopped goes on with both."""
-    run = LongRun.__call__
-    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *times: run(flow, flow.first(0), *times))
+    run = LongRun.together
+    monkeypatch.setattr(
+        LongRun, "together", lambda flow, begun, *times: run(flow, [flow.first(0)] * len(begun), *times)
+    )
     file = recipe(made, tmp_path, settle=0.01, average=1.5, spread=6.0, flows=[coarser], tolerance={"uv": 1.0})
     both = ensemble.Inversion(load_experiment(file), TrajectoryFiles(made[1]), tmp_path / "none", None)
     rows = [sum(flow.target_rows) for flow in both.flows]
@@ -178,8 +182,8 @@ def begun(made, tmp_path):
 )
 def test_operators_on_the_whole_field_are_trained_as_well(made, begun, tmp_path, monkeypatch, times):
     """The weights that move make the flow that of the data; the others, the units and the times stay."""
-    run = LongRun.__call__
-    monkeypatch.setattr(LongRun, "__call__", lambda flow, _, *rest: run(flow, flow.first(0), *rest))
+    run = LongRun.together
+    monkeypatch.setattr(LongRun, "together", lambda flow, begun, *rest: run(flow, [flow.first(0)] * len(begun), *rest))
     first, tolerance = (
         begun(**times),
         {"u_mean": 0.01, "u_rms": 0.05, "v_rms": 0.2, "w_rms": 2.0, "uv": 1.0, "c_f": 0.05},
@@ -231,8 +235,10 @@ def test_lost_flows_start_again_among_the_others(made, tmp_path):
     """A wide first ensemble loses some of its flows; the rest go on."""
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        whole, count = LongRun.__call__, iter(range(100))
-        patch.setattr(LongRun, "__call__", lambda *args: None if next(count) in (1, 3) else whole(*args))
+        whole, count = LongRun.together, iter(range(100))
+        patch.setattr(
+            LongRun, "together", lambda *args: [None if next(count) in (1, 3) else end for end in whole(*args)]
+        )
         train(recipe(made, tmp_path, iterations=1), out)
     assert history(out)[0]["lost"] == 2
     assert np.isfinite(load_file(out / "state.safetensors")["parameters"]).all()

@@ -10,7 +10,9 @@ import torch
 from mpi4py import MPI
 
 from closures.algebraic.dynamic_smagorinsky import DynamicSmagorinsky
+from closures.registry.registry import create
 from solver.errors import CaseError
+from solver.flow.batch import Batch
 from solver.flow.closure import EddyViscosity
 from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
 from solver.flow.initial import isotropic
@@ -59,6 +61,11 @@ FLOWS: dict[str, tuple[Grid, Callable | None, object, int]] = {  # grid, forcing
     "channel_implicit": (CHANNEL, bulk, Gradients(), 20),
     "duct_implicit": (DUCT, bulk, None, 20),
 }
+TOGETHER = {
+    "dynamic_smagorinsky": {"every": 2},
+    "two_part": {},
+    "stabilised_mixed": {},
+}  # the last one is asked in turn
 
 
 def final_state(
@@ -84,6 +91,26 @@ def final_state(
         fields["moments"] = gather(Moments(op).sample(flow, flow.present_term()))
     fields["numbers"] = torch.tensor([float(x) for x in numbers], dtype=torch.float64)
     return {key: f.numpy() for key, f in fields.items()} if op.decomposition.is_root else None
+
+
+def batch_state() -> dict[str, np.ndarray]:
+    """What two flows come to that are advanced as one, with means over planes and walls, on the root."""
+    found = {}
+    for name, options in TOGETHER.items():
+        flows = []
+        for seed in (SEED, SEED + 1):
+            op = operators(CHANNEL)
+            u, v, w = (0.5 * f for f in random_velocity(op, seed))
+            closure = create(name, grid=CHANNEL, nu=0.01, options=options)
+            flows.append(simulation(op, (u, v, w), 0.01, None, bulk(op), closure))
+        batch = Batch(flows)
+        for _ in range(10):
+            batch.step()
+        for number, flow in enumerate(flows):
+            for i, f in enumerate(flow.velocity.coefficients):
+                found[f"batch/{name} {number} u{i}"] = flow.operators.gather(f)
+            found[f"batch/{name} {number} t"] = np.array([flow.t])
+    return {key: f for key, f in found.items() if f is not None}
 
 
 class Unpickled:
@@ -166,6 +193,7 @@ def main(path: str) -> None:
         op = operators(CUBE)
         noise = {f"noise/u{i}": op.gather(f) for i, f in enumerate(isotropic(op, 1.5, 3.0, None, SEED))}
         results |= {key: f for key, f in noise.items() if f is not None}
+        results |= batch_state()
         for name, flow in FLOWS.items():
             results |= {f"{name}/{key}": f for key, f in (final_state(*flow, "implicit" in name) or {}).items()}
     if world.is_root:

@@ -67,6 +67,16 @@ def test_the_flow_moved_and_stayed_divergence_free(results, name):
     assert results[1][f"{name}/numbers"][2] < 1e-12
 
 
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_flows_together_are_the_same_on_any_number_of_ranks(results, ranks):
+    keys = [key for key in results[1] if key.startswith("batch/")]
+    assert len(keys) == 3 * 2 * 4
+    for key in keys:
+        np.testing.assert_allclose(
+            results[ranks][key], results[1][key], rtol=0, atol=1e-11 * abs(results[1][key]).max()
+        )
+
+
 @pytest.mark.parametrize("ranks", RANKS)
 def test_slabs_keep_their_promises(results, ranks):
     promises = {key: bool(kept) for key, kept in results[ranks].items() if key.startswith("promise/")}
