@@ -1,4 +1,4 @@
-"""The pages of reference, from what they are about: docs/reference/{case,data,training,commands,cases,python}.md.
+"""The pages of reference, from what they are about: docs/reference/*.md.
 
     python scripts/reference.py            # write them; --check changes nothing and may fail
 
@@ -20,19 +20,17 @@ from typing import Any
 
 import typer.main
 
+from closures.compare import boxes, channels, layers
+from closures.losses.registry import GIVEN, LOSSES
+from closures.operators.registry import OPERATORS
+from closures.registry import listing
 from closures.registry.schemas import KINDS, schema_of
 from solver.case.paths import shipped_cases
+from solver.case.plugins import OURS, Registry
 from solver.cli import commands
 
 PUBLIC = ("solver", "closures.operators", "closures.coupling", "closures.compare", "solver.figures")
-PICTURES = {  # of docs/images, where there is one
-    "channel180": ("channel180_vortices", "Vortices between the walls of the channel, coloured by streamwise velocity"),
-    "channel180_coarse": (
-        "corrector_profiles",
-        "Mean velocity and fluctuations on the coarse grid against filtered DNS",
-    ),
-    "cylinder": ("cylinder", "The vortex street behind the cylinder, and its forces"),
-}
+SHOWN = Path(__file__).with_name("gallery.toml")
 INTO = Path(__file__).parents[1] / "docs" / "reference"
 MADE = "<!-- made by scripts/reference.py: edit the tables or the commands, not this page -->\n"
 ABOUT = {
@@ -159,7 +157,7 @@ def toml(value: Any) -> str:
     """A value as it stands in a file."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else f"{value}"
 
@@ -212,18 +210,67 @@ def case_page() -> str:
         "# Cases",
         "",
         "Each runs by its name from any folder; `solver new FOLDER --from NAME` makes a copy to change.",
+        "Most pictures are of runs cut short, of seconds of one core: they show what a case is, not what it is worth.",
+        "For that see [what is measured](../results/README.md).",
         "",
     ]
+    shown = tomllib.loads(SHOWN.read_text(encoding="utf-8"))
     for name, folder in shipped_cases().items():
         text = (folder / "case.toml").read_text(encoding="utf-8")
         grid = {axis: f"{table['n']}" for axis, table in tomllib.loads(text)["grid"].items()}
         about = [line.lstrip("# ") for line in text.partition("title")[0].splitlines() if line.startswith("#")]
         lines += [f"## {name}: {tomllib.loads(text)['title']}", "", " ".join(about).replace("|", "\\|"), ""]
-        if name in PICTURES:
-            picture, words = PICTURES[name]
-            lines += [f"![{words}](../images/{picture}.png)", ""]
-        lines += [f"`solver run {name}`, {' x '.join(grid.values())} modes and cells.", ""]
+        lines += [f"![{shown[name]['words']}](../images/cases/{name}.png)", "", *made_by(name, shown[name]), ""]
+        lines += [f"`solver run {name}`: all of it, {' x '.join(grid.values())} modes and cells.", ""]
     return MADE.replace("tables or the commands", "cases") + "\n".join(lines).rstrip() + "\n"
+
+
+def made_by(name: str, shown: Entry) -> list[str]:
+    """What stands under a picture: the commands that make it."""
+    sets = "".join(f" \\\n  --set {change}" for change in shown["set"])
+    figure = "" if shown["figure"] == "vortices" else f" # {shown['figure']}.png"
+    look = "view" if shown["figure"] == "vortices" else "plot"
+    words = f"{shown['words']}, {'on fewer points and for a shorter time' if sets else 'of the whole case'}:"
+    run = f"runs/{name}"
+    return [words, "", "```sh", f"solver run {name}{sets} \\\n  --out {run}", f"solver {look} {run}{figure}", "```"]
+
+
+def names_page() -> str:
+    """Everything that a case or a recipe takes by name, without what other packages add."""
+    about = "`solver closures` says the same of closures and wall models, and what other packages add."
+    lines = ["# Names", "", f"What cases and recipes call by name. {about}", ""]
+    for title, found in (
+        ("Closures: `[closure] name`", listing.describe()),
+        ("Wall models: `[wall_model] name`", listing.describe_wall_models()),
+        ("Networks: `[operator] name`", listed(OPERATORS, 0)),
+        ("Errors: `[loss] kind`", listed(LOSSES, GIVEN)),
+    ):
+        ours = {name: entry for name, entry in found.items() if entry.origin == OURS}
+        rows = [
+            f"| `{name}` | {entry.summary.replace('``', '`')} | {coded(entry.options)} |"
+            for name, entry in ours.items()
+        ]
+        lines += [f"## {title}", "", "| | | options |", "| :-- | :-- | :-- |", *rows, ""]
+    lines += ["## Metrics of `solver compare`", "", "| | flow | |", "| :-- | :-- | :-- |"]
+    for metric in (m for room in (channels, boxes, layers) for m in room.METRICS):
+        lines.append(f"| `{metric.name}` | {metric.flow} | {metric.meaning} |")
+    return MADE.replace("the tables or the commands", "docstrings") + "\n".join(lines) + "\n"
+
+
+def listed(known: Registry, given: int) -> dict[str, listing.Listed]:
+    """This package's things of one kind; the first `given` arguments are no options."""
+    found = {}
+    for name in known.own:
+        made = known.load(name)
+        options = list(inspect.signature(made).parameters.values())[given:]
+        plain = (p.name if p.default in (p.empty, None, ()) else f"{p.name} = {toml(p.default)}" for p in options)
+        found[name] = listing.Listed(OURS, (inspect.getdoc(made) or "").splitlines()[0], tuple(plain))
+    return found
+
+
+def coded(options: tuple[str, ...]) -> str:
+    """Options of a thing, as code."""
+    return ", ".join(f"`{option.replace(chr(39), chr(34))}`" for option in options)
 
 
 def python_page() -> str:
@@ -260,7 +307,12 @@ def name_told(module: str, name: str, found: Any) -> list[str]:
 
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    made = {"commands.md": command_page(), "cases.md": case_page(), "python.md": python_page()}
+    made = {
+        "commands.md": command_page(),
+        "cases.md": case_page(),
+        "python.md": python_page(),
+        "names.md": names_page(),
+    }
     return {f"{kind}.md": Page(kind).text() for kind in KINDS} | made
 
 

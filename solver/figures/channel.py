@@ -127,7 +127,7 @@ def _fluctuations(axes: Axes, profiles: Table, dns: Table | None) -> None:
                 label=rf"${name}_{{\mathrm{{rms}}}}^+$",
             )
         if dns:
-            values = dns[column] if column in dns else np.sqrt(dns[f"{name}{name}_plus"])
+            values = dns[column] if column in dns else np.sqrt(np.maximum(dns[f"{name}{name}_plus"], 0.0))  # round-off
             points(axes, dns["y_plus"], values, marker, every=SPACING)
     axes.set(
         xlim=(0, profiles["y_plus"][-1]),

@@ -99,9 +99,8 @@ def _ghia(results: Results, role: str, component: str) -> tuple[np.ndarray, np.n
     if table is None:
         return None
     tabulated = {float(name.split("_Re")[1]): name for name in table if name.startswith(f"{component}_Re")}
-    in_name = [float(digits) for digits in re.findall(r"\d+", str(results.summary.get("case", "")))]
-    for reynolds in (results.summary.get("reynolds"), results.summary.get("re_bulk"), *in_name):
-        if reynolds in tabulated:
-            coordinate = table["y" if component == "u" else "x"]
-            return coordinate, table[tabulated[reynolds]], f"{results.citation(role)}, Re = {reynolds:g}"
+    reynolds = results.reynolds
+    if reynolds in tabulated:
+        coordinate = table["y" if component == "u" else "x"]
+        return coordinate, table[tabulated[reynolds]], f"{results.citation(role)}, Re = {reynolds:g}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,14 @@ class Results:
         except ValueError as error:
             raise RunFolderError(f"{path}: damaged ({error}): run the case again") from None
         return found if isinstance(found, dict) else {}
+
+    @property
+    def reynolds(self) -> float | None:
+        """``1 / nu``, the Reynolds number of a flow whose velocity and length are one; None without a case."""
+        path = self.run / "case.toml"
+        if not path.is_file():
+            return None
+        return float(f"{1.0 / tomllib.loads(path.read_text(encoding='utf-8'))['flow']['nu']:.6g}")
 
     def table(self, name: str) -> Table | None:
         """Return the run's `<name>.csv`, or None when it is missing or has no rows."""

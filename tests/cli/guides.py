@@ -7,8 +7,12 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import typer.main
 
 from solver.case import plugins
+from solver.cli import commands as command_line
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs").glob("add_a*.md"))
@@ -31,6 +35,21 @@ def module(page: Path) -> str:
 def recipe(page: Path) -> dict:
     """The training recipe of a guide."""
     (found,) = (tomllib.loads(body) for note, body in blocks(page, "toml") if note == "a training recipe")
+    return found
+
+
+def commands() -> dict[str, set[str]]:
+    """Every command of the command line, as one types it, with its options."""
+    found: dict[str, set[str]] = {}
+
+    def walk(words: str, command: Any) -> None:
+        inner = getattr(command, "commands", {})
+        if words and (not inner or command.invoke_without_command):
+            found[words] = {o for p in command.params for o in p.opts}
+        for name, below in inner.items():
+            walk(f"{words} {name}".strip(), below)
+
+    walk("", typer.main.get_command(command_line.build()))
     return found
 
 

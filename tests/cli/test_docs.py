@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-import typer.main
 
 from closures.compare.metrics import METRICS
 from closures.losses.registry import LOSSES
@@ -28,10 +27,9 @@ from closures.registry.wall_models import WALL_MODELS
 from closures.training.recipe import Recipe
 from solver import __version__
 from solver.case.case import load_case, parse_case
-from solver.cli import commands as command_line
 from solver.flow.closure import EddyViscosity
 from solver.run.build import Source, build
-from tests.cli.guides import ROOT, blocks, install, module
+from tests.cli.guides import ROOT, blocks, commands, install, module
 from tests.runs import Ended
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -124,21 +122,6 @@ def test_every_toml_block_is_valid(note, body, guide):
 
 def test_there_is_something_to_check():
     assert len(TOML) >= 3
-
-
-def commands() -> dict[str, set[str]]:
-    """Every command of the command line, as one types it, with its options."""
-    found: dict[str, set[str]] = {}
-
-    def walk(words: str, command: Any) -> None:
-        inner = getattr(command, "commands", {})
-        if words and (not inner or command.invoke_without_command):
-            found[words] = {o for p in command.params for o in p.opts}
-        for name, below in inner.items():
-            walk(f"{words} {name}".strip(), below)
-
-    walk("", typer.main.get_command(command_line.build()))
-    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

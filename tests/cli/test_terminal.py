@@ -103,6 +103,14 @@ def test_version_and_help_load_neither_torch_nor_mpi():
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_run_begins_without_what_it_does_not_need():
+    """Half a second of SciPy's optimisers and of figures, before the first step of a channel."""
+    dear = "{'scipy.integrate', 'scipy.optimize', 'scipy.stats', 'matplotlib', 'torch._inductor', 'pyvista'}"
+    code = f"import sys, solver.run.run, closures.registry.registry; print(sorted({dear} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=runs.ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_threads_of_numpy_are_limited_too():
     """Its BLAS starts them when it is imported, before anybody could say how many."""
     code = (

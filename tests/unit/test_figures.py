@@ -270,7 +270,7 @@ def test_dissipation_is_the_loss_of_energy_on_unequal_steps(tmp_path):
 def test_cavity_takes_the_reynolds_number_of_the_case(tmp_path):
     side = np.linspace(0, 1, 5)
     write_csv(tmp_path / "profiles.csv", x=side, y=side, u_centreline=side**2, v_centreline=-side)
-    (tmp_path / "summary.json").write_text('{"case": "cavity1000"}')
+    (tmp_path / "case.toml").write_text("[flow]\nnu = 1e-3\n")
     ghia = write_csv(
         tmp_path / "u.csv",
         "Ghia, Ghia & Shin (1982) J. Comput. Phys.",
