@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from closures.coupling.companion import Companion
 from closures.coupling.corrector import StateCorrector
+from closures.coupling.familiarity import Familiarity
 from closures.coupling.guard import Guard
 from closures.coupling.guarded_model import GuardedModel
 from closures.coupling.guarded_update import GuardedUpdate
@@ -86,6 +87,7 @@ def companion(
         seen,
         Guard(table.guard, name, instead),
         largest=card.largest_answer,
+        known=Familiarity.load(folder),
         divergence_free=not isinstance(table, SurrogateTable) or table.divergence_free,
         mass_flux=table.mass_flux,
         device=table.device,

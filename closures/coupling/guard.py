@@ -27,7 +27,9 @@ KINDS = (
     "its answer came late",
     "it feeds energy to the flow",
     "it departs from the equations",
+    "it does not know this flow",
 )
+UNKNOWN = KINDS[-1]
 SAID_AT_MOST = 100  # lines in a run's log; the summary has the number
 MARGIN = 3.0  # over the largest answer of the training data
 
@@ -73,6 +75,9 @@ class GuardTable(Table):
     growth : greatest factor by which one answer may multiply the energy of the fluctuations.
     residual : greatest residual of the solver's equations along a macro step of a surrogate, relative to du/dt at its
         start: 1 is that of an answer that does not move. By default it is only reported (`Flow.midpoint_residual`).
+    familiar : greatest distance of the flow from those that the network knows, as `closures.coupling.familiarity`
+        measures it: 1 is as far as these reach. A network whose folder does not say what it knows is not asked. In
+        foreign flows what stands in for it acts for good, so these refusals do not count for `patience`.
     timeout : seconds after which an answer comes too late and is dropped.
     patience : so many refusals in a row are the end; `then` says of what: the run, or the network's part in it.
     """
@@ -81,6 +86,7 @@ class GuardTable(Table):
     injection: float = Field(default=0.0, ge=0)
     growth: float = Field(default=1.5, gt=1)
     residual: float | None = Field(default=None, gt=0)
+    familiar: float = Field(default=1.0, gt=0)
     timeout: float | None = Field(default=None, gt=0)
     patience: int = Field(default=10, ge=1)
     then: Literal["stop", "disable"] = "stop"
@@ -122,8 +128,8 @@ class Guard:
         NetworkRefused : it was one too many, and the case says to stop.
         """
         total, row, _ = (int(n) for n in state[COUNTS])
-        total, row = total + 1, row + 1
         word, said = reason.split(":")[0], int(state[SAID])
+        total, row = total + 1, row if word == UNKNOWN else row + 1
         kind = 1 << (KINDS.index(word) if word in KINDS else len(KINDS))
         if not said & kind:
             log.warning("t = %.6g: '%s' was overruled, %s; %s acts instead", t, self.name, reason, self.instead)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from closures.coupling.guard import MARGIN, Guard, Overruled
+from closures.coupling.familiarity import Familiarity
+from closures.coupling.guard import MARGIN, UNKNOWN, Guard, Overruled
 from closures.coupling.update import Project, Update
 from closures.operators.predictor import Predictor
 from solver.discretisation.calculus import Components, Operators
@@ -29,11 +30,20 @@ class GuardedUpdate:
     predictor, grid, update : see `Update`; `update` are its other arguments.
     guard : what it may do.
     largest : greatest change in the training data, rms in units of the card; None if unknown.
+    known : the flows that the network knows; None if that is not known.
     """
 
     def __init__(
-        self, predictor: Predictor, grid: Grid, guard: Guard, *, largest: float | None = None, **update: Any
+        self,
+        predictor: Predictor,
+        grid: Grid,
+        guard: Guard,
+        *,
+        largest: float | None = None,
+        known: Familiarity | None = None,
+        **update: Any,
     ) -> None:
+        self.known = known
         self.update, self.guard = Update(predictor.eval(), grid, **update), guard
         self.size = guard.settings.size or (MARGIN * largest if largest else LARGEST_CHANGE)
 
@@ -64,7 +74,7 @@ class GuardedUpdate:
         started = time.perf_counter()
         try:
             change = self.update.evaluated(operators, whole)
-            self._check_size(change)
+            self._check(whole, change)
             self.guard.check_time(started, change.device)
             return change, None
         except Overruled as problem:
@@ -74,16 +84,22 @@ class GuardedUpdate:
         except Exception as error:  # a network fails as it likes; the flow goes on
             return None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
-    def _check_size(self, change: Tensor) -> None:
-        """Whether the rms of the change, in units of the card, is finite and no larger than it may be."""
+    def _check(self, whole: Tensor, change: Tensor) -> None:
+        """Whether the flow is one that the network knows, and the change finite and no larger than it may be."""
         assert self.update.predictor is not None
         units = self.update.predictor.units(change)[2][0]
         volumes = self.update.domain.like(change).volumes
-        size = float((((change / units) ** 2).mean(0) * volumes).sum().sqrt())
-        if not size < float("inf"):
+        size = (((change / units) ** 2).mean(0) * volumes).sum().sqrt()
+        distance = (
+            self.known.distance(whole.to(change.device), self.update.domain) if self.known else torch.zeros_like(size)
+        )
+        far, large = torch.stack([distance.double(), size.double()]).tolist()
+        if far > (limit := self.guard.settings.familiar):
+            raise Overruled(f"{UNKNOWN}: {far:.3g} times as far from its own as these reach, at most {limit:g}")
+        if not large < float("inf"):
             raise Overruled("its answer is not finite")
-        if size > self.size:
-            raise Overruled(f"its answer is too large: {size:.3g}, at most {self.size:.3g}")
+        if large > self.size:
+            raise Overruled(f"its answer is too large: {large:.3g}, at most {self.size:.3g}")
 
     def _check_energy(self, operators: Operators, before: Components, after: Components) -> None:
         """Whether the energy of the fluctuations is finite and has not grown by more than the guard allows."""

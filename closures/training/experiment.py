@@ -2,8 +2,9 @@
 
 What kind it is its tables say: ``[a_priori]`` trains a subgrid model on filtered stresses, ``[solver]`` through the
 solver, ``[ensemble]`` a closure by the statistics of long runs (Kalman inversion, all others follow gradients),
-``[matrices]`` a network for the pressure and ``[multigrid]`` a cycle for it; without one of these it is an operator
-that learns from frames. ``[profiles]`` trains a wall model on mean velocities.
+``[matrices]`` a network for the pressure and ``[multigrid]`` a cycle for it; ``[profiles]`` a wall model on mean
+velocities; ``[familiarity]`` finds out which flows a network knows. Without one of these it is an operator that learns
+from frames.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.console import Console
 from closures.training import (
     a_priori_recipe,
     ensemble,
+    familiar_flows,
     learned_multigrid,
     offline,
     pressure_train,
@@ -27,6 +29,7 @@ from closures.training import (
 )
 from closures.training.a_priori_recipe import APrioriRecipe
 from closures.training.ensemble_recipe import EnsembleRecipe
+from closures.training.familiar_flows import FamiliarityRecipe
 from closures.training.learned_multigrid import MultigridRecipe
 from closures.training.pressure_recipe import MatrixRecipe
 from closures.training.recipe import Recipe, checked, read_tables
@@ -42,6 +45,7 @@ KINDS: Mapping[str, type[Any]] = {
     "solver": SolverRecipe,
     "ensemble": EnsembleRecipe,
     "a_priori": APrioriRecipe,
+    "familiarity": FamiliarityRecipe,
     "profiles": WallRecipe,
     FRAMES: Recipe,
 }
@@ -59,6 +63,7 @@ Experiment = Annotated[
     | Annotated[SolverRecipe, Tag("solver")]
     | Annotated[EnsembleRecipe, Tag("ensemble")]
     | Annotated[APrioriRecipe, Tag("a_priori")]
+    | Annotated[FamiliarityRecipe, Tag("familiarity")]
     | Annotated[WallRecipe, Tag("profiles")]
     | Annotated[Recipe, Tag(FRAMES)],
     Discriminator(kind_of),
@@ -101,10 +106,12 @@ def train(
     Diverged : the gradient is not finite, or too few flows are left.
     """
     recipe = load_experiment(experiment, overrides) if isinstance(experiment, Path) else experiment
-    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe | WallRecipe):
+    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe | WallRecipe | FamiliarityRecipe):
         raise CaseError(
-            f"--data {data}: this recipe learns from matrices that it draws, or names its tables: leave it out"
+            f"--data {data}: this recipe learns from what it draws or runs, or names its tables: leave it out"
         )
+    if isinstance(recipe, FamiliarityRecipe):
+        return familiar_flows.learn(recipe, out, console)
     if isinstance(recipe, MultigridRecipe):
         return learned_multigrid.learn(recipe, out, console)
     if isinstance(recipe, EnsembleRecipe):
