@@ -1,10 +1,11 @@
 """Results as data: facts of run folders into docs/results/*.json, from there into the tables of three pages.
 
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
+    python scripts/results.py collect runs/channel5200-* --into docs/results/walls.json     # modelled walls
     python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
-docs/results holds closures.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`), speed.json (from
+docs/results holds closures.json and walls.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`), speed.json (from
 `solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and validation.json, a list
 of records {claim, required, measured, command, commit}.
 """
@@ -37,9 +38,9 @@ FACTS = (
     "averaging_time",
 )
 FACTS += ("re_tau", "c_f", "errors", "errors_plus", "ci95", "total_stress_residual", "closure_fraction")
-FACTS += ("fft_limit_ratio",)
+FACTS += ("fft_limit_ratio", "wall_model", "u_plus_departure", "reference_values")
 ORDER = ("none", "smagorinsky", "dynamic_smagorinsky", "wale", "vreman", "sigma", "amd", "two_part", "tbnn")
-KEY = ("case", "closure", "grid", "ranks")
+KEY = ("case", "closure", "wall_model", "grid", "ranks")
 
 
 def facts(run: Path) -> Record:
@@ -58,7 +59,7 @@ def facts(run: Path) -> Record:
 
 def collect(runs: Iterable[Path], into: Path) -> None:
     """Add runs to a list of records; one of the same case, closure, grid and ranks is replaced."""
-    records = {str([r[k] for k in KEY]): r for r in load(into) + [facts(run) for run in runs]}
+    records = {str([r.get(k) for k in KEY]): r for r in load(into) + [facts(run) for run in runs]}
     ordered = sorted(records.values(), key=lambda r: (r["case"], str(r["grid"]), rank_of(r["closure"]), r["ranks"]))
     into.parent.mkdir(parents=True, exist_ok=True)
     into.write_text(json.dumps(ordered, indent=1) + "\n")
@@ -156,6 +157,25 @@ def closures(folder: Path) -> str:
     return "\n\n".join(parts) or "No runs are recorded yet."
 
 
+def walls(folder: Path) -> str:
+    """Channels with modelled walls, judged for y >= 0.1 h: signed error of C_f, the rest in wall units."""
+    records = load(folder / "walls.json")
+    header = ["case", "points", "closure", "wall model", "h / u_tau", "C_f [%]", "max abs dU+"]
+    header += [f"{metric.label} [%]" for metric in PROFILES[1:]]
+    rows = []
+    for r in records:
+        error = 100 * (r["c_f"] / r["reference_values"]["c_f"] - 1)
+        departure = r["u_plus_departure"] or {"value": float("nan"), "ci95": float("nan")}
+        profiles = [f"{100 * r['errors_plus'][metric.name]:.1f}" for metric in PROFILES[1:]]
+        time = r["averaging_time"] * (r["reference_values"]["c_f"] / 2) ** 0.5
+        friction = f"{error:+.1f} ± {100 * r['ci95']['c_f']:.1f}"
+        apart = f"{departure['value']:.2f} ± {departure['ci95']:.2f}"
+        what = [r["case"], grid_of(r), r["closure"], r["wall_model"] or "none"]
+        rows.append([*what, f"{time:.1f}", friction, apart, *profiles])
+    made = sorted({f"{r['dtype']}, {r['ranks']} rank(s), {r['machine']}, commit {r['commit']}" for r in records})
+    return "\n\n".join([table(header, rows, 4), *(f"Made with {m}." for m in made)])
+
+
 def comparison(file: Path) -> str:
     """Errors of every closure with intervals, words and verdicts, and where they come from."""
     record = json.loads(file.read_text()) | {"provenance": []}  # kept in words, in "made"
@@ -241,13 +261,15 @@ def profile(folder: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "closures": closures,
+    "walls": walls,
     "comparisons": comparisons,
     "headline": headline,
     "validation": validation,
     "speed": speed,
     "profile": profile,
 }
-PAGES = tuple(ROOT / page for page in ("bench/README.md", "docs/results/README.md", "docs/results/measured.md"))
+PAGES = ("bench/README.md", "docs/results/README.md", "docs/results/measured.md", "docs/wall_modelled_channels.md")
+PAGES = tuple(ROOT / page for page in PAGES)
 
 
 def render(text: str, folder: Path) -> str:

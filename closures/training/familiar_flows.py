@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 from rich.console import Console
@@ -19,10 +20,12 @@ from closures.operators.artefact import CARD, WEIGHTS, read_card
 from closures.registry import registry
 from closures.training.study import Trained, write_recipe
 from solver.case.table import Table
+from solver.discretisation import fusion
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
 from solver.parallel import ranks
 from solver.run.build import build, source_of
+from solver.run.machine import choose_fusion
 
 OFF = "guard.familiar=1e30"
 
@@ -103,6 +106,8 @@ def _sampled(flow: FamiliarFlowTable, folder: Path, seed: int, with_network: boo
     network = (f"closure={{name='{role}', artefact='{folder}'}}", f"closure.{OFF}") if with_network else ()
     source = source_of(Path(flow.case), (*flow.overrides, *network, f"initial.seed={seed}", "run.device=cpu"))
     simulation = build(source)
+    points = int(np.prod(simulation.operators.grid.shape))
+    fusion.enable(choose_fusion(source.case.run.fuse, points, None))
     probe = _probe(folder, simulation)
     time = flow.start
     while time <= flow.end:
