@@ -5,9 +5,9 @@
     python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
-docs/results holds closures.json and walls.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`), speed.json (from
-`solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and validation.json, a list
-of records {claim, required, measured, command, commit}.
+docs/results holds closures.json and walls.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`),
+speed.json (from `solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and
+validation.json, a list of records {claim, required, measured, command, commit}.
 """
 
 from __future__ import annotations

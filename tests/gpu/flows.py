@@ -38,6 +38,8 @@ def closure(name: str) -> tuple[str, ...]:
     return (f"closure.name={name}",)
 
 
+CORRECTED = ("closure.every=1", "closure.guard.familiar=1e30")  # these flows are none that it knows
+
 # case, overrides, steps
 FLOWS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "channel": ("channel180", (*SMALL_CHANNEL, *closure("none")), 2),
@@ -48,7 +50,7 @@ FLOWS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "channel, sigma": ("channel180", (*SMALL_CHANNEL, *closure("sigma")), 1),
     "channel, wall model": ("channel1000", WALLS, 2),
     "channel, tbnn": ("channel180_coarse", (*COARSE, *closure("tbnn")), 1),
-    "channel, corrector": ("channel180_coarse", (*COARSE, *closure("differential_corrector"), "closure.every=1"), 1),
+    "channel, corrector": ("channel180_coarse", (*COARSE, *closure("differential_corrector"), *CORRECTED), 1),
     "channel, attention": ("channel180_coarse", (*COARSE, *closure("ifactformer_m_corrector"), "closure.every=1"), 1),
     "channel, surrogate": ("channel180_coarse", (*COARSE, *closure("differential_surrogate"), "closure.start=0.0"), 1),
     "box": ("hit_decay", (*SMALL_BOX, *closure("none")), 2),
