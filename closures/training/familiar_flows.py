@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from closures.coupling.assemble import companion
-from closures.coupling.companion import Companion
+from closures.coupling.companion import NEAR, Companion
 from closures.coupling.familiarity import features, fitted
 from closures.operators import artefact
 from closures.operators.artefact import CARD, WEIGHTS, read_card
@@ -38,7 +38,8 @@ class FamiliarFlowTable(Table):
     case : folder or file, as `solver.case.paths` finds it.
     overrides : of its keys.
     seeds : of initial noise; one run for each and each of the two closures.
-    start, end, every : when the first field is looked at, the last one, and the time between two.
+    start, end, every : when the first field is looked at, the last one, and the time between two; of a corrector that
+        acts at intervals a multiple of these, so that steps are as long as ever.
     """
 
     case: str
@@ -109,14 +110,13 @@ def _sampled(flow: FamiliarFlowTable, folder: Path, seed: int, with_network: boo
     points = int(np.prod(simulation.operators.grid.shape))
     fusion.enable(choose_fusion(source.case.run.fuse, points, None))
     probe = _probe(folder, simulation)
-    time = flow.start
-    while time <= flow.end:
-        while simulation.t < time:
+    for number in range(int((flow.end - flow.start) / flow.every) + 1):
+        time = flow.start + number * flow.every
+        while time - simulation.t > NEAR * flow.every:
             simulation.step(wait=time - simulation.t)
         whole = probe.update.update.gathered(simulation.velocity)
         assert whole is not None
         yield features(whole, probe.update.update.domain).cpu()
-        time += flow.every
 
 
 def _probe(folder: Path, simulation: Simulation) -> Companion:
