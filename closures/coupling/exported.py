@@ -123,7 +123,7 @@ def _stress_model(artefact: Artefact, grid: Grid, nu: float, folder: Path) -> On
     operators = Operators(grid, slabs, torch.device("cpu"), torch.float32)
     x, y, z = (axis.periodic for axis in grid.axes)
     cells = Cells(filter_width(operators), nu, wall_distance(operators) if walls(grid) else None, (x, y, z))
-    entering = Port("velocity_gradient", (1, 3, 3, *grid.shape), "1 / time", f"[i][j] = d u_i / d x_j, {PLACE}")
+    entering = Port("velocity_gradient", (1, 3, 3, *grid.shape), "1 / time", f"entry i, j is d u_i / d x_j, {PLACE}")
     leaving = Port("tau", (1, 6, *grid.shape), "velocity^2", f"subgrid stress xx yy zz xy xz yz, {PLACE}")
     return OnGrid(artefact.network, cells, entering, leaving).eval()
 
@@ -163,7 +163,9 @@ def _write_onnx(program: Any, module: OnGrid, about: dict[str, str], out: Path) 
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise FeatureUnavailable(f"{out}: ONNX is written by two packages: pip install 'les-solver[export]'") from error
+        raise FeatureUnavailable(
+            f"{out}: ONNX is written by two packages, those of the extra 'export' of les-solver: install it"
+        ) from error
     if is_complex(program):
         raise ArtefactError(
             f"--out {out}: the network multiplies complex Fourier coefficients, and ONNX has no complex numbers: write "

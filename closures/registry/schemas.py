@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "closures.training.pressure_recipe:MatrixRecipe",
         "closures.training.learned_multigrid:MultigridRecipe",
         "closures.training.wall_recipe:WallRecipe",
+        "closures.training.familiar_flows:FamiliarityRecipe",
     ),
 }
 

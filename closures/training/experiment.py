@@ -107,9 +107,7 @@ def train(
     """
     recipe = load_experiment(experiment, overrides) if isinstance(experiment, Path) else experiment
     if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe | WallRecipe | FamiliarityRecipe):
-        raise CaseError(
-            f"--data {data}: this recipe learns from what it draws or runs, or names its tables: leave it out"
-        )
+        raise CaseError(f"--data {data}: this recipe learns from matrices, runs or tables of its own: leave it out")
     if isinstance(recipe, FamiliarityRecipe):
         return familiar_flows.learn(recipe, out, console)
     if isinstance(recipe, MultigridRecipe):

@@ -51,7 +51,13 @@ class FamiliarFlowTable(Table):
 
 
 class FamiliarityTable(Table):
-    """``[familiarity]``: the corrector or surrogate in the folder `begin`, and its flows."""
+    """``[familiarity]``: which flows a network is to know.
+
+    Parameters
+    ----------
+    begin : folder of the corrector or surrogate; beside the recipe, or in the working directory.
+    flows : in which it was seen to work.
+    """
 
     begin: str
     flows: tuple[FamiliarFlowTable, ...] = Field(strict=False, min_length=1)

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from closures.coupling import GuardedModel, GuardTable, SubgridModel
 from closures.registry import registry
 from closures.registry.guest_checks import ClosureError
-from solver.observers.checkpoint import _gather_state as gather_state
+from solver.observers.checkpoint import _of_closure as stored
 from tests.closures.flows import make_operators
 from tests.closures.guest_package import installed
 from tests.coupling.flows import NU, Rigged, box, channel, flow
@@ -45,9 +45,9 @@ with installed():
                 worst = max(worst, float((c - local).abs().max() / expected.abs().max()))
             if "before" in states[0]:
                 worst = max(worst, float((states[0]["before"] - states[1]["before"][:, planes]).abs().max()))
-                kept = gather_state(part, "before", states[0]["before"])  # as checkpoints have it
-                if kept is not None:
-                    worst = max(worst, float(np.abs(kept - states[1]["before"].numpy()).max()))
+                share = stored(part, "before", states[0]["before"])  # as checkpoints have it
+                assert share.axis == 1
+                worst = max(worst, float(np.abs(share.values - states[1]["before"][:, planes].numpy()).max()))
                 assert int(states[0]["calls"]) == int(states[1]["calls"]) == 9
             compared += 1
     if MPI.COMM_WORLD.size > 1:

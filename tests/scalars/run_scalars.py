@@ -36,8 +36,9 @@ def main(path: str) -> None:
             moved.step()
         key = f"{name}/{'implicit' if implicit else 'explicit'}"
         found |= {f"{key}/{n}": op.gather(f) for n, f in moved.state.scalars.items()}
-        means = ScalarStatistics(op, SCALARS, 0.0, 1.0, 1).sample(moved)
-        found[f"{key}/means"] = op.decomposition.gather_planes(means)
+        if name != "box":
+            means = ScalarStatistics(op, SCALARS, 0.0, 1.0, 1).sample(moved)
+            found[f"{key}/means"] = op.decomposition.gather_planes(means)
     if op.decomposition.is_root:
         arrays = {key: np.asarray(value) for key, value in found.items()}
         np.savez(path, ranks=np.array(op.decomposition.size), **arrays)

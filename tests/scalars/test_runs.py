@@ -37,7 +37,7 @@ initial = 0.25
 @runs.needs_mpirun
 def test_ranks_do_not_matter(tmp_path):
     found = runs.on_ranks((1, 3), "tests.scalars.run_scalars", tmp_path)
-    assert len(found[1]) == 10
+    assert len(found[1]) == 12
     for key, expected in found[1].items():
         if key != "ranks":
             np.testing.assert_allclose(found[3][key], expected, rtol=0, atol=1e-11 * abs(expected).max(), err_msg=key)
