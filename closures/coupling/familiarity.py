@@ -58,7 +58,7 @@ def features(velocity: Tensor, domain: Domain) -> Tensor:
     for d, line in enumerate(where.lines):
         rows += [0.5 * (size / energy).clamp_min(LEAST).log() for size in _scales(f, line, d, mean)]
     table = torch.cat(rows)
-    return (_at_heights(table, domain.y, odd=4) if layered else table).flatten()
+    return (_at_heights(table, where.y, odd=4) if layered else table).flatten()
 
 
 def _scales(f: Tensor, line: Line, d: int, mean: object) -> list[Tensor]:
@@ -81,9 +81,13 @@ def _scales(f: Tensor, line: Line, d: int, mean: object) -> list[Tensor]:
 
 def _at_heights(table: Tensor, line: Line, odd: int) -> Tensor:
     """Rows over y at `HEIGHTS` above both ends, averaged; row `odd` has the other sign at the upper end."""
-    place, below = line.unit.double().cpu().numpy(), 0.5 * np.array(HEIGHTS)
-    ends = [np.stack([np.interp(at, place, e) for e in np.eye(line.n)]) for at in (below, 1.0 - below)]
-    lower, upper = (table @ torch.from_numpy(end).to(table) for end in ends)
+    known: list[Tensor] = line.__dict__.setdefault("_at_heights", [])  # kept where the line is kept
+    if not known:
+        place, below = line.unit.double().cpu().numpy(), 0.5 * np.array(HEIGHTS)
+        for heights in (below, 1.0 - below):
+            weights = np.stack([np.interp(heights, place, unit) for unit in np.eye(line.n)])
+            known.append(torch.from_numpy(weights).to(table))
+    lower, upper = (table @ weights for weights in known)
     upper[odd] = -upper[odd]
     return 0.5 * (lower + upper)
 
@@ -109,8 +113,16 @@ class Familiarity:
         """`distance` of features; infinite for those of another kind of flow, or not finite."""
         if found.shape != self.means.shape[1:]:
             return found.new_full((), torch.inf)
-        deviation = torch.einsum("fij,fj->fi", self.factors.to(found.device), found - self.means.to(found.device))
+        means, factors = self._on(found.device)
+        deviation = torch.einsum("fij,fj->fi", factors, found - means)
         return deviation.square().mean(1).sqrt().min().nan_to_num(nan=torch.inf)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Means and factors there, sent once."""
+        sent: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_sent", {})
+        if device not in sent:
+            sent[device] = self.means.to(device), self.factors.to(device)
+        return sent[device]
 
     def save(self, folder: Path) -> None:
         """Write `FILE` beside the weights; raises RunFolderError."""
