@@ -31,7 +31,10 @@ def plot_spectra(results: Results) -> Figure | None:
     spectra = results.table("spectra")
     if spectra is None or not {"direction", "y", "k"} <= spectra.keys():
         return None
-    directions = [name for name in ("x", "z") if (spectra["direction"] == name).any()]
+    waves = spectra["k"] > 0  # a mean alone has no place on a logarithmic axis
+    directions = [name for name in ("x", "z") if (waves & (spectra["direction"] == name)).any()]
+    if not directions:
+        return None
     dns = {name: results.reference_table(f"spectra_{name}") for name in directions}
     tables = [name for name in directions if dns[name]]
     planes = _choose(np.unique(spectra["y"]), dns[tables[0]] if tables else None)

@@ -355,6 +355,16 @@ def test_profiles_of_one_row_have_no_slopes_and_no_figure(channel_run):
     assert "profiles.png" not in [path.name for path in draw(channel_run.run)]
 
 
+@pytest.mark.parametrize("kept", ["x", ""])
+def test_a_direction_of_which_the_mean_alone_is_left_has_no_spectrum(channel_run, kept):
+    """As after a table that was cut short."""
+    table = channel_run.run / "spectra.csv"
+    head, *rows = table.read_text().splitlines()
+    rows = [row for row in rows if row.partition(",")[0] == kept or float(row.split(",")[2]) == 0.0]
+    table.write_text("\n".join([head, *rows, "z,0.1,0,1,1,1"]) + "\n")
+    assert ("spectra.png" in [path.name for path in draw(channel_run.run)]) == bool(kept)
+
+
 def test_rows_that_stand_twice_leave_a_spectrum(channel_run):
     """As after a hand that copied a line: the spacing of the wavenumbers is that between different ones."""
     table = channel_run.run / "spectra.csv"
