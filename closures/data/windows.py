@@ -150,6 +150,8 @@ def _reading(path: Path) -> Iterator[Joined]:
 def _field(files: Joined, name: str) -> Any:
     if name not in files:
         raise KeyError(f"{name} is missing")
+    if getattr(files[name], "shape", None) is None:  # a group, or what HDF5 calls a null dataspace
+        raise TypeError(f"{name} holds no values")
     return files[name]
 
 

@@ -125,6 +125,8 @@ def test_a_component_that_rests_is_not_magnified():
     [
         ({"t1_fields__velocity": None}, "t1_fields/velocity is missing"),
         ({"dimensions__z": None}, "dimensions/z is missing"),
+        ({"t1_fields__velocity": h5py.Empty("f4")}, "t1_fields/velocity holds no values"),
+        ({"dimensions__time": h5py.Empty("f8")}, "dimensions/time holds no values"),
         ({"dimensions__y_faces": None}, "dimensions/y_faces is missing"),
         ({"dimensions__time": np.array([0, 0.1, 0.2, 0.4, 0.5, 0.6])}, "evenly spaced times"),
         ({"dimensions__time": np.arange(5.0)}, "does not fit its dimensions"),
