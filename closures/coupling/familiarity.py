@@ -8,7 +8,7 @@ the measure (Lee, Lee, Lee & Shin 2018, NeurIPS, use it for features of a classi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,8 @@ def features(velocity: Tensor, domain: Domain) -> Tensor:
     return (_at_heights(table, where.y, odd=4) if layered else table).flatten()
 
 
-def _scales(f: Tensor, line: Line, d: int, mean: object) -> list[Tensor]:
+def _scales(f: Tensor, line: Line, d: int, mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Mean squares that tell how fine a field is along a direction, rows as of `mean`."""
-    assert callable(mean)
     if line.n < 5:
         return []
     if line.is_spectral:

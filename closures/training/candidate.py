@@ -114,3 +114,30 @@ def write(
         licence=table.licence,
         **about,
     )
+
+
+def write_unscaled(
+    out: Path,
+    network: nn.Module,
+    operator: OperatorTable,
+    table: CardTable,
+    metrics: dict[str, float],
+    data_sha256: str | None = None,
+) -> Card:
+    """Write the artefact of a network that belongs to no grid, viscosity or filter: of a matrix, or of a wall."""
+    return artefact.save(
+        out,
+        network,
+        operator.name,
+        operator.arguments,
+        scaling=None,
+        step=0.0,
+        filter="none",
+        grid=None,
+        nu=(0.0, 0.0),
+        trained_on=table.trained_on,
+        data_sha256=data_sha256,
+        commit=commit()[0],
+        metrics=metrics,
+        licence=table.licence,
+    )

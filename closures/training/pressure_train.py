@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from closures.operators import artefact, build
+from closures.operators import build
 from closures.operators.artefact import Card
 from closures.pressure_nets import starts
 from closures.pressure_nets.bodies import basis, random_fluid, white
 from closures.pressure_nets.objective import LineSearch
 from closures.pressure_nets.ritz import RitzBasis, RitzResiduals, White
+from closures.training.candidate import write_unscaled
 from closures.training.identity import identity_of
 from closures.training.pressure_recipe import MatricesTable, MatrixRecipe
 from closures.training.processes import ProcessGroup
 from closures.training.study import Prepared
 from solver.errors import CaseError
-from solver.files.folder import commit
 
 HELD_OUT = 2  # geometries that only judge
 
@@ -60,19 +60,4 @@ def geometries(
 
 def _save(recipe: MatrixRecipe, out: Path, network: nn.Module, errors: dict[str, float]) -> Card:
     """Write the artefact."""
-    return artefact.save(
-        out,
-        network,
-        recipe.operator.name,
-        recipe.operator.arguments,
-        scaling=None,
-        step=0.0,
-        filter="none",
-        grid=None,
-        nu=(0.0, 0.0),
-        trained_on=recipe.card.trained_on,
-        data_sha256=None,
-        commit=commit()[0],
-        metrics=errors,
-        licence=recipe.card.licence,
-    )
+    return write_unscaled(out, network, recipe.operator, recipe.card, errors)

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from pydantic import Field, model_validator
 
-from closures.operators import artefact, build
+from closures.operators import build
 from closures.operators.artefact import Card
+from closures.training.candidate import write_unscaled
 from closures.training.identity import identity_of
 from closures.training.study import Prepared
 from closures.training.tables import CardTable, LoopTable, OperatorTable, OptimiserTable
@@ -18,7 +19,6 @@ from closures.training.wall_profiles import ROOM, Rows, WallError, of_the_law, s
 from closures.wall_models.correction import WallCorrection
 from solver.case.table import Table
 from solver.errors import CaseError
-from solver.files.folder import commit
 
 
 class ProfilesTable(Table):
@@ -75,19 +75,4 @@ def prepare(recipe: WallRecipe, out: Path) -> Prepared:
 
 def _save(recipe: WallRecipe, out: Path, network: WallCorrection, digest: str, errors: dict[str, float]) -> Card:
     """Write the artefact."""
-    return artefact.save(
-        out,
-        network,
-        recipe.operator.name,
-        recipe.operator.arguments,
-        scaling=None,
-        step=0.0,
-        filter="none",
-        grid=None,
-        nu=(0.0, 0.0),
-        trained_on=recipe.card.trained_on,
-        data_sha256=digest,
-        commit=commit()[0],
-        metrics=errors,
-        licence=recipe.card.licence,
-    )
+    return write_unscaled(out, network, recipe.operator, recipe.card, errors, digest)

@@ -100,28 +100,26 @@ def test_every_flow_is_what_it_is_by_itself(name):
         assert float(bulk_velocity(one.operators, one.velocity.coefficients[0])) == pytest.approx(BULK, rel=1e-12)
 
 
-def test_a_frame_moves_with_all_of_them():
-    """Also where it is moved back by a distance of each."""
-    alone, together = flows("wale", frame=0.5), flows("wale", frame=0.5)
-    batch = Batch(together)
+def check_alike(batch, alone):
+    """Five steps of a batch are those of its flows by themselves."""
     for _ in range(5):
         batch.step()
         for flow in alone:
             flow.step()
-    for one, other in zip(together, alone, strict=True):
+    for one, other in zip(batch.simulations, alone, strict=True):
         assert_same(one, other)
+
+
+def test_a_frame_moves_with_all_of_them():
+    """Also where it is moved back by a distance of each."""
+    alone, together = flows("wale", frame=0.5), flows("wale", frame=0.5)
+    check_alike(Batch(together), alone)
 
 
 def test_closures_of_their_own_are_asked_for_their_own_flow():
     constants = (0.05, 0.1, 0.2)
     alone, together = ([flows("smagorinsky", {"c_s": c}, SEEDS[:1])[0] for c in constants] for _ in range(2))
-    batch = Batch(together, alike=False)
-    for _ in range(5):
-        batch.step()
-        for flow in alone:
-            flow.step()
-    for one, other in zip(together, alone, strict=True):
-        assert_same(one, other)
+    check_alike(Batch(together, alike=False), alone)
     assert distance(together[0].velocity.coefficients[0], together[2].velocity.coefficients[0]) > 1e-6
 
 
