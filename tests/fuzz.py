@@ -37,7 +37,7 @@ FOUND: tuple[tuple[str, int], ...] = (
     *(("table", n) for n in (9, 60170, 72094, 100300, 100827, 121558)),
     *(("card", n) for n in (8032, 8100, 8263, 60232)),
     ("recipe", 1602),
-    ("case", 40003),
+    *(("case", n) for n in (40003, 150269)),
 )
 
 

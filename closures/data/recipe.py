@@ -73,12 +73,14 @@ class SamplingTable(Table):
     interval : time from snapshot to snapshot.
     snapshots : of each trajectory.
     cfl : CFL number of the direct simulation.
+    frame : velocity along x of the frame in which its advection is stepped, as in ``[time]`` of a case.
     """
 
     spin_up: float = Field(ge=0)
     interval: float = Field(gt=0)
     snapshots: int = Field(ge=2)
     cfl: float = Field(default=1.4, gt=0, le=1.7)
+    frame: float = Field(default=0.0, exclude_if=lambda speed: speed == 0)  # sets made before have no word of it
 
     @property
     def times(self) -> np.ndarray:
@@ -225,7 +227,9 @@ class FlowRecipe(FlowTables):
             grid=self.grid,
             flow=self.flow,
             initial=self.initial.model_copy(update={"seed": seed}),
-            time=TimeTable(end=max(self.sampling.end, self.sampling.interval), cfl=self.sampling.cfl),
+            time=TimeTable(
+                end=max(self.sampling.end, self.sampling.interval), cfl=self.sampling.cfl, frame=self.sampling.frame
+            ),
             run=self.run,
         )
 

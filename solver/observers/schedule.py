@@ -15,7 +15,8 @@ GOLDEN = (3 - math.sqrt(5)) / 2  # 0.382, the share of the circle whose multiple
 class TimeSchedule:
     """The first step that reaches each absolute multiple of `interval` time units, and the initial field; 0 is never.
 
-    A step longer than the interval, as surrogates take them, is due once.
+    A step longer than the interval, as surrogates take them, is due once: some multiple always lies within it, however
+    many there are.
     """
 
     interval: float
@@ -24,8 +25,9 @@ class TimeSchedule:
         """Whether a multiple of the interval lies within the last step."""
         if self.interval <= 0:
             return False
-        before = self._multiples(simulation.t - simulation.dt)
-        return simulation.step_count == 0 or self._multiples(simulation.t) > before
+        if simulation.step_count == 0 or simulation.dt >= self.interval:
+            return True
+        return self._multiples(simulation.t) > self._multiples(simulation.t - simulation.dt)
 
     def _multiples(self, t: float) -> int:
         return math.floor(t / self.interval + ROUND_OFF)

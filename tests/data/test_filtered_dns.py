@@ -215,6 +215,22 @@ def test_the_stored_stress_closes_the_stored_momentum(tmp_path):
     assert open_[-1] > 5 * closed[-1]
 
 
+def test_stepped_in_a_moving_frame_it_is_the_same_flow(tmp_path):
+    """What is stored is seen at rest: snapshots differ by the error of the steps, which goes with their cube."""
+    recipe = write_recipe(tmp_path)
+    apart = []
+    for cfl in (0.8, 0.4):
+        sets = []
+        for frame in (0.0, 0.5):
+            changed = [f"sampling.cfl={cfl}", f"sampling.frame={frame}", "sampling.snapshots=2", "run.dtype=float64"]
+            made = generate_flow(recipe, tmp_path / f"{cfl}_{frame}", 1, True, changed)
+            with opened(Path(made["path"])) as file:
+                sets.append(file["t1_fields/velocity"][0].astype(float))
+        apart.append(np.linalg.norm(sets[1] - sets[0]) / np.linalg.norm(sets[0]))
+    assert 0 < apart[1] < 1e-3
+    assert apart[0] > 5 * apart[1]
+
+
 def test_dimensions_have_scales(channel, box):
     """Every dimension of every field names its coordinates: what labelled-array readers look for."""
     for path in (channel, box):

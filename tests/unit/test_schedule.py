@@ -51,6 +51,15 @@ def test_round_off_of_a_million_steps_makes_nothing_late(dt, per_unit):
     assert not schedule.due(clock)
 
 
+@pytest.mark.parametrize("interval", [5e-324, 1e-300, 1e-12])
+def test_every_step_passes_some_multiple_of_an_interval_that_is_shorter(interval):
+    """Where a time has more multiples than numbers can count, too."""
+    clock = Clock()
+    for _ in range(3):
+        clock.step(3.0)
+        assert TimeSchedule(interval).due(clock)
+
+
 def test_never_is_never():
     clock = Clock()
     assert not TimeSchedule(0.0).due(clock)
