@@ -40,11 +40,16 @@ def whole(tmp_path_factory):
     return case
 
 
-def test_two_legs_are_one_run(whole, tmp_path):
-    legs = tmp_path / "legs"
-    assert runs.solver("run", whole, "--out", legs, *SETS, "--steps", 7, "--quiet").code == 0
-    assert runs.solver("run", whole, "--restart", legs, *SETS, "--quiet").code == 0
-    one, other = runs.checkpoints(whole / "run")[-1], runs.checkpoints(legs)[-1]
+@pytest.mark.parametrize("name", ["log_law", "corner_law"])
+def test_two_legs_are_one_run(name, whole, tmp_path):
+    """A learned model as well as a law; each remembers its filtered velocity."""
+    sets, legs = (*SETS, "--set", f"wall_model.name={name}"), tmp_path / "legs"
+    through = whole / "run" if name == "log_law" else tmp_path / "whole"
+    if not through.exists():
+        assert runs.solver("run", whole, "--out", through, *sets, "--quiet").code == 0
+    assert runs.solver("run", whole, "--out", legs, *sets, "--steps", 7, "--quiet").code == 0
+    assert runs.solver("run", whole, "--restart", legs, *sets, "--quiet").code == 0
+    one, other = runs.checkpoints(through)[-1], runs.checkpoints(legs)[-1]
     assert {"wall_model/y/filtered_first", "wall_model/y/filtered_at"} <= runs.arrays(one).keys()
     runs.assert_same([one], [other], 1e-11)
 
