@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from closures.data.folder import files_of, is_of_sets, is_set, manifest
+from closures.data.folder import SPLITS, files_of, is_of_sets, is_set, manifest
 from closures.data.rows import FLOWS, FORMAT
 from solver.errors import RunFolderError
 from solver.files.hdf5 import open_hdf5
@@ -69,8 +69,8 @@ class Joined:
 
 
 @contextlib.contextmanager
-def joined(path: Path) -> Iterator[Joined]:
-    """The files of a set, open in a context, or a file alone.
+def joined(path: Path, splits: Sequence[str] = SPLITS) -> Iterator[Joined]:
+    """The files of a set that are in these `splits` of it, open in a context, or a file alone.
 
     Raises
     ------
@@ -81,11 +81,11 @@ def joined(path: Path) -> Iterator[Joined]:
         raise RunFolderError(
             f"{path}: holds sets of several grids: name one of them, {', '.join(manifest(path)['files'])}"
         )
-    files = [file for files in files_of(path).values() for file in files]
+    files = [file for split, files in files_of(path).items() if split in splits for file in files]
     if path.is_dir() and not is_set(path) and any(path.glob(".*.part")):
         raise RunFolderError(f"{path}: is not finished: go on with `solver generate`")
     if not files:
-        raise FileNotFoundError(f"no files in {path}/train, valid or test")
+        raise FileNotFoundError(f"no files in {', '.join(str(path / split) for split in splits)}")
     with contextlib.ExitStack() as stack:
         known = {"sha256": manifest(path)["sha256"]} if is_set(path) else {}
         opened_files = [stack.enter_context(open_hdf5(file)) for file in files]
@@ -107,8 +107,8 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, kinds: tuple[str | None, ...] = (FLOWS,)) -> Iterator[Joined]:
-    """A set of trajectories, or of another of `kinds`, or a file of them, open in a context.
+def opened(path: Path, kinds: tuple[str | None, ...] = (FLOWS,), splits: Sequence[str] = SPLITS) -> Iterator[Joined]:
+    """A set of trajectories, or of another of `kinds`, as far as it is in `splits`, or a file, open in a context.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def opened(path: Path, kinds: tuple[str | None, ...] = (FLOWS,)) -> Iterator[Joi
         raise RunFolderError(f"{path}: no such data set: make it with `solver generate`")
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(joined(path))
+            found = stack.enter_context(joined(path, splits))
         except OSError as error:
             raise RunFolderError(f"{path}: not an HDF5 file ({str(error).partition(';')[0]})") from None
         with reading(path):

@@ -1,18 +1,20 @@
 """The statistics of a channel's data set without its fields: what judges an LES, small enough to be kept beside a case.
 
 Each trajectory is cut into batches of equal length, whose means are kept, so intervals can be had from the file;
-`closures.data.profiles.filtered_channel` reads it as it reads the set. Spectra are kept on a few planes.
+`closures.data.profiles.filtered_channel` reads it as it reads the set. Spectra are kept on a few planes. What is to
+judge a network leaves out the trajectories that it learned from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from closures.data.exchange import ODD_IN_HEIGHT
-from closures.data.folder import is_of_sets, manifest
+from closures.data.folder import SPLITS, is_of_sets, manifest
 from closures.data.opened import Joined, opened
 from closures.data.rows import STATISTICS
 from solver.errors import CaseError
@@ -24,25 +26,33 @@ PLANE_MEANS = ("moments", "wall_stress", "exchange")
 COPIED = ("y", "y_faces", "moment", "exchange", "cospectrum", "k_x", "k_z")
 
 
-def write_statistics(source: Path, target: Path, batches: int = 5) -> list[Path]:
+def write_statistics(source: Path, target: Path, batches: int = 5, splits: Sequence[str] = SPLITS) -> list[Path]:
     """Write the statistics of a set, or of each set of a folder to a file of its name; returns the files.
+
+    Parameters
+    ----------
+    source, target : the set, and the file; or the folder of sets, and a folder.
+    batches : parts of each trajectory.
+    splits : those whose trajectories count, of ``train``, ``valid`` and ``test``.
 
     Raises
     ------
-    CaseError : not a channel, or fewer snapshots than batches.
-    RunFolderError : `source` is missing or no such set, or `target` cannot be written.
+    CaseError : not a channel, fewer snapshots than batches, or no such split.
+    RunFolderError : `source` is missing or no such set, has nothing in `splits`, or `target` cannot be written.
     """
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise CaseError(f"'{unknown[0]}' is no part of a data set: there are {', '.join(SPLITS)}")
     if not is_of_sets(source):
-        _write(source, target, batches)
+        _write(source, target, batches, splits)
         return [target]
     found = {target / f"{name.removesuffix('.h5')}.h5": source / name for name in manifest(source)["files"]}
     for file, whole in found.items():
-        _write(whole, file, batches)
+        _write(whole, file, batches, splits)
     return list(found)
 
 
-def _write(source: Path, target: Path, batches: int) -> None:
-    with opened(source) as old:
+def _write(source: Path, target: Path, batches: int, splits: Sequence[str]) -> None:
+    with opened(source, splits=splits) as old:
         if "statistics/wall_stress" not in old:
             raise CaseError(f"{source}: only a channel has profiles in wall units")
         length = old["statistics/moments"].shape[1] // batches
@@ -69,6 +79,8 @@ def _write(source: Path, target: Path, batches: int) -> None:
                     new[f"statistics/spectra_{direction}"] = both.astype(np.float32)
             new.attrs.update({key: value for key, value in old.attrs.items() if key not in ("case", "kind")})
             new.attrs.update(kind=STATISTICS, snapshots_per_batch=length)
+            if tuple(splits) != SPLITS:
+                new.attrs["splits"] = ",".join(splits)
 
         write_hdf5(target, fill)
 

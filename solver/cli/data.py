@@ -77,12 +77,15 @@ def statistics(
     file: DataFile,
     out: Annotated[Path, typer.Option(help="file (or folder) to write, for [reference] filtered of a case")],
     batches: Annotated[int, typer.Option(min=1, help="parts of each trajectory, for intervals")] = 5,
+    splits: Annotated[str, typer.Option(help="whose trajectories count; valid,test to judge a network")] = (
+        "train,valid,test"
+    ),
 ) -> None:
     """Keep the statistics of a channel without its fields: what judges an LES, small enough to lie beside a case."""
     from closures.data.profiles import channel_facts
     from closures.data.statistics import write_statistics
 
-    for written in write_statistics(file, out, batches):
+    for written in write_statistics(file, out, batches, splits.split(",")):
         facts, size = channel_facts(written), written.stat().st_size / 1024
         console().print(
             f"{written}: {size:.0f} KiB; Re_tau {facts['re_tau']:.1f}; {_balance(facts['imbalance'])}", highlight=False

@@ -677,6 +677,17 @@ def test_statistics_without_fields_judge_as_the_set_does(tmp_path):
         write_statistics(target, tmp_path / "c")
 
 
+def test_what_judges_leaves_out_what_was_learned_from(channel, tmp_path):
+    """Three trajectories, the last kept for tests: its statistics alone, and a split that the set has not."""
+    whole, target = filtered_channel(channel, batches=2)[1], tmp_path / "held_out.h5"
+    write_statistics(channel, target, batches=2, splits=("valid", "test"))
+    np.testing.assert_allclose(filtered_channel(target, batches=2)[1], whole[2:], rtol=1e-12, atol=1e-16)
+    with pytest.raises(RunFolderError, match=r"no files in .*/valid"):
+        write_statistics(channel, target, splits=("valid",))
+    with pytest.raises(CaseError, match="'tests' is no part of a data set: there are train, valid, test"):
+        write_statistics(channel, target, splits=("tests",))
+
+
 def test_the_coarse_channel_is_judged_by_filtered_simulations():
     """What lies beside the case: the peaks published for this filter, grid and Reynolds number, but for its kernel."""
     case, folder = load_case(Path(__file__).parents[2] / "cases/channel180_coarse")
