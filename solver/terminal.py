@@ -33,12 +33,12 @@ def under_mpi() -> bool:
     return any(name in os.environ for name in LAUNCHERS)
 
 
-def console() -> Console:
+def console(quiet: bool = False) -> Console:
     """The root's console; other ranks stay quiet. Brackets in messages are the names of tables, not markup."""
     from solver.parallel import ranks
 
     found = Console(
-        quiet=not ranks.is_root(),
+        quiet=quiet or not ranks.is_root(),
         soft_wrap=True,
         markup=False,
         highlight=False,

@@ -17,6 +17,7 @@ from closures.compare.runs import Run, group, read, require_one_difference
 from closures.compare.timing import as_stored, load, timed_alone
 from closures.compare.tuning import Tuned, tune
 from closures.compare.verdicts import compare_members
+from solver import terminal
 from solver.case.case import load_case
 from solver.errors import CaseError
 from solver.parallel import ranks
@@ -57,7 +58,7 @@ def compare(
     ------
     SolverError : bad input, in one line; a run that diverges or fails is part of the report instead.
     """
-    console = console or Console()
+    console = console or terminal.console()
     if ranks.world_size() > 1:
         raise CaseError("compare starts processes of its own, one a core: call it without mpirun")
     arguments = {"paths": [str(path) for path in paths], "closures": list(closures), "seeds": seeds, "quick": quick}

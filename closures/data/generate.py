@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from closures.data.folder import check_target, is_of_sets, is_set, made_by, manifest
 from closures.data.grids import Recipes, load_flow_recipes
@@ -27,7 +26,7 @@ from solver.files import lock
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
 from solver.run.machine import choose_fusion
-from solver.terminal import Bar
+from solver.terminal import Bar, console
 
 METHOD = "filtered direct simulation"
 
@@ -101,9 +100,8 @@ def _make(store: FlowStore, recipe: FlowRecipe, quiet: bool) -> tuple[str, int]:
     points = int(np.prod(recipe.case(0).build_grid().shape)) // recipe.farm.ranks
     device = ranks.choose_device(recipe.run.device).type
     fusion.enable(choose_fusion(recipe.run.fuse, points, None, device))
-    console = Console(quiet=quiet or not ranks.is_root())
     end, whole = recipe.sampling.end, recipe.trajectories
-    with Bar(whole * end, (whole - len(todo)) * end, console) as bar, torch.no_grad():
+    with Bar(whole * end, (whole - len(todo)) * end, console(quiet)) as bar, torch.no_grad():
         progress = FlowProgress(recipe, bar, whole - len(todo))
 
         def work(number: int, comm: object) -> int:

@@ -31,7 +31,7 @@ from solver.files import lock
 from solver.files.folder import writing
 from solver.parallel import ranks
 from solver.parallel.task_farm import farm
-from solver.terminal import Bar
+from solver.terminal import Bar, console
 
 
 def parameters_of(family: Family, seed: int, sample: int) -> Parameters:
@@ -123,7 +123,7 @@ def generate(
     if ranks.broadcast(made):
         return done | {"sha256": manifest(target)["sha256"], "made": 0, "seconds": 0.0, "samples_per_second": 0.0}
     with lock.held(target, is_file=True):
-        sha, made = _Batches(recipe, family, chosen, target).make(Console(quiet=quiet or not ranks.is_root()))
+        sha, made = _Batches(recipe, family, chosen, target).make(console(quiet))
     seconds = time.monotonic() - start
     return done | {"sha256": sha, "made": made, "seconds": seconds, "samples_per_second": made / seconds}
 
@@ -136,11 +136,11 @@ class _Batches:
         self.header = recipe.model_dump_json()
         self.facts = ranks.broadcast(made_by(numpy=np.__version__, scipy=scipy.__version__) if ranks.is_root() else {})
 
-    def make(self, console: Console) -> tuple[str, int]:
+    def make(self, shown: Console) -> tuple[str, int]:
         """Make what is missing (collective); returns the checksum of all (on the root) and how many are new."""
         todo = ranks.broadcast(self._prepare() if ranks.is_root() else {})
         samples, made = self.recipe.samples, sum(len(batch) for batch in todo.values())
-        with Bar(samples, samples - made, console) as bar:
+        with Bar(samples, samples - made, shown) as bar:
 
             def count(batch: int) -> None:
                 done = round(bar.done) + batch

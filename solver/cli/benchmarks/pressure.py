@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -42,6 +41,7 @@ from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
 from solver.solids.mask import Solids
 from solver.solids.shapes import Box, Shape, Sphere
+from solver.terminal import console
 
 SEED = 141_421
 LONG = 10.0
@@ -184,7 +184,9 @@ def run(
             for tolerance in tolerances
         ]
     if is_root():
-        Console(width=160).print(render(rows))
+        out = console()
+        out.width = max(out.width, 160)
+        out.print(render(rows))
         if json is not None:
             machine = f"{processor()}, {os.cpu_count()} cores"
             about = {"machine": machine, "python": platform.python_version(), "torch": torch.__version__}
