@@ -137,7 +137,8 @@ class PatientStream:
     def write(self, text: str) -> int:
         """Write, or not."""
         try:
-            return self._stream.write(text)
+            written: int = self._stream.write(text)
+            return written
         except OSError:
             return self._let_go(len(text))
 
@@ -168,7 +169,7 @@ def patient_streams() -> Iterator[None]:
     """Standard output and error that no reader and no alphabet can break."""
     codecs.register_error("solver_ascii", _in_ascii)
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)
     try:
         yield
     finally:

@@ -97,7 +97,7 @@ class MixingLength:
     def __call__(self, velocity: Velocity, fluctuations: Fluctuations) -> Six:
         """At cell centres, velocity^2, broadcastable to the local field (collective)."""
         measured, energy = self.near_walls.measured(velocity), fluctuations.energy
-        return self.stress(fluctuations.mean, velocity.strain, measured, energy)  # type: ignore[no-any-return]
+        return self.stress(fluctuations.mean, velocity.strain, measured, energy)
 
     @fused
     def stress(self, mean: Components, strain: VelocityGradient, measured: dict[str, Tensor], energy: Tensor) -> Six:

@@ -40,7 +40,8 @@ class Decay:
     @property
     def enstrophy(self) -> Array:
         """``sum k^2 E(k, t) dk``, half the mean square of the vorticity."""
-        return (self.k**2 * self.spectra).sum(1) * self.k[0]  # shells are as far apart as the first from none
+        total: Array = (self.k**2 * self.spectra).sum(1) * self.k[0]  # shells are as far apart as the first from none
+        return total
 
     def at(self, t: Array) -> Array:
         """Energy, its rate and, with spectra, enstrophy at the times `t`, (2 or 3, times)."""

@@ -308,7 +308,8 @@ class _Plane:
         first, k = len(self.wavenumbers["x"]), self.wavenumbers[direction]
         block = spectra[:, :first] if direction == "x" else spectra[:, first:]
         mean = 0.5 * (block[:, :, self.index, 0] + block[:, :, -1 - self.index, 0])
-        return mean / (k[1] - k[0])
+        spectrum: Array = mean / (k[1] - k[0])
+        return spectrum
 
     def expected(self, direction: str) -> tuple[NDArray[np.intp], Array]:
         """Indices of the wavenumbers that the reference covers, and its density there (log-log interpolation)."""

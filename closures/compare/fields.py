@@ -35,7 +35,8 @@ def common_times(ours: Array, theirs: Array) -> Array:
     if not len(theirs):
         return ours[:0]
     nearest = theirs[np.abs(ours[:, None] - theirs).argmin(1)]
-    return ours[np.abs(nearest - ours) <= SAME_TIME * np.maximum(nearest, ours)]
+    shared: Array = ours[np.abs(nearest - ours) <= SAME_TIME * np.maximum(nearest, ours)]
+    return shared
 
 
 def common_modes(run: Run, reference: Run) -> tuple[int, ...]:
@@ -61,7 +62,8 @@ def coefficients(velocity: Array, highest: tuple[int, ...]) -> Array:
 def increments(velocity: Array, shift: int) -> Array:
     """Longitudinal increments ``u_i(x + shift e_i) - u_i(x)`` of a periodic field, over their standard deviation."""
     found = np.concatenate([(np.roll(c, -shift, axis) - c).ravel() for axis, c in enumerate(velocity)])
-    return found / found.std()
+    scaled: Array = found / found.std()
+    return scaled
 
 
 def increment_density(velocity: Array, highest: tuple[int, ...]) -> tuple[Array, Array]:

@@ -13,11 +13,12 @@ import jinja2
 
 from closures.compare import figures, methods
 from closures.compare.channels import ChannelJudge
-from closures.compare.runs import Run, differences
+from closures.compare.runs import Run
 from closures.compare.uncertainty import Estimate, Word
 from closures.compare.verdicts import Comparison, Judged
 from solver.analysis.channel import SUBGRID
 from solver.files.folder import to_toml, write_atomically, write_json, write_table, write_text
+from solver.run.leg import differences
 
 TEMPLATE = Path(__file__).parent / "report.html"
 MARKS: dict[str, str] = {"better": "▲", "worse": "▼", "not distinguishable": "=", "not judged": "?"}

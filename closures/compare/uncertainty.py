@@ -50,7 +50,8 @@ class Sample:
 
     @property
     def _total(self) -> Array:
-        return np.sum([s.sum(0) for s in self.sums], axis=0)
+        total: Array = np.sum([s.sum(0) for s in self.sums], axis=0)
+        return total
 
     def left_out(self) -> list[list[Array]]:
         """Means without one batch, run by run."""
@@ -80,7 +81,8 @@ class Estimate:
     @property
     def half_width(self) -> Array:
         """Half width of the 95 % interval."""
-        return student_t.ppf(0.5 + LEVEL / 2, self.freedom) * np.sqrt(self.variance)
+        half: Array = student_t.ppf(0.5 + LEVEL / 2, self.freedom) * np.sqrt(self.variance)
+        return half
 
     @property
     def p_value(self) -> Array:

@@ -138,7 +138,8 @@ class SubgridModel:
 
         Its weights are arguments: a training by ensembles changes them between runs, and a kernel keeps what it reads.
         """
-        return functional_call(self.network, weights, (gradient, Cells(delta, self.nu, distance, self.periodic)))
+        tau: Tensor = functional_call(self.network, weights, (gradient, Cells(delta, self.nu, distance, self.periodic)))
+        return tau
 
     def _geometry(self, operators: Operators) -> SlabGeometry:
         transfer = DeviceTransfer(operators, self.device, self.precision)

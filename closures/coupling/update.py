@@ -102,7 +102,7 @@ class Update:
         assert parts.predictor is not None
         u = parts.transfer.inward(whole, parts.predictor)
         with parts.transfer.network(), torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
-            answer = parts.predictor(u[None], self.domain)[0]
+            answer: Tensor = parts.predictor(u[None], self.domain)[0]
             if answer.shape != u.shape:
                 raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {tuple(u.shape)}")
             return answer - u

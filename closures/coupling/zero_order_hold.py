@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from solver.flow.closure import EddyViscosity, State, SubgridStress, SubgridTerm
-from solver.flow.time_step import RK3
+from solver.flow.runge_kutta import RK3
 
 LEFT = "held_calls"
 HELD = tuple(f"held_{i}" for i in range(6))

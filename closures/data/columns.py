@@ -22,7 +22,8 @@ def centre_matrix(fine: FiniteVolumeAxis, coarse: FiniteVolumeAxis, vertical: Ve
     lower = np.maximum(fine.faces[None, :-1], coarse.faces[:-1, None])
     shared = np.maximum(upper - lower, 0.0)
     shared[shared < 1e-12 * fine.length] = 0.0  # faces that coincide but for round-off
-    return shared / shared.sum(axis=1, keepdims=True)
+    weights: Array = shared / shared.sum(axis=1, keepdims=True)
+    return weights
 
 
 def face_matrix(fine: FiniteVolumeAxis, coarse: FiniteVolumeAxis, vertical: Vertical) -> Array:

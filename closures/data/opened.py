@@ -25,7 +25,8 @@ class Stacked:
         if len({part.shape[1:] for part in parts}) != 1:
             raise ValueError(f"{parts[0].name} has another shape in some of the files")
         self.parts, self.starts = parts, np.cumsum([0, *(len(part) for part in parts)])
-        self.shape, self.dtype = (int(self.starts[-1]), *parts[0].shape[1:]), parts[0].dtype
+        self.shape: tuple[int, ...] = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from closures.data.filters import Kernel, check
-from solver.case.case import Case, FlowTable, RunTable, TimeTable
+from solver.case.case import Case
+from solver.case.case_tables import FlowTable, RunTable, TimeTable
 from solver.case.explain import explain
 from solver.case.grid_tables import AxisTable, GridTable
 from solver.case.initial_table import InitialTable

@@ -31,7 +31,8 @@ def gaussian_field(rng: np.random.Generator, shape: tuple[int, ...], alpha: floa
     coefficients = np.zeros(amplitude.shape, np.complex128)
     coefficients.ravel()[order] = noise
     coefficients *= amplitude
-    return scipy.fft.irfftn(coefficients, s=shape, norm="forward", overwrite_x=True)
+    field: np.ndarray = scipy.fft.irfftn(coefficients, s=shape, norm="forward", overwrite_x=True)
+    return field
 
 
 @cache

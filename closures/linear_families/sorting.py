@@ -31,7 +31,8 @@ def likeness_vectors(samples: list[np.ndarray], sorting: Sorting) -> np.ndarray:
 def low_modes(field: np.ndarray) -> np.ndarray:
     """Cosine coefficients with index below `MODES` along every axis, orthonormal."""
     modes = scipy.fft.dctn(field, norm="ortho")
-    return modes[tuple(slice(min(MODES, n)) for n in field.shape)].ravel()
+    low: np.ndarray = modes[tuple(slice(min(MODES, n)) for n in field.shape)].ravel()
+    return low
 
 
 def path(vectors: np.ndarray, sorting: Sorting) -> np.ndarray:
@@ -86,4 +87,5 @@ def _groups(vectors: np.ndarray, members: np.ndarray) -> list[np.ndarray]:
 
 
 def _square_distances(vectors: np.ndarray, point: np.ndarray) -> np.ndarray:
-    return ((vectors - point) ** 2).sum(axis=1)
+    squares: np.ndarray = ((vectors - point) ** 2).sum(axis=1)
+    return squares

@@ -38,4 +38,4 @@ def check_frames(operators: Operators, frames: Sequence[Components]) -> None:
 
 
 def _points(grid: Grid) -> str:
-    return " x ".join(str(axis.n if axis.is_fourier else axis.points) for axis in grid.axes)  # type: ignore[union-attr]
+    return " x ".join(str(axis.n if axis.is_fourier else axis.points) for axis in grid.axes)

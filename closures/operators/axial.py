@@ -132,7 +132,8 @@ class NormalisedMix(Function):
                 else:
                     total += z @ scaled
         ctx.save_for_backward(volumes, matrices, torch.stack(over_rms), *fields)
-        return total.unflatten(1, volumes.shape)
+        mixed: Tensor = total.unflatten(1, volumes.shape)
+        return mixed
 
     @staticmethod
     @once_differentiable

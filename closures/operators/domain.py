@@ -126,7 +126,8 @@ class Line:
         if self.n % 2 == 0:
             symbol = torch.cat([symbol[:-1], torch.zeros_like(symbol[-1:])])
         waves = torch.fft.rfft(torch.eye(self.n, dtype=torch.float64), dim=0)
-        return torch.fft.irfft(symbol[:, None] * waves, n=self.n, dim=0)
+        matrix: Tensor = torch.fft.irfft(symbol[:, None] * waves, n=self.n, dim=0)
+        return matrix
 
     @cached_property
     def with_ends(self) -> Line:

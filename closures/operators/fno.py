@@ -67,4 +67,5 @@ class FNO(nn.Module):
         for i, (kernel, local) in enumerate(zip(self.kernels, self.local, strict=True)):
             v = kernel(v, domain) + local(v)
             v = gelu(v) if i < len(self.kernels) - 1 else v
-        return self.project(v)
+        found: Tensor = self.project(v)
+        return found

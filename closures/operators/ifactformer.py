@@ -68,7 +68,8 @@ class AxialBlock(nn.Module):
                 fields.append(z)
             else:
                 fields += [apply_along(kernel, z, axis) for kernel, axis in mine]
-        return self.leave(gelu(self.normalised_mix(fields, domain)))
+        change: Tensor = self.leave(gelu(self.normalised_mix(fields, domain)))
+        return change
 
     def axis_kernels(self, h: Tensor, domain: Domain) -> list[Tensor]:
         """Kernels of the three axes, (batch, heads, n, n), ready to be summed over their last index."""
@@ -92,7 +93,7 @@ class AxialBlock(nn.Module):
         width = fields[0].shape[-1]
         matrices = self.mix.weight.unflatten(1, (len(fields), width)).movedim(1, 0).contiguous()
         if not self.published:
-            mixed: Tensor = NormalisedMix.apply(domain.volumes, matrices, EPSILON, *fields)
+            mixed: Tensor = NormalisedMix.apply(domain.volumes, matrices, EPSILON, *fields)  # type: ignore[no-untyped-call]  # torch's
             return mixed
         total = torch.zeros_like(fields[0])
         for z, matrix in zip(fields, matrices, strict=True):
@@ -204,9 +205,12 @@ class IFactFormer(nn.Module):
 
     def answer(self, v: Tensor, domain: Domain) -> Tensor:
         """From features, channels last, to the field."""
+        field: Tensor
         if self.products is None:
-            return self.project(v).movedim(-1, 1)
-        return self.project(with_derivatives(v.movedim(-1, 1), domain, self.products))
+            field = self.project(v).movedim(-1, 1)
+        else:
+            field = self.project(with_derivatives(v.movedim(-1, 1), domain, self.products))
+        return field
 
     def change(self, v: Tensor, domain: Domain) -> Tensor:
         """What an iteration adds, times L: ``(batch, nx, ny, nz, width)`` to the same."""

@@ -54,4 +54,5 @@ class IFNO(nn.Module):
             return total if last else gelu(total)
 
         v = self.lift(with_wall_coordinates(field, domain))
-        return self.project(walk(v, block, self.iterations, self.recompute))
+        found: Tensor = self.project(walk(v, block, self.iterations, self.recompute))
+        return found

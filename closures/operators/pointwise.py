@@ -24,7 +24,8 @@ class Channelwise(nn.Conv3d):
         assert self.bias is not None
         weight = self.weight.flatten(1).expand(len(input), -1, -1)
         bias = self.bias[:, None]
-        return torch.baddbmm(bias, weight, input.flatten(2)).unflatten(2, input.shape[2:])
+        found: Tensor = torch.baddbmm(bias, weight, input.flatten(2)).unflatten(2, input.shape[2:])
+        return found
 
 
 class PointwiseLinear(nn.Linear):
@@ -32,7 +33,7 @@ class PointwiseLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name for it
         """``W v + b`` at every point."""
-        product = torch.matmul(self.weight, input.flatten(2)).unflatten(2, input.shape[2:])
+        product: Tensor = torch.matmul(self.weight, input.flatten(2)).unflatten(2, input.shape[2:])
         return product if self.bias is None else product + self.bias.reshape(-1, *[1] * (input.ndim - 2))
 
 

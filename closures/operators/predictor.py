@@ -47,5 +47,6 @@ class Predictor(nn.Module):
     def forward(self, velocity: Tensor, domain: Domain) -> Tensor:
         """``(batch, 3, nx, ny, nz)`` at cell centres, velocity; the same one step later."""
         mean, std, change = self.units(velocity)
-        answer = self.network((velocity - mean) / std, domain).to(velocity.dtype)
-        return velocity + change * answer if self.scaling.target == "increment" else mean + std * answer
+        answer: Tensor = self.network((velocity - mean) / std, domain).to(velocity.dtype)
+        after: Tensor = velocity + change * answer if self.scaling.target == "increment" else mean + std * answer
+        return after

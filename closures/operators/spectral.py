@@ -62,7 +62,8 @@ class HalfSpectrum(Function):
     def forward(ctx: Any, f: Tensor, dims: list[int]) -> Tensor:
         """A real field to its complex coefficients along `dims`, the last of them halved."""
         ctx.dims, ctx.sizes = dims, [f.shape[d] for d in dims]
-        return torch.fft.rfftn(f, dim=dims, norm="forward")
+        spectrum: Tensor = torch.fft.rfftn(f, dim=dims, norm="forward")
+        return spectrum
 
     @staticmethod
     @once_differentiable
@@ -117,18 +118,18 @@ class SpectralConvolution(nn.Module):
                     coefficients = along(coefficients, basis.T, d)
                     weight = weight.narrow(2 + d, 0, count)
             dims = [2 + d for d in self.fourier]
-            spectrum: Tensor = HalfSpectrum.apply(coefficients, dims)
+            spectrum: Tensor = HalfSpectrum.apply(coefficients, dims)  # type: ignore[no-untyped-call]  # torch's
             kept = {d: self._kept(d, domain.shape[d], v.device) for d in self.fourier}
             for d, (own, theirs) in kept.items():
                 spectrum = spectrum.index_select(2 + d, theirs)
                 weight = weight.index_select(2 + d, own) if len(own) < weight.shape[2 + d] else weight
-            product: Tensor = ModewiseProduct.apply(spectrum, weight)
+            product: Tensor = ModewiseProduct.apply(spectrum, weight)  # type: ignore[no-untyped-call]  # torch's
             for d, (_, theirs) in kept.items():
                 n = domain.shape[d] // 2 + 1 if d == self.halved else domain.shape[d]
                 shape = [n if k == 2 + d else size for k, size in enumerate(product.shape)]
                 product = product.new_zeros(shape).index_copy(2 + d, theirs, product)
             sizes = [domain.shape[d] for d in self.fourier]
-            result = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
+            result: Tensor = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
             for d, line in enumerate(domain.lines):
                 if not self.periodic[d]:
                     result = along(result, line.sent(line.polynomials(min(self.modes[d], line.n)), v), d)
@@ -149,4 +150,5 @@ def along(f: Tensor, matrix: Tensor, direction: int) -> Tensor:
     if direction == 2:
         return f @ matrix.T
     behind = 3 + direction
-    return (matrix @ f.flatten(behind)).unflatten(behind, f.shape[behind:])
+    product: Tensor = (matrix @ f.flatten(behind)).unflatten(behind, f.shape[behind:])
+    return product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -95,7 +96,7 @@ def pope(g: Tensor, count: int = TENSORS) -> tuple[Tensor, Tensor]:
     """
     s, w = 0.5 * symmetric(g), 0.5 * (g - g.transpose(1, 2))
     s2, w2 = product(s, s), product(w, w)
-    products = [
+    products: list[Callable[[], Tensor]] = [
         lambda: 0.5 * s,
         lambda: product(s, w),
         lambda: 0.5 * s2,

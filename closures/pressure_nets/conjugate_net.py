@@ -76,4 +76,5 @@ class ConjugateDirectionNet(nn.Module):
         f = interpolate(coarse, scale_factor=2, mode="nearest") + f
         for block in self.after:
             f = block(f, periodic)
-        return self.project(f)
+        directions: Tensor = self.project(f)
+        return directions

@@ -74,7 +74,8 @@ class NetworkDirection:
         if self.slabs.size == 1:
             return cells
         whole = self.slabs.broadcast(self.slabs.gather_planes(cells.transpose(0, 1)))
-        return whole.transpose(0, 1).to(self.layout.device)
+        joined: Tensor = whole.transpose(0, 1).to(self.layout.device)
+        return joined
 
 
 class ConjugateDirections:

@@ -47,7 +47,8 @@ class Convolution2d(nn.Conv2d):
 
     def forward(self, f: Tensor, periodic: Ends = OPEN) -> Tensor:
         """Shape kept, but for the channels."""
-        return self._conv_forward(extended(f, periodic, self.walls), self.weight, self.bias)
+        found: Tensor = self._conv_forward(extended(f, periodic, self.walls), self.weight, self.bias)
+        return found
 
 
 Convolution = Convolution3d | Convolution2d

@@ -93,7 +93,8 @@ class GeometryNet(nn.Module):
     def forward(self, residual: Tensor, fluid: Tensor, periodic: Ends = OPEN) -> Tensor:
         """Residuals (batch, 1, nx, ny, nz), and 1 in fluid cells (1 or batch, 1, nx, ny, nz), to directions."""
         geometry = self.geometry(fluid, periodic)
-        levels, x = [], residual
+        levels: list[Tensor] = []
+        x: Tensor = residual
         for i in range(self.levels):
             x = self.before[i](geometry[i][0], x, periodic)
             levels.append(x)

@@ -131,13 +131,14 @@ class _Product(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transpose @ gradient
 
 
 def product(matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
     """``matrix @ x``, differentiable in `x`."""
-    return _Product.apply(matrix, transpose, x)
+    found: Tensor = _Product.apply(matrix, transpose, x)  # type: ignore[no-untyped-call]  # torch's
+    return found
 
 
 class LearnedCycle(nn.Module):

@@ -20,7 +20,8 @@ STRETCH = 2048  # numbers a row: copies and weights stay in the cache
 
 def convolve(f: Tensor, weight: Tensor) -> Tensor:
     """`f` (batch, c, nx + 2, ny + 2, nz + 2) with `weight` (o, c, 3, 3, 3) to (batch, o, nx, ny, nz)."""
-    return _Convolution.apply(f, weight)
+    product: Tensor = _Convolution.apply(f, weight)  # type: ignore[no-untyped-call]  # torch's
+    return product
 
 
 class _Convolution(torch.autograd.Function):

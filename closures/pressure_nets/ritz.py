@@ -65,7 +65,8 @@ class RitzBasis:
         c = torch.randn(m, count, generator=generator)
         c[: round(amplified * m)] *= SMOOTH
         b = self.vectors @ c
-        return (b / torch.linalg.vector_norm(b, dim=0)).T.reshape(count, *self.fluid.shape)
+        unit: Tensor = (b / torch.linalg.vector_norm(b, dim=0)).T.reshape(count, *self.fluid.shape)
+        return unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,8 @@ class White:
         sums = b.new_zeros(count, int(part.max()) + 1).index_add_(1, part, b.flatten(1))
         means = sums / torch.bincount(part).clamp_min(1)
         b = (b - means[:, part].view_as(b)) * self.fluid
-        return b / torch.linalg.vector_norm(b, dim=(1, 2, 3), keepdim=True)
+        unit: Tensor = b / torch.linalg.vector_norm(b, dim=(1, 2, 3), keepdim=True)
+        return unit
 
 
 class RitzResiduals(Dataset[Tensor]):

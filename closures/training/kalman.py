@@ -39,12 +39,14 @@ def update(parameters: Array, outputs: Array, target: Array, tolerance: Array, s
     values = 1.0 + np.maximum(values, 0.0)
     gain = vectors @ ((vectors.T @ (spread @ ((target - centre) / noise))) / values)
     shrunk = (vectors / np.sqrt(values)) @ vectors.T @ anomalies
-    return mean + gain @ anomalies + root * shrunk
+    moved: Array = mean + gain @ anomalies + root * shrunk
+    return moved
 
 
 def misfits(outputs: Array, target: Array, tolerance: Array) -> Array:
     """Half the squared deviation of each member in units of the tolerance, (members,)."""
-    return 0.5 * (((outputs - target) / tolerance) ** 2).sum(1)
+    halves: Array = 0.5 * (((outputs - target) / tolerance) ** 2).sum(1)
+    return halves
 
 
 def longest_step(found: Array, count: int, left: float) -> float:

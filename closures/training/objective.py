@@ -102,7 +102,8 @@ class Rollout(MeanOfSamples):
     def step(self, u: Tensor) -> Tensor:
         """One prediction; the network may run in half precision, the velocity never does."""
         with torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
-            return self.predictor(u, self.domain)
+            next_one: Tensor = self.predictor(u, self.domain)
+            return next_one
 
     def error(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The error of the recipe, (batch,)."""

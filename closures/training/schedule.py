@@ -43,7 +43,8 @@ def batches(samples: int, batch: int, seed: int, epoch: int, rank: int, size: in
     """
     order = np.random.default_rng([seed, epoch]).permutation(samples)[: samples // batch * batch].reshape(-1, batch)
     own = batch // size
-    return order[:, rank * own : (rank + 1) * own].tolist()
+    batches: list[list[int]] = order[:, rank * own : (rank + 1) * own].tolist()
+    return batches
 
 
 def seeds(seed: int, step: int, batch: int, rank: int, size: int) -> list[int]:

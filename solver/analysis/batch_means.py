@@ -56,7 +56,8 @@ class BatchMeans:
     def mean(self) -> Array:
         """Mean over all batches."""
         assert self.sums is not None
-        return self.sums.sum(axis=0) / self.weights.sum()
+        mean: Array = self.sums.sum(axis=0) / self.weights.sum()
+        return mean
 
     def estimate(self, function: Callable[[Array], Array]) -> tuple[Array, Array]:
         """`function` of the mean, and the 95 % half width from leaving out one batch at a time.
@@ -118,4 +119,5 @@ def jackknife_variance(left_out: Sequence[Array]) -> Array:
     neighbours = np.sum([(d[1:] * d[:-1]).sum(0) for d in deviations], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         r = np.where(squares > 0, neighbours / squares + 1 / n, 0.0)
-    return (n - 1) / n * squares * (1 + 2 * np.maximum(r, 0.0))
+    variance: Array = (n - 1) / n * squares * (1 + 2 * np.maximum(r, 0.0))
+    return variance

@@ -208,7 +208,8 @@ def errors(channel: ChannelProfiles, reference: ChannelReference, means: Array, 
 def departure(channel: ChannelProfiles, reference: ChannelReference, means: Array) -> Array:
     """Max |dU+| over the judged cells, (1,)."""
     truth = reference.profile("u_mean", channel.distance / channel.half_height)
-    return np.abs(channel.profiles(means)[0] - truth)[channel.judged > 0].max(keepdims=True)
+    largest: Array = np.abs(channel.profiles(means)[0] - truth)[channel.judged > 0].max(keepdims=True)
+    return largest
 
 
 def report(channel: ChannelProfiles, statistics: BatchMeans) -> dict[str, tuple[Array, Array]]:

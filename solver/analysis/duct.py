@@ -71,14 +71,15 @@ class Duct:
     @cached_property
     def places(self) -> Array:
         """Of a square: distances of the centres from the nearer side wall, over h, in one half."""
-        distance = (self.y.centres - self.y.faces[0]) / self.half_width
+        distance: Array = (self.y.centres - self.y.faces[0]) / self.half_width
         return distance[: (self.y.n + 1) // 2]
 
     def wall_stress(self, means: Array) -> Array:
         """Of a square: the stress at `places` over its mean, averaged over the eight halves of the walls."""
         tau = np.mean(self.stresses(means), axis=0)
         halves = 0.5 * (tau + tau[::-1])
-        return halves[: len(self.places)] * self.y.length / (float((tau * self.y.width).sum()) or np.nan)
+        shares: Array = halves[: len(self.places)] * self.y.length / (float((tau * self.y.width).sum()) or np.nan)
+        return shares
 
     def quarter(self, means: Array) -> Array:
         """Of a square: U, V and W over the bulk velocity in a quarter, (3, places, places), all symmetries averaged.

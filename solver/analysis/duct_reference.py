@@ -61,7 +61,8 @@ class DuctReference:
     @property
     def stress(self) -> Array:
         """Of the wall at the `places`, over U_b^2: from the first line, deep in the viscous layer."""
-        return self.nu * self.velocity[0, 0] / self.places[0]
+        stress: Array = self.nu * self.velocity[0, 0] / self.places[0]
+        return stress
 
     @property
     def mean_stress(self) -> float:

@@ -197,7 +197,8 @@ class ScalarReference:
 
         y = np.union1d(np.clip(self.known["s_plus"][0], 0.0, 1.0), [1.0])
         u, t = np.interp(y, *self.velocity), np.interp(y, *self.known["s_plus"])
-        return 2.0 * self.re_tau * prandtl * trapezoid(u, y) / trapezoid(u * t, y)
+        nusselt: float = 2.0 * self.re_tau * prandtl * trapezoid(u, y) / trapezoid(u * t, y)
+        return nusselt
 
 
 def _from_wall(y: Array, values: Array) -> tuple[Array, Array]:

@@ -52,7 +52,8 @@ class WallFlow:
     def _faces(self) -> Array:
         """Wall distance of all faces."""
         faces = self.y.faces
-        return faces[-1] - faces[::-1] if self.walls == (1,) else faces - faces[0]
+        distance: Array = faces[-1] - faces[::-1] if self.walls == (1,) else faces - faces[0]
+        return distance
 
     @cached_property
     def heights(self) -> Array:
@@ -92,7 +93,8 @@ class WallFlow:
 
     def planes(self, f: Array) -> Array:
         """An average ``(..., ny)`` that no reflection changes, such as a spectrum, over the wall distance `heights`."""
-        return np.mean([f[..., ::-1] if end else f for end in self.walls], axis=0)
+        mean: Array = np.mean([f[..., ::-1] if end else f for end in self.walls], axis=0)
+        return mean
 
     def friction_velocity(self, m: dict[str, Array]) -> float:
         """``sqrt(nu |dU/dy|)`` at the wall, as the discretisation sees it, or of the stress of a wall model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -69,6 +70,12 @@ class InflowTable(Table):
 
 
 Named = Literal["periodic", "no_slip", "free_slip", "outflow"]
+PLAIN: dict[Named, Callable[[], Boundary]] = {
+    "periodic": Periodic,
+    "no_slip": NoSlip,
+    "free_slip": FreeSlip,
+    "outflow": Outflow,
+}
 EndTable = Annotated[NoSlipTable | InflowTable, Field(discriminator="kind")]
 
 
@@ -77,7 +84,7 @@ def _boundary(value: Named | NoSlipTable | InflowTable) -> Boundary:
         return NoSlip(value.velocity)
     if isinstance(value, InflowTable):
         return Inflow(value.velocity, value.profile)
-    return {"periodic": Periodic, "no_slip": NoSlip, "free_slip": FreeSlip, "outflow": Outflow}[value]()
+    return PLAIN[value]()
 
 
 class FiniteVolumeTable(Table):

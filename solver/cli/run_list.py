@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from solver.files import folder as rundir
 from solver.files import lock
 from solver.files.checkpoint_file import checkpoints
 from solver.files.folder import PRODUCTS
@@ -75,7 +76,7 @@ def find(folder: Path) -> list[Found]:
 def is_run(folder: Path) -> bool:
     """Whether `solver run` made it: it says so itself, or a run is about to begin there."""
     return (folder / "provenance.json").is_file() or (
-        (folder / lock.LOCK).is_file() and not any((folder / name).exists() for name in ("card.json", "recipe.toml"))
+        (folder / rundir.LOCK).is_file() and not any((folder / name).exists() for name in ("card.json", "recipe.toml"))
     )
 
 
@@ -116,7 +117,7 @@ def timings(folder: Path) -> dict[str, float]:
 
 def products(folder: Path) -> list[Path]:
     """What a run has written into its folder; files that others put there are not among them."""
-    places = [folder / lock.LOCK, *folder.glob(".*.part")]
+    places = [folder / rundir.LOCK, *folder.glob(".*.part")]
     if (about := folder / "provenance.json").is_file():
         places += [folder / name for name in PRODUCTS]
         places += [path for path in _copied(folder) if path.resolve().is_relative_to(folder.resolve())]

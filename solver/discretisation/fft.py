@@ -103,14 +103,16 @@ class TorchEngine:
     @staticmethod
     def rfftn(f: Tensor, dims: Sequence[int]) -> Tensor:
         """Half spectrum of a real field along `dims`, the last of which is halved."""
-        return torch.fft.rfftn(f, dim=tuple(dims), norm="forward")
+        spectrum: Tensor = torch.fft.rfftn(f, dim=tuple(dims), norm="forward")
+        return spectrum
 
     @staticmethod
     def irfftn(c: Tensor, n: int, dims: Sequence[int]) -> Tensor:
         """Real values from a (possibly short) half spectrum; `n` points along the last of `dims`."""
         for d in dims[:-1]:
             c = torch.fft.ifft(c, dim=d, norm="forward")
-        return torch.fft.irfft(c, n=n, dim=dims[-1], norm="forward")
+        values: Tensor = torch.fft.irfft(c, n=n, dim=dims[-1], norm="forward")
+        return values
 
     @staticmethod
     def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
@@ -140,7 +142,8 @@ class TorchEngine:
     @staticmethod
     def column_values(pair: Tensor, ny: int) -> Tensor:
         """Complex columns (ny, x, z) from modes along y."""
-        return torch.fft.ifft(_padded(_joined(pair), 0, ny), dim=0, norm="forward")
+        columns: Tensor = torch.fft.ifft(_padded(_joined(pair), 0, ny), dim=0, norm="forward")
+        return columns
 
 
 def choose_engine(f: Tensor) -> type[DuccEngine] | type[TorchEngine]:

@@ -14,12 +14,13 @@ import shutil
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 log = logging.getLogger("solver")
+Method = TypeVar("Method", bound=Callable[..., Any])
 _state = {"enabled": False}
 _spent = {"seconds": 0.0}
 
@@ -46,7 +47,7 @@ def compile_seconds() -> float:
     return _spent["seconds"]
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(function: Method) -> Method:
     """Mark a pointwise method for fusion.
 
     It is traced, and one kernel compiled, for each structure of its arguments: `structure` says what that is. What it
@@ -63,7 +64,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         kernel = self.__dict__.setdefault(name, {}).get(key)
         return kernel(tensors) if kernel else first_call(function, name, key, self, args, tensors)
 
-    return call
+    return cast("Method", call)
 
 
 def first_call(

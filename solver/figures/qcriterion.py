@@ -27,7 +27,7 @@ def q_criterion(velocity: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarra
     def gradient(component: int, axis: int) -> np.ndarray:
         return derivative(velocity[component], points[axis], axis, periodic[axis])
 
-    q = -0.5 * (gradient(0, 0) ** 2 + gradient(1, 1) ** 2 + gradient(2, 2) ** 2)
+    q: np.ndarray = -0.5 * (gradient(0, 0) ** 2 + gradient(1, 1) ** 2 + gradient(2, 2) ** 2)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         q -= gradient(i, j) * gradient(j, i)
     return q
@@ -40,10 +40,13 @@ def derivative(values: np.ndarray, points: np.ndarray, axis: int, periodic: bool
     """
     if len(points) < 3:
         return np.zeros_like(values)  # two-dimensional flow: nothing varies along this axis
-    if not periodic:
-        return np.gradient(values, points, axis=axis, edge_order=2)
-    spacing = (points[-1] - points[0]) / (len(points) - 1)
-    return (np.roll(values, -1, axis) - np.roll(values, 1, axis)) / (2 * spacing)
+    slope: np.ndarray
+    if periodic:
+        spacing = (points[-1] - points[0]) / (len(points) - 1)
+        slope = (np.roll(values, -1, axis) - np.roll(values, 1, axis)) / (2 * spacing)
+    else:
+        slope = np.gradient(values, points, axis=axis, edge_order=2)
+    return slope
 
 
 def is_uniform(points: np.ndarray) -> bool:

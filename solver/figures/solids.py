@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ def _draw_plane(axes: Axes, bodies: Bodies, snapshot: Snapshot) -> None:
     bar.ax.minorticks_off()
 
 
-def _draw_forces(axes: Axes, series: Table, pair: tuple[tuple[str, str], ...], summary: dict) -> None:
+def _draw_forces(axes: Axes, series: Table, pair: tuple[tuple[str, str], ...], summary: Mapping[str, Any]) -> None:
     """Drag and lift; the time averaged over is shaded, and the averages are written there."""
     t = series["time"]
     for (name, label), colour in zip(pair, (BLUE, VERMILLION), strict=True):
@@ -156,7 +157,7 @@ def _draw_forces(axes: Axes, series: Table, pair: tuple[tuple[str, str], ...], s
         axes.text(0.985, 0.95, averages(found), transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
 
 
-def averages(forces: dict) -> str:
+def averages(forces: Mapping[str, float]) -> str:
     """Mean drag and the shedding frequency of a summary to four digits, with 95 % half widths that show there."""
     parts = []
     for name, symbol in (("c_d", "C_d"), ("force_x", "F_x"), ("strouhal", "St"), ("frequency", "f")):

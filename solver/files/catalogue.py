@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -65,7 +66,7 @@ def reynolds(case: Case, grid: Grid) -> float:
         if isinstance(drive, MassFluxTable):
             return 2 * half * abs(drive.bulk_velocity) / nu
         if isinstance(drive, PressureGradientTable):
-            return (abs(drive.gradient) * half) ** 0.5 * half / nu
+            return math.sqrt(abs(drive.gradient) * half) * half / nu
     if case.solids is None and isinstance(y, FiniteVolumeAxis):
         speeds = [abs(end.velocity[0]) for end in (y.lower, y.upper) if isinstance(end, NoSlip)]
         return (max(speeds, default=0.0) or 1.0) * y.length / nu

@@ -31,7 +31,8 @@ class Stored:
     """An array in a file that is open: what is asked of it by an index is read then."""
 
     def __init__(self, data: h5py.Dataset) -> None:
-        self.data, self.shape, self.dtype = data, tuple(data.shape), data.dtype
+        self.data, self.dtype = data, data.dtype
+        self.shape: tuple[int, ...] = tuple(data.shape)
         self.ndim, self.size = len(self.shape), int(data.size)
         self.along = int(data.attrs[ALONG]) if ALONG in data.attrs else None
 

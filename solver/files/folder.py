@@ -139,7 +139,8 @@ def run_folder(case: Case, name: str, out: Path | None) -> Path:
 def case_of_run(folder: Path) -> str | None:
     """Short name of the case that a run folder is of; None for any other folder."""
     try:
-        return json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("case")
+        name: str | None = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("case")
+        return name
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -124,22 +124,16 @@ class Flow:
         u, frame = velocity.coefficients, self.frame
         with self.timers("momentum"):
             if self.implicit is None:
-                return self._advanced(u, rate, before or rate, *weights[:3], weights[4])
+                return self._advanced(u, rate, before or rate, (*weights[:3], weights[4]))
             rate = rate if frame is None else frame.seen(rate, u)
             u, rate = self.implicit.predicted(velocity, rate, before, weights[:3])
             return (u, rate) if frame is None else (frame.back(u, weights[4]), frame.back(rate, weights[4]))
 
     @fused
     def _advanced(
-        self,
-        u: Components,
-        rate: Components,
-        before: Components,
-        gamma: Tensor,
-        rho: Tensor,
-        decay: Tensor,
-        span: Tensor,
+        self, u: Components, rate: Components, before: Components, weights: tuple[Tensor, ...]
     ) -> tuple[Components, Components]:
+        gamma, rho, decay, span = weights
         rate = rate if self.frame is None else self.frame.seen(rate, u)
         a, b, c = (f + (gamma * r + rho * p) for f, r, p in zip(u, rate, before, strict=True))
         return self._acted_exactly((a, b, c), decay, span), self._acted_exactly(rate, decay, span)

@@ -6,6 +6,7 @@ and a fine grid are the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 
@@ -82,10 +83,10 @@ def stream(operators: Operators, speed: float, amplitude: float, seed: int) -> C
 
     def disturbance() -> Function:
         modes = [(m, *rng.uniform(0.0, 2.0 * np.pi, 3)) for m in product(*counts)]
-        scale = 0.05 * amplitude * speed * np.sqrt(2.0 ** sum(len(c) > 1 for c in counts) / len(modes))
+        scale = 0.05 * amplitude * speed * math.sqrt(2.0 ** sum(len(c) > 1 for c in counts) / len(modes))
 
         def evaluate(*places: Tensor) -> Tensor:
-            total = 0.0 * (places[0] + places[1] + places[2])
+            total: Tensor = 0.0 * (places[0] + places[1] + places[2])
             for numbers, *phases in modes:
                 waves = [
                     (2.0 * np.pi * m / axis.length * x + phase).sin() if m else 1.0 + 0.0 * x
@@ -131,7 +132,7 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
 
     def between(values: Tensor, axis: int) -> Tensor:
         line = grid.volume_axes[axis]
-        return (values - line.faces[0]) / line.length
+        return (values - float(line.faces[0])) / line.length
 
     def mean_profile(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         shape = 1.0 + 0.0 * x
@@ -151,10 +152,10 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
 
     def perturbation() -> Function:
         modes = [(mx, mz, *rng.standard_normal(2), rng.integers(1, 5)) for mx in range(6) for mz in range(1, 9)]
-        scale = 0.12 * bulk * amplitude * np.sqrt(2.0 * 2.0 ** len(bounded) / len(modes)) / np.sqrt(2)
+        scale = 0.12 * bulk * amplitude * math.sqrt(2.0 * 2.0 ** len(bounded) / len(modes)) / math.sqrt(2)
 
         def evaluate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-            total = 0.0 * (x + y + z)
+            total: Tensor = 0.0 * (x + y + z)
             for mx, mz, a, b, my in modes:
                 phase_x = 2 * np.pi * mx / grid.x.length * x
                 if 2 in bounded:

@@ -12,6 +12,7 @@ from solver.flow import closure
 from solver.flow.closure import Corrector, SubgridTerm, Surrogate
 from solver.flow.companions import Alternating, stepper
 from solver.flow.flow import Flow
+from solver.flow.number import Number
 from solver.flow.state import State
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import Stress
@@ -57,12 +58,12 @@ class Simulation:
         return self.state.velocity
 
     @property
-    def t(self) -> float:
+    def t(self) -> Number:
         """Time."""
         return self.state.t
 
     @property
-    def dt(self) -> float:
+    def dt(self) -> Number:
         """Length of the last step."""
         return self.state.dt
 

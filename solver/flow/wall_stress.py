@@ -123,7 +123,8 @@ class WallStress:
         own = {n: v.sum() for n, v in state.items() if slabs.is_root or self.in_slabs(n, v)}
         counts = [[v for n, v in own.items() if n.endswith(f"/{what}")] for what in ("overruled", "asked")]
         refused, asked = slabs.sum(torch.stack([sum(c, start=none) for c in counts]))
-        return refused / asked.clamp_min(1.0)
+        share: Tensor = refused / asked.clamp_min(1.0)
+        return share
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[Stress, State]:
         """The stresses of this instant, and the next state (collective)."""

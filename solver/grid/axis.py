@@ -128,9 +128,11 @@ class Inflow:
             return np.ones(len(faces) - 1)
         if self.profile == "parabolic":
             xi = (faces - faces[0]) / (faces[-1] - faces[0])
-            return np.diff(3.0 * xi**2 - 2.0 * xi**3) / np.diff(xi)
+            factors: Array = np.diff(3.0 * xi**2 - 2.0 * xi**3) / np.diff(xi)
+            return factors
         y, factor = np.array(self.profile, dtype=np.float64).T
-        return np.interp(0.5 * (faces[1:] + faces[:-1]), y, factor)
+        given: Array = np.interp(0.5 * (faces[1:] + faces[:-1]), y, factor)
+        return given
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ class FiniteVolumeAxis:
         diagonal[1:] -= coupling
         off = coupling / np.sqrt(width[1:] * width[:-1])
         if not self.periodic:
-            return eigh_tridiagonal(diagonal / width, off)
+            found: tuple[Array, Array] = eigh_tridiagonal(diagonal / width, off)
+            return found
         wrap = 1.0 / gap[0]
         diagonal[[0, -1]] -= wrap
         matrix = np.diag(diagonal / width) + np.diag(off, 1) + np.diag(off, -1)

@@ -52,7 +52,7 @@ class Grid:
     def delta(self) -> Array:
         """Filter width ``(dx dy dz)^(1/3)`` from the resolved spacings, broadcastable to `shape`."""
         dx, dy, dz = (np.broadcast_to(axis.resolution, axis.points) for axis in self.axes)
-        delta = np.cbrt(dx[:, None, None] * dy[None, :, None] * dz[None, None, :])
+        delta: Array = np.cbrt(dx[:, None, None] * dy[None, :, None] * dz[None, None, :])
         return delta[:1] if self.x.uniform else delta
 
     @property

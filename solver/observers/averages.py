@@ -188,9 +188,11 @@ def write_centrelines(folder: Path, simulation: Simulation) -> dict[str, Any]:
 def _middle(f: Array, axis: Axis, along: int) -> Array:
     """`f` half way along an axis of cells, linear between their centres; anywhere along a Fourier axis."""
     if not isinstance(axis, FiniteVolumeAxis):
-        return np.take(f, axis.points // 2, axis=along)
+        point: Array = np.take(f, axis.points // 2, axis=along)
+        return point
     middle = 0.5 * (axis.faces[0] + axis.faces[-1])
     upper = int(np.searchsorted(axis.centres, middle))
     below, above = axis.centres[upper - 1 : upper + 1]
     share = (middle - below) / (above - below)
-    return (1 - share) * np.take(f, upper - 1, axis=along) + share * np.take(f, upper, axis=along)
+    between: Array = (1 - share) * np.take(f, upper - 1, axis=along) + share * np.take(f, upper, axis=along)
+    return between

@@ -60,10 +60,10 @@ def from_root(comm: Any, action: Callable[[], T]) -> T:
     answer, problem = None, None
     if comm.rank == 0:
         answer, problem = _tried(action)
-    answer, problem = comm.bcast((answer, problem), root=0)
-    if problem:
-        raise RunFolderError(problem)
-    return answer  # type: ignore[return-value]
+    told: tuple[T, str] = comm.bcast((answer, problem), root=0)
+    if told[1]:
+        raise RunFolderError(told[1])
+    return told[0]
 
 
 def everywhere(comm: Any, action: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ def solve(solver: PressureSolver, rhs: Tensor, guess: Tensor, volume: Tensor) ->
     solution becomes ``volume * solve(g / volume)`` of the source.
     """
     reports: list[SolveReport] = []
-    solution = _Solve.apply(rhs, guess, solver, volume, reports)
+    solution = _Solve.apply(rhs, guess, solver, volume, reports)  # type: ignore[no-untyped-call]  # torch's
     return solution, reports[0]
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.grid.axis import Axis, FiniteVolumeAxis
+from solver.grid.axis import Array, Axis, FiniteVolumeAxis
 from solver.pressure.layout import ORDER, POSITION, Layout
 
 COMPARABLE = 0.3  # an axis is coarsened if its coupling is at least this share of the strongest
@@ -41,14 +40,14 @@ class System:
     diagonal: Tensor
     anchor: dict[int, Tensor]
 
-    def local(self, values: NDArray, axis: int, extra: int = 0) -> NDArray:
+    def local(self, values: Array, axis: int, extra: int = 0) -> Array:
         """This rank's part of a global 1-D array along an axis; `extra` more entries for y."""
         if axis != 1 or self.layout.slabs is None:
             return values
         start = sum(self.counts[: self.layout.slabs.rank])
         return values[start : start + self.layout.shape[1] + extra]
 
-    def line(self, values: NDArray, axis: int) -> Tensor:
+    def line(self, values: Array, axis: int) -> Tensor:
         """A local 1-D array shaped to broadcast along an axis of (y, x, z) cells."""
         shape = [1, 1, 1]
         shape[POSITION[axis]] = -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Operators
 from solver.errors import CaseError
-from solver.grid.axis import FiniteVolumeAxis
+from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.pressure.layout import ORDER, POSITION, layout_of
 from solver.pressure.stencil import make_stencil
 from solver.solids.mask import Solids
 
 Outlet = tuple[int, Literal["lower", "upper"]]
 Faces = NDArray[np.float64]
+Entry = TypeVar("Entry", bound=np.generic)
 
 
 class Poisson:
@@ -83,12 +84,12 @@ class Poisson:
 
     # -- assembly -------------------------------------------------------------------------------------------------
 
-    def _local(self, values: NDArray, axis: int, extra: int) -> NDArray:
+    def _local(self, values: NDArray[Entry], axis: int, extra: int) -> NDArray[Entry]:
         """This rank's part of a global array along its dimension y; `extra` more entries."""
         planes = self.slabs.planes
         return values.take(range(planes.start, planes.stop + extra), axis=axis)
 
-    def _padded(self, cells: NDArray) -> Tensor:
+    def _padded(self, cells: NDArray[Any]) -> Tensor:
         """Flat copy of global cell values, wrapped at periodic seams, zero beyond walls."""
         for axis in self.layout.active:
             ends = [(1, 1) if d == axis else (0, 0) for d in range(3)]
@@ -97,16 +98,16 @@ class Poisson:
             cells = self._local(cells, 1, 2)
         return torch.from_numpy(np.ascontiguousarray(cells.transpose(ORDER))).reshape(-1).to(self.layout.device)
 
-    def _tensor(self, values: NDArray) -> Tensor:
+    def _tensor(self, values: Array) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.layout.device)
 
-    def _line(self, values: NDArray, axis: int) -> Tensor:
+    def _line(self, values: Array, axis: int) -> Tensor:
         """A 1-D array shaped to broadcast along an axis of a (y, x, z) array."""
         shape = [1, 1, 1]
         shape[POSITION[axis]] = -1
         return self._tensor(values).reshape(shape)
 
-    def _width(self, axis: int) -> NDArray:
+    def _width(self, axis: int) -> Array:
         """This rank's cell widths."""
         return self.operators.local(np.asarray(self.grid.axes[axis].width), axis)
 
@@ -246,7 +247,7 @@ class Poisson:
         """Flat positions of the cells that have an open face, in the order of the rows."""
         return torch.nonzero(self.diagonal > 0).flatten()
 
-    def rows(self) -> tuple[NDArray, NDArray, NDArray]:
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """This rank's rows of A: CSR row pointers, global columns, values. Solid and isolated cells have no row."""
         layout, index = self.layout, self.unknowns
         counts = torch.zeros(self.slabs.size, dtype=torch.int64)

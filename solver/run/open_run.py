@@ -90,21 +90,23 @@ def open_run(folder: str | Path) -> xarray.DataTree:
             continue
         kind = path.stem.partition("_")[0]
         if kind == "timeseries":
-            groups["series"] = _along(xarray, table, "time", SERIES)
+            groups["series"] = _along(table, "time", SERIES)
         elif kind in ("profiles", "budget"):
             along = next((name for name in ("y_plus", "y") if name in table), "")
             units = WALL if kind == "profiles" else dict.fromkeys(table, "u_tau^4/nu") | {"y_plus": "nu/u_tau"}
-            groups[path.stem] = _along(xarray, table, along, units)
+            groups[path.stem] = _along(table, along, units)
         elif kind == "spectra":
-            groups[path.stem] = _spectra(xarray, table)
+            groups[path.stem] = _spectra(table)
     if (folder / "statistics.h5").is_file():
-        groups["means"] = _means(xarray, folder / "statistics.h5")
+        groups["means"] = _means(folder / "statistics.h5")
     root = xarray.Dataset(attrs=dict(_flat(summary)))
     return xarray.DataTree.from_dict({"/": root, **groups})
 
 
-def _along(xarray: Any, table: Table, along: str, units: Mapping[str, str]) -> xarray.Dataset:
+def _along(table: Table, along: str, units: Mapping[str, str]) -> xarray.Dataset:
     """Columns over one of them; where it is not known in a row, or none is named, over the rows' numbers."""
+    import xarray
+
     dimension = along if along and np.isfinite(table[along]).all() else "row"
     found = {name: (dimension, column, _about(name, table, units)) for name, column in table.items()}
     return xarray.Dataset(found).set_coords([name for name in ("time", "y", "y_plus", "step") if name in found])
@@ -120,8 +122,10 @@ def _about(name: str, table: Table, units: Mapping[str, str]) -> dict[str, str]:
     return about
 
 
-def _spectra(xarray: Any, table: Table) -> xarray.Dataset:
+def _spectra(table: Table) -> xarray.Dataset:
     """The long table by its keys: what it does not have is NaN."""
+    import xarray
+
     keys = [name for name in ("direction", "time", "y", "k") if name in table]
     lines, places = zip(*(np.unique(table[name], return_inverse=True) for name in keys), strict=True)
     found = {}
@@ -135,7 +139,9 @@ def _spectra(xarray: Any, table: Table) -> xarray.Dataset:
     return xarray.Dataset(found, scales)
 
 
-def _means(xarray: Any, path: Path) -> xarray.Dataset:
+def _means(path: Path) -> xarray.Dataset:
+    import xarray
+
     try:
         with open_hdf5(path) as file:
             scales = {name: (name, file[name][()], {"units": "L"}) for name in "yz"}

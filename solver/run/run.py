@@ -237,7 +237,7 @@ def steps_left(simulation: Simulation, end: float, steps: int | None) -> float |
     dt = float(simulation.control(simulation.velocity, None, simulation.nu))
     if not math.isfinite(dt):
         return steps
-    left = max(end - simulation.t, 0.0) / dt
+    left: float = max(end - simulation.t, 0.0) / dt
     return left if steps is None else min(steps, left)
 
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from solver.discretisation import fusion
 from solver.discretisation.calculus import Operators
 from solver.errors import CaseError
 from solver.files.folder import processor
+from solver.flow.closure import Closure
 from solver.flow.flow import Flow
 from solver.flow.forcing import MassFlux, NoForcing
 from solver.flow.initial import taylor_green, wall_turbulence
 from solver.flow.runge_kutta import RK3
 from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
-from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
+from solver.grid.axis import Array, FiniteVolumeAxis, FourierAxis, NoSlip, stretched_faces
 from solver.grid.grid import Grid
 from solver.parallel.ranks import choose_device
 from solver.parallel.slabs import Slabs
@@ -36,7 +36,11 @@ def memory_mib() -> float:
 
 
 def flow_simulation(
-    shape: tuple[int, int, int], flow: str, device: str, dtype: torch.dtype, make_closure: Callable
+    shape: tuple[int, int, int],
+    flow: str,
+    device: str,
+    dtype: torch.dtype,
+    make_closure: Callable[[Grid, float], Closure | None],
 ) -> Simulation:
     """The flow that is timed: a channel or a Taylor-Green box whose *points* are `shape` (2/3 rule)."""
     nx, ny, nz = shape
@@ -82,7 +86,7 @@ def measure(simulations: Sequence[Simulation], rounds: int = 7, warm_up: int = 3
     return [_record(s, times[:, :3], times[:, k]) for k, s in enumerate(simulations, start=2)]
 
 
-def _record(simulation: Simulation, beside: NDArray, own: NDArray) -> dict[str, Any]:
+def _record(simulation: Simulation, beside: Array, own: Array) -> dict[str, Any]:
     """What one flow's rounds say; `beside` are in each round ten transforms a stage, the limit, the first flow."""
     ten, minimal, first = beside.T
     op, stages = simulation.operators, RK3.stages

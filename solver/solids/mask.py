@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from solver.errors import CaseError
+from solver.grid.axis import Array
 from solver.grid.grid import Grid
 from solver.solids.shapes import Mask, Shape, words
 from solver.solids.surface import Surface
@@ -116,7 +117,7 @@ class Solids:
         return self._parts[1]
 
 
-def _corners(grid: Grid) -> tuple[NDArray, NDArray]:
+def _corners(grid: Grid) -> tuple[Array, Array]:
     """Lower and upper corner of the box."""
     low = np.array([float(np.asarray(a.centres)[0] - 0.5 * np.asarray(a.width).flat[0]) for a in grid.axes])
     return low, low + [axis.length for axis in grid.axes]
@@ -141,7 +142,7 @@ def _misplaced(grid: Grid, shape: Shape) -> str:
     return f"{place}, the box from {words(low.tolist())} to {words(high.tolist())}; {remedy}"
 
 
-def _warn_if_rough(grid: Grid, shape: Shape, times: NDArray) -> None:
+def _warn_if_rough(grid: Grid, shape: Shape, times: NDArray[np.int64]) -> None:
     """Say so where cells are too coarse for a shape that lies in the box as a whole."""
     low, high = _corners(grid)
     whole = (np.subtract(shape.bounds[0], low) > -1e-9).all() and (np.subtract(high, shape.bounds[1]) > -1e-9).all()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.errors import CaseError
+from solver.grid.axis import Array
 
 Triple = tuple[float, float, float]
 Bounds = tuple[Triple, Triple]
@@ -36,7 +37,7 @@ class Shape(Protocol):
         """Enclosed volume: infinite for endless bodies, NaN where nothing is enclosed."""
 
     @abstractmethod
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
+    def contains(self, x: Array, y: Array, z: Array) -> Mask:
         """True inside or on the surface; broadcast shape of the coordinates."""
 
     @property
@@ -44,7 +45,7 @@ class Shape(Protocol):
         """Its least extent."""
         return float(np.subtract(self.bounds[1], self.bounds[0]).min())
 
-    def count(self, x: NDArray, y: NDArray, z: NDArray) -> NDArray[np.int64]:
+    def count(self, x: Array, y: Array, z: Array) -> NDArray[np.int64]:
         """In how many parts of the body each point lies; `volume` counts what parts share as often."""
         return self.contains(x, y, z).astype(np.int64)
 
@@ -73,7 +74,7 @@ class Box(Shape):
         """Product of the sides."""
         return float(np.subtract(self.upper, self.lower).prod())
 
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
+    def contains(self, x: Array, y: Array, z: Array) -> Mask:
         """True between the corners."""
         (x0, y0, z0), (x1, y1, z1) = self.lower, self.upper
         return (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1) & (z0 <= z) & (z <= z1)
@@ -103,7 +104,7 @@ class Sphere(Shape):
         """``4/3 pi r^3``."""
         return 4.0 / 3.0 * np.pi * self.radius**3
 
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
+    def contains(self, x: Array, y: Array, z: Array) -> Mask:
         """True within the radius."""
         a, b, c = self.centre
         return (x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2 <= self.radius**2
@@ -139,7 +140,7 @@ class Cylinder(Shape):
         """``pi r^2`` times its length."""
         return np.pi * self.radius**2 * (self.upper - self.lower)
 
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
+    def contains(self, x: Array, y: Array, z: Array) -> Mask:
         """True within the radius and between the ends."""
         lines = (x, y, z)
         squares = [(lines[d] - self.centre[d]) ** 2 for d in range(3) if d != self.axis]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.errors import CaseError
+from solver.grid.axis import Array
 from solver.solids.shapes import Bounds, Mask, Shape, Triple
 from solver.solids.surface_files import Triangles, Vertices, read_triangles
 from solver.solids.winding import Body, Edges, heights, weld
@@ -91,11 +92,11 @@ class Surface(Shape):
         """Of a plate with this volume and area."""
         return np.inf if self.close else 2.0 * self.body.volume / self.body.area
 
-    def contains(self, x: NDArray, y: NDArray, z: NDArray) -> Mask:
+    def contains(self, x: Array, y: Array, z: Array) -> Mask:
         """True for points of a grid, given by lines, that are enclosed."""
         return self.count(x, y, z) > 0
 
-    def count(self, x: NDArray, y: NDArray, z: NDArray) -> NDArray[np.int64]:
+    def count(self, x: Array, y: Array, z: Array) -> NDArray[np.int64]:
         """In how many parts of the body each point of a grid lies, given by lines along x, y, z."""
         lines = [np.asarray(line, dtype=np.float64).ravel() for line in (x, y, z)]
         found = np.zeros([len(line) for line in lines], dtype=np.int64)

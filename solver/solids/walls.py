@@ -9,6 +9,8 @@ diffusion symmetric and momentum in balance.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,14 +19,15 @@ from torch import Tensor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.gradient import WallFactors
 from solver.discretisation.staggered import inner, y_slowest
-from solver.grid.axis import FiniteVolumeAxis
+from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.solids.mask import Solids
 from solver.solids.shapes import Mask
 
 Pair = tuple[int, int]
+Entry = TypeVar("Entry", bound=np.generic)
 
 
-def _take(a: NDArray, axis: int, first: int, count: int) -> NDArray:
+def _take(a: NDArray[Entry], axis: int, first: int, count: int) -> NDArray[Entry]:
     return a[(slice(None),) * axis + (slice(first, first + count),)]
 
 
@@ -33,7 +36,7 @@ def memory_order(f: Tensor) -> Tensor:
     return f.transpose(-3, -2).reshape(-1)
 
 
-def _along(values: NDArray, axis: int) -> NDArray:
+def _along(values: Array, axis: int) -> Array:
     shape = [1, 1, 1]
     shape[axis] = -1
     return values.reshape(shape)
@@ -72,7 +75,7 @@ class SolidWalls:
         self.factors = WallFactors(slope, wet, self.fluid)
         self.inner_slope = {(i, j): self._without_ghosts(f, j) for (i, j), f in slope.items()}
 
-    def _local(self, whole: NDArray) -> Tensor:
+    def _local(self, whole: Array) -> Tensor:
         """This rank's part of an array that has some entries more than planes along y."""
         op = self.operators
         planes = op.decomposition.planes
@@ -91,7 +94,7 @@ class SolidWalls:
         n = cells.shape[i] - 1
         return _take(cells, i, 0, n) & _take(cells, i, 1, n)
 
-    def _core(self, a: NDArray, axes: tuple[int, ...]) -> NDArray:
+    def _core(self, a: Mask, axes: tuple[int, ...]) -> Mask:
         """Without the ghosts along some of the axes; of faces 0 .. n the upper ones."""
         for axis in self.operators.volume_axes:
             if axis in axes:
@@ -126,7 +129,7 @@ class SolidWalls:
         parts = zip(velocity, self.blocked, strict=True)
         return torch.stack([(memory_order(f)[at] * volume).sum() for f, (at, volume) in parts])
 
-    def _slope(self, cells: Mask, i: int, j: int) -> NDArray:
+    def _slope(self, cells: Mask, i: int, j: int) -> Array:
         """The wall is half a cell away over the share of the edge that a solid has: 1 + share (gap / half - 1)."""
         line, n = self.grid.volume_axes[j], self.grid.shape[j]
         free, blocked = self._between(cells, i), self._share_of_solids(cells, i)
@@ -134,20 +137,21 @@ class SolidWalls:
         nearer = [2.0 * line.spacing / width - 1.0 for width in (line.padded_width[:-1], line.padded_width[1:])]
         under_ceiling = (below & ~above) * _take(blocked, j, 1, n + 1) * _along(nearer[0], j)
         over_floor = (above & ~below) * _take(blocked, j, 0, n + 1) * _along(nearer[1], j)
-        factor = 1.0 + under_ceiling + over_floor
+        factor: Array = 1.0 + under_ceiling + over_floor
         if i not in self.operators.volume_axes:
             return factor
         return np.pad(factor, [(0, 1) if d == i else (0, 0) for d in range(3)], constant_values=1.0)
 
-    def _share_of_solids(self, cells: Mask, i: int) -> NDArray:
+    def _share_of_solids(self, cells: Mask, i: int) -> Array:
         """Of the control volume of u_i, the share that solids have, where `_between` lives."""
         if i not in self.operators.volume_axes:
-            return 1.0 - cells
+            return np.where(cells, 0.0, 1.0)
         n, width = cells.shape[i] - 1, self.grid.volume_axes[i].padded_width
         weight = _along(width[:-1] / (width[:-1] + width[1:]), i)
-        return 1.0 - (weight * _take(cells, i, 0, n) + (1.0 - weight) * _take(cells, i, 1, n))
+        share: Array = 1.0 - (weight * _take(cells, i, 0, n) + (1.0 - weight) * _take(cells, i, 1, n))
+        return share
 
-    def _wet(self, cells: Mask, i: int, j: int) -> NDArray:
+    def _wet(self, cells: Mask, i: int, j: int) -> Array:
         free = self._between(cells, i)
         others = tuple({0, 1, 2} - {j})
         if j in self.operators.volume_axes:

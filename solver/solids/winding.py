@@ -34,7 +34,7 @@ def weld(points: Array, faces: Index, tolerance: float) -> tuple[Array, Index]:
     return points[first], faces[(a != b) & (b != c) & (c != a)]
 
 
-def _joined(count: int, pairs: NDArray) -> tuple[int, Index]:
+def _joined(count: int, pairs: Index) -> tuple[int, Index]:
     """Number of groups that pairs make of `count` things, and the group of each."""
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     groups, label = connected_components(graph, directed=False)
@@ -69,7 +69,8 @@ class Edges:
     @cached_property
     def balanced(self) -> NDArray[np.bool_]:
         """Edges that run as often one way as the other."""
-        return np.bincount(self.number, self.way) == 0
+        even: NDArray[np.bool_] = np.bincount(self.number, self.way) == 0
+        return even
 
     @cached_property
     def neighbours(self) -> Index:
@@ -131,7 +132,8 @@ class Body:
 
     def _volumes(self, faces: Index) -> Array:
         a, b, c = (self.points - self.points.mean(axis=0))[faces].swapaxes(0, 1)
-        return np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0
+        volumes: Array = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0
+        return volumes
 
     @cached_property
     def volume(self) -> float:
@@ -156,14 +158,16 @@ def winding(points: Array, faces: Index, x: Array, y: Array, z: Array, parity: b
     """Winding number of triangles about the points of a grid, (nx, ny, nz); or the parity of their crossings."""
     shape = (len(x), len(y) + 1, len(z))
 
-    def steps(faces: Index, x: Array, z: Array) -> NDArray:
+    def steps(faces: Index, x: Array, z: Array) -> Index:
         i, k, height, sign = crossings(points, faces, x, z)
         at = np.ravel_multi_index((i, np.searchsorted(y, height), k), (len(x), shape[1], len(z)))
         jumps = np.bincount(at, np.ones_like(sign) if parity else sign, minlength=len(x) * shape[1] * len(z))
         return jumps.reshape(len(x), shape[1], len(z)).astype(np.int64)
 
-    def leaks(jumps: NDArray) -> NDArray:
-        return jumps.sum(axis=1) % 2 != 0 if parity else jumps.sum(axis=1) != 0
+    def leaks(jumps: Index) -> NDArray[np.bool_]:
+        left = jumps.sum(axis=1)
+        open_ended: NDArray[np.bool_] = left % 2 != 0 if parity else left != 0
+        return open_ended
 
     found = steps(faces, x, z)
     size = float(np.ptp(points, axis=0).max())

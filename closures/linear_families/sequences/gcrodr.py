@@ -220,4 +220,5 @@ def smallest_harmonic(g: np.ndarray, inner: np.ndarray, k: int) -> np.ndarray | 
             parts.append(vectors[:, i].imag)
     if len(parts) < k:
         return None
-    return scipy.linalg.qr(np.stack(parts[:k], axis=1), mode="economic", check_finite=False)[0]
+    basis: np.ndarray = scipy.linalg.qr(np.stack(parts[:k], axis=1), mode="economic", check_finite=False)[0]
+    return basis

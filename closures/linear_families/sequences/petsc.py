@@ -122,7 +122,8 @@ class PetscPreconditioner:
         def apply(r: np.ndarray) -> np.ndarray:
             x.array[:] = r
             self.pc.apply(x, y)
-            return y.array.copy()
+            z: np.ndarray = y.array.copy()
+            return z
 
         return apply
 
