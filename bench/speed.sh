@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Fills docs/results/speed.json, one record a line of the README's table; about four minutes on a quiet machine.
+# Fills docs/results/speed.json, or the file that is named, one record a line of the README's table; about four minutes on
+# a quiet machine. `bench/moved.py` says what has changed.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-into=docs/results/speed.json
+root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+into=$(realpath -m "${1:-$root/docs/results/speed.json}")
+cd "$root"
 rm -f "$into"
 record() { solver bench --json "$into" "$@"; }
 closures=(--closure none --closure smagorinsky --closure dynamic_smagorinsky --closure wale)
