@@ -44,11 +44,12 @@ def run(
 ) -> None:
     """Run a case and compare it with its reference."""
     from solver.run import run as application
+    from solver.run.wishes import alone
 
     if quiet:
         log_to_terminal(logging.ERROR)
     source = load(case, closure, device, sets)
-    raise typer.Exit(application.run(source, out, steps, restart, quiet, console(), overwrite))
+    raise typer.Exit(alone(application.run(source, out, steps, restart, quiet, console(), overwrite)))
 
 
 def check(case: CasePath, closure: Closure = None, device: str | None = None, sets: Sets = None) -> None:

@@ -12,43 +12,31 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from solver.analysis.channel import wall_flows
 from solver.analysis.reference import check_reference
 from solver.analysis.scalar_flow import check_scalar_references
-from solver.case.case import Case
 from solver.discretisation import fusion
-from solver.discretisation.calculus import Operators
 from solver.errors import Diverged, PressureSolveError
 from solver.files import folder as rundir
 from solver.files import lock
 from solver.flow.simulation import Simulation
 from solver.observers import Hook
-from solver.observers.checkpoint import Checkpoint, restore
-from solver.observers.field_means import FieldMeans
-from solver.observers.forces import Forces
+from solver.observers.checkpoint import Checkpoint
 from solver.observers.health import Health
 from solver.observers.progress import ProgressBar, ProgressLines, Way
-from solver.observers.scalar_statistics import ScalarStatistics
 from solver.observers.series import TimeSeries
-from solver.observers.snapshots import Snapshots
-from solver.observers.spectra import PlaneSpectra, ShellSpectra
-from solver.observers.statistics import Statistics
-from solver.observers.time_average import TimeAverage
 from solver.parallel.ranks import from_root
-from solver.pressure.learned import LearnedPressure
-from solver.pressure.tuning import SelfTuning
 from solver.run import failure, leg
 from solver.run.build import Source, build
 from solver.run.log import RunLog, tell_end, tell_start
 from solver.run.machine import choose_fusion
+from solver.run.observed import Observed
 from solver.run.summary import Outcome
-from solver.run.wishes import Wish, Wishing, alone
+from solver.run.wishes import Wish, Wishing
 from solver.terminal import Bar, record
 
 log = logging.getLogger("solver")
@@ -88,22 +76,26 @@ def run(
     quiet: bool,
     console: Console,
     overwrite: bool = False,
-) -> int:
-    """Run a case to its end, a signal, or trouble; returns the exit code. Collective."""
-    return alone(wishing(source, out, steps, restart, quiet, console, overwrite))
-
-
-def wishing(
-    source: Source,
-    out: Path | None,
-    steps: int | None,
-    restart: Path | None,
-    quiet: bool,
-    console: Console,
-    overwrite: bool = False,
     stop: StopSignal | None = None,
 ) -> Wishing[int]:
-    """The same as `run`, which asks for its steps; `stop` is that of several runs. Collective."""
+    """Run a case to its end, a signal, or trouble; asks for its steps, and comes to the exit code. Collective.
+
+    Parameters
+    ----------
+    source : the case, and where it comes from.
+    out : run folder; None: one that the case names.
+    steps : stop after so many.
+    restart : run folder or checkpoint to go on from, `leg.AUTO` for that in `out`.
+    quiet : nothing is shown.
+    console : where progress and results are shown.
+    overwrite : replace the run that is in the folder.
+    stop : the signal of several runs in one process; None: one of its own.
+
+    Raises
+    ------
+    CaseError : the case cannot be run, or not from there.
+    RunFolderError : the folder cannot be written, or there is nothing to go on from.
+    """
     folder = leg.folder_of(source.case, source.folder, source.name, out, restart)
     with RunLog() as journal, lock.held(folder):
         this = leg.plan(source.case, folder, restart, overwrite)
@@ -130,13 +122,9 @@ def run_leg(
     operators, slabs = simulation.operators, simulation.operators.decomposition
     check_reference(case, source.folder, operators.grid)
     check_scalar_references(case.scalars, source.folder)
-    statistics, spectra = averaging_hooks(case, simulation), shell_spectra(case, operators)
-    snapshots = Snapshots(folder, case.output.snapshot)
-    forces, memory = observe_forces(case), pressure_memory(simulation)
-    parts: list[Any] = [*statistics, *spectra, *forces]
+    observed = Observed.of(case, simulation, folder)
     if saved:
-        kept = [] if this.physics else [p for p in parts if not (this.averages and isinstance(p, TimeAverage))]
-        restore(saved, simulation, [*kept, *memory], this.same_closure, this.same_walls)
+        observed.restore(saved, simulation, this)
         saved.close()
     points, expected = int(np.prod(operators.local_shape)), steps_left(simulation, case.time.end, steps)
     fusion.enable(choose_fusion(case.run.fuse, points, expected, operators.device.type))
@@ -144,25 +132,23 @@ def run_leg(
     journal.open(folder)
     if slabs.is_root:
         tell_start(source, simulation, folder, saved, expected)
-    checkpoint = Checkpoint(folder, case, case.output.checkpoint, [*parts, *memory], simulation.step_count)
+    checkpoint = Checkpoint(folder, case, case.output.checkpoint, observed.remembered, simulation.step_count)
 
     def ended(status: str) -> Outcome:
         wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
         done = simulation.step_count - checkpoint.start
         outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
-        outcome.write(folder, statistics, series, [snapshots, *spectra, *forces])
+        outcome.write(folder, observed.statistics, series, observed.others)
         return outcome
 
     with nullcontext(signals) if signals else StopSignal() as stop:
         with ExitStack() as context:
             tell_restart(this, simulation)
-            more = {name: column for hook in forces for name, column in hook.columns.items()}
-            series = TimeSeries(simulation, folder, case.output.every_steps, more, this.every_steps)
+            series = TimeSeries(simulation, folder, case.output.every_steps, observed.columns, this.every_steps)
             health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
-            hooks: list[Hook] = [health, *parts, snapshots, series, checkpoint]
-            initial: list[Hook] = [snapshots, *spectra] if saved is None or this.physics else []
-            for hook in initial:
-                hook(simulation)
+            hooks: list[Hook] = [health, *observed.statistics, *observed.others, series, checkpoint]
+            if saved is None or this.physics:
+                observed.look_at_start(simulation)
             hooks += progress(Way(simulation, case.time.end, steps), quiet, console, context) if slabs.is_root else []
             simulation.timers.reset()  # of what setting up has taken
             with failure.kept(slabs, folder, lambda: ended(leg.FAILED)):
@@ -239,45 +225,6 @@ def steps_left(simulation: Simulation, end: float, steps: int | None) -> float |
         return steps
     left: float = max(end - simulation.t, 0.0) / dt
     return left if steps is None else min(steps, left)
-
-
-def averaging_hooks(case: Case, simulation: Simulation) -> list[TimeAverage]:
-    """Time averages, if the case asks for them: over planes where x is homogeneous, else at every cell."""
-    if case.statistics is None:
-        return []
-    table, operators = case.statistics, simulation.operators
-    if not operators.grid.x.is_fourier:
-        walls = simulation.flow.projection.walls
-        solids = walls.solids if walls else None
-        return [FieldMeans(operators, solids, table.start, table.every_steps)]
-    width = (case.time.end - table.start) / table.batches
-    hooks: list[TimeAverage] = [Statistics(operators, table.start, width, table.every_steps)]
-    if case.scalars and not operators.grid.is_box:
-        carried = [t.scalar for t in simulation.flow.scalars.transports.values()]
-        hooks.append(ScalarStatistics(operators, carried, table.start, width, table.every_steps))
-    if operators.grid.z.is_fourier and wall_flows(operators.grid, case.flow.nu, driven=False):
-        hooks.append(PlaneSpectra(operators, table.start, width, table.every_steps))
-    return hooks
-
-
-def shell_spectra(case: Case, operators: Operators) -> list[ShellSpectra]:
-    """Spectra of a box, if the case asks for them."""
-    wanted = operators.grid.is_box and case.output.spectra > 0
-    return [ShellSpectra(operators, case.output.spectra)] if wanted else []
-
-
-def observe_forces(case: Case) -> list[Forces]:
-    """Forces on the solids, where there are any; averaged from ``[statistics] start`` on, or over the second half."""
-    if case.solids is None:
-        return []
-    start = case.statistics.start if case.statistics else 0.5 * case.time.end
-    return [Forces(start, case.solids.coefficients)]
-
-
-def pressure_memory(simulation: Simulation) -> list[SelfTuning | LearnedPressure]:
-    """What checkpoints keep of a pressure solver: of one that tunes itself, what it knows; of a guard, its counts."""
-    projection = simulation.flow.projection
-    return [part for part in (projection.tuning, projection.guard) if part is not None]
 
 
 def _open(folder: Path, source: Source, simulation: Simulation, fresh: bool) -> None:

@@ -15,7 +15,7 @@ from solver.errors import SolverError
 from solver.run import leg
 from solver.run.build import source_of
 from solver.run.machine import prepare_process
-from solver.run.run import StopSignal, wishing
+from solver.run.run import StopSignal, run
 from solver.run.wishes import together
 from solver.terminal import console, log_to_terminal
 
@@ -27,7 +27,7 @@ def main() -> int:
     given, failed = json.load(sys.stdin), 0
     with StopSignal() as stop:
         runs = [
-            wishing(source_of(Path(case), sets, closure), Path(out), None, leg.AUTO, True, console(), stop=stop)
+            run(source_of(Path(case), sets, closure), Path(out), None, leg.AUTO, True, console(), stop=stop)
             for case, closure, sets, out in given
         ]
         for (*_, out), end in zip(given, together(runs), strict=True):
