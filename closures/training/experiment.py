@@ -9,7 +9,8 @@ from frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,15 +40,50 @@ from closures.training.wall_recipe import WallRecipe
 from solver.errors import CaseError
 
 FRAMES = "frames"
-KINDS: Mapping[str, type[Any]] = {
-    "multigrid": MultigridRecipe,
-    "matrices": MatrixRecipe,
-    "solver": SolverRecipe,
-    "ensemble": EnsembleRecipe,
-    "a_priori": APrioriRecipe,
-    "familiarity": FamiliarityRecipe,
-    "profiles": WallRecipe,
-    FRAMES: Recipe,
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How experiments of one kind are written, and how they are carried out.
+
+    Parameters
+    ----------
+    recipe : what its tables hold.
+    learn : trains by a recipe in a folder, with a file of trajectories in place of the recipe's, showing progress on a
+        console if there is one.
+    takes_data : whether it learns from trajectories.
+    """
+
+    recipe: type[Any]
+    learn: Callable[[Any, Path, Path | None, Console | None], Trained]
+    takes_data: bool = True
+
+
+def _learn_from_frames(recipe: Recipe, out: Path, data: Path | None, console: Console | None) -> Trained:
+    return descend(recipe, out, console, partial(offline.prepare, recipe, out, data))
+
+
+KINDS: Mapping[str, Kind] = {
+    "multigrid": Kind(MultigridRecipe, lambda recipe, out, _, c: learned_multigrid.learn(recipe, out, c), False),
+    "matrices": Kind(
+        MatrixRecipe,
+        lambda recipe, out, _, c: descend(recipe, out, c, partial(pressure_train.prepare, recipe, out, console=c)),
+        False,
+    ),
+    "solver": Kind(
+        SolverRecipe,
+        lambda recipe, out, data, c: descend(recipe, out, c, partial(through_solver.prepare, recipe, out, data)),
+    ),
+    "ensemble": Kind(EnsembleRecipe, ensemble.invert),
+    "a_priori": Kind(
+        APrioriRecipe,
+        lambda recipe, out, data, c: descend(recipe, out, c, lambda _: a_priori_recipe.prepare(recipe, out, data)),
+    ),
+    "familiarity": Kind(FamiliarityRecipe, lambda recipe, out, _, c: familiar_flows.learn(recipe, out, c), False),
+    "profiles": Kind(
+        WallRecipe, lambda recipe, out, _, c: descend(recipe, out, c, lambda _: wall_recipe.prepare(recipe, out)), False
+    ),
+    FRAMES: Kind(Recipe, _learn_from_frames),
 }
 
 
@@ -78,7 +114,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     CaseError : missing file, TOML syntax, unknown key, wrong type or value; one line.
     """
     tables, file = read_tables(path, overrides)
-    found: Experiment = checked(KINDS[kind_of(tables)], tables, file)
+    found: Experiment = checked(KINDS[kind_of(tables)].recipe, tables, file)
     return found
 
 
@@ -106,20 +142,7 @@ def train(
     Diverged : the gradient is not finite, or too few flows are left.
     """
     recipe = load_experiment(experiment, overrides) if isinstance(experiment, Path) else experiment
-    if data is not None and isinstance(recipe, MatrixRecipe | MultigridRecipe | WallRecipe | FamiliarityRecipe):
+    kind = KINDS[kind_of(recipe)]
+    if data is not None and not kind.takes_data:
         raise CaseError(f"--data {data}: this recipe learns from matrices, runs or tables of its own: leave it out")
-    if isinstance(recipe, FamiliarityRecipe):
-        return familiar_flows.learn(recipe, out, console)
-    if isinstance(recipe, MultigridRecipe):
-        return learned_multigrid.learn(recipe, out, console)
-    if isinstance(recipe, EnsembleRecipe):
-        return ensemble.invert(recipe, out, data, console)
-    if isinstance(recipe, MatrixRecipe):
-        return descend(recipe, out, console, lambda group: pressure_train.prepare(recipe, out, group, console))
-    if isinstance(recipe, WallRecipe):
-        return descend(recipe, out, console, lambda _: wall_recipe.prepare(recipe, out))
-    if isinstance(recipe, APrioriRecipe):
-        return descend(recipe, out, console, lambda _: a_priori_recipe.prepare(recipe, out, data))
-    if isinstance(recipe, SolverRecipe):
-        return descend(recipe, out, console, partial(through_solver.prepare, recipe, out, data))
-    return descend(recipe, out, console, partial(offline.prepare, recipe, out, data))
+    return kind.learn(recipe, out, data, console)
