@@ -18,22 +18,17 @@ def simulation(case: str | Path, *overrides: str, closure: str | None = None) ->
 
     Parameters
     ----------
-    case
-        A folder, a file, a run, or the name of a case that comes with the solver.
-    overrides
-        As after ``--set`` on the command line: ``"grid.x.n=64"``.
-    closure
-        Its name, in place of that of the case.
+    case : a folder, a file, a run, or the name of a case that comes with the solver.
+    overrides : as after ``--set`` on the command line: ``"grid.x.n=64"``.
+    closure : its name, in place of that of the case.
 
     Returns
     -------
-    Simulation
-        Ready to ``step()``. Its ``state`` is a value; ``stepper(state)`` gives the next one, with gradients.
+    Simulation : ready to ``step()``. Its ``state`` is a value; ``stepper(state)`` gives the next one, with gradients.
 
     Raises
     ------
-    CaseError
-        No such case, or one that cannot be.
+    CaseError : no such case, or one that cannot be.
 
     Examples
     --------

@@ -46,6 +46,10 @@ class DynamicSmagorinsky:
         is delta, that box by Simpson's rule, (1, 4, 1) / 6 (Lund 1997, Annu. Res. Briefs CTR, 83, on discrete widths).
     c_s_max : bound, ``nu_t <= (c_s_max delta)^2 |S|``: in uniform flow C is a quotient of round-off errors.
     every : calls from one evaluation of C to the next where it is averaged; 9 is every third Runge-Kutta step.
+
+    Raises
+    ------
+    CaseError : the grid has no direction to filter or to average along; `every` without averages.
     """
 
     name = "dynamic_smagorinsky"

@@ -37,6 +37,10 @@ class Easm:
     the trace of Germano's identity, ``<L_kk> / 2 = c <alpha^2 delta^2 |S^|^2 - hat(delta^2 |S|^2)>``, averaged over the
     Fourier directions with the test filter of the dynamic Smagorinsky model. Where an eigenvalue would be negative the
     anisotropy is reduced until it is zero. Constants: docs/decisions/0029.
+
+    Raises
+    ------
+    CaseError : the grid has no Fourier direction.
     """
 
     name = "easm"

@@ -34,6 +34,10 @@ class Smagorinsky:
     c_s : by default 0.1 where there are no-slip walls, the value for channels since Deardorff (1970, J. Fluid Mech. 41,
         453); else 0.17, Lilly's (1967, IBM Sci. Comput. Symp., 195) for a cutoff in the inertial range.
     damping : "van_driest" or "none"; by default van Driest where there are walls that the cells resolve.
+
+    Raises
+    ------
+    CaseError : van Driest damping without a resolved wall, or without viscosity.
     """
 
     name = "smagorinsky"

@@ -45,6 +45,10 @@ class TwoPart:
     create : makes the model by its name.
     model, model_options : a registered closure that gives a viscosity or a stress, or "none", and its options.
     a, b, exponent : of the mixing length, fitted to filtered direct simulation at Re_tau = 180.
+
+    Raises
+    ------
+    CaseError : the model acts between steps.
     """
 
     name = "two_part"

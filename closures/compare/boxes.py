@@ -150,7 +150,12 @@ def shell_decay(run: Run, cut: float) -> Decay | None:
 
 
 def series_decay(run: Run) -> Decay:
-    """From ``timeseries.csv``: the energy of all modes."""
+    """From ``timeseries.csv``: the energy of all modes.
+
+    Raises
+    ------
+    RunFolderError : the run has fewer than three rows.
+    """
     table = run.table("timeseries")
     if table is None or len(table["time"]) < 3:
         raise RunFolderError(f"{run.folder}: has no time series: run it again with a smaller [output] every_steps")
@@ -168,7 +173,12 @@ class BoxJudge:
 
     @cached_property
     def truth(self) -> Decay:
-        """The reference in time."""
+        """The reference in time.
+
+        Raises
+        ------
+        CaseError : the reference has nothing of a box.
+        """
         if self.target.run is not None:
             found = shell_decay(self.target.run, self.cut)
             return found if found is not None else series_decay(self.target.run)
@@ -213,7 +223,12 @@ class BoxJudge:
         return self.first.case.initial.kind in ("taylor_green", "rest")
 
     def decay(self, run: Run) -> Decay:
-        """One run in time, as the reference is given."""
+        """One run in time, as the reference is given.
+
+        Raises
+        ------
+        RunFolderError : the run has no spectra in time.
+        """
         found = shell_decay(run, self.cut) if self.by_shells else series_decay(run)
         if found is None:
             remedy = "set [output] spectra in the case and run it again"
@@ -227,7 +242,12 @@ class BoxJudge:
         return self._known[run.folder]
 
     def seen(self, run: Run) -> BoxInTime:
-        """What metrics see of one run, from its files."""
+        """What metrics see of one run, from its files.
+
+        Raises
+        ------
+        CaseError : run and reference have hardly a time in common.
+        """
         ours, truth = self.decay(run), self.truth
         start, end = max(ours.times[0], truth.times[0]), min(ours.times[-1], truth.times[-1])
         if end - start < SETTLED * (ours.times[-1] - ours.times[0]):

@@ -117,7 +117,12 @@ def _error(job: Job, reference: str | None) -> float:
 
 
 def leading_error(run: Run, reference: str | None, folder: Path | None = None) -> float:
-    """The error that tuning makes small: the first quantity of the comparison; `folder` is that of `resolve`."""
+    """The error that tuning makes small: the first quantity of the comparison; `folder` is that of `resolve`.
+
+    Raises
+    ------
+    CaseError : there is no reference.
+    """
     if run.broken:
         return BROKEN_ERROR
     target = resolve(reference, [run], folder)

@@ -97,7 +97,12 @@ class Update:
             return u if slabs.size == 1 else slabs.gather_planes(u.to(transfer.dtype_of(self.predictor)))
 
     def evaluated(self, operators: Operators, whole: Tensor) -> Tensor:
-        """On the owner: the change that the network makes to a whole velocity, where and in what it is evaluated."""
+        """On the owner: the change that the network makes to a whole velocity, where and in what it is evaluated.
+
+        Raises
+        ------
+        Overruled : the answer has another shape.
+        """
         parts = self._parts(operators)
         assert parts.predictor is not None
         u = parts.transfer.inward(whole, parts.predictor)

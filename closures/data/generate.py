@@ -49,8 +49,8 @@ def generate_flow(
 
     Returns
     -------
-    ``path``, ``sha256``, ``samples`` (trajectories), ``snapshots`` (of each), ``method``, and of this call ``made``,
-    ``seconds``, ``samples_per_second``; of a channel `facts_of`.
+    dict : ``path``, ``sha256``, ``samples`` (trajectories), ``snapshots`` (of each), ``method``, and of this call
+        ``made``, ``seconds``, ``samples_per_second``; of a channel `facts_of`.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def verify(path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    ``rows`` (trajectories or samples), ``files`` and ``sha256``.
+    dict : ``rows`` (trajectories or samples), ``files`` and ``sha256``.
 
     Raises
     ------

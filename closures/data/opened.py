@@ -19,7 +19,12 @@ DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeEr
 
 
 class Stacked:
-    """A dataset of several files: their rows one after the other, read when asked for."""
+    """A dataset of several files: their rows one after the other, read when asked for.
+
+    Raises
+    ------
+    ValueError : their rows have different shapes.
+    """
 
     def __init__(self, parts: Sequence[h5py.Dataset]) -> None:
         if len({part.shape[1:] for part in parts}) != 1:

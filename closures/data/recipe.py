@@ -254,7 +254,12 @@ def held_out(kept: int, whole: int, trajectories: int, most: int) -> int:
 
 
 def parse_flow_recipe(data: dict[str, Any], source: str) -> FlowRecipe:
-    """Validate a mapping; `source` is named in errors."""
+    """Validate a mapping; `source` is named in errors.
+
+    Raises
+    ------
+    CaseError : unknown key, wrong type or value; one line.
+    """
     try:
         recipe = FlowRecipe.model_validate(data)
         check(recipe.case(0).build_grid(), recipe.coarse_grid, recipe.filter.kernel())

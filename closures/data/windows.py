@@ -53,7 +53,12 @@ class Trajectories(Protocol):
 
 
 class InMemory:
-    """Trajectories given as an array (n_traj, n_steps, nx, ny, nz, 3)."""
+    """Trajectories given as an array (n_traj, n_steps, nx, ny, nz, 3).
+
+    Raises
+    ------
+    CaseError : the array has another shape.
+    """
 
     def __init__(self, velocity: np.ndarray, domain: Domain, step: float, start: float = 0.0) -> None:
         if velocity.ndim != 6 or velocity.shape[2:] != (*domain.shape, 3):
@@ -211,6 +216,10 @@ class Windows(Dataset[Tensor]):
     """Runs of ``steps + 1`` frames, `stride` apart, of the chosen trajectories: (steps + 1, 3, nx, ny, nz).
 
     Each begins `apart` frames after the one before.
+
+    Raises
+    ------
+    CaseError : the trajectories are too short for one.
     """
 
     def __init__(
@@ -280,7 +289,12 @@ def fluctuation_size(source: Trajectories, trajectories: Sequence[int]) -> Tenso
 def scaling(
     source: Trajectories, trajectories: Sequence[int], stride: int, target: Literal["state", "increment"]
 ) -> Scaling:
-    """Mean and deviation of the velocity, and size of its change over `stride` frames, over volume and time."""
+    """Mean and deviation of the velocity, and size of its change over `stride` frames, over volume and time.
+
+    Raises
+    ------
+    CaseError : the velocity is constant, or not finite.
+    """
     volumes = source.domain.volumes.numpy()[None, ..., None]
     sums, count, pairs = np.zeros((3, 3)), 0, 0
     for trajectory in trajectories:

@@ -99,7 +99,8 @@ def generate(
 
     Returns
     -------
-    ``path``, ``sha256``, ``samples``, ``method``, and of this call ``made``, ``seconds``, ``samples_per_second``.
+    dict : ``path``, ``sha256``, ``samples``, ``method``, and of this call ``made``, ``seconds``,
+        ``samples_per_second``.
 
     Raises
     ------

@@ -26,7 +26,8 @@ def verify(path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    ``rows``, ``files``, ``sha256`` and, of linear systems, ``largest_residual`` of the samples that were looked at.
+    dict : ``rows``, ``files``, ``sha256`` and, of linear systems, ``largest_residual`` of the samples that were
+        looked at.
 
     Raises
     ------

@@ -220,7 +220,12 @@ def _refuse_idle(recipe: Recipe, source: str) -> None:
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
-    """Validate a mapping; `source` is named in errors."""
+    """Validate a mapping; `source` is named in errors.
+
+    Raises
+    ------
+    CaseError : unknown key, wrong type or value; one line.
+    """
     try:
         recipe = Recipe.model_validate(data)
         recipe.family.build()

@@ -29,6 +29,10 @@ class NegativeNorm:
     ----------
     operators : on one rank, without open ends.
     alpha : 1/length^2, larger than zero; scales longer than ``alpha^-1/2`` count as in L2.
+
+    Raises
+    ------
+    CaseError : `alpha` is not positive.
     """
 
     def __init__(self, operators: Operators, alpha: float = 1.0) -> None:

@@ -134,7 +134,12 @@ class Artefact:
     network: nn.Module
 
     def predictor(self) -> Predictor:
-        """The network with its units; for state operators."""
+        """The network with its units; for state operators.
+
+        Raises
+        ------
+        ArtefactError : the network models a stress.
+        """
         if self.card.scaling is None:
             raise ArtefactError(f"'{self.card.architecture}' models a stress: it cannot step a velocity")
         return Predictor(self.network, self.card.scaling)

@@ -107,6 +107,10 @@ class Line:
         """The matrix that answers values half a spacing further along an evenly spaced period, (n, n), float64.
 
         Its transpose goes back; the Nyquist mode, which has no value there, vanishes. On the processor.
+
+        Raises
+        ------
+        ValueError : spacings differ, or the line has two ends.
         """
         if not self.is_spectral:
             raise ValueError("half a spacing along: only where spacings are equal and the ends are one point")

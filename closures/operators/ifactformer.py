@@ -139,6 +139,10 @@ class IFactFormer(nn.Module):
         last map, perceptrons as published, are then linear, so that velocities come through as they are.
     no_slip : walls count as points where the field is zero (quadrature).
     recompute : compute a block's inner values again in the backward pass; saves memory.
+
+    Raises
+    ------
+    CaseError : `width` is odd; `no_slip` of the published network.
     """
 
     kind: Literal["state"] = "state"
@@ -190,7 +194,12 @@ class IFactFormer(nn.Module):
         return max(2 * self.modes * axes, 1)
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:
-        """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
+        """``(batch, channels, nx, ny, nz)`` to a field on the same points.
+
+        Raises
+        ------
+        CaseError : the domain has another number of walled directions.
+        """
         if domain.periodic.count(False) != self.walls and not self.published:
             found = domain.periodic.count(False)
             raise CaseError(f"[operator] made for {self.walls} walled directions, asked to act on {found}")

@@ -59,7 +59,12 @@ class InstalledModule(nn.Module):
             self.register_buffer(_key(name), buffer, persistent=name in kept)
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:
-        """``(batch, 3, nx, ny, nz)`` to a field on the same points."""
+        """``(batch, 3, nx, ny, nz)`` to a field on the same points.
+
+        Raises
+        ------
+        CaseError : the answer has another shape.
+        """
         tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         named = {_name(key): self._theirs(_name(key), tensor) for key, tensor in tensors.items()}
         answer = functional_call(self._network[0], named, (field,))

@@ -87,6 +87,10 @@ class SpectralConvolution(nn.Module):
     width : channels in and out.
     modes : K or M of each direction.
     periodic : which directions are periodic; at least one.
+
+    Raises
+    ------
+    CaseError : no direction is periodic.
     """
 
     def __init__(self, width: int, modes: tuple[int, int, int], periodic: tuple[bool, bool, bool]) -> None:

@@ -96,7 +96,7 @@ class SplitStress(nn.Module):
 
         Returns
         -------
-        (batch, 6, nx, ny, nz) : xx yy zz xy xz yz, velocity^2.
+        Tensor : (batch, 6, nx, ny, nz), xx yy zz xy xz yz, velocity^2.
         """
         tau = self.of_fluctuations(gradient, cells, mean)
         return tau if mean is None else tau + self.of_mean(mean)

@@ -151,7 +151,12 @@ def _moving(axis: Axis, velocity: tuple[float, float, float]) -> Axis:
 
 
 def repeats(subject: Subject) -> None:
-    """Equal arguments give equal answers, and stay what they are."""
+    """Equal arguments give equal answers, and stay what they are.
+
+    Raises
+    ------
+    ContractBroken : it does not.
+    """
     velocity = make_velocity(make_operators(subject.grid), random_fields(subject.grid))
     closure = subject.create(subject.grid)
     state = closure.init(velocity.operators)
@@ -177,7 +182,12 @@ def restarts(subject: Subject) -> None:
 
 
 def rests(subject: Subject) -> None:
-    """No subgrid term where nothing moves."""
+    """No subgrid term where nothing moves.
+
+    Raises
+    ------
+    ContractBroken : it does not.
+    """
     answer = subject.answer([np.zeros(subject.grid.shape)] * 3)
     if not np.abs(answer).max() < 1e-12:
         raise ContractBroken(f"rests: {np.abs(answer).max():.1e} in a fluid at rest, expected 0")

@@ -70,7 +70,12 @@ def create(
 
 
 def law(name: str, options: dict[str, Any]) -> Friction:
-    """One of our own laws, its constants checked."""
+    """One of our own laws, its constants checked.
+
+    Raises
+    ------
+    CaseError : unknown option, wrong type or value; one line.
+    """
     table = LAWS[name]
     try:
         return Friction(name, table.model_validate(options).law())

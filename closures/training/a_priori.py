@@ -127,6 +127,10 @@ class APriori(nn.Module):
     network : whose weights are trained.
     weights : of the errors.
     profiles : mean flows of grids, with the mean shear stress that the filter took out; of networks with a mean part.
+
+    Raises
+    ------
+    CaseError : profiles for a network without a mean part.
     """
 
     def __init__(

@@ -60,6 +60,10 @@ class StateOperator:
     ----------
     operator, begin : the network, and the folder of the artefact that has its first weights, units and times.
     options : of the closure, as in ``[closure]`` of a case.
+
+    Raises
+    ------
+    CaseError : no artefact to begin with.
     """
 
     def __init__(self, operator: OperatorTable, begin: str | None, options: dict[str, Any]) -> None:

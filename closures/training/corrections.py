@@ -99,7 +99,12 @@ def arrivals(table: CorrectTable, frames: StoredFrames) -> np.ndarray:
 
 
 def leg_of(table: CorrectTable, interval: float, device: str = "cpu") -> Simulation:
-    """The simulation whose `table.steps` steps go on over an interval, but for the time `table.ahead` at its end."""
+    """The simulation whose `table.steps` steps go on over an interval, but for the time `table.ahead` at its end.
+
+    Raises
+    ------
+    CaseError : `table.ahead` leaves the solver no time.
+    """
     rhythm = table.rhythm(interval)
     if rhythm.between < 1e-6 * interval:
         raise CaseError(

@@ -213,7 +213,12 @@ class Inversion:
         return float(misfits(output, np.zeros(output.shape[1]), self.tolerance)[0])
 
     def keep(self, weights: Array, runs: list[Member | None]) -> None:
-        """Write the artefact of the mean network, whose runs these are (root only)."""
+        """Write the artefact of the mean network, whose runs these are (root only).
+
+        Raises
+        ------
+        Diverged : some of them were lost.
+        """
         alive = [run for run in runs if run is not None]
         if len(alive) < len(runs):
             raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")

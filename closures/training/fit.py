@@ -38,6 +38,10 @@ class Fit:
     training, validation : data sets of the batches' samples.
     group : the processes; each takes its share of every batch.
     identity : what the state must belong to.
+
+    Raises
+    ------
+    CaseError : batches cannot be shared, or there are too few samples.
     """
 
     def __init__(

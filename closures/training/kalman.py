@@ -28,7 +28,7 @@ def update(parameters: Array, outputs: Array, target: Array, tolerance: Array, s
 
     Returns
     -------
-    (members, p)
+    Array : (members, p), the parameters after it.
     """
     root = np.sqrt(len(parameters) - 1)
     mean, centre = parameters.mean(0), outputs.mean(0)

@@ -106,7 +106,12 @@ def learn(recipe: MultigridRecipe, out: Path, console: Console | None = None) ->
 
 
 def draw(table: MultigridTable) -> list[Sample]:
-    """Matrices of random geometries, and sources in each: the same on every machine of the same kind."""
+    """Matrices of random geometries, and sources in each: the same on every machine of the same kind.
+
+    Raises
+    ------
+    CaseError : there are several processes.
+    """
     line = FiniteVolumeAxis(np.linspace(0.0, 1.0, table.cells + 1), NoSlip(), NoSlip())
     grid = Grid(line, line, line)
     slabs = Slabs(table.cells, table.cells, False)

@@ -22,6 +22,10 @@ def first_guess(operator: OperatorTable, begin: str | None, table: str) -> nn.Mo
     """The network before training: new, or with the weights of the artefact in the folder `begin`.
 
     `table` is where the recipe names it, for messages.
+
+    Raises
+    ------
+    CaseError : the network steps a velocity.
     """
     network = build(operator.name, **operator.arguments)
     if network.kind != "stress":

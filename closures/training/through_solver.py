@@ -102,7 +102,12 @@ def prepare(recipe: SolverRecipe, out: Path, data: Path | None, processes: Proce
 
 
 def in_flow(recipe: SolverRecipe, network: nn.Module, source: Source, processes: ProcessGroup = ALONE) -> APosteriori:
-    """The objective: the case with `network` in it, its step a share of the interval between frames."""
+    """The objective: the case with `network` in it, its step a share of the interval between frames.
+
+    Raises
+    ------
+    CaseError : the data are of another grid.
+    """
     table, interval = recipe.solver, source.step * recipe.data.stride
     fixed = ("closure={name='none'}", f"time.dt={interval / table.steps!r}", "run.device=cpu")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))

@@ -166,7 +166,12 @@ def _with_origin(case: Case, folder: Path) -> Case:
 
 
 def parse_case(data: dict[str, Any], source: str) -> Case:
-    """Validate a mapping; `source` is named in errors."""
+    """Validate a mapping; `source` is named in errors.
+
+    Raises
+    ------
+    CaseError : unknown key, wrong type or value; one line.
+    """
     try:
         return Case.model_validate(data)
     except ValidationError as error:

@@ -46,14 +46,11 @@ def draw(
 
     Parameters
     ----------
-    run : Path
-        Run folder (design, section 7).
-    reference : Mapping[str, Path]
-        Reference tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "scalar NAME" and
-        "scalar NAME flux", "section" (square duct), "dissipation"
-        (Taylor-Green), "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
-    kinds : Sequence[str]
-        Of files, "png" and "pdf"; the picture in three dimensions is a PNG.
+    run : run folder.
+    reference : tables by role: "profiles", "spectra_x", "spectra_z", "k_budget" (channel), "scalar NAME" and
+        "scalar NAME flux", "section" (square duct), "dissipation" (Taylor-Green),
+        "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
+    kinds : of files, "png" and "pdf"; the picture in three dimensions is a PNG.
     """
     results = Results(Path(run), reference)
     folder = results.run / "figures"

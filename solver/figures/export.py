@@ -111,7 +111,12 @@ def read_fields(path: Path) -> dict[str, Array]:
 
 
 def hexahedra(grid: Grid, fields: dict[str, Array]) -> meshio.Mesh:
-    """The cells of a grid, x slowest and z fastest, with fields (nx, ny, nz) and (3, nx, ny, nz) on them."""
+    """The cells of a grid, x slowest and z fastest, with fields (nx, ny, nz) and (3, nx, ny, nz) on them.
+
+    Raises
+    ------
+    FeatureUnavailable : meshio is not installed.
+    """
     try:
         import meshio
     except ImportError:

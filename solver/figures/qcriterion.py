@@ -16,10 +16,8 @@ def q_criterion(velocity: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarra
 
     Parameters
     ----------
-    velocity : ndarray, shape (3, nx, ny, nz)
-        Components along x, y, z [velocity].
-    x, y, z : ndarray
-        Coordinates of the points [length].
+    velocity : (3, nx, ny, nz), components along x, y, z.
+    x, y, z : (nx,), (ny,), (nz,), coordinates of the points.
     """
     points = (x, y, z)
     periodic = (is_uniform(x), False, is_uniform(z))

@@ -27,10 +27,8 @@ class Results:
 
     Parameters
     ----------
-    run : Path
-        Run folder (design, section 7).
-    reference : Mapping[str, Path]
-        Reference tables by role: "profiles", "spectra_x", "k_budget", "dissipation", "cavity_u", ...
+    run : run folder.
+    reference : tables by role: "profiles", "spectra_x", "k_budget", "dissipation", "cavity_u", ...
     """
 
     run: Path
@@ -38,7 +36,12 @@ class Results:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Contents of `summary.json`."""
+        """Contents of `summary.json`.
+
+        Raises
+        ------
+        RunFolderError : the file is damaged.
+        """
         path = self.run / "summary.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

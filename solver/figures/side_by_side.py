@@ -32,24 +32,18 @@ def view_side_by_side(runs: Sequence[Path], out: Path | None = None, interactive
 
     Parameters
     ----------
-    runs : Sequence[Path]
-        Run folders with `snapshots/*.h5`.
-    out : Path, optional
-        PNG to write; by default `vortices_side_by_side.png` in the `figures` of the first run.
-    interactive : bool
-        Open a window, whose views turn together, instead of writing a file.
+    runs : run folders with `snapshots/*.h5`.
+    out : PNG to write; by default `vortices_side_by_side.png` in the `figures` of the first run.
+    interactive : open a window, whose views turn together, instead of writing a file.
 
     Returns
     -------
-    Path or None
-        The file written; None for a window.
+    Path | None : the file written; None for a window.
 
     Raises
     ------
-    RunFolderError
-        A run without snapshots.
-    FeatureUnavailable
-        pyvista is missing or cannot draw on this machine.
+    RunFolderError : a run without snapshots.
+    FeatureUnavailable : pyvista is missing or cannot draw on this machine.
     """
     snapshots = [_latest(Path(run)) for run in runs]
     require_rendering(off_screen=not interactive)

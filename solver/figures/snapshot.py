@@ -39,8 +39,7 @@ def latest_path(run: Path) -> Path | None:
 
     Raises
     ------
-    RunFolderError
-        One of them cannot be read.
+    RunFolderError : one of them cannot be read.
     """
     times = {}
     for path in sorted((run / "snapshots").glob("*.h5")):

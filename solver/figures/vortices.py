@@ -36,22 +36,17 @@ def view(run: Path, out: Path | None = None, interactive: bool = False) -> Path 
 
     Parameters
     ----------
-    run : Path
-        Run folder with `snapshots/*.h5`.
-    out : Path, optional
-        PNG to write; by default `figures/vortices.png` in the run folder.
-    interactive : bool
-        Open a window instead of writing a file.
+    run : run folder with `snapshots/*.h5`.
+    out : PNG to write; by default `figures/vortices.png` in the run folder.
+    interactive : open a window instead of writing a file.
 
     Returns
     -------
-    Path or None
-        The file written; None for a window, or when the run has no snapshot.
+    Path | None : the file written; None for a window, or when the run has no snapshot.
 
     Raises
     ------
-    FeatureUnavailable
-        pyvista is missing or cannot draw on this machine.
+    FeatureUnavailable : pyvista is missing or cannot draw on this machine.
     """
     snapshot = latest_snapshot(Path(run))
     if snapshot is None:

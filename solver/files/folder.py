@@ -38,7 +38,12 @@ PRODUCTS = (  # of a run, but for the file that makes a folder a run's: it stays
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the failure to write `path` into one line."""
+    """Turns the failure to write `path` into one line.
+
+    Raises
+    ------
+    RunFolderError : it could not be written.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:  # h5py raises either

@@ -117,6 +117,10 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
 
     `bulk` may be negative: the flow is towards -x. `amplitude` scales perturbations of rms 0.12 bulk velocities: waves
     of the lowest 6 x 8 streamwise-spanwise modes times sines between the ends, drawn from `seed`.
+
+    Raises
+    ------
+    CaseError : no wall in y, or x is no Fourier axis.
     """
     grid = operators.grid
     walls = [axis for axis in (1, 2) if axis in grid.walls]
@@ -211,6 +215,10 @@ def isotropic(
     """Random solenoidal field in a periodic box whose shell spectrum is exact.
 
     ``E(k) ~ k^4 exp(-2 (k / k_p)^2)`` scaled to the kinetic energy `energy`, or a table (k, E) as it stands.
+
+    Raises
+    ------
+    CaseError : the grid is no box, or a box whose sides differ too much.
     """
     if not operators.grid.is_box:
         raise CaseError(

@@ -100,7 +100,12 @@ class Slabs:
         return self._exchanged(top, bottom)
 
     def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
-        """The `reach` planes just below and above this slab (dimension -2), None beyond a wall."""
+        """The `reach` planes just below and above this slab (dimension -2), None beyond a wall.
+
+        Raises
+        ------
+        CaseError : a slab has fewer planes.
+        """
         if self.size > 1 and reach > min(self.plane_counts):
             raise CaseError(
                 f"[closure] slabs of {min(self.plane_counts)} planes are thinner than reach {reach}: use fewer ranks"

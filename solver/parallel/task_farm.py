@@ -39,7 +39,7 @@ def farm(
     Raises
     ------
     CaseError : the ranks cannot be divided into groups of that size.
-    Whatever `work` raises, on the root; tasks not begun are dropped. Other ranks return.
+    Exception : whatever `work` raises, on the root; tasks not begun are dropped. Other ranks return.
     """
     global _current
     world = comm if comm is not None else MPI.COMM_WORLD

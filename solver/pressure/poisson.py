@@ -268,7 +268,12 @@ class Poisson:
         return pointers, column[keep].astype(np.int64), value[keep]
 
     def to_scipy(self) -> sp.csr_array:
-        """The whole matrix A; on one rank only."""
+        """The whole matrix A; on one rank only.
+
+        Raises
+        ------
+        CaseError : there are several ranks.
+        """
         if self.slabs.size > 1:
             raise CaseError("[pressure] the assembled matrix is for one rank: use fewer")
         pointers, columns, values = self.rows()

@@ -153,7 +153,12 @@ def wall_stress(case: Case, operators: Operators) -> WallStress:
 
 
 def make_forcing(case: Case, operators: Operators, projection: Projection | None = None) -> Forcing:
-    """The forcing a case names; `projection` is that of a flow around solids."""
+    """The forcing a case names; `projection` is that of a flow around solids.
+
+    Raises
+    ------
+    CaseError : the grid cannot be driven like that.
+    """
     table = case.flow.forcing
     grid = operators.grid
     if isinstance(table, MassFluxTable | PressureGradientTable) and not grid.x.periodic:

@@ -57,6 +57,10 @@ def with_scalars(state: State, case: Case, operators: Operators, saved: Saved | 
     """The state with its scalars: those of a checkpoint, if it has them, else what the tables say (collective).
 
     The checkpoint is the `saved` one, or that of the run that the case begins with.
+
+    Raises
+    ------
+    CaseError : a scalar of the checkpoint is not finite.
     """
     origin, run = saved, case.initial.run
     if case.scalars and saved is None and run is not None:

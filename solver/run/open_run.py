@@ -54,17 +54,16 @@ def open_run(folder: str | Path) -> xarray.DataTree:
 
     Parameters
     ----------
-    folder
-        A run folder; one whose run has not ended has what it has written.
+    folder : a run folder; one whose run has not ended has what it has written.
 
     Returns
     -------
-    xarray.DataTree
-        ``series`` over ``time``; ``profiles`` and ``budget`` over ``y_plus`` (one a wall where two differ,
-        ``profiles_lower``); ``spectra`` over ``k`` and, in a channel, ``direction`` and ``y``, in a box ``time``;
-        ``means``, the raw averages of ``statistics.h5`` over ``y`` and ``z``. A group is there if the run has written
-        it. Each variable has ``units``; ``f_ci95`` is the 95 % half width of ``f``, and its ``ancillary_variables``
-        says so (CF conventions 1.11, section 3.4). Attributes are the numbers and words of ``summary.json``.
+    xarray.DataTree : ``series`` over ``time``; ``profiles`` and ``budget`` over ``y_plus`` (one a wall where two
+        differ, ``profiles_lower``); ``spectra`` over ``k`` and, in a channel, ``direction`` and ``y``, in a box
+        ``time``; ``means``, the raw averages of ``statistics.h5`` over ``y`` and ``z``. A group is there if the run has
+        written it. Each variable has ``units``; ``f_ci95`` is the 95 % half width of ``f``, and its
+        ``ancillary_variables`` says so (CF conventions 1.11, section 3.4). Attributes are the numbers and words of
+        ``summary.json``.
 
     Raises
     ------

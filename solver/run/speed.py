@@ -42,7 +42,12 @@ def flow_simulation(
     dtype: torch.dtype,
     make_closure: Callable[[Grid, float], Closure | None],
 ) -> Simulation:
-    """The flow that is timed: a channel or a Taylor-Green box whose *points* are `shape` (2/3 rule)."""
+    """The flow that is timed: a channel or a Taylor-Green box whose *points* are `shape` (2/3 rule).
+
+    Raises
+    ------
+    CaseError : no such flow, device, or too many ranks.
+    """
     nx, ny, nz = shape
     if flow == "channel":
         y: FiniteVolumeAxis | FourierAxis = FiniteVolumeAxis(stretched_faces(ny, 0.0, 2.0, 1.7), NoSlip(), NoSlip())

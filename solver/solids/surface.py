@@ -51,7 +51,12 @@ class Surface(Shape):
 
     @cached_property
     def triangles(self) -> tuple[Vertices, Triangles]:
-        """Welded corners where the case puts them, and triangles."""
+        """Welded corners where the case puts them, and triangles.
+
+        Raises
+        ------
+        CaseError : all of them are without area.
+        """
         points, faces = read_triangles(Path(self.path))
         if self.up == "z":
             points = points[:, [0, 2, 1]] * (1.0, 1.0, -1.0)
@@ -70,7 +75,12 @@ class Surface(Shape):
 
     @cached_property
     def body(self) -> Body:
-        """What the triangles enclose."""
+        """What the triangles enclose.
+
+        Raises
+        ------
+        CaseError : they enclose nothing.
+        """
         points, faces = self.triangles
         shared = Edges.of(faces).shared
         alone, odd = int((shared == 1).sum()), int(((shared > 1) & (shared % 2 == 1)).sum())

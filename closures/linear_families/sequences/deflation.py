@@ -43,7 +43,7 @@ def recycling_cg(
 
     Returns
     -------
-    The solution, and approximations of the eigenvectors of ``M^-1 A`` with the smallest eigenvalues.
+    tuple : the solution, and approximations of the eigenvectors of ``M^-1 A`` with the smallest eigenvalues.
     """
     apply = precondition or (lambda r: r)
     deflation = _Deflation(a, recycled)

@@ -59,7 +59,11 @@ def gcrodr(
 
     Returns
     -------
-    The solution, and the space for the next system (None if none was built).
+    tuple : the solution, and the space for the next system (None if none was built).
+
+    Raises
+    ------
+    ValueError : `k` is not between 0 and `m`.
     """
     if not 0 < k < m:
         raise ValueError(f"k = {k} should be between 0 and m = {m}")
