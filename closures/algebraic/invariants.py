@@ -21,7 +21,13 @@ def safe_sqrt(f: Tensor) -> Tensor:
 
 
 def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """``numerator / denominator`` where the denominator is positive, zero elsewhere."""
+    """``numerator / denominator`` where the denominator is positive, zero elsewhere.
+
+    Examples
+    --------
+    >>> safe_ratio(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0]))
+    tensor([0.5000, 0.0000])
+    """
     positive = denominator > 0
     return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
 

@@ -31,7 +31,13 @@ def velocity_of(snapshot: Path) -> Array:
 
 
 def common_times(ours: Array, theirs: Array) -> Array:
-    """Those of the times `ours` at which there is one of `theirs` too, to 2 %."""
+    """Those of the times `ours` at which there is one of `theirs` too, to 2 %.
+
+    Examples
+    --------
+    >>> common_times(np.array([1.0, 2.0, 3.0]), np.array([1.01, 2.5, 3.0]))
+    array([1., 3.])
+    """
     if not len(theirs):
         return ours[:0]
     nearest = theirs[np.abs(ours[:, None] - theirs).argmin(1)]

@@ -15,7 +15,16 @@ Vertical = Literal["face", "volume", "sample"]  # see `closures.data.filters`
 
 
 def centre_matrix(fine: FiniteVolumeAxis, coarse: FiniteVolumeAxis, vertical: Vertical) -> Array:
-    """From values at the fine centres to values at the coarse ones, (coarse n, fine n)."""
+    """From values at the fine centres to values at the coarse ones, (coarse n, fine n).
+
+    Examples
+    --------
+    >>> from solver.grid.axis import NoSlip, stretched_faces
+    >>> fine, coarse = (FiniteVolumeAxis(stretched_faces(n, 0.0, 2.0, 0.0), NoSlip(), NoSlip()) for n in (4, 2))
+    >>> centre_matrix(fine, coarse, "volume")
+    array([[0.5, 0.5, 0. , 0. ],
+           [0. , 0. , 0.5, 0.5]])
+    """
     if vertical == "sample":
         return _interpolation(fine.centres, coarse.centres)
     upper = np.minimum(fine.faces[None, 1:], coarse.faces[1:, None])

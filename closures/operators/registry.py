@@ -60,6 +60,12 @@ def build(name: str, **arguments: Any) -> nn.Module:
     ------
     CaseError : unknown name or argument, or a value of the wrong type or size, each with the remedy; a network of
         another package that cannot be made, or lacks what it should say of itself.
+
+    Examples
+    --------
+    >>> network = build("cnn", width=4)
+    >>> network.kind, network.reach
+    ('stress', 2)
     """
     _class(name)
     network: nn.Module = OPERATORS.make(name, arguments)

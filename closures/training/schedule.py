@@ -40,6 +40,12 @@ def batches(samples: int, batch: int, seed: int, epoch: int, rank: int, size: in
     """This process's samples of every batch of an epoch; an incomplete last batch is left out.
 
     The order is drawn over all samples, so that it does not depend on the number of processes.
+
+    Examples
+    --------
+    >>> whole = batches(7, 4, 271828, 0, 0, 1)
+    >>> [batches(7, 4, 271828, 0, rank, 2) for rank in (0, 1)] == [[whole[0][:2]], [whole[0][2:]]]
+    True
     """
     order = np.random.default_rng([seed, epoch]).permutation(samples)[: samples // batch * batch].reshape(-1, batch)
     own = batch // size

@@ -47,6 +47,12 @@ def explicit(re: Tensor, kappa: float = KAPPA, b: float = B) -> Tensor:
 
     ``u+ = f^p sqrt(Re) + (1 - f)^p W(kappa E Re) / kappa``, ``f = exp(-Re / s)``, ``E = exp(kappa B)``. The first part
     is the laminar law, the second the log law, solved by Lambert's W.
+
+    Examples
+    --------
+    >>> y_plus, u_plus = 100.0, math.log(100.0) / KAPPA + B
+    >>> bool(abs(explicit(torch.tensor(y_plus * u_plus)) - u_plus) < 0.01)
+    True
     """
     laminar = torch.exp(-SHARPNESS / BLEND * re)
     turbulent = (-torch.expm1(-re / BLEND)) ** SHARPNESS

@@ -111,6 +111,13 @@ def jackknife_variance(left_out: Sequence[Array]) -> Array:
     Neighbouring batches are not quite independent. With r the correlation at lag one within runs, plus 1/n because
     centring biases it by that much, the variance grows by ``1 + 2 max(r, 0)``: the first term of the sum over lags
     that a mean's variance is (Priestley 1981, Spectral Analysis and Time Series, eq. 5.3.5).
+
+    Examples
+    --------
+    >>> means = np.array([1.0, 3.0, 2.0, 2.0])  # of four batches
+    >>> left_out = (means.sum() - means) / 3
+    >>> bool(np.isclose(jackknife_variance([left_out]), means.var(ddof=1) / 4))
+    True
     """
     n = sum(len(run) for run in left_out)
     centre = np.concatenate(left_out).mean(0)

@@ -246,7 +246,13 @@ Axis = FourierAxis | FiniteVolumeAxis
 
 
 def stretched_faces(n: int, lower: float, upper: float, stretching: float) -> Array:
-    """Faces clustered at both ends: ``tanh(stretching xi) / tanh(stretching)``, uniform for 0."""
+    """Faces clustered at both ends: ``tanh(stretching xi) / tanh(stretching)``, uniform for 0.
+
+    Examples
+    --------
+    >>> stretched_faces(4, 0.0, 2.0, 1.5).round(3)
+    array([0.   , 0.298, 1.   , 1.702, 2.   ])
+    """
     xi = np.linspace(-1.0, 1.0, n + 1)
     shape = np.tanh(stretching * xi) / np.tanh(stretching) if stretching > 0 else xi
     faces = 0.5 * (lower + upper) + 0.5 * (upper - lower) * 0.5 * (shape - shape[::-1])
@@ -258,6 +264,11 @@ def focused_faces(n: int, lower: float, upper: float, focus: tuple[float, float]
     """Faces of n cells, equal within `focus`; beyond it each is about `growth` times its neighbour towards the focus.
 
     The cell size is ``h + (growth - 1) d`` at the distance d from the focus; h follows from n.
+
+    Examples
+    --------
+    >>> focused_faces(6, 0.0, 4.0, (1.0, 2.0), 1.2).round(2)
+    array([0.  , 0.69, 1.27, 1.83, 2.42, 3.13, 4.  ])
     """
     from scipy.optimize import brentq  # dear, and asked for by grids with a focus alone
 

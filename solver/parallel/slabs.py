@@ -19,7 +19,13 @@ from solver.errors import CaseError
 
 
 def split_evenly(n: int, parts: int) -> list[int]:
-    """Sizes of `parts` contiguous shares of `n`, differing by at most one."""
+    """Sizes of `parts` contiguous shares of `n`, differing by at most one.
+
+    Examples
+    --------
+    >>> split_evenly(11, 3)
+    [4, 4, 3]
+    """
     return [n // parts + (r < n % parts) for r in range(parts)]
 
 

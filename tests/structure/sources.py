@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from tests.runs import ROOT
+ROOT = Path(__file__).parents[2]
 
 Definition = ast.ClassDef | ast.FunctionDef
 FILES = sorted(path for package in ("solver", "closures") for path in (ROOT / package).rglob("*.py"))
