@@ -70,6 +70,7 @@ class Flow:
         self.scalars = Scalars([Transport(operators, scalar, nu, implicit, self.frame) for scalar in scalars], closure)
         self.diffusivity = max([nu, *(t.diffusivity for t in self.scalars.transports.values())])
         self.stiff_nu = nu if self.exact_diffusion or implicit else 0.0  # of what is not in the rates that are kept
+        self.sums_on_the_way = self.projection.carries_sums and not implicit
         self.timers, self.answers = operators.timers, Answers()
 
     # -- one stage, in the order of its parts -----------------------------------------------------------------------
@@ -146,9 +147,13 @@ class Flow:
         return u if self.frame is None else self.frame.back(u, span)
 
     def projected(self, u: Components, span: Number = 0.0, pressure: Pressure | None = None) -> Projected:
-        """What is divergence-free of a velocity at the end of a stage that covers `span`; `pressure` is a guess."""
+        """What is divergence-free of a velocity at the end of a stage that covers `span`; `pressure` is a guess.
+
+        The total is that of what the forcing sums, where nothing changes it between the projection and the forcing.
+        """
         with self.timers("pressure"):
-            return self.projection(u, span, pressure)
+            share = self.forcing.share(u) if self.sums_on_the_way else None
+            return self.projection(u, span, pressure, share)
 
     def diffused(
         self, before: Velocity, u: Components, weights: tuple[Tensor, ...]
@@ -163,10 +168,15 @@ class Flow:
             return self.implicit(start if self.frame is None else self.frame.back(start, weights[4]), u, weights[3])
 
     def driven(
-        self, u: Components, impulse: Tensor | None, span: Number, column: Tensor | None = None
+        self,
+        u: Components,
+        impulse: Tensor | None,
+        span: Number,
+        column: Tensor | None = None,
+        total: Tensor | None = None,
     ) -> tuple[Components, Tensor | float, Tensor | None]:
         """Velocity, driving acceleration and impulse on solids after what the forcing does at the end of a stage."""
-        u, given = self.forcing.correct(u, span, column)
+        u, given = self.forcing.correct(u, span, column, total)
         drive = self.forcing.drive(given, span)
         return u, drive, None if impulse is None else impulse.detach() + self.forcing.impulse(given)
 

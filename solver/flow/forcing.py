@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.shells import shell_numbers
 from solver.discretisation.staggered import above
 from solver.errors import CaseError
 from solver.flow.number import Number
@@ -49,12 +48,17 @@ class Forcing(Protocol):
         ...
 
     def correct(
-        self, velocity: Components, span: Number, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None, total: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """Velocity coefficients after a stage, or a step, corrected; and what that gave, acceleration x time.
 
         `column` : what friction within the stage leaves of a unit acceleration along x, see `Flow.diffused`.
+        `total` : of the `share` of all ranks, if it is known.
         """
+        ...
+
+    def share(self, velocity: Components) -> Tensor | None:
+        """This rank's part of the sum that `correct` needs, which no projection changes; None if it needs none."""
         ...
 
     def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
@@ -101,10 +105,14 @@ class NoForcing:
         return rate
 
     def correct(
-        self, velocity: Components, span: Number, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None, total: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """The velocity, unchanged."""
         return velocity, 0.0
+
+    def share(self, velocity: Components) -> Tensor | None:
+        """None."""
+        return None
 
     def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
         """The body force."""
@@ -125,6 +133,11 @@ class NoForcing:
 
 def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
     """Volume mean of u where it lives, over all ranks."""
+    return operators.decomposition.sum(_bulk_share(operators, u))
+
+
+def _bulk_share(operators: Operators, u: Tensor) -> Tensor:
+    """This rank's part of it."""
     column = operators.mean_mode(u)
     weight = torch.ones_like(column)
     for axis in operators.volume_axes:
@@ -133,7 +146,7 @@ def bulk_velocity(operators: Operators, u: Tensor) -> Tensor:
         if axis == 0:  # u lives between centres
             size, total = above(metric.spacing, 0), float(line.spacing[1:].sum())
         weight = weight * size / total
-    return operators.decomposition.sum(operators.total(column * weight))
+    return operators.total(column * weight)
 
 
 def passes(operators: Operators, response: Components) -> bool:
@@ -209,15 +222,20 @@ class MassFlux(NoForcing):
         return abs(self.bulk)
 
     def correct(
-        self, velocity: Components, span: Number, column: Tensor | None = None
+        self, velocity: Components, span: Number, column: Tensor | None = None, total: Tensor | None = None
     ) -> tuple[Components, Tensor | float]:
         """Velocity with the bulk velocity restored."""
-        missing = self.bulk - bulk_velocity(self.operators, velocity[0])
+        op = self.operators
+        missing = self.bulk - (op.decomposition.sum(_bulk_share(op, velocity[0])) if total is None else total)
         if column is None:
             return self._accelerated(velocity, given := missing / self.gain), given
-        share = self.operators.metric[1].width / self.operators.grid.y.length
-        given = missing / self.operators.decomposition.sum((column * share).sum())
+        share = op.metric[1].width / op.grid.y.length
+        given = missing / op.decomposition.sum((column * share).sum())
         return self._accelerated(velocity, given * column), given
+
+    def share(self, velocity: Components) -> Tensor | None:
+        """Of the bulk velocity: no gradient of a potential has any along a period."""
+        return _bulk_share(self.operators, velocity[0])
 
     def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency with the bulk velocity at rest."""
@@ -243,65 +261,3 @@ class MassFlux(NoForcing):
     def impulse(self, given: Tensor | float) -> Tensor | float:
         """What solids take of the drive."""
         return 0.0 if self.response is None else torch.as_tensor(given).detach() * self.response.impulse
-
-
-class HeldShells(NoForcing):
-    """Isotropic turbulence kept alive by holding the kinetic energy of the lowest wavenumber shells.
-
-    Shells are those of `solver.discretisation.shells`, numbered from 1. Between rescalings it feels an acceleration
-    along its own velocity, as strong as keeps its energy: of third order in time with the rest of the flow.
-    """
-
-    is_affine = False
-
-    def __init__(self, operators: Operators, energies: tuple[float, ...]) -> None:
-        self.operators, self.energies = operators, energies
-        self.targets = operators.tensor(energies)
-        shell = shell_numbers(operators)
-        self.shells = [torch.nonzero(shell == s, as_tuple=True) for s in range(1, len(energies) + 1)]
-        self.weights = [operators.mode_weight.expand(shell.shape)[index] for index in self.shells]
-
-    def on(self, operators: Operators) -> Forcing:
-        """The same energies."""
-        return HeldShells(operators, self.energies)
-
-    def speed(self, elapsed: float) -> float:
-        """That of the energy of all shells."""
-        return math.sqrt(2.0 * sum(self.energies))
-
-    def correct(
-        self, velocity: Components, span: Number, column: Tensor | None = None
-    ) -> tuple[Components, Tensor | float]:
-        """Velocity with each held shell rescaled to its energy."""
-        energies = 0.5 * self.operators.decomposition.sum(self._products(velocity, velocity))
-        scales = torch.where(energies > 0, (self.targets / energies.clamp_min(_tiny(energies))).sqrt(), 1.0)
-        for (i, j, k), scale in zip(self.shells, scales, strict=True):
-            for c in velocity:
-                c[:, i, j, k] *= scale
-        return velocity, 0.0
-
-    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
-        """The tendency without the part along the velocity of each shell that would change its energy."""
-        squares, power = self._products(velocity, velocity), self._products(velocity, rate)
-        if decay:
-            power = power - decay * self._products(velocity, velocity, self.operators.squared_wavenumber)
-        squares, power = self.operators.decomposition.sum(torch.stack([squares, power]))
-        shares = power / squares.clamp_min(_tiny(squares))
-        for (i, j, k), share in zip(self.shells, shares, strict=True):
-            for c, r in zip(velocity, rate, strict=True):
-                r[:, i, j, k] -= share * c[:, i, j, k]
-        return rate
-
-    def _products(self, a: Components, b: Components, factor: Tensor | None = None) -> Tensor:
-        """This rank's part of the volume mean of ``a.b`` times `factor`, a function of the mode, for each shell."""
-        found = []
-        for (i, j, k), weight in zip(self.shells, self.weights, strict=True):
-            weight = weight if factor is None else weight * factor[i, j, k]
-            parts = [(f[:, i, j, k] * g[:, i, j, k] * weight).sum() for f, g in zip(a, b, strict=True)]
-            found.append(parts[0] + parts[1] + parts[2])
-        return torch.stack(found)
-
-
-def _tiny(f: Tensor) -> float:
-    """Smallest number by which one may divide."""
-    return torch.finfo(f.dtype).tiny

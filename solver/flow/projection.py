@@ -45,12 +45,14 @@ class Pressure:
 class Projected(NamedTuple):
     """What a projection gives: coefficients, the pressure, and what the solids took of the momentum (3,) on this rank.
 
-    The last is None where there are none.
+    The latter is None where there are none. Then the sum over ranks of the `share` that each has given, if it was on
+    the way (`Projection.carries_sums`).
     """
 
     velocity: Components
     pressure: Pressure
     impulse: Tensor | None
+    total: Tensor | None = None
 
 
 @dataclass
@@ -132,6 +134,11 @@ class Projection:
         """Whether the solver of the box alone does it."""
         return self.solver is None
 
+    @property
+    def carries_sums(self) -> bool:
+        """Whether the transposes of the solver bring a sum over ranks, and leave no wait for it."""
+        return self.direct is not None and self.direct.carries
+
     @cached_property
     def volume(self) -> Tensor:
         """Of the fluid cells, by which the solver's equations are weighted."""
@@ -141,29 +148,31 @@ class Projection:
             volume = volume * self.operators.along(self.operators.local(np.asarray(line.width), axis), axis)
         return volume
 
-    def __call__(self, velocity: Components, span: Number = 0.0, guess: Pressure | None = None) -> Projected:
+    def __call__(
+        self, velocity: Components, span: Number = 0.0, guess: Pressure | None = None, share: Tensor | None = None
+    ) -> Projected:
         """The velocity at the end of a stage that covers `span`, projected; `guess` is the pressure before.
 
-        A span of 0 stands for a field that no stage led to, which has no guess either.
+        A span of 0 stands for a field that no stage led to, which has no guess either. `share` is for the `total`.
 
         Raises
         ------
         PressureSolveError : the solver did not reach its tolerance; it says why.
         """
-        op, walls, impulse = self.operators, self.walls, None
+        op, walls, impulse, total = self.operators, self.walls, None, None
         if walls is not None:
             impulse, velocity = walls.blocked_momentum(velocity), walls.masked(velocity)
         if self.outlet is not None:
             velocity = self.outlet.balance(velocity[0]), velocity[1], velocity[2]
         if self.direct is not None:
-            potential, beyond = self.direct.of_velocity(op, velocity)
+            potential, beyond, total = self.direct.of_velocity(op, velocity, share)
         else:
             near = None if guess is None or span == 0 else guess.over(span)
             potential, beyond = self._potential(op.divergence(velocity), near), None
         velocity = op.subtract_gradient(velocity, potential, beyond)
         if walls is not None and impulse is not None:
             impulse, velocity = impulse + walls.blocked_momentum(velocity), walls.masked(velocity)
-        return Projected(velocity, Pressure(potential, span), impulse)
+        return Projected(velocity, Pressure(potential, span), impulse, total)
 
     def _potential(self, source: Tensor, guess: Tensor | None) -> Tensor:
         assert self.solver is not None
@@ -176,7 +185,7 @@ class Projection:
         """To a unit acceleration along x (collective)."""
         assert self.walls is not None
         still = [torch.zeros_like(f) for f in self.walls.free]
-        velocity, pressure, impulse = self((torch.ones_like(still[0]), still[1], still[2]))
+        velocity, pressure, impulse, _ = self((torch.ones_like(still[0]), still[1], still[2]))
         assert impulse is not None
         return Response(velocity, pressure.potential, impulse)
 

@@ -95,10 +95,10 @@ def runge_kutta(flow: Flow, state: State, dt: TimeStep, scheme: LowStorageScheme
         stress, walls = flow.wall_stress(velocity, t, walls)
         scalars, scalar_rates = flow.transported(velocity, scalars, term, scalar_rates, weights)
         u, rate = flow.advanced(velocity, flow.tendency(velocity, term, stress), rate, weights)
-        u, pressure, taken = flow.projected(u, length := span * dt.value, pressure)
+        u, pressure, taken, total = flow.projected(u, length := span * dt.value, pressure)
         u, column = flow.diffused(velocity, u, weights)
         if flow.forcing.is_affine or stage == scheme.stages - 1:
-            u, drive, taken = flow.driven(u, taken, length, column)
+            u, drive, taken = flow.driven(u, taken, length, column, total)
         velocity, t = flow.velocity(u), t + length
         impulse = taken if impulse is None or taken is None else impulse + taken
     done = state.t + dt.value, state.step + 1, dt.value

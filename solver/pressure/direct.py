@@ -46,6 +46,9 @@ class DirectPressure:
         for axis, k in operators.wavenumber.items():
             symbol = symbol - self._transposed(k, axis) ** 2
         self.edges = self._edges(operators) if self.transposed and self.decomposition.size > 1 else None
+        ends = np.cumsum(self.decomposition.plane_counts)  # where the one plane more of each slab is, see `of_velocity`
+        self.places = torch.as_tensor(ends + np.arange(len(ends)), device=operators.device)
+        self.carries = self.edges is not None and bool(operators.grid.fourier_axes)
         self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
 
     def _transposed(self, values: Tensor, axis: int) -> Tensor:
@@ -70,37 +73,68 @@ class DirectPressure:
             following += [*rows, above]
         return forward @ operators.tensor(placed), backward[following]
 
-    def of_velocity(self, operators: Operators, velocity: Components) -> tuple[Tensor, Tensor | None]:
-        """The potential of what a velocity diverges, and the plane of it that follows this slab.
+    def of_velocity(
+        self, operators: Operators, velocity: Components, share: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The potential of what a velocity diverges, the plane of it that follows this slab, and a sum over ranks.
 
         The transposes bring what planes at the ends of slabs need of their neighbours; without them the plane is None.
+        Where `carries` they also bring the sum of the `share` of each rank, if it has one; else that is None.
         """
         if self.edges is None:
-            return self.solve(operators.divergence(velocity)), None
+            return self.solve(operators.divergence(velocity)), None, None
         last = edge(velocity[1], 1, -1)
         source = operators.divergence_above(velocity, torch.zeros_like(last))
-        f = self._solved(join([source, last], 1), *self.edges)
-        return below(f, 1), edge(f, 1, -1)
+        f, total = self._solved(join([source, last], 1), *self.edges, share if self.carries else None)
+        return below(f, 1), edge(f, 1, -1), total
 
     def solve(self, rhs: Tensor) -> Tensor:
         """The potential whose gradient removes the divergence `rhs`."""
-        return self._solved(rhs, *self.eigenvectors.get(1, (None, None)))
+        return self._solved(rhs, *self.eigenvectors.get(1, (None, None)))[0]
 
-    def _solved(self, f: Tensor, forward: Tensor | None, backward: Tensor | None) -> Tensor:
+    def _solved(
+        self, f: Tensor, forward: Tensor | None, backward: Tensor | None, share: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        total = None
         for axis in (0, 2):
             if axis in self.eigenvectors:
                 f = apply_matrix(self.eigenvectors[axis][0], f, axis)
         if forward is not None and backward is not None:
+            if share is not None:
+                _unused(f)[..., -1] = share.view(f.shape[1:-3])
             f = self.decomposition.to_modes(f)
+            found = None if share is None else self._found(f)
             f = apply_matrix(forward, f, 1)
             f = apply_matrix(backward, f * self.inverse, 1)
+            if found is not None:
+                _unused(f)[..., self.places] = found
             f = self.decomposition.to_planes(f)
+            if share is not None:
+                total = _unused(f)[..., -1].reshape(share.shape).clone()
+                _unused(f).zero_()
         else:
             f = f * self.inverse
         for axis in (0, 2):
             if axis in self.eigenvectors:
                 f = apply_matrix(self.eigenvectors[axis][1], f, axis)
-        return f
+        return f, total
+
+    def _found(self, f: Tensor) -> Tensor | None:
+        """The sum of the shares that all ranks have sent, on the rank that owns mode 0; None elsewhere.
+
+        A field is real, so that mode has no imaginary part: there they are, each in the plane more of its slab.
+        """
+        if self.decomposition.modes.start > 0:
+            return None
+        column = _unused(f)
+        found = column[..., self.places].sum(-1, keepdim=True)
+        column.zero_()
+        return found
+
+
+def _unused(f: Tensor) -> Tensor:
+    """The imaginary part of mode 0 along y, (planes,) or of a batch (members, planes)."""
+    return f[1, ..., 0, :, 0]
 
 
 class DirectSolver:

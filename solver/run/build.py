@@ -23,7 +23,8 @@ from solver.flow import initial
 from solver.flow.around_solids import flow_around
 from solver.flow.closure import Closure
 from solver.flow.flow import Flow
-from solver.flow.forcing import Forcing, HeldShells, MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, MassFlux, NoForcing, PressureGradient
+from solver.flow.held_shells import HeldShells
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Projection
 from solver.flow.simulation import Simulation

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
+from solver.flow.forcing import MassFlux, PressureGradient
+from solver.flow.held_shells import HeldShells
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, stretched_faces
 from solver.grid.grid import Grid
 from tests.grids import (

@@ -19,7 +19,7 @@ from closures.training.a_posteriori import APosteriori, profile_error, profiles
 from closures.training.processes import ALONE, ProcessGroup
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
-from solver.flow.forcing import HeldShells
+from solver.flow.held_shells import HeldShells
 from tests.closures.flows import make_operators
 from tests.coupling.flows import NU, box, channel, flow, noise, smagorinsky_like, small
 from tests.operators.fields import channel_domain, smooth

@@ -8,7 +8,8 @@ import torch
 from closures.losses.les_residual import LesResidual
 from closures.registry.registry import create
 from solver.flow.flow import Flow
-from solver.flow.forcing import HeldShells, MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import MassFlux, NoForcing, PressureGradient
+from solver.flow.held_shells import HeldShells
 from solver.flow.initial import isotropic, wall_turbulence
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid

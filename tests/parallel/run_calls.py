@@ -22,6 +22,7 @@ FLOWS = {  # grid, forcing, closure
     "channel_mass_flux": ("channel", lambda op: MassFlux(op, 1.0), False),
     "channel_wale": ("channel", lambda op: PressureGradient(op, 0.5), True),
     "duct": ("duct", lambda op: PressureGradient(op, 0.5), False),
+    "duct_mass_flux": ("duct", lambda op: MassFlux(op, 1.0), False),
     "box": ("box", None, False),
     "box_wale": ("box", None, True),
 }

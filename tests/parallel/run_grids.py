@@ -14,7 +14,8 @@ from closures.registry.registry import create
 from solver.errors import CaseError
 from solver.flow.batch import Batch
 from solver.flow.closure import EddyViscosity
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.forcing import MassFlux, PressureGradient, bulk_velocity
+from solver.flow.held_shells import HeldShells
 from solver.flow.initial import isotropic
 from solver.grid.axis import FourierAxis, NoSlip
 from solver.grid.grid import Grid
@@ -53,7 +54,8 @@ CAVITY = Grid(walls(7, 1.0), walls(11, upper=LID), walls(5, 1.5))
 FLOWS: dict[str, tuple[Grid, Callable | None, object, int]] = {  # grid, forcing, closure, steps
     "channel": (CHANNEL, bulk, Gradients(), 100),
     "box_held_shells": (CUBE, lambda op: HeldShells(op, (0.4, 0.2)), None, 100),
-    "duct": (DUCT, lambda op: PressureGradient(op, 0.5), None, 100),
+    "duct": (DUCT, bulk, None, 100),
+    "duct_gradient": (DUCT, lambda op: PressureGradient(op, 0.5), None, 20),
     "cavity": (CAVITY, None, Gradients(), 100),
     "box_mass_flux": (CUBE, bulk, Gradients(), 30),
     "periodic": (RING, bulk, None, 30),

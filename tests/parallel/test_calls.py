@@ -9,9 +9,18 @@ from tests.parallel.run_calls import FLOWS
 from tests.runs import needs_mpirun, on_ranks
 
 pytestmark = needs_mpirun
-# Three stages of one halo and two transposes, the time step, the signals. Besides, by stage: the bulk velocity; the
-# halo of what a model gives. In a box one exchange to the points and one back, with slopes or without.
-WAITS = {"channel": 11, "channel_mass_flux": 14, "channel_wale": 14, "duct": 11, "box": 8, "box_wale": 8}
+# Three stages of one halo and two transposes, which also bring the sum for the bulk velocity, the time step, the
+# signals. Besides, by stage, the halo of what a model gives. In a box one exchange to the points and one back, with
+# slopes or without.
+WAITS = {
+    "channel": 11,
+    "channel_mass_flux": 11,
+    "channel_wale": 14,
+    "duct": 11,
+    "duct_mass_flux": 11,
+    "box": 8,
+    "box_wale": 8,
+}
 
 
 @pytest.fixture(scope="module")

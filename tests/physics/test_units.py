@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from closures.registry import registry
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.forcing import MassFlux, PressureGradient, bulk_velocity
+from solver.flow.held_shells import HeldShells
 from solver.flow.initial import rest, wall_turbulence
 from solver.flow.time_step import StepControl
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip, Outflow

@@ -60,8 +60,8 @@ def impulses(flow: Simulation, steps: int) -> tuple[np.ndarray, np.ndarray, np.n
         seen.append(friction(flow, velocity))
         return tend(velocity, term, stress)
 
-    def corrected(velocity, span, column):
-        result, given = correct(velocity, span, column)
+    def corrected(velocity, span, *known):
+        result, given = correct(velocity, span, *known)
         drive[0] += float(flow.forcing.drive(given, span)) * span * op.grid.volume
         return result, given
 

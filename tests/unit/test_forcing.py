@@ -8,7 +8,8 @@ import torch
 
 from solver.discretisation.shells import shell_energies as shell_spectrum
 from solver.discretisation.shells import shell_wavenumbers
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient, bulk_velocity
+from solver.flow.forcing import MassFlux, PressureGradient, bulk_velocity
+from solver.flow.held_shells import HeldShells
 from solver.flow.initial import isotropic, taylor_green
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis
 from solver.grid.grid import Grid

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from solver.flow.closure import EddyViscosity, SubgridForce, SubgridStress
-from solver.flow.forcing import HeldShells, MassFlux, PressureGradient
+from solver.flow.forcing import MassFlux, PressureGradient
+from solver.flow.held_shells import HeldShells
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.grids import distance, mean, operators, random_values, random_velocity, recorded, run, simulation, walls
