@@ -1,4 +1,4 @@
-"""``python -m tests.rank_runs [RANKS ...]``: a flow of every kind on so many ranks, by default 1 2 3 5 8 16.
+"""``python -m tests.rank_runs [RANKS ...] [--flows NAME ...]``: flows on so many ranks, by default 1 2 3 5 8 16.
 
 Each takes 100 steps, and writes a checkpoint after 50, from which the next number of ranks goes on, and the first from
 the last. All end with the velocity of the first. `tests/parallel` has a part of it, on 1, 2 and 3 ranks.
@@ -6,8 +6,10 @@ the last. All end with the velocity of the first. `tests/parallel` has a part of
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +47,10 @@ def ended(simulation: Simulation) -> np.ndarray | None:
     return None if gathered[0] is None else np.stack([f for f in gathered if f is not None])
 
 
-def one(folder: Path, before: str) -> None:
-    """All flows on the ranks of this launch; they go on from the checkpoints of `before`, if that is given."""
+def one(folder: Path, before: str, flows: list[str]) -> None:
+    """Some flows on the ranks of this launch; they go on from the checkpoints of `before`, if that is given."""
     found = {}
-    for name in FLOWS:
+    for name in flows:
         what = source(name)
         simulation = build(what)
         for _ in range(HALF):
@@ -64,12 +66,14 @@ def one(folder: Path, before: str) -> None:
         np.savez(folder / f"{ranks.world_size()}.npz", **found)
 
 
-def campaign(counts: list[int]) -> int:
+def campaign(counts: list[int], flows: list[str]) -> int:
     """Launch all; the number of differences."""
-    failed, before, expected = 0, "", {}
+    failed, before, expected, patience = 0, "", {}, runs.PATIENCE * len(flows)
     with tempfile.TemporaryDirectory() as folder:
         for count in [*counts, counts[0]]:
-            done = runs.ended(runs.mpirun(count, "-m", "tests.rank_runs", "--one", folder, before))
+            began = time.monotonic()
+            command = ("-m", "tests.rank_runs", "--folder", folder, "--before", before, "--flows", *flows)
+            done = runs.ended(runs.mpirun(count, *command), patience)
             if done.code:
                 print(done.err)
                 return 1
@@ -80,14 +84,25 @@ def campaign(counts: list[int]) -> int:
                 off = float(abs(velocity - first).max() / abs(first).max())
                 failed += not off < TOLERANCE
                 print(f"{count} ranks, {key}: {off:.1e}", "" if off < TOLERANCE else "FAILED", flush=True)
+            print(f"{count} ranks: {time.monotonic() - began:.0f} s", flush=True)
             before = str(count)
     return failed
 
 
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ranks", nargs="*", type=int, default=[1, 2, 3, 5, 8, 16])
+    parser.add_argument("--flows", nargs="+", default=list(FLOWS), choices=list(FLOWS))
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of a launch
+    parser.add_argument("--before", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.folder is None:
+        sys.exit(min(campaign(given.ranks, given.flows), 1))
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    one(given.folder, given.before, given.flows)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        torch.set_grad_enabled(False)
-        torch.set_num_threads(1)
-        one(Path(sys.argv[2]), sys.argv[3])
-    else:
-        sys.exit(min(campaign([int(count) for count in sys.argv[1:]] or [1, 2, 3, 5, 8, 16]), 1))
+    main()

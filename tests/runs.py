@@ -135,10 +135,10 @@ def mpirun(ranks: int, *command: object) -> subprocess.Popen[str]:
     return subprocess.Popen(launch, env=os.environ | MPI, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
 
 
-def ended(process: subprocess.Popen[str]) -> Ended:
+def ended(process: subprocess.Popen[str], patience: float = PATIENCE) -> Ended:
     """Wait for a launch."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
