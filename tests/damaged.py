@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from closures.data.convert import convert
 from closures.data.folder import files_of
@@ -148,6 +149,25 @@ def _json(text: str, rng: np.random.Generator) -> bytes:
     return json.dumps(data).encode()
 
 
+def familiar(folder: Path, rng: np.random.Generator) -> Ended:
+    """A corrector whose knowledge of flows is damaged, or is another one of which its card knows."""
+    shutil.copytree(shipped.PRETRAINED / "differential_corrector", folder / "network")
+    file, card = folder / "network" / artefact.FAMILIAR, folder / "network" / artefact.CARD
+    if rng.random() < 0.5:
+        file.write_bytes(mutations.bytes_of(file.read_bytes(), rng))
+    else:
+        shapes = [(), (0,), (1, 3), (2, 85), (1, 85, 85), (1, 85)]
+        names = [("means", "factors"), ("means",), ("factors", "means", "more")][int(rng.integers(3))]
+        values = rng.choice([0.0, 1.0, np.nan, 1e38], len(names))
+        chosen = zip(names, rng.integers(len(shapes), size=len(names)), values, strict=True)
+        save_file({name: torch.full(shapes[shape], value) for name, shape, value in chosen}, file)
+    if rng.random() < 0.7:
+        data = json.loads(card.read_text()) | {"familiar_sha256": artefact.digest(file)}
+        card.write_text(json.dumps(data))
+    runs.write_case(folder / "case")
+    return solver("check", folder / "case", "--set", f"closure={{name='corrector', artefact='{folder / 'network'}'}}")
+
+
 def hdf5(folder: Path, rng: np.random.Generator) -> Ended:
     """A damaged checkpoint, data set, or file of statistics, given to the commands that read it."""
     file = folder / "file.h5"
@@ -224,6 +244,7 @@ KINDS: dict[str, Callable[[Path, np.random.Generator], Ended]] = {
     "table": table,
     "hdf5": hdf5,
     "stl": stl,
+    "familiar": familiar,
 }
 _made: dict[str, Path] = {}
 _workspace = tempfile.TemporaryDirectory(prefix="fuzz-")

@@ -92,7 +92,7 @@ def companion(
         seen,
         Guard(table.guard, name, instead),
         largest=card.largest_answer,
-        known=Familiarity.load(folder),
+        known=Familiarity.load(folder, card.familiar_sha256),
         divergence_free=not isinstance(table, SurrogateTable) or table.divergence_free,
         mass_flux=table.mass_flux,
         device=table.device,

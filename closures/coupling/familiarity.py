@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from closures.operators.artefact import ArtefactError
+from closures.operators.artefact import CARD, FAMILIAR, ArtefactError, digest, read_card
 from closures.operators.domain import Domain, Line
-from solver.files.folder import write_atomically
+from closures.operators.spectral import along
+from solver.files.folder import write_atomically, write_json
 
-FILE = "familiar.safetensors"
 HEIGHTS = (0.04, 0.12, 0.3, 0.6, 0.95)  # above a wall, of the distance to the middle
 LEAST = 1e-12  # of a share of energy: what a coarser grid does not have at all
 SHRINK = 0.3  # correlations are that much weaker than samples say: they are few, and follow one another in time
@@ -58,12 +58,12 @@ def features(velocity: Tensor, domain: Domain) -> Tensor:
     for d, line in enumerate(where.lines):
         rows += [0.5 * (size / energy).clamp_min(LEAST).log() for size in _scales(f, line, d, mean)]
     table = torch.cat(rows)
-    return (_at_heights(table, where.y, odd=4) if layered else table).flatten()
+    return (_at_heights(where.y.joined(table), where.y.complete, odd=4) if layered else table).flatten()
 
 
 def _scales(f: Tensor, line: Line, d: int, mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Mean squares that tell how fine a field is along a direction, rows as of `mean`."""
-    if line.n < 5:
+    if line.complete.n < 5:
         return []
     if line.is_spectral:
         modes = torch.fft.rfft(f, dim=d + 1)
@@ -73,9 +73,9 @@ def _scales(f: Tensor, line: Line, d: int, mean: Callable[[Tensor], Tensor]) -> 
         kept = torch.fft.irfft(modes * fine.reshape(shape), n=line.n, dim=d + 1)
         return [mean(kept * kept)]
     matrix = line.sent(line.derivative, f)
-    first = torch.movedim(torch.movedim(f, d + 1, -1) @ matrix.T, -1, d + 1)
-    second = torch.movedim(torch.movedim(first, d + 1, -1) @ matrix.T, -1, d + 1)
-    return [mean(first * first), mean(second * second)]
+    first = along(line.extended(f[None]), matrix, d)
+    second = along(line.extended(first), matrix, d)
+    return [mean(g[0] * g[0]) for g in (first, second)]
 
 
 def _at_heights(table: Tensor, line: Line, odd: int) -> Tensor:
@@ -124,29 +124,45 @@ class Familiarity:
         return sent[device]
 
     def save(self, folder: Path) -> None:
-        """Write `FILE` beside the weights; raises RunFolderError."""
-        tensors = {"means": self.means.float().contiguous(), "factors": self.factors.float().contiguous()}
-        write_atomically(folder / FILE, lambda target: save_file(tensors, target))
-
-    @classmethod
-    def load(cls, folder: Path) -> Familiarity | None:
-        """What lies beside the weights in `folder`; None without.
+        """Write `FAMILIAR` beside the weights and its checksum into their card.
 
         Raises
         ------
-        ArtefactError : the file is damaged, or not what this class wrote.
+        ArtefactError : there is no card.
+        RunFolderError : the folder cannot be written.
         """
-        path = folder / FILE
-        if not path.exists():
+        card, path = read_card(folder / CARD), folder / FAMILIAR
+        tensors = {"means": self.means.float().contiguous(), "factors": self.factors.float().contiguous()}
+        write_atomically(path, lambda target: save_file(tensors, target))
+        write_json(folder / CARD, card.model_copy(update={"familiar_sha256": digest(path)}).model_dump())
+
+    @classmethod
+    def load(cls, folder: Path, checksum: str | None) -> Familiarity | None:
+        """What lies beside the weights in `folder`, whose card has that checksum of it; None without.
+
+        Raises
+        ------
+        ArtefactError : the file is not the one that the card names, or not what this class wrote.
+        """
+        path = folder / FAMILIAR
+        if checksum is None and not path.exists():
             return None
+        if checksum is None:
+            raise ArtefactError(f"{path}: {CARD} has no checksum of it: copy both files again, or remove this one")
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise ArtefactError(f"{path}: cannot be read ({error}), and {CARD} names it: copy both again") from None
+        if found != checksum:
+            raise ArtefactError(f"{path}: not the file that {CARD} describes (checksum): copy both again")
         try:
             with safe_open(path, framework="pt") as file:
                 means, factors = (file.get_tensor(name).double() for name in ("means", "factors"))
         except (OSError, SafetensorError) as error:
-            raise ArtefactError(f"{path}: damaged, or another file ({error}): copy it again, or remove it") from None
+            raise ArtefactError(f"{path}: damaged, or another file ({error}): copy it and {CARD} again") from None
         whole = means.ndim == 2 and factors.shape == (*means.shape, means.shape[-1])
         if not (whole and bool(torch.isfinite(means).all()) and bool(torch.isfinite(factors).all())):
-            raise ArtefactError(f"{path}: not the means and factors of some flows: copy it again, or remove it")
+            raise ArtefactError(f"{path}: not the means and factors of some flows: copy it and {CARD} again")
         return cls(means, factors)
 
 

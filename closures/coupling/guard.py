@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -16,6 +17,7 @@ from solver.flow.closure import Closure, State
 from solver.parallel.late import wait_for
 from solver.terminal import record
 
+T = TypeVar("T")
 log = logging.getLogger("solver")
 COUNTS = "guard"  # this entry of a state: interventions, those in a row, whether the network is switched off
 SAID = "guard_said"  # and this one: which kinds of `KINDS` the log has, bit by bit
@@ -59,6 +61,23 @@ class NetworkRefused(Diverged):
 
 class Overruled(SolverError):
     """One answer cannot be used; the message says why."""
+
+
+def attempted(action: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What a network is asked for, or why that may not be used: it fails as it likes, and the flow goes on.
+
+    Raises
+    ------
+    SolverError : a mistake in the case, which is no answer.
+    """
+    try:
+        return action(), None
+    except Overruled as problem:
+        return None, str(problem)
+    except SolverError:
+        raise
+    except Exception as error:
+        return None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 class GuardTable(Table):

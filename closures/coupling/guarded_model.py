@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from closures.coupling.guard import MARGIN, Guard, GuardTable, Overruled, joined, parted
+from closures.coupling.guard import MARGIN, Guard, GuardTable, attempted, joined, parted
 from closures.coupling.strength import StrengthCheck
 from closures.coupling.zero_order_hold import ZeroOrderHold
 from solver.discretisation.calculus import Operators
 from solver.discretisation.velocity import Velocity
-from solver.errors import SolverError
 from solver.flow.closure import Closure, State, SubgridTerm
 
 LARGEST_STRESS = 0.5  # rms of tau over that of delta^2 |g|^2; Smagorinsky's is about 0.03
@@ -81,16 +80,13 @@ class GuardedModel:
 
     def _evaluate(self, features: Any, operators: Operators) -> Outcome:
         started = time.perf_counter()
-        try:
+
+        def act() -> SubgridTerm:
             term = self.model.evaluate(features, operators)
             self.guard.check_time(started, operators.device)
-        except Overruled as problem:
-            return Outcome(None, str(problem))
-        except SolverError:  # a mistake in the case, not an answer
-            raise
-        except Exception as error:  # a network fails as it likes; the flow goes on
-            return Outcome(None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
-        return Outcome(term)
+            return term
+
+        return Outcome(*attempted(act))
 
     def _objection(self, outcome: Outcome, velocity: Velocity) -> str | None:
         """Why the answer may not be used, the same verdict on every rank (collective)."""

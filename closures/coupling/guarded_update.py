@@ -15,7 +15,6 @@ from closures.coupling.update import Project, Update
 from closures.operators.predictor import Predictor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
-from solver.errors import SolverError
 from solver.grid.grid import Grid
 
 Misfit = Callable[[Components], float]  # of an answer to the solver's equations
@@ -59,43 +58,42 @@ class GuardedUpdate:
         Overruled : on every rank, with the reason.
         """
         operators = velocity.operators
-        change, reason = self._answer(operators, self.update.gathered(velocity))
-        reason = operators.decomposition.broadcast(reason)
+        seen = self.update.seen(velocity)
+
+        def answer() -> Tensor:
+            assert seen is not None  # where it acts
+            return self._answer(operators, seen)
+
+        change, reason = self.update.sharing(operators).verdict(answer)
         if reason is not None:
             raise Overruled(reason)
         result = self.update.changed(velocity, change, project)
         self._check_energy(operators, velocity.coefficients, result)
         return result
 
-    def _answer(self, operators: Operators, whole: Tensor | None) -> tuple[Tensor | None, str | None]:
-        """On the owner: the change of the whole field, or why there is none."""
-        if whole is None:
-            return None, None
+    def _answer(self, operators: Operators, seen: Tensor) -> Tensor:
+        """The change, where it is evaluated; raises Overruled for a foreign flow before it is."""
         started = time.perf_counter()
-        try:
-            change = self.update.evaluated(operators, whole)
-            self._check(whole, change)
-            self.guard.check_time(started, change.device)
-            return change, None
-        except Overruled as problem:
-            return None, str(problem)
-        except SolverError:  # a mistake in the case, not an answer
-            raise
-        except Exception as error:  # a network fails as it likes; the flow goes on
-            return None, f"it failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        self._check_known(operators, seen)
+        change = self.update.evaluated(operators, seen)
+        self._check_size(operators, change)
+        self.guard.check_time(started, change.device)
+        return change
 
-    def _check(self, whole: Tensor, change: Tensor) -> None:
-        """Whether the flow is one that the network knows, and the change finite and no larger than it may be."""
-        assert self.update.predictor is not None
-        units = self.update.predictor.units(change)[2][0]
-        volumes = self.update.domain.like(change).volumes
-        size = (((change / units) ** 2).mean(0) * volumes).sum().sqrt()
-        distance = (
-            self.known.distance(whole.to(change.device), self.update.domain) if self.known else torch.zeros_like(size)
-        )
-        far, large = torch.stack([distance.double(), size.double()]).tolist()
+    def _check_known(self, operators: Operators, seen: Tensor) -> None:
+        """Whether the flow is one that the network knows."""
+        if self.known is None:
+            return
+        far = float(self.known.distance(seen, self.update.sharing(operators).own))
         if far > (limit := self.guard.settings.familiar):
             raise Overruled(f"{UNKNOWN}: {far:.3g} times as far from its own as these reach, at most {limit:g}")
+
+    def _check_size(self, operators: Operators, change: Tensor) -> None:
+        """Whether the change is finite and no larger than it may be."""
+        assert self.update.predictor is not None
+        sharing, units = self.update.sharing(operators), self.update.predictor.units(change)[2][0]
+        squares = (((change / units) ** 2).mean(0) * sharing.own.like(change).volumes).sum()
+        large = float(sharing.total(squares).sqrt())
         if not large < float("inf"):
             raise Overruled("its answer is not finite")
         if large > self.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from closures.algebraic.geometry import PerGrid
 from closures.coupling.guard import Overruled
 from closures.coupling.resample import Resampler
+from closures.coupling.sharing import Sharing, shared
 from closures.coupling.transfer import DeviceTransfer, Precision, Wanted
 from closures.operators.domain import Domain
 from closures.operators.predictor import Predictor
@@ -25,10 +27,11 @@ Project = Callable[[Components], Components]  # the solver's own projection
 
 @dataclass(frozen=True)
 class _Parts:
-    """What acts on one grid: the way to the network's points and device, and the network, which rank 0 alone has."""
+    """What acts on one grid: the way to the network's points and device, who asks the network, and it, if this rank."""
 
     transfer: DeviceTransfer
     resampler: Resampler
+    sharing: Sharing
     predictor: Predictor | None
 
 
@@ -39,8 +42,9 @@ class Update:
     by the projection; what `with_flux_of` keeps, whatever drives the flow: momentum is the solver's affair. What lies
     beyond the modes of the network's points stays as it was. Under a guard it is `closures.coupling.guarded_update`.
 
-    Rank 0 owns the network and is the only one to hold the weights; the others send their planes and receive their
-    part of the change. Gradients pass on one rank.
+    A network that says by ``reach`` how many planes it reads is evaluated by every rank on its own planes. Of any other
+    rank 0 is the owner, the only one to hold the weights; the others send their planes and receive their part of the
+    change. Gradients pass on one rank.
 
     Parameters
     ----------
@@ -65,39 +69,48 @@ class Update:
         half_precision: bool = False,
     ) -> None:
         self.predictor: Predictor | None = predictor
+        self.reach: int | Literal["global"] = getattr(predictor.network, "reach", "global")
         self.grid, self.domain = grid, Domain.of(grid)
         self.divergence_free, self.mass_flux = divergence_free, mass_flux
         self.device, self.precision, self.half_precision = device, precision, half_precision
         self._parts = PerGrid(self._prepared)
 
     def _prepared(self, operators: Operators) -> _Parts:
-        transfer = DeviceTransfer(operators, self.device, self.precision)
-        if not operators.decomposition.is_root:
+        transfer, resampler = DeviceTransfer(operators, self.device, self.precision), Resampler(operators, self.grid)
+        sharing = shared(resampler.decomposition, self.domain, self.reach)
+        if not sharing.acts and self.reach == "global":
             self.predictor = None
-        if self.predictor is not None:
-            transfer.settle(self.predictor)
-        return _Parts(transfer, Resampler(operators, self.grid), self.predictor)
+        acting = self.predictor if sharing.acts else None
+        if acting is not None:
+            transfer.settle(acting)
+        return _Parts(transfer, resampler, sharing, acting)
 
     def prepare(self, operators: Operators) -> None:
         """Bring the weights to where they are needed."""
         self._parts(operators)
 
+    def sharing(self, operators: Operators) -> Sharing:
+        """Who evaluates it there."""
+        return self._parts(operators).sharing
+
     def __call__(self, velocity: Velocity, project: Project) -> Components:
         """The velocity with the network's change (collective)."""
-        whole = self.gathered(velocity)
-        change = None if whole is None else self.evaluated(velocity.operators, whole)
+        seen = self.seen(velocity)
+        change = None if seen is None else self.evaluated(velocity.operators, seen)
         return self.changed(velocity, change, project)
 
-    def gathered(self, velocity: Velocity) -> Tensor | None:
-        """The whole velocity at the network's points on the owner, (3, nx, ny, nz); None elsewhere (collective)."""
+    def seen(self, velocity: Velocity) -> Tensor | None:
+        """The velocity at the network's points, (3, nx, ny, nz), where that is evaluated; None elsewhere (collective).
+
+        On the owner all of it, by slabs this rank's planes.
+        """
         parts = self._parts(velocity.operators)
         u = parts.resampler.centred(velocity)
-        slabs, transfer = parts.resampler.decomposition, parts.transfer
-        with transfer.timers("closure copy"):
-            return u if slabs.size == 1 else slabs.gather_planes(u.to(transfer.dtype_of(self.predictor)))
+        with parts.transfer.timers("closure copy"):
+            return parts.sharing.inward(u, parts.transfer.dtype_of(self.predictor))
 
-    def evaluated(self, operators: Operators, whole: Tensor) -> Tensor:
-        """On the owner: the change that the network makes to a whole velocity, where and in what it is evaluated.
+    def evaluated(self, operators: Operators, seen: Tensor) -> Tensor:
+        """The change that the network makes to a velocity that is `seen`, where and in what it is evaluated.
 
         Raises
         ------
@@ -105,22 +118,21 @@ class Update:
         """
         parts = self._parts(operators)
         assert parts.predictor is not None
-        u = parts.transfer.inward(whole, parts.predictor)
+        sharing, u = parts.sharing, parts.transfer.inward(seen, parts.predictor)
         with parts.transfer.network(), torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
-            answer: Tensor = parts.predictor(u[None], self.domain)[0]
-            if answer.shape != u.shape:
-                raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {tuple(u.shape)}")
-            return answer - u
+            around = sharing.surrounded(u)
+            answer: Tensor = parts.predictor(around[None], sharing.asked)[0]
+            if answer.shape != around.shape:
+                expected = tuple(around.shape)
+                raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {expected}")
+            return sharing.inner(answer) - u
 
     def changed(self, velocity: Velocity, change: Tensor | None, project: Project) -> Components:
-        """The velocity with a change that the owner has, None elsewhere (collective)."""
+        """The velocity with a change that is where the network is evaluated, None elsewhere (collective)."""
         operators = velocity.operators
         parts = self._parts(operators)
-        slabs = parts.resampler.decomposition
         with parts.transfer.timers("closure copy"):
-            own = change if slabs.size == 1 else slabs.scatter_planes(change)
-            assert own is not None
-            own = own.to(operators.device, operators.dtype)
+            own = parts.sharing.outward(change).to(operators.device, operators.dtype)
         result = parts.resampler.changed(velocity.coefficients, own)
         if self.divergence_free:
             result = project(result)

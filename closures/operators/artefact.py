@@ -31,7 +31,7 @@ from solver.files.folder import write_atomically, write_json
 
 log = logging.getLogger("solver")
 FORMAT = 1
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+WEIGHTS, CARD, FAMILIAR = "weights.safetensors", "card.json", "familiar.safetensors"
 LARGEST_CARD = 4 * 2**20
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # torch.save, pickle.dump
 
@@ -76,6 +76,7 @@ class Card(BaseModel):
     grid : `Domain.describe` of the training data.
     nu : least and greatest viscosity of the training data.
     metrics : errors on the validation trajectories.
+    familiar_sha256 : checksum of what it knows of flows, `closures.coupling.familiarity`; None where it says nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -100,6 +101,7 @@ class Card(BaseModel):
     commit: str | None
     metrics: dict[str, float]
     licence: str
+    familiar_sha256: str | None = None
 
     @field_validator("grid")
     @classmethod
@@ -157,13 +159,14 @@ def save(folder: Path, network: nn.Module, architecture: str, arguments: dict[st
     _check_finite(weights, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS, lambda target: save_file(weights, target))
+    (folder / FAMILIAR).unlink(missing_ok=True)  # other weights knew those flows
     fields = {
         "architecture": architecture,
         "arguments": validated(architecture, arguments),
         "package": getattr(network, "package", None) or package(architecture),
         "parameters": sum(w.numel() for w in weights.values()),
         "inputs": INPUTS[str(network.kind)],
-        "weights_sha256": _digest(folder / WEIGHTS),
+        "weights_sha256": digest(folder / WEIGHTS),
         **about,
     }
     try:
@@ -197,7 +200,7 @@ def load(folder: Path, domain: Domain | None = None) -> Artefact:
     except (RuntimeError, OverflowError) as error:
         raise ArtefactError(f"{folder / CARD}: [arguments] cannot be built: {str(error).splitlines()[0]}") from None
     weights = _read_weights(folder / WEIGHTS, network.state_dict())
-    if _digest(folder / WEIGHTS) != card.weights_sha256:
+    if digest(folder / WEIGHTS) != card.weights_sha256:
         raise ArtefactError(f"{folder / WEIGHTS}: not the weights its card describes (checksum): copy both files again")
     _check_finite(weights, folder)
     if card.package is not None:  # what another package computes in its constructor has to be computed
@@ -291,6 +294,7 @@ def _check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
             raise ArtefactError(f"{folder}: weight '{name}' is not finite: the training had diverged")
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file; raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

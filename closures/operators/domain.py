@@ -55,6 +55,24 @@ class Line:
         """Number of values."""
         return len(self.points)
 
+    @property
+    def complete(self) -> Line:
+        """The line of which this is a part: itself, but for `closures.operators.slab_line`."""
+        return self
+
+    @property
+    def walls(self) -> tuple[int, int]:
+        """Number of walls at the lower and at the upper end."""
+        return (0, 0) if self.periodic else (1, 1)
+
+    def extended(self, f: Tensor) -> Tensor:
+        """What `derivative` is applied to, of a field (..., nx, ny, nz): the field, with neighbours of a part."""
+        return f
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """Of (rows, points) those at all points of `complete`."""
+        return rows
+
     @cached_property
     def within(self) -> int:
         """Number of values that stand for a part of the length: all but the ends of `with_ends`."""

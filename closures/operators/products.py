@@ -20,8 +20,10 @@ Lengths = Annotated[tuple[Length, Length, Length], Field(strict=False), BeforeVa
 
 def with_derivatives(v: Tensor, domain: Domain, lengths: Lengths) -> Tensor:
     """``v`` (batch, channels, nx, ny, nz) and its derivatives times `lengths`: four times the channels."""
-    matrices = (size * line.sent(line.derivative, v) for size, line in zip(lengths, domain.lines, strict=True))
-    return torch.cat([v, *(along(v, matrix, d) for d, matrix in enumerate(matrices))], dim=1)
+    found = [v]
+    for d, (size, line) in enumerate(zip(lengths, domain.lines, strict=True)):
+        found.append(along(line.extended(v), size * line.sent(line.derivative, v), d))
+    return torch.cat(found, dim=1)
 
 
 def pointwise_product(factors: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -50,12 +52,13 @@ def dealiased_product(factors: Tensor, gate: Callable[[Tensor], Tensor], domain:
 
 def with_walls(field: Tensor, domain: Domain) -> tuple[Tensor, Domain]:
     """``field``, zero on walls, and the domain whose points they are as well."""
-    walled = [not line.periodic for line in domain.lines]
-    lines = (line.with_ends if w else line for line, w in zip(domain.lines, walled, strict=True))
-    return pad(field, [int(w) for w in reversed(walled) for _ in range(2)]), Domain(*lines)
+    lines = (line if line.periodic else line.with_ends for line in domain.lines)
+    return pad(field, [w for line in reversed(domain.lines) for w in line.walls]), Domain(*lines)
 
 
 def without_walls(field: Tensor, domain: Domain) -> Tensor:
     """The values between the walls of a field on a domain `with_walls`."""
-    inside = (slice(None) if line.periodic else slice(1, -1) for line in domain.lines)
-    return field[(..., *inside)]
+    for d, line in enumerate(domain.lines):
+        lower, upper = line.walls
+        field = field.narrow(d - 3, lower, line.n - lower - upper)
+    return field

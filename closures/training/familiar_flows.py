@@ -120,7 +120,7 @@ def _sampled(flow: FamiliarFlowTable, folder: Path, seed: int, with_network: boo
         time = flow.start + number * flow.every
         while time - simulation.t > NEAR * flow.every:
             simulation.step(wait=time - simulation.t)
-        whole = probe.update.update.gathered(simulation.velocity)
+        whole = probe.update.update.seen(simulation.velocity)
         assert whole is not None
         yield features(whole, probe.update.update.domain).cpu()
 

@@ -13,7 +13,7 @@ from tests.damaged import KINDS
 from tests.fuzz import FOUND, attempt, judged
 from tests.runs import ROOT, Ended, solver
 
-FEW = {"case": 10, "recipe": 20, "card": 5, "table": 2, "hdf5": 6, "stl": 4}
+FEW = {"case": 10, "recipe": 20, "card": 5, "table": 2, "hdf5": 6, "stl": 4, "familiar": 4}
 
 
 @pytest.mark.parametrize(("kind", "number"), [*FOUND, *((kind, n) for kind in KINDS for n in range(FEW[kind]))])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from closures.coupling.familiarity import FILE, HEIGHTS, Familiarity, features, fitted
+from closures.coupling.familiarity import HEIGHTS, Familiarity, features, fitted
 from closures.coupling.guard import COUNTS
 from closures.operators import Domain
-from closures.operators.artefact import ArtefactError
+from closures.operators.artefact import CARD, FAMILIAR, ArtefactError, digest, read_card
 from closures.operators.shipped import shipped
 from closures.training.experiment import load_experiment, train
 from solver.errors import CaseError
@@ -101,21 +101,44 @@ def test_own_fields_are_near_and_others_far(domain, known):
     assert float(known.distance(torch.rand(3, *closed.shape), closed)) == math.inf  # it has no planes
 
 
+def loaded(folder):
+    return Familiarity.load(folder, read_card(folder / CARD).familiar_sha256)
+
+
 def test_what_is_known_lies_beside_the_weights(tmp_path, known):
+    write(tmp_path, "fno", channel(), arguments={"modes": (2, 2, 2)})
+    assert loaded(tmp_path) is None
     known.save(tmp_path)
-    found = Familiarity.load(tmp_path)
-    torch.testing.assert_close(found.factors, known.factors, rtol=1e-6, atol=1e-5)
-    assert Familiarity.load(tmp_path / "elsewhere") is None
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-7])
-    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: damaged"):
-        Familiarity.load(tmp_path)
-    for means, factors in (
-        (torch.zeros(1, 3), torch.zeros(1, 3, 2)),
-        (torch.full((1, 2), math.nan), torch.eye(2)[None]),
-    ):
-        save_file({"means": means, "factors": factors.contiguous()}, tmp_path / FILE)
-        with pytest.raises(ArtefactError, match=r"familiar\.safetensors: not the means and factors"):
-            Familiarity.load(tmp_path)
+    torch.testing.assert_close(loaded(tmp_path).factors, known.factors, rtol=1e-6, atol=1e-5)
+    whole, card = (tmp_path / FAMILIAR).read_bytes(), (tmp_path / CARD).read_text()
+    (tmp_path / FAMILIAR).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: not the file that card\.json describes"):
+        loaded(tmp_path)
+    (tmp_path / FAMILIAR).unlink()
+    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: cannot be read .*, and card\.json names it"):
+        loaded(tmp_path)
+    (tmp_path / FAMILIAR).write_bytes(whole)
+    (tmp_path / CARD).write_text(
+        card.replace(digest(tmp_path / FAMILIAR), "").replace('"familiar_sha256": ""', '"familiar_sha256": null')
+    )
+    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: card\.json has no checksum of it"):
+        loaded(tmp_path)
+    write(tmp_path, "fno", channel(), arguments={"modes": (2, 2, 2)})  # trained again: knows nothing yet
+    assert loaded(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("means", "factors"),
+    [(torch.zeros(1, 3), torch.zeros(1, 3, 2)), (torch.full((1, 2), math.nan), torch.eye(2)[None])],
+)
+def test_what_is_known_has_a_form(tmp_path, means, factors):
+    file = tmp_path / FAMILIAR
+    save_file({"means": means, "factors": factors.contiguous()}, file)
+    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: not the means and factors"):
+        Familiarity.load(tmp_path, digest(file))
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(ArtefactError, match=r"familiar\.safetensors: damaged, or another file"):
+        Familiarity.load(tmp_path, digest(file))
 
 
 def test_in_a_foreign_flow_the_solver_goes_on_alone(tmp_path, known, caplog):
@@ -152,7 +175,7 @@ def test_a_network_learns_what_it_knows(tmp_path):
     recipe = recipe.model_copy(update={"familiarity": recipe.familiarity.model_copy(update={"begin": str(begin)})})
     found = train(recipe, tmp_path / "out")
     assert (found.folder / "weights.safetensors").read_bytes() == (begin / "weights.safetensors").read_bytes()
-    known = Familiarity.load(found.folder)
+    known = loaded(found.folder)
     assert known.means.shape == (1, 17 * len(HEIGHTS))
     assert float(known.of(known.means[0])) == 0.0
     wrong = recipe.model_copy(

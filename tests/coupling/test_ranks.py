@@ -23,6 +23,7 @@ def networks(tmp_path_factory):
     for name in ("cnn", "cnn_box"):
         write(folder / name, "cnn", scale=0.1)
     write(folder / "corrector", "ifactformer_m", channel())
+    write(folder / "corrector_slabs", "differential", channel())
     periodic = {"modes": (2, 2, 2), "periodic": (True, True, True)}
     write(folder / "corrector_box", "fno", box(), arguments=periodic)
     write(folder / "surrogate", "ifactformer_m", channel(), step=0.02)  # fewer modes than its case
@@ -37,7 +38,7 @@ def test_ranks_agree_to_single_precision(networks, tmp_path):
         done = runs.ended(runs.mpirun(ranks, script, networks, STEPS, tmp_path / f"{ranks}.npz"))
         assert done.code == 0, done.out + done.err
         found[ranks] = np.load(tmp_path / f"{ranks}.npz")
-    assert len(found[1].files) == 7 * 4
+    assert len(found[1].files) == 8 * 4
     for name in found[1].files:
         one, two = found[1][name], found[2][name]
         if name.endswith("counts"):

@@ -1,7 +1,8 @@
 """What a step asks of a device: nothing is sent, one number or so is read, and the queue is never empty for long.
 
 The step length is read once the better part of a stage is queued behind it. A network's guard reads its verdict before
-its answer may act, and a corrector's two: how large the answer is, and after the projection how much energy it brings.
+its answer may act, and a corrector's three: whether the flow is known to it, how large its answer is, and after the
+projection how much energy that brings.
 A multigrid solver reads three numbers an iteration.
 """
 
@@ -21,7 +22,7 @@ BUDGETS = {  # reads, and waits among them
     "channel, sigma": (1, 0),
     "channel, wall model": (1, 0),
     "channel, tbnn": (2, 1),
-    "channel, corrector": (3, 2),
+    "channel, corrector": (4, 3),
     "box": (1, 0),
     "box, held shells, dynamic": (1, 0),
     "box, dynamic, local": (1, 0),

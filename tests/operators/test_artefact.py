@@ -57,7 +57,7 @@ def edit_card(folder, **changes):
 def replace_weights(folder, weights):
     """Other weights, with the checksum to match."""
     save_file(weights, folder / WEIGHTS)
-    edit_card(folder, weights_sha256=artefact._digest(folder / WEIGHTS))
+    edit_card(folder, weights_sha256=artefact.digest(folder / WEIGHTS))
 
 
 def refused(folder, match, domain=None, error=ArtefactError):

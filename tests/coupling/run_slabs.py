@@ -1,0 +1,128 @@
+"""What `test_slabs.py` launches: networks that change a velocity, slab by slab or on the owner; one npz file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import nn
+from torch.nn.functional import pad
+
+from closures.coupling.familiarity import Familiarity, features
+from closures.coupling.guard import Guard, GuardTable, Overruled
+from closures.coupling.guarded_update import GuardedUpdate
+from closures.coupling.resample import network_grid
+from closures.operators import build
+from closures.operators.predictor import Predictor
+from solver.discretisation.gradient import VelocityGradient
+from solver.discretisation.velocity import Velocity
+from solver.grid.axis import FourierAxis
+from solver.grid.grid import Grid
+from tests.coupling.flows import SCALING
+from tests.grids import operators, random_velocity, walls
+from tests.operators.fields import randomise
+
+SEED = 410_233
+CHANNEL = Grid(FourierAxis(6, 6.0), walls(13), FourierAxis(5, 3.0, "2/3"))
+DUCT = Grid(FourierAxis(6, 6.0), walls(13), walls(5, 1.5))
+THIN = Grid(FourierAxis(6, 6.0), walls(7), FourierAxis(5, 3.0))
+
+
+class Local(nn.Module):
+    """Two convolutions of 3 x 3 x 3 cells, which see nothing of slabs; and where the cells are."""
+
+    kind, grid_free, symmetries, reach = "state", True, frozenset({"shift"}), 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inward, self.outward = nn.Conv3d(3, 4, 3), nn.Conv3d(4, 3, 3)
+
+    def forward(self, field, domain):
+        where = torch.sin(3.0 * domain.like(field).y.unit)[None, None, None, :, None]
+        return self.outward(around(torch.tanh(self.inward(around(field * where)))))
+
+
+def around(field):
+    field = pad(field, (1, 1, 0, 0, 1, 1), mode="circular")
+    return pad(field, (0, 0, 1, 1, 0, 0), mode="replicate")
+
+
+class Failing(nn.Module):
+    """Differentiates, and fails on rank 1 before it does so again."""
+
+    kind, grid_free, symmetries, reach = "state", True, frozenset({"shift"}), 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, field, domain):
+        domain.y.extended(field)
+        if MPI.COMM_WORLD.rank == 1 or MPI.COMM_WORLD.size == 1:
+            raise RuntimeError("no memory")
+        return domain.y.extended(field) * self.weight
+
+
+def differential(no_slip: bool = False) -> nn.Module:
+    """With walls across z as well where they are."""
+    return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", no_slip=no_slip)
+
+
+def in_duct() -> nn.Module:
+    """For walls across z."""
+    return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", periodic=(True, False, False))
+
+
+CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
+    "channel": (CHANNEL, differential),
+    "no_slip": (CHANNEL, partial(differential, no_slip=True)),
+    "duct": (DUCT, in_duct),
+    "local": (CHANNEL, Local),
+    "thin": (THIN, differential),
+}
+
+
+def change(name: str, **given: object) -> dict[str, np.ndarray]:
+    """What a network makes of a velocity, how many planes it was shown and which features the velocity has."""
+    grid, make = CASES[name]
+    op = operators(grid, comm=MPI.COMM_WORLD)
+    network, shown = randomise(make(), SEED, scale=0.3), []
+    network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[-2]))
+    guard = Guard(GuardTable(size=1e3, growth=1e3), name, "nothing")
+    field = GuardedUpdate(Predictor(network, SCALING), network_grid(grid), guard, precision="float64", **given)
+    velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
+    seen, found = field.update.seen(velocity), {}
+    sharing = field.update.sharing(op)
+    told = features(seen, sharing.own) if sharing.acts else None
+    try:
+        result = field(velocity, lambda u: u)
+        whole = [op.gather(c - b) for c, b in zip(result, velocity.coefficients, strict=True)]
+    except Overruled as problem:
+        found["reason"] = np.array(MPI.COMM_WORLD.allgather(str(problem)))
+        whole = []
+    found["shown"] = np.array(MPI.COMM_WORLD.allgather(sum(shown)))
+    if MPI.COMM_WORLD.rank:
+        return {}
+    return found | {"features": told} | {f"change{i}": f for i, f in enumerate(whole)}
+
+
+def main(path: str) -> None:
+    found = {f"{name}/{key}": value for name in CASES for key, value in change(name).items()}
+    CASES["failing"] = CHANNEL, Failing
+    found |= {f"failing/{key}": value for key, value in change("failing").items()}
+    means = torch.zeros(1, 85, dtype=torch.float64)
+    known = Familiarity(means, torch.eye(85, dtype=torch.float64)[None])
+    found |= {f"foreign/{key}": value for key, value in change("channel", known=known).items()}
+    if MPI.COMM_WORLD.rank == 0:
+        np.savez(Path(path), ranks=MPI.COMM_WORLD.size, **found)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    main(sys.argv[1])
