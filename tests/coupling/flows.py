@@ -27,6 +27,7 @@ SMALL = {
     "split_stress": {"width": 5, "mean_width": 3},
     "cnn": {"width": 3, "depth": 1},
     "ifactformer_m": {"width": 6, "heads": 2, "multiplier": 2, "iterations": 2, "modes": 2},
+    "differential": {"width": 5, "layers": 2, "lengths": (0.6, 0.1, 0.4), "gate": "tanh"},
     "fno": {"width": 4, "modes": (2, 3, 2), "layers": 2, "hidden": 5},
 }
 
