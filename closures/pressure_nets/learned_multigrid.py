@@ -56,7 +56,7 @@ class Levels:
         """Those that `solver.pressure.multigrid` makes of a problem on one rank, in double precision."""
         layout, found = poisson.layout, []
         counts = (layout.shape[1],)
-        system = System(layout, poisson.grid.axes, counts, poisson.coupling, poisson.diagonal, poisson.anchor)
+        system = System(layout, poisson.grid.axes, counts, poisson.coupling, poisson.diagonal)
         while np.prod(system.layout.shape) > DENSE and (coarser := coarsen(system)):
             found.append(_level(system, *coarser))
             system = coarser[0]

@@ -30,7 +30,6 @@ class System:
     axes : the global axes.
     counts : cells in y of every slab.
     coupling, diagonal : as in `Stencil`.
-    anchor : per axis, flat: the part of the diagonal that outlets at its ends add.
     """
 
     layout: Layout
@@ -38,7 +37,6 @@ class System:
     counts: tuple[int, ...]
     coupling: dict[int, Tensor | float]
     diagonal: Tensor
-    anchor: dict[int, Tensor]
 
     def local(self, values: Array, axis: int, extra: int = 0) -> Array:
         """This rank's part of a global 1-D array along an axis; `extra` more entries for y."""
@@ -64,13 +62,11 @@ class System:
         return flat.mul_(c)
 
     def set_diagonal(self) -> None:
-        """Fill the diagonal: the couplings of all six faces, and the anchors."""
+        """Fill the diagonal: the couplings of all six faces."""
         layout, total = self.layout, self.layout.zeros(self.diagonal.dtype)
         for axis in layout.active:
             c = self.face_coupling(axis)
             layout.core(total).add_(layout.core(c)).add_(layout.shifted(c, axis, -1))
-        for held in self.anchor.values():
-            total += held
         layout.cells(self.diagonal).copy_(layout.cells(total))
 
     def coarse_axes(self) -> tuple[int, ...]:
@@ -138,17 +134,11 @@ class Transfer:
         for axis in axes:
             opened = (coarse.face_coupling(axis) > 0).to(dtype)
             lower, upper = (self._weights(fine, coarse, axis, end) for end in (0, 1))
-            held = (coarse.anchor[axis] > 0).to(dtype) * 2.0 if axis in coarse.anchor else 0.0 * opened
-            n = coarse.axes[axis].points
-            wall_below, wall_above = np.zeros(n), np.zeros(n)
-            wall_below[0], wall_above[-1] = 1.0, 1.0
             flat_lower, flat_upper = layout.zeros(dtype), layout.zeros(dtype)
             layout.core(flat_lower).copy_(layout.shifted(opened, axis, -1))
             layout.core(flat_upper).copy_(layout.core(opened))
-            for flat, weight, wall in ((flat_lower, lower, wall_below), (flat_upper, upper, wall_above)):
-                at_wall = coarse.line(coarse.local(wall, axis), axis)
-                cells = layout.cells(flat)
-                cells.copy_((cells + layout.cells(held) * at_wall) * weight)
+            layout.cells(flat_lower).mul_(lower)
+            layout.cells(flat_upper).mul_(upper)
             self.toward_lower[axis], self.toward_upper[axis] = layout.core(flat_lower), layout.core(flat_upper)
         self.live = (fine.layout.core(fine.diagonal) > 0).to(dtype)
         self.expanded = fine.layout.zeros(dtype)
@@ -220,19 +210,9 @@ def coarsen(fine: System) -> tuple[System, Transfer] | None:
         shape[d] //= 2
         counts = tuple(n // 2 for n in counts) if d == 1 else counts
     layout = replace(fine.layout, shape=(shape[0], shape[1], shape[2]))
-    coarse = System(layout, (axes[0], axes[1], axes[2]), counts, {}, layout.zeros(fine.diagonal.dtype), {})
+    coarse = System(layout, (axes[0], axes[1], axes[2]), counts, {}, layout.zeros(fine.diagonal.dtype))
     for axis in fine.layout.active:
         coarse.coupling[axis] = _merge_faces(fine, coarse, axis, chosen)
-    for axis, held in fine.anchor.items():
-        ratio: Tensor | float = 1.0
-        if axis in chosen:  # the wall is farther from the coarse centre
-            widths = torch.as_tensor(fine.local(np.asarray(fine.axes[axis].width), axis))
-            ends = left(widths, 0).clone()
-            ends[-1] = widths[-1]
-            ratio = coarse.line(ends.numpy() / coarse.local(np.asarray(axes[axis].width), axis), axis)
-        flat = layout.zeros(fine.diagonal.dtype)
-        layout.cells(flat).copy_(_sum_children(fine.layout.cells(held), chosen) * ratio)
-        coarse.anchor[axis] = flat
     coarse.set_diagonal()
     return coarse, Transfer(fine, coarse, chosen)
 

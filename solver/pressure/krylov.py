@@ -59,13 +59,7 @@ def box_solver(poisson: Poisson) -> Callable[[Tensor], Tensor]:
 
     Spectrally equivalent to the true inverse, because a potential in the fluid has an extension into a solid whose
     energy is bounded by a multiple of its own (O. Widlund 1987, capacitance matrix methods).
-
-    Raises
-    ------
-    CaseError : there are outlets, which the box solver does not have.
     """
-    if poisson.outlets:
-        raise CaseError("[pressure] the direct preconditioner knows no outlets: use 'multigrid' or 'gamg'")
     direct, layout, fluid = DirectPressure(poisson.operators), poisson.layout, poisson.volume > 0
     inverse = torch.where(fluid, -1.0 / torch.where(fluid, poisson.volume, 1.0), 0.0)
     nx, ny, nz = layout.shape
@@ -97,7 +91,7 @@ class KrylovPressure:
     Raises
     ------
     FeatureUnavailable : petsc4py is missing, or PETSc was built without hypre.
-    CaseError : an unknown name, ``direct`` with outlets, ``cg`` with ``learned``, which may be nonlinear.
+    CaseError : an unknown name, ``cg`` with ``learned``, which may be nonlinear.
     """
 
     def __init__(
@@ -156,7 +150,7 @@ class KrylovPressure:
         return matrix
 
     def _null_vectors(self, matrix: Any) -> list[Any]:
-        """One unit vector for each floating part of more than one cell."""
+        """One unit vector for each part of the fluid of more than one cell."""
         part, vectors = self.poisson.part_of[self.poisson.unknowns], []
         for number in range(1, self.poisson.null_count + 1):
             vector = matrix.createVecLeft()

@@ -48,8 +48,7 @@ class Dense:
     def __init__(self, system: System) -> None:
         self.layout = layout = system.layout
         coupling: dict[int, Tensor | float] = {d: system.face_coupling(d).double() for d in layout.active}
-        anchor = {d: held.double() for d, held in system.anchor.items()}
-        exact = System(layout, system.axes, system.counts, coupling, layout.zeros(torch.float64), anchor)
+        exact = System(layout, system.axes, system.counts, coupling, layout.zeros(torch.float64))
         exact.set_diagonal()  # rounded sums would lift the null vectors
         stencil = Stencil(layout, coupling, exact.diagonal)
         x, out, columns = layout.zeros(torch.float64), layout.zeros(torch.float64), []
@@ -89,8 +88,7 @@ class Gathered:
         coupling: dict[int, Tensor | float] = {
             d: whole.exchange(self._collect(system.face_coupling(d))) for d in layout.active
         }
-        anchor = {d: self._collect(held) for d, held in system.anchor.items()}
-        complete = System(whole, system.axes, (ny,), coupling, self._collect(system.diagonal), anchor)
+        complete = System(whole, system.axes, (ny,), coupling, self._collect(system.diagonal))
         self.cycle = hierarchy(complete, smoothing)
         self.x = layout.zeros(self.dtype)
 
@@ -214,10 +212,9 @@ class Multigrid:
         self.dtype = dtype = dtype or (torch.float64 if small else torch.float32)
         counts = tuple(poisson.slabs.plane_counts)
         coupling = {d: c.to(dtype) if isinstance(c, Tensor) else c for d, c in poisson.coupling.items()}
-        anchor = {d: held.to(dtype) for d, held in poisson.anchor.items()}
         diagonal = poisson.diagonal.to(dtype)
         chosen = smoothing or [Smoothing.chebyshev(degree or choose_degree(poisson.grid.axes))]
-        self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal, anchor), chosen)
+        self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal), chosen)
         self.rhs = layout.zeros(dtype)
 
     def __call__(self, residual: Tensor) -> Tensor:
@@ -250,7 +247,7 @@ class MultigridPressure:
         self.direction, self.product, self.guess = (poisson.layout.zeros(poisson.dtype) for _ in range(3))
 
     def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
-        """Overwrite the guess `out` (zeros for none) by phi, of zero mean over each part without outlet.
+        """Overwrite the guess `out` (zeros for none) by phi, of zero mean over each part of the fluid.
 
         Raises
         ------

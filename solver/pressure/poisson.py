@@ -1,14 +1,13 @@
-"""The pressure equation ``div(beta grad phi) = rhs`` on a grid of cells with solids, in symmetric form.
+"""The pressure equation ``div grad phi = rhs`` on a grid of cells with solids, in symmetric form.
 
-Both sides are multiplied by the cell volumes: the matrix ``A = -V div(beta grad)`` is symmetric positive semi-definite,
-with one null vector (a constant) for each fluid part that touches no outlet.
+Both sides are multiplied by the cell volumes: the matrix ``A = -V div grad`` is symmetric positive semi-definite, with
+one null vector (a constant) for each part of the fluid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,8 +22,6 @@ from solver.pressure.layout import ORDER, POSITION, layout_of
 from solver.pressure.stencil import make_stencil
 from solver.solids.mask import Solids
 
-Outlet = tuple[int, Literal["lower", "upper"]]
-Faces = NDArray[np.float64]
 Entry = TypeVar("Entry", bound=np.generic)
 
 
@@ -38,27 +35,20 @@ class Poisson:
     ----------
     operators : grid, slabs and device.
     solids : cells without unknowns; their faces are closed (zero normal gradient), like walls.
-    beta : coefficients at the faces 0 .. n of each axis, global, e.g. ``(nx + 1, ny, nz)`` for x; 1 by default.
-    outlets : ends of the box where phi = 0 on the boundary face.
 
     Raises
     ------
-    CaseError : the grid has Fourier directions, beta is not positive, an outlet lies on a periodic axis.
+    CaseError : the grid has Fourier directions.
     """
 
-    def __init__(
-        self,
-        operators: Operators,
-        solids: Solids | None = None,
-        beta: Sequence[Faces] | None = None,
-        outlets: Collection[Outlet] = (),
-    ) -> None:
+    def __init__(self, operators: Operators, solids: Solids | None = None) -> None:
         self.operators, self.grid = operators, operators.grid
         self.solids = solids if solids is not None else Solids.none(self.grid)
-        self.beta, self.outlets = beta, tuple(outlets)
         self.slabs, self.dtype = operators.decomposition, torch.float64
         self.layout = layout_of(self.grid, self.slabs, operators.device)
-        self._check()
+        for name, line in zip("xyz", self.grid.axes, strict=True):
+            if line.is_fourier and line.points > 1:
+                raise CaseError(f"[pressure] {name} is a Fourier axis: set [grid.{name}] kind = 'finite_volume'")
         fluid = self._padded(self.solids.fluid)
         self.coupling: dict[int, Tensor | float] = {}
         diagonal = self.layout.zeros(self.dtype)
@@ -66,21 +56,9 @@ class Poisson:
             c, diagonal_part = self._couple(axis, fluid)
             self.coupling[axis] = c
             self.layout.core(diagonal).add_(diagonal_part)
-        self.anchor = {axis: self._anchor(axis, fluid) for axis in {axis for axis, _ in self.outlets}}
-        for held in self.anchor.values():
-            diagonal += held
         self.diagonal = self.layout.zeros(self.dtype)  # without the sums that ghosts collected
         self.layout.cells(self.diagonal).copy_(self.layout.cells(diagonal))
         self.stencil = make_stencil(self.layout, self.coupling, self.diagonal)
-
-    def _check(self) -> None:
-        for name, axis, d in zip("xyz", self.grid.axes, range(3), strict=True):
-            if axis.is_fourier and axis.points > 1:
-                raise CaseError(f"[pressure] {name} is a Fourier axis: set [grid.{name}] kind = 'finite_volume'")
-            if (axis.periodic or axis.points == 1) and d in dict(self.outlets):
-                raise CaseError(f"[grid.{name}] is periodic: it has no outlet")
-        if self.beta is not None and not all(np.all(np.isfinite(b) & (b > 0)) for b in self.beta):
-            raise CaseError("[pressure] coefficients must be positive and finite at every face")
 
     # -- assembly -------------------------------------------------------------------------------------------------
 
@@ -112,21 +90,13 @@ class Poisson:
         return self.operators.local(np.asarray(self.grid.axes[axis].width), axis)
 
     def _face_factor(self, axis: int) -> Tensor:
-        """``area / gap`` at the faces 0 .. n of this rank, (y, x, z) broadcastable; times beta if there is one."""
+        """``area / gap`` at the faces 0 .. n of this rank, (y, x, z) broadcastable."""
         line = self.grid.axes[axis]
         assert isinstance(line, FiniteVolumeAxis)
         factor = self._line(1.0 / self.operators.local(line.spacing, axis, 1), axis)
         for other in {0, 1, 2} - {axis}:
             factor = factor * self._line(self._width(other), other)
-        return factor if self.beta is None else factor * self._face_values(self.beta[axis], axis)
-
-    def _face_values(self, values: Faces, axis: int) -> Tensor:
-        """This rank's part of global face values, as (y, x, z)."""
-        expected = list(self.grid.shape)
-        expected[axis] += 1
-        if values.shape != tuple(expected):
-            raise CaseError(f"[pressure] coefficients of shape {values.shape} at faces of shape {tuple(expected)}")
-        return self._tensor(self._local(values, 1, int(axis == 1)).transpose(ORDER))
+        return factor
 
     def _couple(self, axis: int, fluid: Tensor) -> tuple[Tensor | float, Tensor]:
         """Coupling along an axis, and what it adds to the diagonal at the core."""
@@ -134,7 +104,7 @@ class Poisson:
         upper = self.layout.core(fluid) & at(fluid, axis, 1)
         lower = self.layout.core(fluid) & at(fluid, axis, -1)
         factor = self._face_factor(axis)
-        if self.beta is None and all(self.grid.axes[d].uniform for d in range(3)):
+        if all(self.grid.axes[d].uniform for d in range(3)):
             c = float(factor.flatten()[0])
             return c, (upper.to(self.dtype) + lower) * c
         flat, dim = self.layout.zeros(self.dtype), POSITION[axis]
@@ -148,20 +118,6 @@ class Poisson:
         flat[: -self.layout.stride[axis]] *= fluid[: -self.layout.stride[axis]] & fluid[self.layout.stride[axis] :]
         return flat, self.layout.core(flat) * upper + at(flat, axis, -1) * lower
 
-    def _anchor(self, axis: int, fluid: Tensor) -> Tensor:
-        """What outlets on an axis add to the diagonal: ``beta area / (half a cell)``."""
-        flat, dim = self.layout.zeros(self.dtype), POSITION[axis]
-        cells, faces = self.layout.cells(flat), self._face_factor(axis)
-        open_cells = self.layout.cells(fluid)
-        for _, end in (outlet for outlet in self.outlets if outlet[0] == axis):
-            near = self.slabs.rank == (0 if end == "lower" else self.slabs.size - 1)
-            if axis == 1 and not near:
-                continue
-            index = 0 if end == "lower" else -1
-            value = 2.0 * faces.select(dim, index % faces.shape[dim])
-            cells.select(dim, index % cells.shape[dim]).add_(value * open_cells.select(dim, index % cells.shape[dim]))
-        return flat
-
     # -- null space -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -173,32 +129,20 @@ class Poisson:
         self.layout.cells(flat).copy_(v * torch.from_numpy(fluid).to(v.device))
         return flat
 
-    @cached_property
-    def floating(self) -> NDArray[np.int32]:
-        """``(nx, ny, nz)``: number (from 1) of the part a cell belongs to where no outlet holds that part, else 0."""
-        parts = self.solids.parts
-        held = {0}
-        for axis, end in self.outlets:
-            held.update(np.unique(parts.take(0 if end == "lower" else -1, axis)).tolist())
-        number = np.zeros(self.solids.part_count + 1, dtype=np.int32)
-        free = [part for part in range(len(number)) if part not in held]
-        number[free] = np.arange(1, len(free) + 1)
-        return number[parts]
-
-    @cached_property
+    @property
     def null_count(self) -> int:
-        """Dimension of the null space: fluid parts that touch no outlet."""
-        return int(self.floating.max())
+        """Dimension of the null space: parts of the fluid."""
+        return self.solids.part_count
 
     @cached_property
     def part_of(self) -> Tensor:
-        """`floating`, flat, for this rank."""
-        return self._padded(self.floating).long()
+        """Number (from 1) of the part a cell belongs to, 0 in solids; flat, for this rank."""
+        return self._padded(self.solids.parts).long()
 
     def _part_sums(self, flat: Tensor) -> Tensor:
-        """Sum over each floating part (entry 0: everything else)."""
+        """Sum over each part of the fluid (entry 0: everything else)."""
         sums = torch.zeros(self.null_count + 1, dtype=flat.dtype, device=flat.device)
-        if self.null_count == 1 and not self.outlets:  # the vectors vanish outside the only part
+        if self.null_count == 1:  # the vectors vanish outside the only part
             sums[1] = flat.sum()
         else:
             sums.index_add_(0, self.part_of, flat)
@@ -213,16 +157,14 @@ class Poisson:
     def _part_means(self, sums: Tensor) -> Tensor:
         """The mean of the part that each cell belongs to."""
         means = sums / self._part_volume
-        return means[1] if self.null_count == 1 and not self.outlets else means[self.part_of]
+        return means[1] if self.null_count == 1 else means[self.part_of]
 
     def compatible(self, b: Tensor) -> Tensor:
-        """`b` (multiplied by volumes) less its mean over each floating part: now the system has a solution."""
-        return b - self.volume * self._part_means(self._part_sums(b)) if self.null_count else b
+        """`b` (multiplied by volumes) less its mean over each part of the fluid: now the system has a solution."""
+        return b - self.volume * self._part_means(self._part_sums(b))
 
     def centred(self, x: Tensor) -> Tensor:
-        """`x` with zero mean over each floating part, zero elsewhere outside the fluid."""
-        if not self.null_count:
-            return x
+        """`x` with zero mean over each part of the fluid, zero outside."""
         return torch.where(self.volume > 0, x - self._part_means(self._part_sums(x * self.volume)), 0.0)
 
     # -- use ------------------------------------------------------------------------------------------------------
@@ -236,7 +178,7 @@ class Poisson:
         return self.compatible(self.in_fluid(rhs) * -self.volume)
 
     def apply(self, phi: Tensor) -> Tensor:
-        """``div(beta grad phi)`` of a field (..., nx, ny, nz), zero in solids."""
+        """``div grad phi`` of a field (..., nx, ny, nz), zero in solids."""
         x = self.in_fluid(phi)
         out = self.layout.zeros(self.dtype)
         self.stencil.apply(self.layout.exchange(x), out)

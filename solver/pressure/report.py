@@ -34,7 +34,7 @@ class SolveReport:
 
 
 class PressureSolver(Protocol):
-    """Solves ``div(beta grad phi) = rhs`` to its own tolerance."""
+    """Solves ``div grad phi = rhs`` to its own tolerance."""
 
     def solve(self, rhs: Tensor, out: Tensor) -> SolveReport:
         """Overwrite `out` (the first guess) by the solution.

@@ -31,7 +31,7 @@ if importlib.util.find_spec("petsc4py"):
         p, "learned", tolerance=1e-12, learned=Homogeneous(p, NetworkDirection(p, network()))
     )
 # large enough that ranks keep their own parts of two grids
-RUNS = {name: PROBLEMS[name] for name in ("prime", "rods", "parts", "varied", "outlet_y", "plane")} | {
+RUNS = {name: PROBLEMS[name] for name in ("prime", "rods", "parts", "one_periodic", "plane")} | {
     "large": Problem(Grid(cells(33), cells(38, 1.0, PERIODIC), cells(32)), [BALL])
 }
 

@@ -41,7 +41,7 @@ def solve(poisson, rhs, tolerance=1e-8, **options):
 def system_of(poisson) -> System:
     """The finest system, in double precision."""
     layout = poisson.layout
-    return System(layout, poisson.grid.axes, (layout.shape[1],), poisson.coupling, poisson.diagonal, poisson.anchor)
+    return System(layout, poisson.grid.axes, (layout.shape[1],), poisson.coupling, poisson.diagonal)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -84,7 +84,7 @@ def test_cycle_is_symmetric_and_positive(name):
     assert torch.linalg.eigvalsh(product).min() > 0
 
 
-@pytest.mark.parametrize("name", ["ball", "varied", "outlet_y", "uneven", "slender"])
+@pytest.mark.parametrize("name", ["ball", "one_periodic", "uneven", "slender"])
 def test_restriction_is_the_transpose_of_interpolation(name):
     poisson = PROBLEMS[name].poisson()
     fine = system_of(poisson)
@@ -190,7 +190,7 @@ def test_the_size_of_the_source_does_not_matter(scale):
     assert float((scaled / scale - phi).abs().max()) < 1e-6 * float(phi.abs().max())
 
 
-@pytest.mark.parametrize("name", ["cube", "ball", "stretched", "outlet"])
+@pytest.mark.parametrize("name", ["cube", "ball", "stretched"])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-8])
 def test_single_precision_fields_are_solved_for_to_any_tolerance(name, tolerance):
     poisson = PROBLEMS[name].poisson(torch.float32)

@@ -17,7 +17,7 @@ def jacobi(poisson):
     return lambda r: poisson.stencil.inverse * r
 
 
-@pytest.mark.parametrize("name", ["ball", "parts", "varied", "outlet", "seam"])
+@pytest.mark.parametrize("name", ["ball", "parts", "one_periodic", "seam"])
 @pytest.mark.parametrize("simple", [False, True], ids=["multigrid", "jacobi"])
 def test_every_solve_of_a_sequence_is_that_of_sparse_lu(name, simple):
     problem = PROBLEMS[name]
@@ -50,18 +50,19 @@ def test_without_a_space_it_is_the_conjugate_gradient_method():
 
 def test_the_space_holds_the_lowest_eigenvectors():
     """Of D^-1 A, after one long solve; its rows are orthonormal in the norm of A."""
-    poisson = PROBLEMS["outlet"].poisson()
+    poisson = PROBLEMS["stretched"].poisson()
     solver = RecycledPressure(poisson, 1e-12, preconditioner=jacobi(poisson), size=10, window=200, lessons=1)
     solver.solve(noise(poisson), torch.zeros_like(noise(poisson)))
     a = poisson.to_scipy()
     d = a.diagonal()
-    values = np.sort(scipy.sparse.linalg.eigsh(a, k=4, M=scipy.sparse.diags_array(d), sigma=0, which="LM")[0])
+    values = np.sort(scipy.sparse.linalg.eigsh(a, k=5, M=scipy.sparse.diags_array(d), sigma=-1e-3, which="LM")[0])
+    assert abs(values[0]) < 1e-10  # of the constant
     w = solver.space.rows[0][:, poisson.unknowns].numpy()
     energy = w @ (a @ w.T)
     assert abs(energy - np.eye(10)).max() < 1e-6
     image = a @ w.T
     found = scipy.linalg.eigvalsh(image.T @ (image / d[:, None]))
-    assert found[:4] == pytest.approx(values, rel=1e-3)
+    assert found[:4] == pytest.approx(values[1:], rel=1e-3)
 
 
 def test_an_empty_space_changes_nothing():

@@ -151,7 +151,7 @@ def _solved(solver: SelfTuning, rhs: torch.Tensor) -> torch.Tensor:
     return out.flatten()[0]
 
 
-@pytest.mark.parametrize("name", ["ball", "parts", "rods", "stretched", "outlet"])
+@pytest.mark.parametrize("name", ["ball", "parts", "rods", "stretched"])
 def test_a_projected_guess_is_exact_on_the_space_of_previous_solutions(name):
     problem = PROBLEMS[name]
     poisson = problem.poisson()
