@@ -24,14 +24,15 @@ def read(
 ) -> tuple[dict[str, Any], str]:
     """What the file at `path` holds, or the shipped recipe of that name, and the name of the file.
 
-    `overrides` replace keys, ``key.path=value``; `known` are the shipped recipes, those of data sets by default.
+    `overrides` replace keys, ``key.path=value``; `known` are the shipped recipes, those of data sets by default. A folder
+    has no say: a set that was made here may have the name of its recipe.
 
     Raises
     ------
     CaseError : missing, unreadable or not TOML; one line.
     """
     known = shipped() if known is None else known
-    file = path if path.exists() else known.get(str(path), path)
+    file = path if path.is_file() else known.get(str(path), path)
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -38,8 +38,11 @@ def _there(path: Path) -> bool:
 
 
 def case_path(path: Path) -> Path:
-    """A case as it was given, or where one of that name is; what is nowhere comes back as it was."""
-    if path.is_absolute() or _there(path):
+    """A case as it was given, or where one of that name is; what is nowhere comes back as it was.
+
+    A folder without a case, as of runs, does not hide the case whose name it has.
+    """
+    if path.is_absolute() or _there(path / "case.toml") or (_there(path) and not path.is_dir()):
         return path
     places = (Path("cases") / path, PACKAGE / path, PACKAGE / "cases" / path)
     return next((place for place in places if _there(place / "case.toml")), path)

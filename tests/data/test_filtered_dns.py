@@ -618,6 +618,15 @@ def test_shipped_recipes_are_valid():
         load_flow_recipe(Path("nowhere.toml"))
 
 
+def test_a_set_does_not_hide_the_recipe_whose_name_it_has(tmp_path, monkeypatch):
+    """Nor a folder of runs the case: the same command goes on where its results lie in the folder it is called from."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("channel180_small", "channel180_coarse"):
+        (tmp_path / name).mkdir()
+    assert load_flow_recipe(Path("channel180_small")).trajectories > 0
+    assert load_case(Path("channel180_coarse"))[0].title.startswith("Turbulent channel")
+
+
 def test_the_shipped_sample_is_a_turbulent_channel():
     """What `solver generate channel180_small` makes, whole, small enough to ship, and physically what its title is."""
     recipe = load_flow_recipe(Path("channel180_small"))
