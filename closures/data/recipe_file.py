@@ -24,8 +24,8 @@ def read(
 ) -> tuple[dict[str, Any], str]:
     """What the file at `path` holds, or the shipped recipe of that name, and the name of the file.
 
-    `overrides` replace keys, ``key.path=value``; `known` are the shipped recipes, those of data sets by default. A folder
-    has no say: a set that was made here may have the name of its recipe.
+    `overrides` replace keys, ``key.path=value``; `known` are the shipped recipes, those of data sets by default. A
+    folder has no say: a set that was made here may have the name of its recipe.
 
     Raises
     ------
