@@ -33,6 +33,8 @@ MARGIN = 1.1  # over the largest distance of a run from the distribution of the 
 def features(velocity: Tensor, domain: Domain) -> Tensor:
     """What is known of one field, float64: on each of `HEIGHTS`, or over a box, 5 numbers and 3 or 6 a direction.
 
+    Of a field of which this rank has a part that is collective, and the same on every rank.
+
     Mean of u; logarithms of the rms of u', v', w'; the correlation of u' and v'. Along an evenly spaced period, the
     logarithms of the shares of the energy in the upper third of the modes; along other lines those of the rms of the
     first and the second derivative over that of the field.

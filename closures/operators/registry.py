@@ -6,9 +6,9 @@ Another package adds one with::
     mine = "my_package.nets:Mine"
 
 a ``torch.nn.Module`` with the class attributes ``kind`` (``state`` or ``stress``), ``grid_free`` and ``symmetries``
-(stress models also ``reach``), and annotated arguments that may all be given by keyword. `solver train` then knows it,
-and an artefact names it: loading one imports no other module than those that are declared so, and those of installed
-packages that `closures.operators.module` is asked for.
+(stress models also ``reach``, which others may have), and annotated arguments that may all be given by keyword. `solver
+train` then knows it, and an artefact names it: loading one imports no other module than those that are declared so, and
+those of installed packages that `closures.operators.module` is asked for.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ def build(name: str, **arguments: Any) -> nn.Module:
         if not hasattr(network, attribute):
             missing = f"lacks the attribute '{attribute}': see docs/add_an_operator.md"
             raise CaseError(f"[operator] {OPERATORS.origin(name)} {missing}")
+    reach = getattr(network, "reach", "global")
+    if reach != "global" and not (isinstance(reach, int) and reach >= 0):
+        planes = f"reach = {reach!r} should be a number of planes or 'global': see docs/add_an_operator.md"
+        raise CaseError(f"[operator] {OPERATORS.origin(name)}: {planes}")
     return network
 
 

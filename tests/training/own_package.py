@@ -21,6 +21,12 @@ class Mixing(nn.Module):
         return self.gain * self.outward(torch.tanh(self.inward(seen))).movedim(-1, 1)
 
 
+class Farsighted(Mixing):
+    """Reads an odd number of planes."""
+
+    reach = -1
+
+
 class Kindless(nn.Module):
     """Does not say what it answers."""
 
@@ -39,6 +45,6 @@ def scalar(prediction, target, domain):
 
 
 POINTS = {
-    "solver.operators": {"mixing": "Mixing", "kindless": "Kindless", "fno": "Mixing"},
+    "solver.operators": {"mixing": "Mixing", "kindless": "Kindless", "farsighted": "Farsighted", "fno": "Mixing"},
     "solver.losses": {"largest": "largest", "scalar": "scalar"},
 }

@@ -72,6 +72,8 @@ def test_what_is_no_network_or_no_loss_is_refused(tmp_path, package):
     assert "mixing" in names()
     with pytest.raises(CaseError, match=r"'kindless' .*: its class attribute 'kind' should be one of state, stress"):
         build("kindless")
+    with pytest.raises(CaseError, match=r"'farsighted' .*: reach = -1 should be a number of planes or 'global'"):
+        build("farsighted")
     with pytest.raises(CaseError, match=r"'mixing'.*width"):
         build("mixing", width="wide")
     file = write_file(tmp_path / "waves.h5")
