@@ -3,17 +3,19 @@
     python scripts/results.py collect runs/channel180-* --into docs/results/closures.json
     python scripts/results.py collect runs/channel5200-* --into docs/results/walls.json     # modelled walls
     python scripts/results.py judge comparisons/channel180-*   # reports of `solver compare`
+    python scripts/results.py judge comparisons/16x16x8 --into docs/results/grids --name 180_16x16x8   # Re_tau, cells
     python scripts/results.py render            # or: render --check, which changes nothing and may fail
 
-docs/results holds closures.json and walls.json (from `collect`), comparisons/CASE[-filtered].json (from `judge`),
-speed.json (from `solver bench --json docs/results/speed.json`), peers.json (required and other codes' times) and
-validation.json, a list of records {claim, required, measured, command, commit}.
+docs/results holds closures.json and walls.json (from `collect`), comparisons/CASE[-filtered].json and grids/ (from
+`judge`), speed.json (from `solver bench --json docs/results/speed.json`), peers.json (required and other codes' times)
+and validation.json, a list of records {claim, required, measured, command, commit}.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import sys
@@ -21,7 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from closures.compare.report import markdown
+from closures.compare.report import MARKS, markdown, significant
+from closures.compare.report import percent as percent_of
 from solver.analysis.metrics import C_F, PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +196,32 @@ def comparisons(folder: Path) -> str:
     return "\n\n".join(comparison(file) for file in sorted((folder / "comparisons").glob("*.json")))
 
 
+def grids(folder: Path) -> str:
+    """One table of all grids and Reynolds numbers on which closures were compared."""
+    rows, made, floors = [], set(), []
+    quantities: list[Record] = []
+    for file in sorted((folder / "grids").glob("*.json"), key=_fineness):
+        record = json.loads(file.read_text())
+        re_tau, cells = file.stem.split("_")
+        quantities = [q for q in record["quantities"] if q["unit"] == "%" and q["key"] != "profiles"]
+        for row in record["rows"]:
+            errors = [percent_of((row["errors"] or {}).get(q["key"]), q) for q in quantities]
+            marks = [MARKS.get(row["words"].get(q["key"], ""), "") for q in quantities]
+            cells_of = [f"{error} {mark}".strip() for error, mark in zip(errors, marks, strict=True)]
+            rows.append([re_tau, cells, row["label"], *(cells_of if row["errors"] else [row["status"]] * len(errors))])
+        floors = [significant(q["scale"] * q["floor"], 2) if q["floor"] else "-" for q in quantities]
+        rows.append([re_tau, cells, "*floor*", *floors])
+        made.add(f"{record['command']} ({'; '.join(record['made'])})")
+    header = ["Re_tau", "modes and cells", "closure", *(f"{q['label']} [%]" for q in quantities)]
+    return "\n\n".join([table(header, rows, 3), *(f"- `{m}`" for m in sorted(made))]) if rows else "Not measured yet."
+
+
+def _fineness(file: Path) -> tuple[int, int]:
+    """Of a comparison by the name of its file: its Reynolds number, then its number of cells."""
+    re_tau, cells = file.stem.split("_")
+    return int(re_tau), math.prod(int(n) for n in cells.split("x"))
+
+
 def headline(folder: Path) -> str:
     """The comparison that is shown first."""
     return comparison(folder / "comparisons/channel180.json")
@@ -263,13 +292,14 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "closures": closures,
     "walls": walls,
     "comparisons": comparisons,
+    "grids": grids,
     "headline": headline,
     "validation": validation,
     "speed": speed,
     "profile": profile,
 }
-PAGES = ("bench/README.md", "docs/results/README.md", "docs/results/measured.md", "docs/wall_modelled_channels.md")
-PAGES = tuple(ROOT / page for page in PAGES)
+PAGES = ("README.md", "measured.md", "../wall_modelled_channels.md", "../across_grids.md")
+PAGES = (ROOT / "bench/README.md", *((ROOT / "docs/results" / page).resolve() for page in PAGES))
 
 
 def render(text: str, folder: Path) -> str:

@@ -276,6 +276,28 @@ def test_results_from_run_folder_to_table(tmp_path):
     assert "| c | < 1 | 0.5 | `pytest` | abc |" in text
 
 
+def test_one_table_of_several_grids(tmp_path):
+    """By Reynolds number, then from coarse to fine; what was lost says so in place of its errors."""
+    record = json.loads((ROOT / "docs/results/comparisons/channel180_coarse-half.json").read_text())
+    folder, page = tmp_path / "results", tmp_path / "page.md"
+    (folder / "grids").mkdir(parents=True)
+    for name in ("395_36x64x26", "180_32x32x16", "180_16x16x8"):
+        (folder / f"grids/{name}.json").write_text(json.dumps(record))
+    page.write_text("<!-- grids:begin -->\n<!-- grids:end -->\n")
+    assert script("render", "--pages", page, "--results", folder).code == 0
+    rows = re.findall(r"^\| (180|395) \| (\S+) \| (\S+) \| (.*) \|$", page.read_text(), flags=re.MULTILINE)
+    assert list(dict.fromkeys(row[:2] for row in rows)) == [
+        ("180", "16x16x8"),
+        ("180", "32x32x16"),
+        ("395", "36x64x26"),
+    ]
+    of = {name: errors.split(" | ") for _, grid, name, errors in rows if grid == "16x16x8"}
+    assert set(of) == {row["label"] for row in record["rows"]} | {"*floor*"}
+    assert set(of["smagorinsky"]) == {"laminar at t = 139.7 (3 of 3)"}
+    expected = {row["label"]: row["errors"] for row in record["rows"]}["wale"]["c_f"]["value"]
+    assert of["wale"][-1].startswith(f"{100 * expected:.1f} ± ")
+
+
 def test_an_unfinished_run_is_no_result(tmp_path):
     run = run_folder(tmp_path / "run", "wale", 0.1)
     (run / "summary.json").write_text((run / "summary.json").read_text().replace("finished", "diverged"))
