@@ -77,6 +77,8 @@ class Card(BaseModel):
     nu : least and greatest viscosity of the training data.
     metrics : errors on the validation trajectories.
     familiar_sha256 : checksum of what it knows of flows, `closures.coupling.familiarity`; None where it says nothing.
+    stream : of one that was trained while the solver ran, what it saw: samples, flows that were lost, labels that were
+        refused, and of energy, friction velocity and viscosity mean, deviation, least and greatest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -100,6 +102,7 @@ class Card(BaseModel):
     weights_sha256: str
     commit: str | None
     metrics: dict[str, float]
+    stream: dict[str, float] = Field(default_factory=dict, exclude_if=lambda stream: not stream)
     licence: str
     familiar_sha256: str | None = None
 

@@ -22,6 +22,7 @@ from solver.case.case import load_case
 from solver.case.table import Table
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
+from solver.parallel import ranks
 from solver.run import build
 
 
@@ -112,7 +113,7 @@ def leg_of(table: CorrectTable, interval: float, device: str = "cpu") -> Simulat
         )
     fixed = (f"time.dt={rhythm.solver_step!r}", f"run.device='{device}'")
     case, folder = load_case(Path(table.case), (*table.overrides, *fixed))
-    return build.build(build.Source(case, folder, folder.name))
+    return build.build(build.Source(case, folder, folder.name), comm=ranks.alone())
 
 
 def largest_change(pairs: InMemory, predictor: Predictor) -> float:

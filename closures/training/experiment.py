@@ -4,7 +4,7 @@ What kind it is its tables say: ``[a_priori]`` trains a subgrid model on filtere
 solver, ``[ensemble]`` a closure by the statistics of long runs (Kalman inversion, all others follow gradients),
 ``[matrices]`` a network for the pressure and ``[multigrid]`` a cycle for it; ``[profiles]`` a wall model on mean
 velocities; ``[familiarity]`` finds out which flows a network knows. Without one of these it is an operator that learns
-from frames.
+from frames, of a data set or, with ``[online]``, of flows that run meanwhile.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from closures.training.a_priori_recipe import APrioriRecipe
 from closures.training.ensemble_recipe import EnsembleRecipe
 from closures.training.familiar_flows import FamiliarityRecipe
 from closures.training.learned_multigrid import MultigridRecipe
+from closures.training.online import train as online
 from closures.training.pressure_recipe import MatrixRecipe
 from closures.training.recipe import Recipe, checked, read_tables
 from closures.training.study import Trained, descend
@@ -60,6 +61,8 @@ class Kind:
 
 
 def _learn_from_frames(recipe: Recipe, out: Path, data: Path | None, console: Console | None) -> Trained:
+    if recipe.online is not None:
+        return online.learn(recipe, out, data, console)
     return descend(recipe, out, console, partial(offline.prepare, recipe, out, data))
 
 

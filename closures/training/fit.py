@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from closures.losses.objective import Objective
 from closures.training import state
+from closures.training.average import Average
+from closures.training.feed import Feed, Shuffled, loaded
 from closures.training.processes import ProcessGroup
 from closures.training.report import Report
-from closures.training.schedule import batches, rate, seeds
+from closures.training.schedule import rate, seeds
 from closures.training.state import Progress
 from closures.training.tables import LoopTable, OptimiserTable
 from solver.errors import CaseError, Diverged
@@ -35,7 +37,8 @@ class Fit:
     Parameters
     ----------
     objective : its call on a batch is the loss.
-    training, validation : data sets of the batches' samples.
+    training : a data set of the batches' samples, or where else they come from.
+    validation : a data set.
     group : the processes; each takes its share of every batch.
     identity : what the state must belong to.
 
@@ -47,7 +50,7 @@ class Fit:
     def __init__(
         self,
         objective: Objective,
-        training: Dataset[Any],
+        training: Dataset[Any] | Feed,
         validation: Dataset[Any],
         optimiser: OptimiserTable,
         loop: LoopTable,
@@ -56,13 +59,14 @@ class Fit:
         identity: str,
         workers: int = 0,
     ) -> None:
-        self.objective, self.training, self.validation = objective, training, validation
+        self.objective, self.validation = objective, validation
+        self.feed = training if isinstance(training, Feed) else Shuffled(training, loop, group, workers)
         self.settings, self.loop, self.group, self.folder, self.workers = optimiser, loop, group, folder, workers
         if loop.batch % group.size:
             raise CaseError(f"[loop] batch = {loop.batch}: should be a multiple of the {group.size} processes")
-        self.steps_per_epoch = _length(training) // loop.batch
+        self.steps_per_epoch = self.feed.length // loop.batch
         if self.steps_per_epoch == 0:
-            raise CaseError(f"[loop] batch = {loop.batch}: there are only {_length(training)} training samples")
+            raise CaseError(f"[loop] batch = {loop.batch}: there are only {self.feed.length} training samples")
         if _length(validation) < group.size:
             raise CaseError(f"[data] {_length(validation)} validation samples for {group.size} processes: use fewer")
         self.steps = loop.epochs * self.steps_per_epoch
@@ -70,8 +74,13 @@ class Fit:
         self.network = objective.network
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.weights, lr=optimiser.rate, weight_decay=optimiser.weight_decay)
-        found = state.read(folder, identity, loop.epochs, self.network, self.optimiser)
-        self.progress, self.best = found or (Progress(identity, epochs=loop.epochs), self._copy())
+        self.average = Average(self.network, optimiser.average)
+        self.progress, self.best = Progress(identity, epochs=loop.epochs), self.average.copy()
+        if (found := state.read(folder, identity, loop.epochs, self.network, self.optimiser)) is not None:
+            self.progress, parts = found
+            self.best = parts["best"]
+            self.average.restore(parts["average"])
+            self.feed.restore(self.progress.feed, parts["feed"])
         self.saved_at = time.monotonic()
 
     def run(self, console: Console | None = None) -> Progress:
@@ -95,16 +104,15 @@ class Fit:
     def _epoch(self, shared: nn.Module, report: Report) -> None:
         """What is left of the present epoch."""
         progress, group, loop = self.progress, self.group, self.loop
-        order = batches(_length(self.training), loop.batch, loop.seed, progress.epoch, group.rank, group.size)
         self.network.train()
-        for batch in self._load(self.training, order[progress.batch :]):
+        for batch in (_moved(batch, group.device) for batch in self.feed.batches(progress)):
             learning_rate = rate(self.settings, progress.step, self.steps, self.steps_per_epoch)
             drawn = seeds(loop.seed, progress.step, loop.batch, group.rank, group.size)
             torch.manual_seed(drawn[0])  # for networks that draw, as dropout does
             loss = self._step(shared, batch, drawn, learning_rate)
             progress.step, progress.batch = progress.step + 1, progress.batch + 1
             progress.loss_sum += loss
-            report.step(progress.step, loss, learning_rate)
+            report.step(progress.step, loss, learning_rate, facts=self.feed.facts())
             if time.monotonic() - self.saved_at >= loop.checkpoint_seconds:
                 self._save()
 
@@ -122,15 +130,17 @@ class Fit:
                 f"(now {learning_rate:.2g}), or use precision = 'float32'"
             )
         self.optimiser.step()
+        self.average.follow(self.progress.step)
         return float(self.group.sum(loss.detach().double())) / self.group.size
 
     def _judge(self, seconds: float) -> None:
         """Validate at the end of an epoch, remember the best, decide whether to go on."""
         progress = self.progress
-        errors = self.errors()
+        with self.average.in_place():
+            errors = self.errors()
         progress.seconds += seconds
         row = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss_sum / max(progress.batch, 1)}
-        progress.history.append({**row, **errors})
+        progress.history.append({**row, **errors, **self.feed.facts()})
         error = next(iter(errors.values()))
         for name, value in errors.items():
             if not math.isfinite(value):
@@ -139,7 +149,7 @@ class Fit:
                     "or look for values that are not finite in [data] file"
                 )
         if error < progress.best:
-            progress.best, progress.best_epoch, self.best = error, progress.epoch, self._copy()
+            progress.best, progress.best_epoch, self.best = error, progress.epoch, self.average.copy()
         progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
         waited = progress.epoch - 1 - progress.best_epoch
         impatient = self.loop.patience is not None and waited >= self.loop.patience
@@ -153,23 +163,17 @@ class Fit:
         own = list(range(group.rank, _length(self.validation), group.size))
         order = [own[i : i + batch] for i in range(0, len(own), batch)]
         totals: dict[str, Tensor] = {}
-        for numbers, samples in zip(order, self._load(self.validation, order), strict=True):
+        for numbers, samples in zip(order, loaded(self.validation, order, self.loop.seed, self.workers), strict=True):
             drawn = [self.validation_seeds[n] for n in numbers]
-            for name, values in self.objective.measure(samples, drawn).items():
+            for name, values in self.objective.measure(_moved(samples, group.device), drawn).items():
                 totals[name] = totals.get(name, 0.0) + values.double().sum(dim=0)
         return self.objective.conclude({n: group.sum(t) / _length(self.validation) for n, t in totals.items()})
 
-    def _load(self, data: Dataset[Any], order: list[list[int]]) -> Any:
-        generator = torch.Generator().manual_seed(self.loop.seed)
-        loader = DataLoader(data, batch_sampler=order, num_workers=self.workers, generator=generator)
-        return (_moved(batch, self.group.device) for batch in loader)
-
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: w.detach().clone() for name, w in self.network.state_dict().items()}
-
     def _save(self) -> None:
         if self.group.is_root:
-            state.write(self.folder, self.progress, self.network, self.best, self.optimiser)
+            self.progress.feed, tensors = self.feed.state()
+            parts = {"best": self.best, "average": self.average.values, "feed": tensors}
+            state.write(self.folder, self.progress, self.network, self.optimiser, parts)
         self.saved_at = time.monotonic()
 
 

@@ -54,6 +54,20 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
     stored = recipe.data.open(data) if data is not None or recipe.data.is_given else None
     source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
     training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
+    predictor = predictor_of(recipe, units, processes)
+    objective = objective_of(recipe, source, predictor, noise)
+    identity = identity_of(recipe, source.sha256, *named(recipe))
+    finish = partial(save, recipe, source, out, predictor, pairs)
+    return Prepared(objective, training, validation, identity, finish, recipe.data.workers)
+
+
+def predictor_of(recipe: Recipe, units: Scaling, processes: ProcessGroup) -> Predictor:
+    """The network with its first weights, and with `units` but where it begins with those of an artefact.
+
+    Raises
+    ------
+    CaseError : it steps no velocity, or the artefact is of another network.
+    """
     torch.manual_seed(recipe.loop.seed)
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "state":
@@ -65,11 +79,7 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
         units = card.scaling or units  # the weights mean something in their own
         if units.target != recipe.loss.target:
             raise CaseError(f"[loss] target: the network in [loop] begin predicts '{units.target}': write that")
-    predictor = Predictor(network, units).to(processes.device)
-    objective = _objective(recipe, source, predictor, noise)
-    identity = identity_of(recipe, source.sha256, *_named(recipe))
-    save = partial(_save, recipe, source, out, predictor, pairs)
-    return Prepared(objective, training, validation, identity, save, recipe.data.workers)
+    return Predictor(network, units).to(processes.device)
 
 
 def _samples(
@@ -99,11 +109,11 @@ def _pairs(recipe: Recipe, frames: StoredFrames, file: Path, processes: ProcessG
     table = recipe.correct
     assert table is not None
     about = frames.interval, frames.apart, list(frames.trajectories)
-    identity = identity_of(table, frames.source.sha256, *about, *_named(recipe))
+    identity = identity_of(table, frames.source.sha256, *about, *named(recipe))
     return corrections(frames, kept(file, identity, lambda: arrivals(table, frames), processes))
 
 
-def _named(recipe: Recipe) -> Iterator[Any]:
+def named(recipe: Recipe) -> Iterator[Any]:
     """The content of what the recipe has only the name of."""
     if recipe.loop.begin is not None:
         yield weights_of(recipe.loop.begin)
@@ -112,7 +122,7 @@ def _named(recipe: Recipe) -> Iterator[Any]:
             yield content_of(load_case(Path(table.case), table.overrides)[0])
 
 
-def _objective(recipe: Recipe, source: Source, predictor: Predictor, noise: Tensor | None) -> Objective:
+def objective_of(recipe: Recipe, source: Source, predictor: Predictor, noise: Tensor | None) -> Objective:
     """Labels as they are, labels behind the projection of a case, its equations, or both."""
     table, loss, half_precision = recipe.equations, recipe.loss, recipe.loop.precision == "bfloat16"
     error = _error(loss)
@@ -141,15 +151,16 @@ def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
     )
 
 
-def _save(
+def save(
     recipe: Recipe,
     source: Source,
     out: Path,
     predictor: Predictor,
     pairs: InMemory | None,
     errors: dict[str, float],
+    stream: dict[str, float] | None = None,
 ) -> Card:
-    """Write the artefact."""
+    """Write the artefact; `stream` describes the samples of a training that had no data set."""
     interval = source.step * recipe.data.stride
     rhythm = Rhythm(interval) if recipe.correct is None else recipe.correct.rhythm(interval)
     return artefact.save(
@@ -168,5 +179,6 @@ def _save(
         data_sha256=source.sha256,
         commit=commit()[0],
         metrics=errors,
+        stream=stream or {},
         licence=recipe.card.licence,
     )

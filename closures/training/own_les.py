@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from closures.training.tables import EquationsTable
 from solver.case.case import Case, load_case
 from solver.errors import CaseError, Diverged
 from solver.flow.simulation import Simulation
+from solver.parallel import ranks
 from solver.run import build
 
 FILE = "fields.safetensors"
@@ -33,14 +35,20 @@ class OwnLes(InMemory):
     Parameters
     ----------
     velocity : (n_traj, n_steps, nx, ny, nz, 3) on `domain`, `step` apart from `start` on.
-    nu, closure : of the equations.
+    nu, closure : of the equations; viscosities of the flows where they differ.
     """
 
     def __init__(
-        self, velocity: np.ndarray, domain: Domain, step: float, start: float, nu: float, closure: str
+        self,
+        velocity: np.ndarray,
+        domain: Domain,
+        step: float,
+        start: float,
+        nu: float | Sequence[float],
+        closure: str,
     ) -> None:
         super().__init__(velocity, domain, step, start)
-        self.nu = np.array([nu])
+        self.nu = np.atleast_1d(nu)
         self.attributes: dict[str, Any] = {"filter": f"none: LES with closure '{closure}'"}
         self.sha256 = hashlib.sha256(np.ascontiguousarray(velocity).tobytes()).hexdigest()
 
@@ -49,7 +57,8 @@ def teacher(table: EquationsTable, device: str, number: int = 0) -> Simulation:
     """The simulation whose equations, or frames, teach; `number` moves the seed of its initial field."""
     case, folder = _case(table, device)
     initial = case.initial.model_copy(update={"seed": case.initial.seed + number})
-    return build.build(build.Source(case.model_copy(update={"initial": initial}), folder, folder.name))
+    source = build.Source(case.model_copy(update={"initial": initial}), folder, folder.name)
+    return build.build(source, comm=ranks.alone())
 
 
 def _case(table: EquationsTable, device: str) -> tuple[Case, Path]:

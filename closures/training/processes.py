@@ -66,15 +66,17 @@ def check_alone(what: str, remedy: str) -> None:
 
 
 @contextmanager
-def process_group(device: str) -> Iterator[ProcessGroup]:
+def process_group(device: str, apart: bool = False) -> Iterator[ProcessGroup]:
     """Join the group that torchrun describes in the environment, if any, and leave it at the end.
+
+    `apart`: the other ranks of mpirun, if there are any, do something else.
 
     Raises
     ------
     FeatureUnavailable : a GPU is asked for and there is none.
     CaseError : mpirun has started several, each of which would train the same.
     """
-    if ranks.world_size() > 1:
+    if ranks.world_size() > 1 and not apart:
         raise CaseError(
             f"{ranks.world_size()} ranks of mpirun cannot share this training: start its processes with "
             "torchrun --nproc-per-node N -m solver train ..."

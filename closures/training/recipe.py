@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from closures.data import recipe_file
 from closures.training.corrections import CorrectTable
+from closures.training.online.table import OnlineTable
 from closures.training.tables import (
     CardTable,
     DataTable,
@@ -43,6 +44,7 @@ class Recipe(Table):
     loss: LossTable = LossTable()
     equations: EquationsTable | None = None
     correct: CorrectTable | None = None
+    online: OnlineTable | None = Field(default=None, exclude_if=lambda table: table is None)
     optimiser: OptimiserTable = OptimiserTable()
     loop: NetworkLoopTable
     card: CardTable
@@ -60,10 +62,23 @@ class Recipe(Table):
         if table is not None and table.fields is not None and kind != "les_residual":
             raise ValueError("[equations.fields] has no labels: remove it, or set [loss] kind = 'les_residual'")
         drawn = self.drawn is not None
-        if drawn == self.data.is_given:
+        given = drawn + self.data.is_given + (self.online is not None)
+        if given != 1:
             fields = "[correct.fields]" if self.correct else "(without labels) [equations.fields]"
-            remedy = "remove one" if drawn else "give one"
-            raise ValueError(f"first frames come from [data] file or {fields}: {remedy}")
+            remedy = "remove one" if given else "give one"
+            raise ValueError(f"first frames come from [data] file, {fields} or [online]: {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_online(self) -> Recipe:
+        if self.online is None:
+            return self
+        if self.data != DataTable():
+            raise ValueError("[data]: says how a data set is cut into windows, [online] has none: remove it")
+        if self.loss.kind in ("les_residual", "hybrid"):
+            raise ValueError(f"[loss] kind = '{self.loss.kind}': [online] has labels: use 'projected_l2' or an error")
+        if self.correct is not None and not self.rolls_out_corrections:
+            raise ValueError("[correct] beside [online]: use [loss] kind = 'projected_l2'")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from solver.files.folder import write_atomically
 
 FORMAT = 1
 FILE = "state.safetensors"
+PARTS = ("model", "best", "average", "optimiser", "feed")
 
 
 @dataclass
@@ -34,15 +36,20 @@ class Progress:
     seconds: float = 0.0
     epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    feed: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 
 def write(
-    folder: Path, progress: Progress, model: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
+    folder: Path,
+    progress: Progress,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parts: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Replace the state in `folder`."""
-    tensors = {f"model/{name}": t for name, t in model.state_dict().items()}
-    tensors |= {f"best/{name}": t for name, t in best.items()}
+    """Replace the state in `folder`; `parts` are tensors beside the model and the moments of its weights."""
+    tensors = {f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()}
+    tensors |= {f"model/{name}": t for name, t in model.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": t for name, t in moments.items()}
     flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
@@ -76,8 +83,8 @@ def load(folder: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]
 
 def read(
     folder: Path, identity: str, epochs: int, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]] | None:
-    """Fill `model` and `optimiser`, and return the progress and the best weights; None if there is no state.
+) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
+    """Fill `model` and `optimiser`, and return the progress and all parts of the state; None if there is no state.
 
     A training that is done goes on where `epochs` are more than it was asked for: at the rate that the longer schedule
     has there.
@@ -95,7 +102,7 @@ def read(
             f"{folder / FILE}: of {header['epochs']} epochs, not {epochs}: finish it with those, then ask for more, "
             "or choose another --out"
         )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
@@ -107,4 +114,4 @@ def read(
     if moments:
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     longer = {"epochs": epochs, "done": header["done"] and epochs == header["epochs"]}
-    return Progress(**header | longer), parts["best"]
+    return Progress(**header | longer), parts

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from closures.losses.objective import Objective
 from closures.operators.artefact import CARD, Card, read_card
 from closures.pressure_nets.learned_multigrid_file import SmoothingCard
+from closures.training.feed import Feed
 from closures.training.fit import Fit
 from closures.training.processes import ProcessGroup, process_group
 from closures.training.state import Progress
@@ -44,14 +45,15 @@ class Prepared:
     Parameters
     ----------
     objective : its call on a batch is the loss.
-    training, validation : sets of samples.
+    training : a set of samples, or where else they come from.
+    validation : a set of samples.
     identity : what a stored state must belong to.
     save : writes the artefact with the errors that are found in the end, and returns its card.
     workers : processes that load data.
     """
 
     objective: Objective
-    training: Dataset[Any]
+    training: Dataset[Any] | Feed
     validation: Dataset[Any]
     identity: str
     save: Callable[[dict[str, float]], Card]
@@ -63,7 +65,13 @@ def write_recipe(recipe: Table, out: Path) -> None:
     write_text(out / "recipe.toml", to_toml(recipe.model_dump(exclude_none=True)))
 
 
-def descend(recipe: Any, out: Path, console: Console | None, prepare: Callable[[ProcessGroup], Prepared]) -> Trained:
+def descend(
+    recipe: Any,
+    out: Path,
+    console: Console | None,
+    prepare: Callable[[ProcessGroup], Prepared],
+    apart: bool = False,
+) -> Trained:
     """Train by gradients, or go on training, in the folder `out`, and write the artefact there.
 
     Started by ``torchrun`` it shares every batch between the processes.
@@ -74,6 +82,7 @@ def descend(recipe: Any, out: Path, console: Console | None, prepare: Callable[[
     out : for the artefact and the state.
     console : shows progress; None: it is silent.
     prepare : data, network and objective, on the device of each process.
+    apart : other ranks of mpirun do something else meanwhile.
 
     Raises
     ------
@@ -81,7 +90,7 @@ def descend(recipe: Any, out: Path, console: Console | None, prepare: Callable[[
     FeatureUnavailable : no such device.
     Diverged : the gradient is not finite.
     """
-    with torch.enable_grad(), process_group(recipe.loop.device) as processes:
+    with torch.enable_grad(), process_group(recipe.loop.device, apart) as processes:
         made = prepare(processes)
         parts = made.objective, made.training, made.validation
         fit = Fit(*parts, recipe.optimiser, recipe.loop, processes, out, made.identity, made.workers)

@@ -197,6 +197,7 @@ class OptimiserTable(Table):
     warm_up : share of all steps over which the rate rises.
     factor, every : of ``step``: the rate is multiplied by `factor` every `every` epochs.
     clip : largest norm of a gradient.
+    average : decay of a moving average of the weights, 0.999 say, which is then judged and kept instead of these.
     """
 
     rate: float = Field(default=1e-3, gt=0)
@@ -206,6 +207,7 @@ class OptimiserTable(Table):
     factor: float = Field(default=0.7, gt=0, le=1)
     every: int = Field(default=5, ge=1)
     clip: float = Field(default=1.0, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
 
     @model_validator(mode="after")
     def _has_a_use_for_all(self) -> OptimiserTable:

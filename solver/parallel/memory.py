@@ -11,7 +11,7 @@ FIELDS = 30  # of a run without a closure, at the least
 GIB = 2**30
 
 
-def require(needed: float, what: str) -> None:
+def require(needed: float, what: str, remedy: str = "use fewer points, or more ranks on more nodes") -> None:
     """Raises CaseError if `needed` bytes, for `what`, are more than this machine has."""
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -19,8 +19,7 @@ def require(needed: float, what: str) -> None:
         return
     if needed > there:
         raise CaseError(
-            f"{what} needs {needed / GIB:.0f} GiB a rank or more, this machine has {there / GIB:.0f}: "
-            "use fewer points, or more ranks on more nodes"
+            f"{what} needs {needed / GIB:.0f} GiB a rank or more, this machine has {there / GIB:.0f}: {remedy}"
         )
 
 

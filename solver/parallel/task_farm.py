@@ -1,7 +1,7 @@
 """A task farm over MPI: tasks are handed out as ranks become free, and the root works too.
 
-The only place, beside `slabs` and `ranks`, where mpi4py appears: its process pool serves the ranks (or groups of
-ranks, for tasks that need several), while this module lets the root take tasks of its own instead of waiting.
+Beside `slabs`, `ranks` and `mailbox` the only place where mpi4py appears: its process pool serves the ranks (or groups
+of ranks, for tasks that need several), while this module lets the root take tasks of its own instead of waiting.
 """
 
 from __future__ import annotations

@@ -69,10 +69,17 @@ def source_of(case: Path, overrides: Sequence[str] = (), closure: str | None = N
     return Source(parsed, folder, case_of_run(case) or (case.resolve().name if case.is_dir() else case.stem))
 
 
-def build(source: Source, saved: Saved | None = None, settled: bool = False) -> Simulation:
+def build(
+    source: Source, saved: Saved | None = None, settled: bool = False, comm: ranks.Communicator | None = None
+) -> Simulation:
     """Everything a case describes, on this rank; from its initial recipe or the fields of a checkpoint.
 
-    `settled`: the checkpoint is of the same flow, whose velocity is taken as it is.
+    Parameters
+    ----------
+    source : the case.
+    saved : a checkpoint.
+    settled : the checkpoint is of the same flow, whose velocity is taken as it is.
+    comm : the ranks that share the flow; the world by default.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def build(source: Source, saved: Saved | None = None, settled: bool = False) -> 
     """
     case = source.case
     grid = case.build_grid()
-    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic)
+    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
     device = ranks.choose_device(case.run.device)
     operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype))
     momentum, projection = obstructed(source, operators)

@@ -88,8 +88,8 @@ def test_learns_travelling_waves(tmp_path, file):
 
 
 def test_continues_to_the_bit_after_a_kill(tmp_path, file):
-    """Killed in the middle of the second epoch, after a state was written at every step."""
-    recipe = small_recipe(file, loop={"checkpoint_seconds": 0.0})
+    """Killed in the middle of the second epoch, after a state was written at every step, with averaged weights."""
+    recipe = small_recipe(file, loop={"checkpoint_seconds": 0.0}, optimiser={"average": 0.9})
     train(recipe, tmp_path / "whole")
     killed = start(recipe, tmp_path / "resumed", kill_at=4)
     assert killed.wait(timeout=120) == -signal.SIGKILL, killed.stdout.read()
