@@ -66,7 +66,7 @@ class Recipe(Table):
         if given != 1:
             fields = "[correct.fields]" if self.correct else "(without labels) [equations.fields]"
             remedy = "remove one" if given else "give one"
-            raise ValueError(f"first frames come from [data] file, {fields} or [online]: {remedy}")
+            raise ValueError(f"first frames come from [online], [data] file or {fields}: {remedy}")
         return self
 
     @model_validator(mode="after")
