@@ -197,14 +197,14 @@ def share(job: Job) -> float:
         return 0.0
 
 
-def execute_all(jobs: Sequence[Job], console: Console, workers: int | None = None) -> list[Ended]:
+def execute_all(jobs: Sequence[Job], console: Console) -> list[Ended]:
     """Every job, one process a core; on a terminal a bar with the time left, elsewhere a line for each end.
 
     More jobs than cores share processes, see `groups`.
 
     An interruption reaches the running processes too, which write their checkpoints; called again, they go on.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0))
     waiting = threading.Event()
     with Bar(len(jobs), console=console, lines=False) as bar, ThreadPoolExecutor(workers) as pool:
         shared = [(group, pool.submit(execute_together, group)) for group in groups(jobs, workers)]

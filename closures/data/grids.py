@@ -35,19 +35,6 @@ def is_flow_recipe(path: Path) -> bool:
         return False
 
 
-def load_flow_recipe(path: Path, trajectories: int | None = None, overrides: Sequence[str] = ()) -> FlowRecipe:
-    """The recipe of a file that has one coarse grid, see `load_flow_recipes`.
-
-    Raises
-    ------
-    CaseError : it has several, or is wrong.
-    """
-    found = load_flow_recipes(path, trajectories, overrides)
-    if list(found) != [""]:
-        raise CaseError(f"{path}: filters to several grids, {', '.join(found)}: one is needed here")
-    return found[""]
-
-
 def load_flow_recipes(path: Path, trajectories: int | None = None, overrides: Sequence[str] = ()) -> Recipes:
     """Read `path`, or the shipped recipe of that name, by the names of its grids.
 

@@ -124,22 +124,6 @@ class Volumes:
             total[cells] += data * (self._edge(k, (axis, end)) if prescribed else 1 / self.spacing[axis])
         return total[self.active]
 
-    def outflow(self, k: np.ndarray, u: np.ndarray, boundary: BoundaryData) -> float:
-        """What leaves through all sides, ``-sum K du/dn`` times area, of a solution ``(*shape)``."""
-        total = 0.0
-        for axis, pair in enumerate(self.sides):
-            area = self.cell_volume / self.spacing[axis]
-            for end, kind in enumerate(pair):
-                data, cells = boundary.get((axis, end), 0.0), self.along(axis, -end)
-                open_cells = self.active[cells]
-                flux = (
-                    self._edge(k, (axis, end)) * (u[cells] - data) * self.spacing[axis]
-                    if kind == "value"
-                    else -np.broadcast_to(data, open_cells.shape)
-                )
-                total += float((flux * open_cells).sum() * area)
-        return total
-
     def field(self, unknowns: np.ndarray) -> np.ndarray:
         """Unknowns as a field ``(*shape)``, zero in solid cells."""
         full = np.zeros(self.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components
@@ -64,7 +63,3 @@ class Velocity:
         spectral = self.spectral_derivatives
         g = self.strain.centred(self.staggered, spectral)
         return (g[0], g[1], g[2]), (g[3], g[4], g[5]), (g[6], g[7], g[8])
-
-    def stacked(self) -> Tensor:
-        """`centred` as one tensor (3, nx, local ny, nz), y slowest in memory within a component."""
-        return torch.stack([f.transpose(-3, -2) for f in self.centred]).transpose(-3, -2)

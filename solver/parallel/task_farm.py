@@ -20,13 +20,7 @@ AHEAD = 2  # tasks that wait at a group, so that it need not wait for the root
 _current: tuple[Work, MPI.Comm] | None = None  # what this rank does, and with whom
 
 
-def farm(
-    tasks: Iterable[Any],
-    work: Work,
-    done: Callable[[Any], None],
-    ranks_per_task: int = 1,
-    comm: MPI.Comm | None = None,
-) -> None:
+def farm(tasks: Iterable[Any], work: Work, done: Callable[[Any], None], ranks_per_task: int = 1) -> None:
     """Do all `tasks`, on all ranks; collective.
 
     Parameters
@@ -42,7 +36,7 @@ def farm(
     Exception : whatever `work` raises, on the root; tasks not begun are dropped. Other ranks return.
     """
     global _current
-    world = comm if comm is not None else MPI.COMM_WORLD
+    world = MPI.COMM_WORLD
     if world.size % ranks_per_task:
         raise CaseError(f"{world.size} ranks cannot be divided into groups of {ranks_per_task}: change mpirun -n")
     group = world.Split(world.rank // ranks_per_task, world.rank)

@@ -197,15 +197,13 @@ class Multigrid:
     poisson : the problem.
     dtype : precision of the cycle; by default single, which halves the memory traffic that a cycle costs, but double
         where there is no more than the dense level: nothing smooths there what single precision leaves.
-    degree : of the smoother; by default 2, and more where cells are stretched.
-    smoothing : of each level from the finest on, in place of Chebyshev's of that degree.
+    smoothing : of each level from the finest on, in place of Chebyshev's of degree 2, more where cells are stretched.
     """
 
     def __init__(
         self,
         poisson: Poisson,
         dtype: torch.dtype | None = None,
-        degree: int | None = None,
         smoothing: Sequence[Smoothing] = (),
     ) -> None:
         layout, small = poisson.layout, math.prod(poisson.grid.shape) <= DENSE
@@ -213,7 +211,7 @@ class Multigrid:
         counts = tuple(poisson.slabs.plane_counts)
         coupling = {d: c.to(dtype) if isinstance(c, Tensor) else c for d, c in poisson.coupling.items()}
         diagonal = poisson.diagonal.to(dtype)
-        chosen = smoothing or [Smoothing.chebyshev(degree or choose_degree(poisson.grid.axes))]
+        chosen = smoothing or [Smoothing.chebyshev(choose_degree(poisson.grid.axes))]
         self.cycle = hierarchy(System(layout, poisson.grid.axes, counts, coupling, diagonal), chosen)
         self.rhs = layout.zeros(dtype)
 

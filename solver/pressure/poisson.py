@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -208,18 +207,3 @@ class Poisson:
         keep = (column >= 0) & (value != 0)
         pointers = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
         return pointers, column[keep].astype(np.int64), value[keep]
-
-    def to_scipy(self) -> sp.csr_array:
-        """The whole matrix A; on one rank only.
-
-        Raises
-        ------
-        CaseError : there are several ranks.
-        """
-        if self.slabs.size > 1:
-            raise CaseError("[pressure] the assembled matrix is for one rank: use fewer")
-        pointers, columns, values = self.rows()
-        n = len(self.unknowns)
-        matrix = sp.csr_array((values, columns, pointers), shape=(n, n))
-        matrix.sum_duplicates()  # two cells of a period are neighbours twice
-        return matrix

@@ -100,6 +100,23 @@ def test_second_order_around_a_slot():
     assert orders(errors)[-1] == pytest.approx(2.0, abs=0.25)
 
 
+def outflow(volumes, k, u, boundary) -> float:
+    """What leaves through all sides, ``-sum K du/dn`` times area, of a solution (*shape)."""
+    total = 0.0
+    for axis, pair in enumerate(volumes.sides):
+        area = volumes.cell_volume / volumes.spacing[axis]
+        for end, kind in enumerate(pair):
+            place: list = [slice(None)] * len(volumes.shape)
+            place[axis] = -end
+            cells, data = tuple(place), boundary.get((axis, end), 0.0)
+            if kind == "value":
+                flux = 2 * k[cells] / volumes.spacing[axis] * (u[cells] - data)
+            else:
+                flux = -np.broadcast_to(data, u[cells].shape)
+            total += float((flux * volumes.active[cells]).sum() * area)
+    return total
+
+
 @pytest.mark.parametrize("shape", [(20, 24), (20, 12, 8)])
 @pytest.mark.parametrize("right", ["temperature", "flux"])
 def test_what_enters_the_block_leaves_it(shape, right):
@@ -109,7 +126,7 @@ def test_what_enters_the_block_leaves_it(shape, right):
     u = family.volumes.field(spsolve(system.matrix.tocsc(), system.rhs))
     left, both = {(0, 0): family.sides(parameters)[0, 0]}, family.sides(parameters)
     scale = abs(u).max()
-    assert abs(family.volumes.outflow(np.ones(shape), u, both)) < 1e-10 * scale
+    assert abs(outflow(family.volumes, np.ones(shape), u, both)) < 1e-10 * scale
     assert left[0, 0] >= u[family.volumes.active].max() > u[family.volumes.active].min()  # maximum principle
     if right == "flux":
         section = u[0] * family.volumes.active[0]
@@ -125,7 +142,7 @@ def test_darcy_conserves(shape):
     k = family.draw(np.random.default_rng(SEED))["permeability"]
     system = family.system({"permeability": k})
     u = family.volumes.field(spsolve(system.matrix.tocsc(), system.rhs))
-    assert family.volumes.outflow(k, u, {}) == pytest.approx(1.0, rel=1e-11)
+    assert outflow(family.volumes, k, u, {}) == pytest.approx(1.0, rel=1e-11)
 
 
 FAMILIES = [

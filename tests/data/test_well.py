@@ -12,7 +12,7 @@ import pytest
 from closures.data import recipe_file
 from closures.data.convert import convert
 from closures.data.folder import SPLITS, files_of
-from closures.data.grids import load_flow_recipe
+from closures.data.grids import load_flow_recipes
 from closures.data.inspect import describe
 from closures.data.inspect import verify as verify_flow
 from closures.data.layout import lay_out, layout_of
@@ -32,7 +32,7 @@ FLOWS = {"channel": CHANNEL, "box": BOX}
 
 def linear_flow(folder: Path, text: str) -> Path:
     """A file as `solver generate` lays it out, with scale (x + 10 y + 100 z) + t for u, v, w: scale 1, 2, 3."""
-    recipe = load_flow_recipe(write_recipe(folder, text))
+    (recipe,) = load_flow_recipes(write_recipe(folder, text)).values()
 
     def fill(file: h5py.File) -> None:
         lay_out(file, recipe, layout_of(recipe), range(recipe.trajectories))

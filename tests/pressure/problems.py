@@ -67,6 +67,15 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
+def assembled(poisson: Poisson) -> sp.csr_array:
+    """The whole matrix A from its rows; on one rank."""
+    pointers, columns, values = poisson.rows()
+    n = len(poisson.unknowns)
+    matrix = sp.csr_array((values, columns, pointers), shape=(n, n))
+    matrix.sum_duplicates()  # two cells of a period are neighbours twice
+    return matrix
+
+
 def noise(poisson: Poisson, seed: int = SEED) -> Tensor:
     """A source drawn over the global grid, on this rank; neither zero in solids nor of zero mean."""
     op = poisson.operators

@@ -18,7 +18,7 @@ from solver.pressure.poisson import Poisson
 from solver.pressure.report import PressureSolveFailure
 from solver.solids.mask import Solids
 from tests.grids import norm, operators, product, random_components
-from tests.pressure.problems import noise
+from tests.pressure.problems import assembled, noise
 from tests.properties.strategies import SEEDS, bodies, cell_grids, streams
 
 TOLERANCE = 1e-10
@@ -30,7 +30,7 @@ OPEN = streams().flatmap(bodies)
 
 def true_residual(poisson: Poisson, rhs: torch.Tensor, phi: torch.Tensor) -> tuple[float, float]:
     """``|b - A phi| / |b|``, both multiplied by volumes, from the assembled matrix; and what rounding makes of it."""
-    index, matrix = poisson.unknowns, poisson.to_scipy()
+    index, matrix = poisson.unknowns, assembled(poisson)
     b, x = poisson.source(rhs)[index].numpy(), poisson.layout.pack(phi, torch.float64)[index].numpy()
     size = max(float(np.linalg.norm(b)), 1e-300)
     rounding = 1e-15 * sparse_norm(matrix, np.inf) * float(np.linalg.norm(x))

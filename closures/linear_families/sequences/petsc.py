@@ -32,15 +32,15 @@ def has_package(name: str) -> bool:
 
 
 class PetscMatrix:
-    """A PETSc matrix that takes the values of one system after the other; one sparsity, one symbolic factorisation."""
+    """A symmetric PETSc matrix that takes the values of one system after the other, with one symbolic factorisation."""
 
-    def __init__(self, matrix: csr_array, symmetric: bool = True) -> None:
+    def __init__(self, matrix: csr_array) -> None:
         p = petsc()
         self.source = matrix
         csr = (matrix.indptr, matrix.indices, matrix.data)
         self.mat = p.Mat().createAIJ(matrix.shape, csr=csr, comm=p.COMM_SELF)
-        self.mat.setOption(p.Mat.Option.SYMMETRIC, symmetric)
-        self.mat.setOption(p.Mat.Option.SYMMETRY_ETERNAL, symmetric)
+        self.mat.setOption(p.Mat.Option.SYMMETRIC, True)
+        self.mat.setOption(p.Mat.Option.SYMMETRY_ETERNAL, True)
         self.x, self.y = self.mat.createVecs()
 
     def fits(self, matrix: csr_array) -> bool:
