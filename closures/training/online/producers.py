@@ -1,6 +1,6 @@
 """Who makes the samples: other ranks, which are told and asked by letters, or this one in turns with the training.
 
-A maker of samples has its lanes of flows (`closures.training.online.flows.Lane`) and takes them in turn, so the samples
+A maker of samples has its lanes of flows (`closures.training.online.lane.Lane`) and takes them in turn, so the samples
 of a lane come in order, and in all there is one order: sample n is of lane n modulo the number of lanes. With
 `deterministic` the weights that lead its flow are those of a step that n decides, too.
 """
