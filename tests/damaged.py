@@ -18,7 +18,8 @@ from closures.data.folder import files_of
 from closures.data.grids import is_flow_recipe, load_flow_recipes
 from closures.data.layout import layout_of
 from closures.data.profiles import filtered_channel
-from closures.data.windows import TrajectoryFiles, Windows, scaling, split
+from closures.data.scaling import scaling
+from closures.data.windows import TrajectoryFiles, Windows, split
 from closures.linear_families.generate import resolve
 from closures.linear_families.recipe import load_recipe as load_family
 from closures.operators import artefact, build, shipped

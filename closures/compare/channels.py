@@ -8,10 +8,10 @@ from functools import cached_property
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from closures.compare.filtered import parts
 from closures.compare.metrics import added, measured
+from closures.compare.plane import Plane
 from closures.compare.references import Target, channel_of, second_opinions
 from closures.compare.runs import Member, Run
 from closures.compare.uncertainty import Estimate, Sample, estimate
@@ -23,9 +23,7 @@ from solver.analysis.wall_flow import OUTER_LAYER
 
 ROWS = tuple(metric.name for metric in PROFILES)
 SUBGRID_ROWS = [PROFILE.index(name) for name in ("sgs_share", "sgs_work_mean", "sgs_work_fluctuation")]
-COMPONENTS = ("E_uu", "E_vv", "E_ww")
 PLANES = (15.0, 100.0)  # y+
-SAME_PLANE = 0.3  # |ln| of the ratio of wall distances up to which two planes are called one
 METRICS = (
     Metric("profiles", "all profiles", "root mean square of the five errors that follow", lambda f: f.of_profiles),
     *WALL_FLOW,
@@ -132,11 +130,12 @@ class ChannelJudge:
         return self.target.at()
 
     @cached_property
-    def planes(self) -> list[_Plane]:
+    def planes(self) -> list[Plane]:
         """Planes near `PLANES` that both runs and reference have; none where the first run kept no spectra."""
         if self.first.plane_spectra is None or self.target.mean_flow_only:
             return []
-        return [p for height in PLANES if (p := _Plane.near(height, self)) is not None]
+        about = self.first.case.build_grid(), self.channel, self.table, self.target
+        return [p for height in PLANES if (p := Plane.near(height, *about)) is not None]
 
     @cached_property
     def metrics(self) -> list[Metric]:
@@ -245,7 +244,7 @@ class ChannelJudge:
         """`solver.analysis.channel.SUBGRID`: a share, and works as parts of what the resolved flow loses."""
         return estimate(self.channel.subgrid, member.moments)
 
-    def spectra(self, member: Member, plane: _Plane, direction: str) -> Estimate | None:
+    def spectra(self, member: Member, plane: Plane, direction: str) -> Estimate | None:
         """Energy per unit wavenumber over the squared bulk velocity, ``(3, wavenumbers)``."""
         if member.plane_spectra is None:
             return None
@@ -271,59 +270,3 @@ def _joined(one: Estimate, other: Estimate) -> Estimate:
         np.concatenate([one.variance, other.variance]),
         np.concatenate([one.freedom, other.freedom]),
     )
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A plane on which spectra are compared; `reference` has (k, E/dk over the squared bulk velocity) by direction."""
-
-    y_plus: float
-    index: int
-    wavenumbers: dict[str, Array]
-    reference: dict[str, tuple[Array, Array]]
-
-    @classmethod
-    def near(cls, y_plus: float, judge: ChannelJudge) -> _Plane | None:
-        """The plane of the runs nearest to one of the reference near `y_plus`, None where there is none."""
-        grid, table, channel = judge.first.case.build_grid(), judge.table, judge.channel
-        spectra = {d: found for d in "xz" if (found := judge.target.spectra(d)) is not None}
-        if not spectra:
-            return None
-        heights = np.unique(next(iter(spectra.values()))["y_over_h"])
-        height = heights[np.abs(np.log(heights * table.re_tau / y_plus)).argmin()]
-        index = int(np.abs(channel.distance / channel.half_height - height).argmin())
-        far = abs(np.log(channel.distance[index] / channel.half_height / height))
-        if far > SAME_PLANE or abs(np.log(height * table.re_tau / y_plus)) > SAME_PLANE:
-            return None
-        reference = {}
-        for direction, columns in spectra.items():
-            here = columns["y_over_h"] == height
-            energy = np.stack([columns[name][here] for name in COMPONENTS]) / table.bulk**2
-            reference[direction] = columns["k"][here], energy
-        k = {d: grid.fourier_axes[i].wavenumbers(half=True) for d, i in (("x", 0), ("z", 2))}
-        return cls(y_plus, index, k, reference)
-
-    def density(self, spectra: Array, direction: str) -> Array:
-        """Energy per unit wavenumber ``(3, k)`` on this plane, both halves averaged."""
-        first, k = len(self.wavenumbers["x"]), self.wavenumbers[direction]
-        block = spectra[:, :first] if direction == "x" else spectra[:, first:]
-        mean = 0.5 * (block[:, :, self.index, 0] + block[:, :, -1 - self.index, 0])
-        spectrum: Array = mean / (k[1] - k[0])
-        return spectrum
-
-    def expected(self, direction: str) -> tuple[NDArray[np.intp], Array]:
-        """Indices of the wavenumbers that the reference covers, and its density there (log-log interpolation)."""
-        k, (k_ref, energy) = self.wavenumbers[direction], self.reference[direction]
-        covered = np.flatnonzero((k > 0) & (k >= k_ref[k_ref > 0].min() * 0.999) & (k <= k_ref.max()))
-        x, xp = np.log(k[covered]), np.log(k_ref[k_ref > 0])
-        rows = [np.exp(np.interp(x, xp, np.log(np.maximum(row[k_ref > 0], 1e-300)))) for row in energy]
-        return covered, np.stack(rows)
-
-    def distance(self, spectra: Array) -> float:
-        """Root mean square of the logarithm (base 10) of the ratio to the reference."""
-        logs = []
-        for direction in self.reference:
-            covered, truth = self.expected(direction)
-            density = np.maximum(self.density(spectra, direction)[:, covered], 1e-300)
-            logs.append(np.log10(density / truth).ravel())
-        return float(np.sqrt((np.concatenate(logs) ** 2).mean()))

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from closures.compare.boxes import BoxJudge, Decay, series_decay
-from closures.compare.channels import COMPONENTS, ChannelJudge
+from closures.compare.channels import ChannelJudge
 from closures.compare.fields import BINS, last_density
 from closures.compare.looks import SPACING, cited, look, names, shown_members
+from closures.compare.plane import COMPONENTS
 from closures.compare.verdicts import Comparison, Judged
 from solver.errors import RunFolderError
 from solver.figures.style import GREY, curve, points, reference_key, sheet

@@ -73,12 +73,7 @@ def _subgrid_model(
 def companion(
     name: str, folder: Path, found: Artefact, grid: Grid, nu: float, options: dict[str, Any], create: Create
 ) -> Companion:
-    """A corrector or surrogate, as its card says, from the network `found` in `folder`; raises as `assemble` does.
-
-    Raises
-    ------
-    CaseError : fluid enters and leaves the flow, or the options contradict each other.
-    """
+    """A corrector or surrogate, as its card says, from the network `found` in `folder`; CaseErrors as of `assemble`."""
     card = found.card
     table = _options(name, card, options)
     if grid.is_open:

@@ -139,12 +139,7 @@ class Artefact:
     network: nn.Module
 
     def predictor(self) -> Predictor:
-        """The network with its units; for state operators.
-
-        Raises
-        ------
-        ArtefactError : the network models a stress.
-        """
+        """The network with its units; an ArtefactError, if it models a stress."""
         if self.card.scaling is None:
             raise ArtefactError(f"'{self.card.architecture}' models a stress: it cannot step a velocity")
         return Predictor(self.network, self.card.scaling)

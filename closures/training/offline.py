@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from closures.coupling.frames import Trajectory
+from closures.data.scaling import fluctuation_size, scaling
 from closures.data.sets import Source
-from closures.data.windows import InMemory, Windows, fluctuation_size, scaling, split
+from closures.data.windows import InMemory, Windows, split
 from closures.losses.energy import energy_error
 from closures.losses.les_residual import LesResidual
 from closures.losses.objective import Objective

@@ -85,19 +85,18 @@ class Timers:
             self._settle()
             return
         now = time.perf_counter()
-        self._pay(payers, now - self._since - (compiled - self._compiled))
+        spent = now - self._since - (compiled - self._compiled)
+        for part, share in payers.items():
+            self._seconds[part] += share * spent
         self._since, self._compiled = now, compiled
 
     def _settle(self) -> None:
         """Charge what lies between marks that the device has passed."""
         while len(self._marks) > 1 and self._marks[1].event.query():
             before, now = self._marks.popleft(), self._marks[0]
-            spent = 1e-3 * before.event.elapsed_time(now.event)
-            self._pay(now.payers, spent - (now.compiled - before.compiled))
-
-    def _pay(self, payers: Shares, spent: float) -> None:
-        for part, share in payers.items():
-            self._seconds[part] += share * spent
+            spent = 1e-3 * before.event.elapsed_time(now.event) - (now.compiled - before.compiled)
+            for part, share in now.payers.items():
+                self._seconds[part] += share * spent
 
     def off(self) -> None:
         """Set no more events: those that are captured in a graph have no times."""

@@ -19,6 +19,7 @@ from solver.discretisation.shells import shell_energies, shell_numbers, shell_wi
 from solver.discretisation.staggered import y_slowest
 from solver.errors import CaseError
 from solver.grid.axis import FiniteVolumeAxis
+from solver.grid.grid import Grid
 
 MOST_UNEQUAL = 1000  # sides of a box of isotropic turbulence, by which its shells are counted
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -134,23 +135,12 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
     u_tau = friction_velocity(abs(bulk), half, nu)
     in_the_middle = float(law_of_the_wall(torch.tensor(half * u_tau / nu, dtype=torch.float64)))
 
-    def between(values: Tensor, axis: int) -> Tensor:
-        line = grid.volume_axes[axis]
-        return (values - float(line.faces[0])) / line.length
-
     def mean_profile(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         shape = 1.0 + 0.0 * x
         for axis, value in ((1, y), (2, z)):
             if axis in walls:
-                shape = shape * law_of_the_wall(distance(value, axis) * (u_tau / nu)) / in_the_middle
+                shape = shape * law_of_the_wall(_distance(grid, value, axis) * (u_tau / nu)) / in_the_middle
         return 1.15 * bulk * shape
-
-    def distance(values: Tensor, axis: int) -> Tensor:
-        """To the nearest wall."""
-        xi = between(values, axis)
-        lower, upper = grid.walls[axis]
-        ways = [way for way, wall in ((xi, lower), (1 - xi, upper)) if wall]
-        return torch.minimum(ways[0], ways[-1]) * grid.axes[axis].length
 
     rng = np.random.default_rng(seed)
 
@@ -163,18 +153,32 @@ def wall_turbulence(operators: Operators, bulk: float, nu: float, amplitude: flo
             for mx, mz, a, b, my in modes:
                 phase_x = 2 * np.pi * mx / grid.x.length * x
                 if 2 in bounded:
-                    spanwise = torch.sin(np.pi * (mz // 2 + 1) * between(z, 2))
+                    spanwise = torch.sin(np.pi * (mz // 2 + 1) * _between(grid, z, 2))
                     wave = (a * phase_x.cos() + b * phase_x.sin()) * spanwise
                 else:
                     phase = phase_x + 2 * np.pi * mz / grid.z.length * z
                     wave = a * phase.cos() + b * phase.sin()
-                total = total + wave * torch.sin(np.pi * float(my) * between(y, 1))
+                total = total + wave * torch.sin(np.pi * float(my) * _between(grid, y, 1))
             return scale * total
 
         return evaluate
 
     noise_u, noise_v, noise_w = perturbation(), perturbation(), perturbation()
     return from_functions(operators, (lambda x, y, z: mean_profile(x, y, z) + noise_u(x, y, z), noise_v, noise_w))
+
+
+def _between(grid: Grid, values: Tensor, axis: int) -> Tensor:
+    """Places along an axis of cells as shares of the way from its lower end to its upper one."""
+    line = grid.volume_axes[axis]
+    return (values - float(line.faces[0])) / line.length
+
+
+def _distance(grid: Grid, values: Tensor, axis: int) -> Tensor:
+    """To the nearest wall."""
+    xi = _between(grid, values, axis)
+    lower, upper = grid.walls[axis]
+    ways = [way for way, wall in ((xi, lower), (1 - xi, upper)) if wall]
+    return torch.minimum(ways[0], ways[-1]) * grid.axes[axis].length
 
 
 def shear_layers(operators: Operators, thickness: float, amplitude: float, seed: int) -> Components:

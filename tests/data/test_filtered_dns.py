@@ -36,9 +36,10 @@ from closures.data.profiles import (
     filtered_channel,
 )
 from closures.data.rows import content_digest, row_names
+from closures.data.scaling import scaling
 from closures.data.statistics import write_statistics
 from closures.data.trajectory import Trajectory
-from closures.data.windows import TrajectoryFiles, Windows, scaling, split
+from closures.data.windows import TrajectoryFiles, Windows, split
 from closures.operators.domain import Domain, same
 from solver.analysis.channel import table_of
 from solver.analysis.moments import INDEX, NAMES

@@ -18,7 +18,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch.utils.data import Subset
 
-from closures.data.windows import TrajectoryFiles, Windows, fluctuation_size, scaling
+from closures.data.scaling import fluctuation_size, scaling
+from closures.data.windows import TrajectoryFiles, Windows
 from closures.operators import artefact, build
 from closures.operators.predictor import Predictor
 from closures.training.experiment import load_experiment, train

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from closures.data.windows import CHUNK, InMemory, TrajectoryFiles, Windows, fluctuation_size, scaling, split
+from closures.data.scaling import CHUNK, fluctuation_size, scaling
+from closures.data.windows import InMemory, TrajectoryFiles, Windows, split
 from closures.operators import Domain
 from closures.operators.domain import same
 from closures.training.objective import perturbed

@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 
 from closures.coupling.frames import Frames, Trajectory
-from closures.data.windows import Windows, fluctuation_size, scaling
+from closures.data.scaling import fluctuation_size, scaling
+from closures.data.windows import Windows
 from closures.operators import build as build_operator
 from closures.operators.artefact import CARD, Card, read_card
 from closures.operators.domain import same
