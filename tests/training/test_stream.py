@@ -132,6 +132,20 @@ def test_a_state_goes_on_with_the_same_batches(variant, cut):
     assert second.described()["energy_mean"] == pytest.approx(0.5 + 0.5 * second.buffer.received)
 
 
+@pytest.mark.parametrize("kind", ["reservoir", "fifo"])
+def test_a_training_that_has_ended_goes_on_with_more_epochs(kind):
+    """With the samples that follow, led by weights that were sent to nobody while the buffer was emptied."""
+    online, longer = table(kind), LOOP.model_copy(update={"epochs": 5})
+    first, progress = stream_of(online, LOOP), Progress("")
+    before = {n for batch in drawn(first, progress, STEPS) for n in batch}
+    values, tensors = first.state()
+    second = stream_of(online, longer)
+    second.restore(values, tensors)
+    after = {n for batch in drawn(second, progress, 12) for n in batch}
+    assert before | after == set(range(second.buffer.received))
+    assert len(after - before) >= 12
+
+
 def test_the_ratio_is_kept():
     """Seven samples of each ten drawn, after those below the watermark, until there is enough for the rest."""
     online = table(samples=200, ratio=0.7, buffer={"capacity": 30, "watermark": 5})

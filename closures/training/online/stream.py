@@ -126,7 +126,7 @@ class Stream:
         self._close(left)
         if not self.running and not self.buffer.closed:
             self._begin()
-        if self.plan.refresh and step % self.plan.refresh == 0 and not self.buffer.closed:
+        if self.plan.refresh and step % self.plan.refresh == 0:
             self._publish(step)
         while self._wants(step, left):
             self._take(self.producers.next(self.buffer.received % len(self.lanes) if self.fixed else None), step)
@@ -153,11 +153,12 @@ class Stream:
             self.producers.publish(step, weights)
 
     def _publish(self, step: int) -> None:
-        """Send out the weights; keep those that may still be asked for."""
+        """Send out the weights; keep those that may still be asked for, by a training of more epochs too."""
         if step in self.published:
             return
         self.published[step] = {name: w.detach().cpu().clone() for name, w in self.network.state_dict().items()}
-        self.producers.publish(step, self.published[step])
+        if not self.buffer.closed:
+            self.producers.publish(step, self.published[step])
         n, lanes = self.buffer.received, len(self.lanes)
         oldest = self.plan.due(n % lanes, n // lanes) if self.fixed else step
         self.published = {at: weights for at, weights in self.published.items() if at >= oldest}
