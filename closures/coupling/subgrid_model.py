@@ -71,7 +71,7 @@ class SubgridModel:
         self.device, self.precision = device, precision
         self.planes = cast(int, network.reach)
         self.reach: int | Literal["global"] = self.planes
-        self.symmetries: frozenset[str] = network.symmetries  # type: ignore[assignment]
+        self.symmetries = cast(frozenset[str], network.symmetries)
         x, y, z = (axis.periodic for axis in grid.axes)
         self.periodic = x, y, z
         self.facts = facts or {}
@@ -123,7 +123,8 @@ class SubgridModel:
     def answer(self, features: Any, cells: Cells) -> Tensor:
         """The network's stresses, (1, 6, nx, local ny, nz)."""
         if self.planes:
-            return self.network(features.gradient, cells)  # type: ignore[no-any-return]
+            tau: Tensor = self.network(features.gradient, cells)
+            return tau
         return self._pointwise(self.weights(), features.gradient, cells.delta, cells.wall_distance)
 
     def weights(self) -> dict[str, Tensor]:

@@ -59,5 +59,5 @@ def scaling(
         raise CaseError("[data] the velocity is constant or not finite: there is nothing to learn from it")
     floor = 1e-3  # a component that hardly moves must not have its round-off magnified
     std, change = np.maximum(std, floor * std.max()), np.maximum(change, floor * change.max())
-    as_tuple = [tuple(float(v) for v in values) for values in (mean, std, change)]
-    return Scaling(target=target, mean=as_tuple[0], std=as_tuple[1], change=as_tuple[2])  # type: ignore[arg-type]
+    sizes = {"mean": mean, "std": std, "change": change}
+    return Scaling.model_validate({"target": target} | {name: tuple(values.tolist()) for name, values in sizes.items()})

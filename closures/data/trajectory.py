@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,11 +42,11 @@ class Trajectory:
     from step to step. On another number of ranks sums differ in their last bits, and a turbulent flow soon after.
     """
 
-    def __init__(self, number: int, store: FlowStore, comm: object) -> None:
+    def __init__(self, number: int, store: FlowStore, comm: Any) -> None:
         self.recipe, self.number, self.store = store.recipe, number, store
         self.case = self.recipe.case(number)
         grid = self.case.build_grid()
-        slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)  # type: ignore[arg-type]
+        slabs = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
         device = ranks.choose_device(self.case.run.device)
         self.operators = Operators(grid, slabs, device, getattr(torch, self.case.run.dtype))
         saved = store.state(number) if slabs.broadcast(slabs.is_root and store.kept(number) is not None) else None

@@ -107,6 +107,7 @@ def _boundaries(file: h5py.File, family: Family) -> None:
     for name, n, sides in zip(axes, v.shape, v.sides, strict=True):
         for side, kind in kinds.items():
             if ends := [end for end in (0, 1) if sides[end] == side]:
-                boundary(file, name, kind, [name], at_ends(n, ends), [family.unknown])  # type: ignore[arg-type]
+                at = at_ends(n, ends)
+                boundary(file, name, kind, [name], at, [family.unknown])  # type: ignore[arg-type]  # OPEN or WALL
     if not v.active.all():
         boundary(file, "solid", "WALL", axes, ~v.active, [family.unknown])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -185,7 +185,7 @@ class IFactFormer(nn.Module):
         if products is not None:
             self.factors = Channelwise(4 * width, 2 * width)
             for last in (self.project, self.block.leave):  # products of products are large before they are learned
-                nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+                nn.init.zeros_(cast(Tensor, last.weight))
 
     @property
     def position_features(self) -> int:

@@ -82,7 +82,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
 def kind(name: str) -> str:
     """What the network called `name` answers: ``state``, ``stress``, ``direction`` or ``wall``."""
-    return str(_class(name).kind)  # type: ignore[attr-defined]
+    return str(_class(name).kind)  # type: ignore[attr-defined]  # see `NEEDED`
 
 
 def validated(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,8 @@ def _class(name: str) -> type[nn.Module]:
     OPERATORS.require(name)
     found = OPERATORS.load(name)
     if OPERATORS.package(name) is None:
-        return found  # type: ignore[no-any-return]
+        own: type[nn.Module] = found
+        return own
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise CaseError(f"[operator] {OPERATORS.origin(name)} is no class derived from torch.nn.Module")
     if getattr(found, "kind", None) not in NEEDED:

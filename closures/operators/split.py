@@ -127,8 +127,8 @@ class SplitStress(nn.Module):
 def _perceptron(sizes: list[int]) -> nn.Sequential:
     """Linear maps with SiLU between them, the last one zero to begin with."""
     layers = [m for a, b in pairwise(sizes) for m in (PointwiseLinear(a, b), nn.SiLU())][:-1]
-    nn.init.zeros_(layers[-1].weight)  # type: ignore[arg-type]
-    nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
+    for parameter in layers[-1].parameters():
+        nn.init.zeros_(parameter)
     return nn.Sequential(*layers)
 
 
@@ -140,7 +140,7 @@ def _bounded_exp(x: Tensor, largest: float) -> Tensor:
 def _components(gradient: Tensor) -> Gradient:
     """(batch, 3, 3, ...) as rows of components."""
     a, b, c = (tuple(gradient[:, i, j] for j in range(3)) for i in range(3))
-    return a, b, c  # type: ignore[return-value]
+    return a, b, c  # type: ignore[return-value]  # rows of three
 
 
 def _squares(strain: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class NetworkDirection:
     def __init__(self, poisson: Poisson, network: nn.Module) -> None:
         self.poisson, self.layout, self.slabs = poisson, poisson.layout, poisson.slabs
         shape = poisson.grid.shape
-        coarsest = int(network.coarsest)  # type: ignore[arg-type]
+        coarsest = cast(int, network.coarsest)
         if any(n % coarsest for n in shape):
             raise CaseError(
                 f"[pressure] a network that halves its grid needs multiples of {coarsest} cells, not {shape}: "

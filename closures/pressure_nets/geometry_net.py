@@ -118,7 +118,7 @@ class GeometryNet(nn.Module):
         image, found = torch.cat([torch.zeros_like(fluid), fluid, fluid], dim=1), []
         for i in range(self.levels):
             readers = self.before[i], self.after[i], self.kept[i], self.added[i]
-            found.append([reader.read(image, periodic) for reader in readers])  # type: ignore[operator]
+            found.append([reader.read(image, periodic) for reader in readers])  # type: ignore[operator]  # torch's lists
             image = avg_pool3d(image, 2)
         found.append([self.bottom.read(image, periodic)])
         self._known = None if torch.is_grad_enabled() else (fluid, key, found)

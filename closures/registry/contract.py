@@ -19,7 +19,7 @@ from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.errors import SolverError
 from solver.flow.closure import EddyViscosity, SubgridStress, SubgridTerm
-from solver.grid.axis import Axis, FiniteVolumeAxis, NoSlip
+from solver.grid.axis import Axis, Boundary, FiniteVolumeAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.parallel import ranks as parallel
 from solver.parallel.slabs import Slabs
@@ -136,7 +136,7 @@ def with_walls_at(grid: Grid, velocity: tuple[float, float, float]) -> Grid:
 
 
 def _moving(axis: Axis, velocity: tuple[float, float, float]) -> Axis:
-    def end(boundary: object) -> object:
+    def end(boundary: Boundary) -> Boundary:
         if not isinstance(boundary, NoSlip):
             return boundary
         u, v, w = (a + b for a, b in zip(boundary.velocity, velocity, strict=True))
@@ -144,7 +144,7 @@ def _moving(axis: Axis, velocity: tuple[float, float, float]) -> Axis:
 
     if not isinstance(axis, FiniteVolumeAxis):
         return axis
-    return replace(axis, lower=end(axis.lower), upper=end(axis.upper))  # type: ignore[arg-type]
+    return replace(axis, lower=end(axis.lower), upper=end(axis.upper))
 
 
 # -- clauses -----------------------------------------------------------------------------------------------------------
@@ -196,9 +196,8 @@ def rests(subject: Subject) -> None:
 def galilean(subject: Subject) -> None:
     """An observer in uniform motion sees the same."""
     axes, fields = subject.grid.axes, random_fields(subject.grid)
-    velocity = tuple(u if axis.is_fourier else 0.0 for u, axis in zip((1.3, -0.7, 0.4), axes, strict=True))
-    seen = with_walls_at(subject.grid, velocity)  # type: ignore[arg-type]
-    found = subject.answer(moved(fields, velocity), seen)  # type: ignore[arg-type]
+    u, v, w = (u if axis.is_fourier else 0.0 for u, axis in zip((1.3, -0.7, 0.4), axes, strict=True))
+    found = subject.answer(moved(fields, (u, v, w)), with_walls_at(subject.grid, (u, v, w)))
     subject.same(subject.answer(fields), found, "galilean")
 
 

@@ -21,6 +21,7 @@ from solver.analysis.moments import INDEX
 from solver.case.case import load_case
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
+from solver.flow.closure import SubgridStress
 from solver.flow.simulation import Simulation
 from solver.run import build
 
@@ -79,7 +80,9 @@ class OnGrid:
             s = torch.stack([0.5 * (g[i][j] + g[j][i]) for i, j in PAIRS])
             true = torch.stack([self.frames.resampler.from_centres(f) for f in tau.to(s)])
             features = self.model.features(velocity)
-        own = torch.stack(list(self.model.evaluate(features, velocity.operators).tau))  # type: ignore[union-attr]
+        term = self.model.evaluate(features, velocity.operators)
+        assert isinstance(term, SubgridStress)
+        own = torch.stack(list(term.tau))
         return _moments(own, true, s), _moments(true, true, s)
 
     def of_profile(self, profile: Tensor) -> Told:
@@ -178,7 +181,7 @@ class APriori(nn.Module):
         errors = []
         for grid, (mean, near), target in self.profiles:
             assert isinstance(grid.model, SplitModel)
-            tau = self.network.of_mean(grid.model.mean_flow(mean, near))  # type: ignore[operator]
+            tau = self.network.of_mean(grid.model.mean_flow(mean, near))  # type: ignore[operator]  # torch's
             errors.append(_relative(tau[0, 3].mean((0, 2)), target.to(tau.dtype)))
         return torch.stack(errors).mean() if errors else torch.zeros(())
 

@@ -14,6 +14,9 @@ LEAST = 4  # flows that make an ensemble
 
 
 TOLERANCES = {metric.name: 0.05 for metric in WALL_FLOW} | {U_MEAN.name: 0.01, C_F.name: 0.02}
+_TOLERANCES: dict[str, Any] = {
+    m.name: (float, Field(default=TOLERANCES[m.name], gt=0, description=m.meaning)) for m in WALL_FLOW
+}
 ToleranceTable = create_model(
     "ToleranceTable",
     __base__=Table,
@@ -21,7 +24,7 @@ ToleranceTable = create_model(
 
     Their inverse squares weigh the errors, as ``solver compare`` has them, against each other.
     """,
-    **{m.name: (float, Field(default=TOLERANCES[m.name], gt=0, description=m.meaning)) for m in WALL_FLOW},  # type: ignore[call-overload]
+    **_TOLERANCES,
 )
 
 
@@ -68,7 +71,7 @@ class EnsembleTable(Table):
     settle: float = Field(gt=0)
     average: float = Field(gt=0)
     seed: int = Field(default=20411, ge=0)
-    tolerance: ToleranceTable = ToleranceTable()  # type: ignore[valid-type]
+    tolerance: ToleranceTable = ToleranceTable()  # type: ignore[valid-type]  # made from a table of metrics
 
 
 class EnsembleRecipe(Table):

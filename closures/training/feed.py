@@ -55,7 +55,7 @@ class Shuffled:
 
     def __init__(self, data: Dataset[Any], loop: LoopTable, group: ProcessGroup, workers: int = 0) -> None:
         self.data, self.loop, self.group, self.workers = data, loop, group, workers
-        self.length = len(data)  # type: ignore[arg-type]
+        self.length = len(data)  # type: ignore[arg-type]  # those of trainings have a length
 
     def batches(self, progress: Progress) -> Iterator[Any]:
         """See `Feed`."""

@@ -90,7 +90,7 @@ class Fit:
         ------
         Diverged : the gradient is not finite; the state of the last good moment stays.
         """
-        progress, shared = self.progress, self.group.share(self.objective)  # type: ignore[arg-type]
+        progress, shared = self.progress, self.group.share(self.objective)  # type: ignore[arg-type]  # a module
         with Report(self.folder, self.steps, progress.step, console, self.group.is_root) as report:
             while not progress.done:
                 started = time.monotonic()
@@ -183,4 +183,4 @@ def _moved(batch: Any, device: torch.device) -> Any:
 
 
 def _length(data: Dataset[Any]) -> int:
-    return len(data)  # type: ignore[arg-type]
+    return len(data)  # type: ignore[arg-type]  # those of trainings have a length

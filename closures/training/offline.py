@@ -53,7 +53,7 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
     RunFolderError : what is kept in `out` is of another training.
     """
     stored = recipe.data.open(data) if data is not None or recipe.data.is_given else None
-    source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]
+    source: Source = stored or draw(recipe.drawn, recipe.loop.device, out, processes)  # type: ignore[arg-type]  # one is given
     training, validation, noise, units, pairs = _samples(recipe, source, out, processes)
     predictor = predictor_of(recipe, units, processes)
     objective = objective_of(recipe, source, predictor, noise)

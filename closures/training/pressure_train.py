@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def prepare(recipe: MatrixRecipe, out: Path, processes: ProcessGroup, console: C
     network = build(recipe.operator.name, **recipe.operator.arguments)
     if network.kind != "direction":
         raise CaseError(f"[operator] '{recipe.operator.name}' knows no matrices: use 'dcdm' or 'npsdo'")
-    if recipe.matrices.cells % int(network.coarsest):  # type: ignore[arg-type]
+    if recipe.matrices.cells % cast(int, network.coarsest):
         raise CaseError(f"[matrices] cells = {recipe.matrices.cells}: a multiple of {network.coarsest} is needed")
     table = recipe.matrices
     if table.start == "classical":

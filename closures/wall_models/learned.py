@@ -44,7 +44,8 @@ class CorrectedLaw(Friction):
         """``ln(tau / tau_law)`` by the network, of the shape of the velocity."""
         u, w = sample.velocity
         least = (math.exp(LEAST) * sample.nu / sample.height) ** 2
-        return self.network(features(sample, (u * u + w * w).clamp_min(least).sqrt()))  # type: ignore[no-any-return]
+        found: Tensor = self.network(features(sample, (u * u + w * w).clamp_min(least).sqrt()))
+        return found
 
     def _tables(self, sample: WallSample) -> tuple[Tensor, Tensor]:
         """The table for the places of a sample, and where that of each place begins."""
@@ -62,7 +63,8 @@ class CorrectedLaw(Friction):
         def gain(log_re: Tensor) -> Tensor:
             speed = torch.exp(log_re)
             seen = WallSample((speed, speed), sample.height, sample.height, sample.depth, rows)
-            return self.gain(log_re) + network(features(seen, speed))  # type: ignore[no-any-return]
+            correction: Tensor = network(features(seen, speed))
+            return self.gain(log_re) + correction
 
         table = tabulated(gain, torch.where(rows.isfinite(), rows, 0.0)).flatten(0, 1)
         first = CELLS * torch.arange(len(rows)).reshape(beside.shape if beside.ndim else (1,))

@@ -54,7 +54,7 @@ class Forces:
     def columns(self) -> dict[str, Callable[[], float]]:
         """What ``timeseries.csv`` says about the last step."""
         found: dict[str, Callable[[], float]] = {
-            f"force_{name}": lambda i=i: self.latest[i]  # type: ignore[misc]
+            f"force_{name}": lambda i=i: self.latest[i]  # type: ignore[misc]  # bound here
             for i, name in enumerate("xyz")
         }
         if self.units:

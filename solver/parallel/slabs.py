@@ -135,8 +135,10 @@ class Slabs:
                 sent.append(_to_host(plane))
                 requests.append(self.comm.Isend(sent[-1], dest, tag))
         MPI.Request.Waitall(requests)
-        device = (bottom if top is None else top).device  # type: ignore[union-attr]
-        return tuple(None if f is None else f.to(device) for f in found)  # type: ignore[return-value]
+        given = bottom if top is None else top
+        assert given is not None
+        lower, upper = (None if f is None else f.to(given.device) for f in found)
+        return lower, upper
 
     def to_modes(self, field: Tensor) -> Tensor:
         """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``.

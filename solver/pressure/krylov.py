@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -193,7 +193,7 @@ class KrylovPressure:
             pc.setType("python")
             pc.setPythonContext(_Approximate(poisson, self._function(name)))
         else:
-            known = ", ".join(Preconditioner.__args__)  # type: ignore[attr-defined]
+            known = ", ".join(get_args(Preconditioner))
             raise CaseError(f"[pressure] preconditioner = {name!r}: should be one of {known}")
 
     def _function(self, name: str) -> Callable[[Tensor], Tensor]:

@@ -202,7 +202,8 @@ def crossings(points: Array, faces: Index, x: Array, z: Array) -> tuple[Index, I
         place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         i, k = first[t, 0] + place // size[t, 1], first[t, 1] + place % size[t, 1]
         found.append(_hits(points, faces[t], i, k, x[i], z[k]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
+    i, k, height, way = zip(*found, strict=True)
+    return np.concatenate(i), np.concatenate(k), np.concatenate(height), np.concatenate(way)
 
 
 def _hits(points: Array, faces: Index, i: Index, k: Index, x: Array, z: Array) -> tuple[Index, Index, Array, Array]:

@@ -61,7 +61,7 @@ def make_solver(
     krylov, _, preconditioner = method.partition("+")
     if preconditioner == "multigrid" and krylov == "cg":
         krylov = "fcg"  # the cycle is in single precision
-    return KrylovPressure(poisson, preconditioner, krylov, tolerance)  # type: ignore[arg-type]
+    return KrylovPressure(poisson, preconditioner, krylov, tolerance)  # type: ignore[arg-type]  # it refuses others
 
 
 def _inverse(name: str, poisson: Poisson) -> Callable[[Tensor], Tensor] | None:
