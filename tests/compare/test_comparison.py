@@ -20,7 +20,7 @@ from closures.compare.runs import group, read, require_one_difference
 from closures.compare.uncertainty import judge
 from closures.compare.verdicts import compare_members
 from closures.data.exchange import EXCHANGE
-from closures.data.profiles import filtered_channel
+from closures.data.profiles import STATIONARY, channel_facts, filtered_channel
 from closures.data.statistics import write_statistics
 from solver.analysis.channel import PROFILE, table_of
 from solver.analysis.moments import INDEX
@@ -29,6 +29,7 @@ from solver.case.case import load_case
 from solver.errors import CaseError, RunFolderError
 from solver.files.reference_files import read_reference
 from tests.compare.ensembles import AVERAGED, CASE, ROOT, TABLE, write_run
+from tests.data.stored import reference_profiles
 
 KEYS = [q.name for q in METRICS]
 
@@ -219,6 +220,26 @@ def test_every_grid_finds_the_statistics_filtered_to_it(tmp_path, monkeypatch):
         find(f"filtered-dns:{tmp_path}", other, folder)
     other, folder = load_case(CASE, (*axes, drive[1], "flow.nu=0.0003"))
     assert not find(None, other, folder).is_filtered
+
+
+@pytest.mark.parametrize(("cells", "stress"), [((16, 16, 8), 0.9), ((24, 24, 12), 0.75), ((48, 48, 48), 0.04)])
+def test_the_coarse_channel_on_other_grids_is_judged_by_what_is_filtered_to_them(cells, stress):
+    """Shipped, of trajectories that no network learned from: developed, and less is resolved where cells are wide.
+
+    `stress` is the share of the mean turbulent shear stress at y+ 15 that is subgrid (docs/decisions/0040).
+    """
+    sizes = [f"grid.{d}.n={n}" for d, n in zip("xyz", cells, strict=True)]
+    case, folder = load_case(Path("channel180_coarse"), sizes)
+    path = find(None, case, folder).files["filtered"]
+    assert path.stem == "x".join(map(str, cells))
+    with h5py.File(path) as file:
+        assert file.attrs["splits"] == "test"
+    facts = channel_facts(path)
+    assert facts["re_tau"] == pytest.approx(180, rel=0.015)
+    assert facts["imbalance"] < 2.5 * STATIONARY  # eight planes see the balance less sharply than 48
+    table = {name: column[1:] for name, column in reference_profiles(path).items()}  # without the wall
+    share = table["tau_xy_plus"] / (table["tau_xy_plus"] + table["uv_plus"])
+    assert np.interp(15.0, table["y_plus"], share) == pytest.approx(stress, abs=0.06)
 
 
 def test_a_coarse_grid_without_filtered_statistics_is_judged_by_its_mean_flow(tmp_path):

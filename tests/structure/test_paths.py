@@ -31,7 +31,6 @@ OTHER = {  # what looks like one of ours and is none
     "solver/residual",
     "cases/my_channel",  # what a reader may make
     "solver/cases/NAME",
-    "closures/compare/databases/filtered",  # filled by direct simulations
     "bench/batch.json",  # what a script may write
     "bench/gpu.json",
     "closures/test_contract.py",  # below tests/, see docs/theory.md
