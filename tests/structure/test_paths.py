@@ -33,6 +33,7 @@ OTHER = {  # what looks like one of ours and is none
     "solver/cases/NAME",
     "bench/batch.json",  # what a script may write
     "bench/gpu.json",
+    "docs/results/grids",
     "closures/test_contract.py",  # below tests/, see docs/theory.md
 }
 
