@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from closures.data.grids import load_flow_recipe
 from closures.operators import validated
 from closures.operators.artefact import CARD, read_card
 from closures.operators.shipped import shipped
 from closures.training.experiment import load_experiment
+from tests.data.stored import load_flow_recipe
 
 RECIPES = {
     "channel180_coarse_lesnets": "lesnets/channel180_coarse_noise",
@@ -23,6 +23,7 @@ RECIPES = {
     "hit_decay_learned": "lesnets/hit_decay_learned",
     "hit_decay_lesnets": "lesnets/hit_decay_label_free",
     "mixing_layer_lesnets": "lesnets/mixing_layer_noise",
+    "split_closure": "subgrid/split_ensemble",
     "tbnn": "subgrid/tbnn",
 }
 

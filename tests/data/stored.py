@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from closures.data.folder import manifest
+from closures.data.grids import load_flow_recipes
 from closures.data.opened import opened
 from closures.data.profiles import filtered_channel
 from closures.data.recipe import FlowRecipe
@@ -22,6 +24,12 @@ from solver.discretisation.fft import TorchEngine
 from solver.discretisation.staggered import y_slowest
 from solver.files.hdf5 import VERSION
 from solver.grid.axis import FourierAxis
+
+
+def load_flow_recipe(path: Path, trajectories: int | None = None, overrides: Sequence[str] = ()) -> FlowRecipe:
+    """The recipe of a file that has one coarse grid, see `load_flow_recipes`."""
+    ((_, recipe),) = load_flow_recipes(path, trajectories, overrides).items()
+    return recipe
 
 
 def from_points(operators: Operators, f: Tensor) -> Tensor:

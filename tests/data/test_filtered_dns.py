@@ -24,7 +24,7 @@ from closures.data.commutator import PAIRS
 from closures.data.convert import convert
 from closures.data.folder import MANIFEST, files_of, manifest
 from closures.data.generate import generate_flow
-from closures.data.grids import is_flow_recipe, load_flow_recipe, load_flow_recipes
+from closures.data.grids import is_flow_recipe, load_flow_recipes
 from closures.data.inspect import describe, verify
 from closures.data.layout import MOMENTS
 from closures.data.opened import opened
@@ -53,7 +53,7 @@ from solver.grid.axis import FiniteVolumeAxis, FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, forked, kill_when, listing, write_recipe
-from tests.data.stored import as_one_file, begun, from_points, reference_profiles
+from tests.data.stored import as_one_file, begun, from_points, load_flow_recipe, reference_profiles
 from tests.grids import minus, norm, operators, orders, project, tendency
 
 SAMPLE = recipe_file.PACKAGE / "data" / "samples" / "channel180_sample.h5"

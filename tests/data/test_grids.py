@@ -21,7 +21,7 @@ from closures.data.filtered_dns import FilteredView
 from closures.data.filters import GridFilter, Kernel
 from closures.data.folder import files_of, manifest, set_digest
 from closures.data.generate import generate_flow
-from closures.data.grids import load_flow_recipe, load_flow_recipes
+from closures.data.grids import load_flow_recipes
 from closures.data.inspect import describe, verify
 from closures.data.layout import MOMENTS
 from closures.data.opened import opened
@@ -39,7 +39,7 @@ from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests import runs
 from tests.data.flows import BOX, CHANNEL, GRIDS, forked, kill_when, listing, write_recipe
-from tests.data.stored import as_one_file, begun, from_points
+from tests.data.stored import as_one_file, begun, from_points, load_flow_recipe
 from tests.data.test_commutator import LX, LZ, MANUFACTURED
 from tests.grids import minus, norm, operators, orders, product, project, sample, tendency, walls
 
@@ -294,8 +294,6 @@ def test_a_folder_of_sets_is_no_set_and_a_set_is_none(grids, tmp_path):
         generate_flow(several, grids / "cut", quiet=True)
     with pytest.raises(RunFolderError, match="holds sets of several grids: name one of them, 6x6x8, 4x5x6, cut"):
         filtered_channel(grids)
-    with pytest.raises(CaseError, match="filters to several grids, 6x6x8, 4x5x6, cut: one is needed"):
-        load_flow_recipe(several)
     with pytest.raises(CaseError, match=r"\[store\] planes: only a flow between walls"):
         load_flow_recipes(write_recipe(tmp_path, BOX.replace("[run]", "[store]\nplanes = true\n[run]"), "box"))
     copy = shutil.copytree(grids, tmp_path / "set")
