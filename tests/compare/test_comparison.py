@@ -259,7 +259,7 @@ def test_a_coarse_grid_without_filtered_statistics_is_judged_by_its_mean_flow(tm
     of_mean_flow = [m.of_mean_flow for m in METRICS]
     assert [q.name for q in asked.metrics] == KEYS
     assert comparison.members[0].errors.value == pytest.approx(asked.members[0].errors.value[of_mean_flow])
-    for grid, coarse in ((("x.n=48", "y.n=48", "z.n=48"), False), (("x.n=48", "y.n=48", "z.n=24"), True)):
+    for grid, coarse in ((("x.n=60", "y.n=48", "z.n=60"), False), (("x.n=60", "y.n=48", "z.n=20"), True)):
         case, folder = load_case(CASE, tuple(f"grid.{axis}" for axis in grid))
         assert find(None, case, folder).mean_flow_only is coarse
 
