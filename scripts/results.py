@@ -75,11 +75,11 @@ def judge(report: Path, into: Path, name: str | None = None) -> None:
     """
     record = json.loads((report / "report.json").read_text())
     kept = ("case", "title", "grid", "reference", "baseline", "unit", "created", "quantities")
-    parts = ("label", "status", "averaging_time", "words", "verdict", "cost", "errors")
+    parts = ("label", "weights", "status", "averaging_time", "words", "verdict", "cost", "errors")
     made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
     arguments = record["arguments"]
     filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
-    rows = [{key: row[key] for key in parts} for row in record["rows"]]
+    rows = [{key: row[key] for key in parts if key in row} for row in record["rows"]]
     options = {name: parts for name, *parts in (spec.split(":") for spec in arguments["closures"]) if parts}
     for row in rows:  # one of several with a name has its options in the label already
         if row["label"] in options:

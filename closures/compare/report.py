@@ -64,6 +64,7 @@ def _row(judged: Judged, comparison: Comparison) -> Record:
         "status": member.status,
         "seeds": [run.seed for run in member.runs],
         "folders": [str(run.folder) for run in member.runs],
+        "weights": member.runs[0].weights,  # of a network, which one it was
         "averaging_time": sum(float(run.summary.get("averaging_time") or 0.0) for run in member.sound),
         "words": dict(zip(keys, judged.words, strict=False)),
         "verdict": verdict(judged, comparison),

@@ -55,7 +55,7 @@ def as_stored(run: Run) -> Run:
 def timed_alone(runs: Sequence[Run]) -> list[Run]:
     """The runs with the cost of their closures measured now, one step after the other; NaN where it could not be.
 
-    Every closure goes on from the last checkpoint of its first sound run, on as many threads as that had.
+    Every closure goes on from the last checkpoint of its first sound run on each grid, with as many threads as that.
     """
     first: dict[str, Run] = {}
     for run in runs:
@@ -89,7 +89,7 @@ def load() -> str:
 
 
 def _key(run: Run) -> str:
-    return run.case.closure.model_dump_json()
+    return run.case.closure.model_dump_json() + run.case.grid.model_dump_json()
 
 
 def _in_turn(runs: dict[str, Run]) -> dict[str, dict[str, float]]:

@@ -9,13 +9,18 @@ import typer
 
 from solver.cli.prepare import resumable
 from solver.cli.run import Sets
+from solver.errors import CaseError
 from solver.terminal import console
 
 
 @resumable
 def compare(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="CASE | RUN RUN ...", help="a case with --closures, or finished runs")
+        list[Path],
+        typer.Argument(
+            metavar="CASE | RUN RUN ... | REPORT REPORT ...",
+            help="a case with --closures, finished runs, or reports with --front",
+        ),
     ],
     closures: Annotated[str, typer.Option(help="names, the baseline first: none,wale,smagorinsky:c_s=0.1")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="runs of each closure, from different initial fields")] = 1,
@@ -30,10 +35,19 @@ def compare(
     different_cases: Annotated[
         bool, typer.Option("--different-cases", help="allow cases that differ elsewhere")
     ] = False,
+    front: Annotated[
+        bool, typer.Option("--front", help="error against cost: time the closures of several reports again, in turn")
+    ] = False,
 ) -> None:
     """Compare closures on one case: run what is missing, judge every difference, write a report."""
     from closures.compare.campaign import compare as compare_closures
+    from closures.compare.front import front as front_of
 
+    if front:
+        if closures or seeds > 1 or quick or reference or tune or sets or different_cases:
+            raise CaseError("compare --front: it takes reports and --out; the other options make or judge runs")
+        front_of(paths, out, console())
+        return
     compare_closures(
         paths,
         [name for name in closures.split(",") if name],
