@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from solver.discretisation.calculus import Components, Operators
 from solver.errors import CaseError
 from solver.flow.simulation import Simulation
-from solver.grid.grid import Grid
 
 
 def check_teacher(simulation: Simulation) -> None:
@@ -32,10 +31,6 @@ def check_frames(operators: Operators, frames: Sequence[Components]) -> None:
         for component in frame:
             if tuple(component.shape) != shape:
                 raise CaseError(
-                    f"[grid] the LES residual of {_points(operators.grid)} was asked for coefficients of shape "
+                    f"[grid] the LES residual of {operators.grid.in_words()} was asked for coefficients of shape "
                     f"{tuple(component.shape)}, not {shape}: use the grid that it was made for"
                 )
-
-
-def _points(grid: Grid) -> str:
-    return " x ".join(str(axis.n if axis.is_fourier else axis.points) for axis in grid.axes)

@@ -33,9 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 
 def build() -> typer.Typer:
     """The command line."""
-    app = typer.Typer(
-        add_completion=False, no_args_is_help=True, help="Large-eddy simulation that hosts closures.", **PLAIN
-    )
+    app = typer.Typer(no_args_is_help=True, help="Large-eddy simulation that hosts closures.", **PLAIN)
     app.callback()(options)
     for command in COMMANDS:
         app.command()(prepared(command))

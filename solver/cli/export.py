@@ -22,13 +22,14 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            help="file: .vtu, .vtk, .xdmf, .msh, .med, .hmf, .tec; of a network .onnx, or .pt2 of torch.export"
+            help="file: .vtkhdf with all times of a run; .vtu, .vtk, .xdmf, .msh, .med, .hmf, .tec with the last; "
+            "of a network .onnx, or .pt2 of torch.export"
         ),
     ],
     case: Annotated[Path | None, typer.Option(help="of a network: the case on whose grid it acts")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
-    """Write a snapshot for other programs: hexahedra with velocity, pressure, eddy viscosity and solids on them.
+    """Write snapshots for other programs: hexahedra with velocity, pressure, eddy viscosity and solids on them.
 
     Or a trained network: from the field that it reads to its answer, names, shapes and units in the file.
     """

@@ -14,7 +14,7 @@ from rich.table import Table
 from solver.errors import CaseError
 from solver.terminal import console, log_to_terminal
 
-CasePath = Annotated[Path, typer.Argument(help="case folder or TOML file")]
+CasePath = Annotated[Path, typer.Argument(help="case folder, TOML file, or a name of `solver cases`")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. grid.y.n=64")]
 Closure = Annotated[str | None, typer.Option(help="subgrid closure by name; see `solver closures`")]
 
@@ -69,7 +69,7 @@ def check(case: CasePath, closure: Closure = None, device: str | None = None, se
     duration = statistics.median(seconds(simulation.step) for _ in range(3))
     steps = (source.case.time.end - simulation.t) / simulation.dt  # may be infinite
     table = Table(title=str(case), show_header=False)
-    table.add_row("grid", " x ".join(map(str, simulation.operators.grid.shape)))
+    table.add_row("grid", simulation.operators.grid.in_words())
     if walls := simulation.flow.projection.walls:
         table.add_row("solid", str(walls.solids))
     table.add_row("max |div u| after projection", f"{divergence:.2e}")

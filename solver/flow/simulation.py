@@ -37,6 +37,11 @@ class Simulation:
         self.timers = flow.timers
         self.stepper = stepper(flow, control)
 
+    def __repr__(self) -> str:
+        """Grid, closure and how far it is."""
+        closure = self.closure.name if self.closure else "none"
+        return f"<Simulation {self.operators.grid.in_words()}, closure {closure}, step {self.step_count}, t = {self.t}>"
+
     @torch.no_grad()
     def step(self, longest: float = math.inf, wait: float = math.inf) -> None:
         """Advance by the step the control chooses, but by no more than `longest`.

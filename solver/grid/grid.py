@@ -44,6 +44,11 @@ class Grid:
         return self.x.points, self.y.points, self.z.points
 
     @property
+    def n(self) -> tuple[int, int, int]:
+        """What a case calls its grid: modes along Fourier axes, whose products need more points, and cells."""
+        return self.x.n, self.y.n, self.z.n
+
+    @property
     def volume(self) -> float:
         """Volume of the box."""
         return float(np.prod([axis.length for axis in self.axes]))
@@ -60,6 +65,11 @@ class Grid:
         """Volume belonging to each point, shape `shape`."""
         dx, dy, dz = (axis.width for axis in self.axes)
         return dx[:, None, None] * dy[None, :, None] * dz[None, None, :]
+
+    def in_words(self) -> str:
+        """Both sizes, where they differ."""
+        named, points = (" x ".join(map(str, size)) for size in (self.n, self.shape))
+        return points if named == points else f"{named} (products on {points} points)"
 
     @property
     def is_channel(self) -> bool:

@@ -100,7 +100,7 @@ def tell_start(source: Source, simulation: Simulation, folder: Path, saved: Save
     options = "".join(f", {name} = {value!r}" for name, value in case.closure.options.items())
     record.info("closure %s%s; forcing %s; nu = %g", case.closure.name, options, case.flow.forcing.kind, case.flow.nu)
     sides = " x ".join(f"{axis.length:.5g}" for axis in op.grid.axes)
-    record.info("grid %s points on %s", " x ".join(map(str, op.grid.shape)), sides)
+    record.info("grid %s, sides %s", op.grid.in_words(), sides)
     machine = facts["machine"]
     record.info(
         "ranks %d, threads of each %d, device %s, %s; %s, %d cores",

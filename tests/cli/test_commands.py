@@ -33,7 +33,7 @@ def test_check(case):
     done = runs.solver("check", case, "--set", "time.dt_max=0.01", "--closure", "wale")
     assert (done.code, done.err) == (0, "")
     found = rows(done.out)
-    assert found["grid"] == "10 x 9 x 10"  # points: more than three times the highest mode
+    assert found["grid"] == "8 x 9 x 8 (products on 10 x 9 x 10 points)"  # more than three times the highest mode
     assert float(found["max |div u| after projection"]) < 1e-12
     assert found["dt"] == "1.000e-02, set by dt_max"
     assert found["memory a rank"].endswith("MiB")

@@ -365,4 +365,6 @@ def test_the_notebook_runs(monkeypatch, tmp_path):
             if cell["cell_type"] == "code":
                 exec("".join(cell["source"]), names)
     assert names["channel"].step_count == 20
+    shown = "<Simulation 16 x 32 x 16 (products on 24 x 32 x 24 points), closure wale, step 20, t = "
+    assert repr(names["channel"]).startswith(shown)
     assert names["channel"].max_divergence < 1e-6

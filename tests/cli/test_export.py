@@ -10,6 +10,8 @@ import meshio
 import numpy as np
 import pytest
 import pyvista
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline
+from vtkmodules.vtkIOHDF import vtkHDFReader
 
 from solver.figures.export import FORMATS
 from tests import runs
@@ -51,6 +53,19 @@ def found_in(file: Path) -> tuple[meshio.Mesh, np.ndarray, dict[str, np.ndarray]
     return mesh, mesh.points[cells.data].mean(axis=1), fields
 
 
+def series(file: Path) -> tuple[list[float], list[pyvista.UnstructuredGrid]]:
+    """Times, and the mesh with its fields at each, by the reader that ParaView has."""
+    reader = vtkHDFReader()
+    reader.SetFileName(str(file))
+    reader.UpdateInformation()
+    times = reader.GetOutputInformation(0).Get(vtkStreamingDemandDrivenPipeline.TIME_STEPS())
+    meshes = []
+    for time in times:
+        reader.UpdateTimeStep(time)
+        meshes.append(pyvista.wrap(reader.GetOutput()).copy())
+    return list(times), meshes
+
+
 def is_in_place(middles: np.ndarray, fields: dict[str, np.ndarray]) -> None:
     """Every value is where its coordinates say, to single precision."""
     place = middles @ [1.0, 10.0, 100.0]
@@ -81,6 +96,26 @@ def test_points_of_fourier_axes_are_the_middles_of_cells(tmp_path):
     sizes = pyvista.from_meshio(mesh).compute_cell_sizes(length=False, area=False)["Volume"]
     assert sizes.min() > 0  # corners in the order of hexahedra
     assert sizes.sum() == pytest.approx(4 * np.pi * 2.0 * 2 * np.pi)
+
+
+def test_a_series_has_every_time_and_says_where_nothing_is_known(ball, tmp_path):
+    """As ParaView reads it: cells once, the ball in them, fields at each time; an instant may lack a field."""
+    first, last = sorted((ball / "snapshots").glob("*.h5"))
+    run, out = tmp_path / "run", tmp_path / "flow.vtkhdf"
+    shutil.copytree(ball, run)
+    with h5py.File(run / "snapshots" / first.name, "r+") as file:
+        del file["nu_t"]
+    assert runs.solver("export", run, "--out", out).code == 0
+    times, (at_first, at_last) = series(out)
+    with h5py.File(first) as one, h5py.File(last) as other:
+        assert times == [one.attrs["time"], other.attrs["time"]]
+        np.testing.assert_array_equal(at_first["velocity"][:, 0], one["velocity"][0].ravel())
+    assert np.isnan(at_first["nu_t"]).all()
+    middles = at_first.cell_centers().points
+    is_in_place(middles, {name: np.asarray(at_last[name]) for name in ("velocity", "pressure", "nu_t")})
+    for mesh in (at_first, at_last):
+        np.testing.assert_array_equal(mesh["solid"], np.linalg.norm(middles - CENTRE, axis=1) < RADIUS)
+        assert mesh.compute_cell_sizes(length=False, area=False)["Volume"].min() > 0
 
 
 def test_one_snapshot_of_several(ball, tmp_path):

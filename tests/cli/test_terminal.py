@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from rich.table import Table
@@ -103,6 +103,34 @@ def test_version_and_help_load_neither_torch_nor_mpi():
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(("words", "found"), [("solver ch", "check\n"), ("solver run --ov", "--overwrite\n")])
+def test_a_shell_completes_commands_and_options(monkeypatch, words, found):
+    """As ``solver --install-completion`` has it ask."""
+    for name, value in (("_SOLVER_COMPLETE", "complete_bash"), ("COMP_WORDS", words), ("COMP_CWORD", words.count(" "))):
+        monkeypatch.setenv(name, str(value))
+    assert runs.solver() == runs.Ended(0, found, "")
+
+
+def test_a_file_of_the_user_s_does_not_stand_in_for_a_package(tmp_path):
+    """``python -m`` looks into the working directory first."""
+    (tmp_path / "closures.py").write_text("raise RuntimeError('not this one')")
+    words, environment = [sys.executable, "-m", "solver", "cases"], os.environ | {"PYTHONPATH": str(runs.ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_interrupted_start_is_quiet(monkeypatch):
+    """Ctrl-C while torch is imported: its code, and no traceback through other people's modules."""
+    late = types.ModuleType("solver.cli.commands")
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    late.__getattr__ = interrupted
+    monkeypatch.setitem(sys.modules, late.__name__, late)
+    assert runs.solver("doctor") == runs.Ended(130, "", "")
+
+
 def test_a_run_begins_without_what_it_does_not_need():
     """Half a second of SciPy's optimisers and of figures, before the first step of a channel."""
     dear = "{'scipy.integrate', 'scipy.optimize', 'scipy.stats', 'matplotlib', 'torch._inductor', 'pyvista'}"
@@ -154,7 +182,7 @@ def test_the_log_tells_the_run(case):
         f"les-solver {__version__}, commit",
         "Tiny channel",
         "closure dynamic_smagorinsky, every = 2; forcing mass_flux; nu = 0.002",
-        "grid 10 x 9 x 10 points on 12.566 x 2 x 6.2832",
+        "grid 8 x 9 x 8 (products on 10 x 9 x 10 points), sides 12.566 x 2 x 6.2832",
         "ranks 1, threads of each 1, device cpu, float64",
         "pressure solver direct; kernels plain torch",
         "[initial] kind = 'wall_turbulence', seed 73311",
@@ -190,7 +218,7 @@ def test_progress_lines_come_at_a_sane_rate(monkeypatch):
     clock, compiled, said = [0.0], [0.0], []
     monkeypatch.setattr("solver.observers.progress.time.monotonic", lambda: clock[0])
     monkeypatch.setattr("solver.discretisation.fusion.compile_seconds", lambda: compiled[0])
-    flow = SimpleNamespace(t=0.0, step_count=0, dt=0.01, control=SimpleNamespace(limit="diffusion"))
+    flow = types.SimpleNamespace(t=0.0, step_count=0, dt=0.01, control=types.SimpleNamespace(limit="diffusion"))
     lines = ProgressLines(Way(flow, 10.0, None), said.append)
     clock[0] = compiled[0] = 50.0
     for step in range(1, 1001):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +71,12 @@ def test_space_shows_speed_in_the_plane_of_most_solid(run, tmp_path):
     (tmp_path / "case.toml").write_text(text)
     out = tmp_path / "run"
     assert runs.solver("run", tmp_path, "--out", out, "--steps", 2, "--quiet", "--set", "output.snapshot=9.0").code == 0
-    assert solids.bodies_of(out).plane == 3
+    bodies, scene = solids.bodies_of(out), []
+    assert bodies.plane == 3
+    solids.add_bodies(SimpleNamespace(add_mesh=lambda mesh, **_: scene.append(mesh)), out)  # as `solver view` does
+    (body,) = scene
+    assert body.n_cells == bodies.solid.sum() > 4
+    assert body.bounds == pytest.approx((0.9, 1.5, 0.0, 1.0, 0.6, 0.8), abs=0.25)  # to a cell
     figure = solids.plot_solids(Results(out, {}))
     values = np.ravel(figure.axes[0].collections[0].get_array())
     last = snapshot.latest_snapshot(out)
