@@ -22,7 +22,7 @@ TUTORIALS = sorted(page for page in (ROOT / "docs/tutorials").glob("*.md") if pa
 MADE = {  # what is there at the end
     "channel": ["runs/wale/figures/profiles.png", "runs/wale/figures/profiles.pdf", "mine.png"],
     "closure": ["runs/lengths/report.html"],
-    "operator": ["nets/local/card.json", "runs/local/summary.json", "runs/two/summary.json"],
+    "operator": ["nets/local/card.json", "runs/local/figures/profiles.png", "runs/two/summary.json"],
     "data": ["data/small/manifest.json", "data/small_statistics.h5"],
     "comparison": ["runs/ab/report.html", "runs/ab/table.csv"],
 }
