@@ -64,7 +64,7 @@ def square_deviator(g: Gradient) -> Six:
 
     xx, yy, zz = product(0, 0), product(1, 1), product(2, 2)
     third = (xx + yy + zz) / 3.0
-    xy, xz, yz = (0.5 * (product(i, j) + product(j, i)) for i, j in ((0, 1), (0, 2), (1, 2)))
+    xy, xz, yz = [0.5 * (product(i, j) + product(j, i)) for i, j in ((0, 1), (0, 2), (1, 2))]
     return xx - third, yy - third, zz - third, xy, xz, yz
 
 

@@ -26,7 +26,7 @@ def mean_staggered(velocity: Velocity) -> Components:
 
 def mean_strain(strain: VelocityGradient, mean: Components) -> Six:
     """``<s_ij>`` at cell centres, 1/time: what the mean does not vary along has no derivative."""
-    still = {(i, j): torch.zeros_like(mean[i]) for i, j in strain.spectral_keys}
+    still = {(i, j): torch.zeros_like(mean[i]) for i in range(3) for j in strain.fourier_axes[i]}
     return symmetric(unfused_gradient(strain, mean, still))
 
 

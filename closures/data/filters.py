@@ -174,7 +174,7 @@ def on_points(operators: Operators, coefficients: Tensor) -> Tensor:
 
     Operators of a single rank. The Nyquist mode of an even n is never there, so nothing is lost.
     """
-    grid, engine = operators.grid, choose_engine(coefficients)
+    grid, engine = operators.grid, choose_engine([coefficients])
     x, z = cast(FourierAxis, grid.x), cast(FourierAxis, grid.z)
     modes = coefficients.transpose(1, 2)
     if isinstance(grid.y, FourierAxis):

@@ -14,11 +14,13 @@ from solver.discretisation.rank_grid import RankGrid
 from solver.discretisation.staggered import DIM, above, difference, edge, join
 from solver.discretisation.timers import Timers
 from solver.discretisation.transform import PlaneModes, Transform
-from solver.grid.axis import Boundary, FreeSlip, Inflow, NoSlip, Outflow
+from solver.grid.axis import Boundary, FreeSlip, Inflow, NoSlip
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Slabs, split_evenly
 
 CACHE_BYTES = 4 * 2**20  # what a core may keep near it
+PASSES = {0: 2, 1: 3, 2: 1}  # of one-dimensional transforms that a derivative needs besides those of the field
+WithDerivatives = tuple[Tensor, dict[int, Tensor]]  # a field and its derivatives by axis, on the points of the grid
 
 
 class Operators(RankGrid):
@@ -71,10 +73,10 @@ class Operators(RankGrid):
         for axis, line in self.grid.volume_axes.items():
             first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
             lower, upper = self.neighbours(torch.stack(last), torch.stack(first), axis)
+            ghosts_below = self._ghosts(first, axis, line.lower) if lower is None else lower
+            ghosts_above = self._ghosts(last, axis, line.upper) if upper is None else upper
             for i, f in enumerate(padded):
-                ghost_below = self._ghost(first[i], i, axis, line.lower) if lower is None else lower[i]
-                ghost_above = self._ghost(last[i], i, axis, line.upper) if upper is None else upper[i]
-                padded[i] = join([ghost_below, f, ghost_above], axis)
+                padded[i] = join([ghosts_below[i], f, ghosts_above[i]], axis)
                 if i != axis:
                     for end, beyond in ((line.lower, lower), (line.upper, upper)):
                         if isinstance(end, NoSlip) and end.modelled and beyond is None:
@@ -88,22 +90,24 @@ class Operators(RankGrid):
         ghost, near, next_one = (edge(f, axis, -1 - k if upper else k) for k in range(3))
         ghost.copy_((1.0 + ratio) * near - ratio * next_one)
 
-    def _ghost(self, near: Tensor, component: int, axis: int, boundary: Boundary) -> Tensor:
-        """What lies beyond an end: the end face itself for a normal component (below; above it is unused)."""
-        if isinstance(boundary, Inflow):
-            assert self.inflow is not None
-            entering = self.inflow[component]
-            return entering if component == axis else 2.0 * entering - near
-        if component == axis:
-            return torch.zeros_like(near)
-        if isinstance(boundary, FreeSlip | Outflow):
-            return near
-        assert isinstance(boundary, NoSlip)
-        if not boundary.velocity[component]:
-            return -near
-        wall = torch.zeros_like(near)
-        self.mean_mode(wall).add_(2.0 * boundary.velocity[component])
-        return wall - near
+    def _ghosts(self, near: list[Tensor], axis: int, end: Boundary) -> list[Tensor]:
+        """What lies beyond an end, of each component; of the normal one the end face itself (above it is unused)."""
+        ghosts = list(near)
+        if isinstance(end, Inflow) and self.inflow:
+            ghosts = [2.0 * entering - f for entering, f in zip(self.inflow, near, strict=True)]
+        elif isinstance(end, NoSlip):
+            for i, f in enumerate(near):
+                ghosts[i] = -f
+                if end.velocity[i]:
+                    wall = torch.zeros_like(f)
+                    self.mean_mode(wall).add_(2.0 * end.velocity[i])
+                    ghosts[i] = wall - f
+        ghosts[axis] = self._end_face(near[axis], axis, end)
+        return ghosts
+
+    def _end_face(self, near: Tensor, axis: int, end: Boundary) -> Tensor:
+        """The normal component at the lower end of an axis."""
+        return self.inflow[axis] if isinstance(end, Inflow) and self.inflow else torch.zeros_like(near)
 
     def neighbours(self, last: Tensor, first: Tensor, axis: int) -> tuple[Tensor | None, Tensor | None]:
         """What precedes this rank's first entry along `axis` and follows its last, given everybody's; None at ends."""
@@ -142,40 +146,28 @@ class Operators(RankGrid):
         with self.timers("transforms"):
             return self.transform.to_physical(coefficients)
 
-    def with_derivatives(self, coefficients: Tensor, along: Sequence[int]) -> list[Tensor]:
-        """A field on the points of the grid and its derivatives along some Fourier axes, in their order.
+    def with_derivatives(self, coefficients: Tensor, along: Sequence[int]) -> WithDerivatives:
+        """`all_with_derivatives` of one field."""
+        return self.all_with_derivatives([coefficients], [along])[0]
 
-        Of the time, the field's own share counts as needed by the step, whoever asks.
+    def all_with_derivatives(self, fields: Sequence[Tensor], along: Sequence[Sequence[int]]) -> list[WithDerivatives]:
+        """Fields on the points of the grid, each with its derivatives along the Fourier axes that are listed for it.
+
+        Ranks exchange all that they need at once. Of the time, the fields' own share counts as needed by the step,
+        whoever asks.
         """
-        values = len(self.grid.fourier_axes)  # passes of one-dimensional transforms; those in z serve d/dz as well
-        passes = [1 if d == 2 else 2 if d == 0 else values for d in along]
-        with self.timers("transforms", needed=values / (values + sum(passes)) if values else 1.0):
-            shared = [d for d in (0, 2) if d in along and self.grid.half_axis == 2]
-            if shared:
-                value, *rest = self.transform.with_derivatives(coefficients, shared)
-            else:
-                value, rest = self.transform.to_physical(coefficients), []
-            found = dict(zip(shared, rest, strict=True))
-            others = {d: self.derivative(coefficients, d) for d in along if d not in found}
-            found |= {d: self.transform.to_physical(c) for d, c in others.items()}
-            return [value, *(found[d] for d in along)]
-
-    def all_with_derivatives(self, fields: Sequence[Tensor], along: Sequence[Sequence[int]]) -> list[list[Tensor]]:
-        """`with_derivatives` of several coefficient fields; in a box, ranks exchange all that they need at once."""
-        if not self.grid.y.is_fourier or self.decomposition.size == 1:
-            return list(map(self.with_derivatives, fields, along))
-        transform, columns = self.transform, [axes for axes in along if 1 in axes]
-        passes = sum(3 + sum({0: 2, 1: 3, 2: 1}[d] for d in axes) for axes in along)  # see `with_derivatives`
-        with self.timers("transforms", needed=3 * len(fields) / passes):
-            slopes = [self.derivative(f, 1) for f, axes in zip(fields, along, strict=True) if 1 in axes]
-            planes = iter(transform.in_planes([*fields, *slopes]))
-            shared = [[d for d in (0, 2) if d in axes] for axes in along]
-            values = [transform.of_planes(next(planes), axes) for axes in shared]
-            across = iter([transform.of_planes(next(planes), ())[0] for _ in columns])
+        own = len(fields) * len(self.grid.fourier_axes)
+        asked = [(i, d) for i, axes in enumerate(along) for d in axes]
+        needed = own / (own + sum([PASSES[d] for _, d in asked])) if own else 1.0
+        with self.timers("transforms", needed=needed):
+            others = [(i, d) for i, d in asked if d not in self.transform.with_values]
+            slopes = [self.derivative(fields[i], d) for i, d in others]
+            found = self.transform.all_to_physical([*fields, *slopes], [*along, *[()] * len(slopes)])
         result = []
-        for axes, some, (value, *rest) in zip(along, shared, values, strict=True):
-            found = dict(zip(some, rest, strict=True)) | ({1: next(across)} if 1 in axes else {})
-            result.append([value, *(found[d] for d in axes)])
+        for (value, *rest), axes in zip(found, along, strict=False):
+            result.append((value, dict(zip([d for d in self.transform.with_values if d in axes], rest, strict=True))))
+        for (i, d), (slope,) in zip(others, found[len(fields) :], strict=True):
+            result[i][1][d] = slope
         return result
 
     def to_coefficients(self, f: Tensor) -> Tensor:
@@ -197,13 +189,12 @@ class Operators(RankGrid):
 
     def slabs_to_coefficients(self, slabs: Iterable[list[Tensor]], planes: list[int]) -> list[Tensor]:
         """`to_coefficients` of fields that come slab by slab, so many `planes` of each in all."""
-        fields = [PlaneModes(self.transform, n) for n in planes]
+        modes = PlaneModes(self.transform, planes)
         for slab in slabs:
             with self.timers("transforms"):
-                for modes, f in zip(fields, slab, strict=True):
-                    modes.add(f)
+                modes.add(slab)
         with self.timers("transforms"):
-            return self.transform.all_along_y([modes.whole for modes in fields])
+            return self.transform.all_along_y(modes.whole)
 
     # -- calculus in coefficient space ----------------------------------------------------------------------------
 
@@ -225,11 +216,11 @@ class Operators(RankGrid):
         """`divergence`, given what v is just below this slab; None at a wall."""
         lowered = list(velocity)
         for axis in self.volume_axes:
-            first, last = edge(velocity[axis], axis, 0), edge(velocity[axis], axis, -1)
-            lower = below if axis == 1 else self.neighbours(last, first, axis)[0]
+            f, line = velocity[axis], self.grid.volume_axes[axis]
+            lower = below if axis == 1 else edge(f, axis, -1) if line.periodic else None
             if lower is None:
-                lower = self._ghost(first, axis, axis, self.grid.volume_axes[axis].lower)
-            lowered[axis] = join([lower, velocity[axis]], axis)
+                lower = self._end_face(edge(f, axis, 0), axis, line.lower)
+            lowered[axis] = join([lower, f], axis)
         return self._divergence(*lowered)
 
     @fused
@@ -249,22 +240,20 @@ class Operators(RankGrid):
         """
         raised = [potential] * 3
         for axis in self.volume_axes:
-            upper = beyond if axis == 1 else None
-            if upper is None:
-                first, last = edge(potential, axis, 0), edge(potential, axis, -1)
-                upper = self.decomposition.from_above(first) if axis == 1 else self.neighbours(last, first, axis)[1]
-                upper = last if upper is None else upper
-            raised[axis] = join([potential, upper], axis)
+            if axis != 1:
+                upper = edge(potential, axis, 0) if self.grid.axes[axis].periodic else None
+            else:
+                upper = self.decomposition.from_above(edge(potential, 1, 0)) if beyond is None else beyond
+            raised[axis] = join([potential, edge(potential, axis, -1) if upper is None else upper], axis)
         return self._subtract_gradient(*velocity, *raised)
 
     @fused
     def _subtract_gradient(self, u: Tensor, v: Tensor, w: Tensor, *potential: Tensor) -> Components:
-        def gradient(d: int) -> Tensor:
-            if d in self.volume_axes:
-                return difference(potential[d], d) / above(self.metric[d].spacing, d)
-            return self.derivative(potential[d], d)
-
-        return u - gradient(0), v - gradient(1), w - gradient(2)
+        x, y, z = [
+            difference(f, d) / above(self.metric[d].spacing, d) if d in self.volume_axes else self.derivative(f, d)
+            for d, f in enumerate(potential)
+        ]
+        return u - x, v - y, w - z
 
 
 def _mirror_sign(end: Boundary, at_wall: float, odd: bool) -> float:

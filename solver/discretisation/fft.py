@@ -49,8 +49,7 @@ class DuccEngine:
         for part, half, full in _forward_scratch(values.shape, cz, values.dtype, SCRATCH_BYTES):
             ducc0.fft.r2c(values[part], axes=(2,), inorm=2, out=half)
             ducc0.fft.c2c(half[:, :, :cz], axes=(1,), inorm=2, out=full)
-            for stored, modes in _parts(target, full):
-                _copy_modes(modes, stored[part], highest[0])
+            _copy_modes(full, target[..., part, :, :], highest[0])
         return out
 
     @staticmethod
@@ -63,10 +62,9 @@ class DuccEngine:
         source = c.numpy()
         planes, cx, cz = source.shape[-3:]
         real = source.real.dtype
-        fields = [np.empty((planes, nx, nz), real) for wanted in (c, ikx, ikz) if wanted is not None]
+        fields = [np.empty((planes, nx, nz), real) for _ in range(1 + (ikx is not None) + (ikz is not None))]
         for part, half, full in _backward_scratch((planes, nx, nz), (cx, cz), real, SCRATCH_BYTES):
-            for stored, modes in _parts(source, full):
-                _copy_modes(stored[part], modes, (cx - 1) // 2)
+            _copy_modes(source[..., part, :, :], full, (cx - 1) // 2)
             ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
             ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[0][part])
             if ikz is not None:
@@ -76,15 +74,14 @@ class DuccEngine:
                 full *= ikx.numpy()[:, None]
                 ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
                 ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[1][part])
-        return [torch.from_numpy(f) for f in fields]
+        return list(map(torch.from_numpy, fields))
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:
         """Modes along y, (2, cy, x, z), of complex columns (y, x, z)."""
         full = ducc0.fft.c2c(c.numpy(), axes=(0,), inorm=2)
         pair = np.empty((2, 2 * highest + 1, *full.shape[1:]), full.real.dtype)
-        for stored, modes in _parts(pair, full):
-            _copy_modes(modes, stored, highest, axis=0)
+        _copy_modes(full, pair, highest, axis=-3)
         return torch.from_numpy(pair)
 
     @staticmethod
@@ -92,8 +89,7 @@ class DuccEngine:
         """Complex columns (ny, x, z) from modes along y."""
         source = pair.numpy()
         full = _scratch(f"padded y {source.shape[1]}", (ny, *source.shape[2:]), _complex(source.dtype))
-        for stored, modes in _parts(source, full):
-            _copy_modes(stored, modes, (source.shape[1] - 1) // 2, axis=0)
+        _copy_modes(source, full, (source.shape[1] - 1) // 2, axis=-3)
         return torch.from_numpy(ducc0.fft.c2c(full, axes=(0,), forward=False))
 
 
@@ -146,9 +142,13 @@ class TorchEngine:
         return columns
 
 
-def choose_engine(f: Tensor) -> type[DuccEngine] | type[TorchEngine]:
-    """ducc0 for plain CPU fields, torch for GPU fields and wherever a gradient is recorded."""
-    return TorchEngine if f.device.type != "cpu" or (f.requires_grad and torch.is_grad_enabled()) else DuccEngine
+Engine = type[DuccEngine] | type[TorchEngine]
+
+
+def choose_engine(fields: Sequence[Tensor]) -> Engine:
+    """ducc0 for plain CPU fields, torch for GPU fields and wherever a gradient of any of them is recorded."""
+    tracked = torch.is_grad_enabled() and any(f.requires_grad for f in fields)
+    return TorchEngine if tracked or fields[0].device.type != "cpu" else DuccEngine
 
 
 def _complex(real: np.dtype) -> np.dtype:
@@ -193,17 +193,20 @@ def _chunks(planes: int, plane_bytes: int, limit: int) -> list[slice]:
     return [slice(start, min(start + size, planes)) for start in range(0, planes, size)]
 
 
-def _parts(stored: NDArray[Any], modes: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """What is stored, complex or (re, im) first, beside the matching views of complex `modes`."""
-    return [(stored, modes)] if np.iscomplexobj(stored) else [(stored[0], modes.real), (stored[1], modes.imag)]
+def _copy_modes(source: NDArray[Any], target: NDArray[Any], highest: int, axis: int = -2) -> None:
+    """Copy modes 0 .. highest and -highest .. -1 along `axis` between arrays of different length.
 
-
-def _copy_modes(source: NDArray[Any], target: NDArray[Any], highest: int, axis: int = 1) -> None:
-    """Copy modes 0 .. highest and -highest .. -1 along `axis` between arrays of different length."""
-    lead = (slice(None),) * axis
-    target[(*lead, slice(0, highest + 1))] = source[(*lead, slice(0, highest + 1))]
-    if highest:
-        target[(*lead, slice(-highest, None))] = source[(*lead, slice(-highest, None))]
+    Either may be complex or have (re, im) first.
+    """
+    views = [(source, target)]
+    if not np.iscomplexobj(target):
+        views = [(source.real, target[0]), (source.imag, target[1])]
+    elif not np.iscomplexobj(source):
+        views = [(source[0], target.real), (source[1], target.imag)]
+    after = (slice(None),) * (-1 - axis)
+    for old, new in views:
+        for ends in (slice(highest + 1), slice(-highest, None) if highest else slice(0)):
+            new[(..., ends, *after)] = old[(..., ends, *after)]
 
 
 def _truncated(c: Tensor, dim: int, highest: int) -> Tensor:

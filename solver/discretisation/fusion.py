@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -21,8 +22,17 @@ from torch import Tensor
 
 log = logging.getLogger("solver")
 Method = TypeVar("Method", bound=Callable[..., Any])
-_state = {"enabled": False}
-_spent = {"seconds": 0.0}
+
+
+@dataclass
+class Compiling:
+    """Whether marked methods compile, and the seconds that first calls have taken in this process so far."""
+
+    enabled: bool = False
+    seconds: float = 0.0
+
+
+compiling = Compiling()
 
 
 def compiler_available(device: str = "cpu") -> bool:
@@ -34,17 +44,12 @@ def compiler_available(device: str = "cpu") -> bool:
 
 def enable(flag: bool = True) -> None:
     """Compile marked methods from now on (or stop doing so)."""
-    _state["enabled"] = flag
+    compiling.enabled = flag
 
 
 def is_enabled() -> bool:
     """Whether marked methods compile."""
-    return _state["enabled"]
-
-
-def compile_seconds() -> float:
-    """What first calls have taken in this process so far."""
-    return _spent["seconds"]
+    return compiling.enabled
 
 
 def fused(function: Method) -> Method:
@@ -57,7 +62,7 @@ def fused(function: Method) -> Method:
 
     @functools.wraps(function)
     def call(self: Any, *args: Any) -> Any:
-        if not _state["enabled"] or torch.is_grad_enabled():
+        if not compiling.enabled or torch.is_grad_enabled():
             return function(self, *args)
         tensors: list[Tensor] = []
         key = structure(args, tensors)
@@ -71,7 +76,7 @@ def first_call(
     function: Callable[..., Any], name: str, key: object, owner: Any, args: tuple[Any, ...], tensors: list[Tensor]
 ) -> Any:
     """Compile a kernel and call it; if the compiler refuses, kernels are plain torch from now on."""
-    start, before = time.perf_counter(), _spent["seconds"]
+    start, before = time.perf_counter(), compiling.seconds
     try:
         kernel = Kernel(function, owner, args, tensors)
         result = kernel(tensors)
@@ -80,7 +85,7 @@ def first_call(
         result = function(owner, *args)
         enable(False)
         log.warning("kernels stay plain torch: %s is not compiled: %s", function.__name__, first_line(error))
-    _spent["seconds"] = before + time.perf_counter() - start
+    compiling.seconds = before + time.perf_counter() - start
     return result
 
 
@@ -119,11 +124,11 @@ class Kernel:
 @contextmanager
 def _plainly() -> Iterator[None]:
     """Methods that a marked method calls are a part of its kernel."""
-    enabled, _state["enabled"] = _state["enabled"], False
+    enabled, compiling.enabled = compiling.enabled, False
     try:
         yield
     finally:
-        _state["enabled"] = enabled
+        compiling.enabled = enabled
 
 
 def first_line(error: Exception) -> str:

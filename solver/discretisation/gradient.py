@@ -58,12 +58,8 @@ class VelocityGradient:
         self.signature = object()  # shared by all `planes`: code compiled for one serves the others
         self.volume_axes = operators.volume_axes
         self.continuity = 2 not in self.volume_axes
-        self.spectral_keys = [
-            (i, j)
-            for i in range(3)
-            for j in range(3)
-            if j not in self.volume_axes and not (self.continuity and i == j == 2)
-        ]
+        axes = [j for j in range(3) if j not in self.volume_axes]
+        self.fourier_axes = axes, axes, [j for j in axes if j != 2]  # along which each component is differentiated
 
     def tensors(self) -> list[Any]:
         """What kernels that get this as an argument read: the metric and the factors of walls."""
@@ -79,6 +75,8 @@ class VelocityGradient:
 
     def planes(self, first: int, size: int) -> VelocityGradient:
         """The same for a few of this rank's y planes; fields are then narrowed by the caller."""
+        if size == self.operators.local_shape[1]:
+            return self
         part = copy(self)
         if 1 in self.metric:
             part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
@@ -88,18 +86,13 @@ class VelocityGradient:
 
     def spectral(self, padded: Components) -> tuple[Components, Derivatives]:
         """The components on physical points and their derivatives along Fourier axes j, padded alike; key (i, j)."""
-        values: list[Tensor] = []
-        derivatives: Derivatives = {}
-        along = [[j for k, j in self.spectral_keys if k == i] for i in range(3)]
-        for i, (value, *rest) in enumerate(self.operators.all_with_derivatives(padded, along)):
-            values.append(value)
-            derivatives |= {(i, j): d for j, d in zip(along[i], rest, strict=True)}
-        return (values[0], values[1], values[2]), derivatives
+        (u, du), (v, dv), (w, dw) = self.operators.all_with_derivatives(padded, self.fourier_axes)
+        return (u, v, w), {(i, j): slope for i, slopes in enumerate((du, dv, dw)) for j, slope in slopes.items()}
 
     def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
         g = self._derivative(velocity, spectral, i, j)
-        return self._inner_others(inner(g, i) if i in self.volume_axes else g, i, j)
+        return self.operators.inner(inner(g, i) if i in self.volume_axes else g, i, j)
 
     def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
@@ -115,14 +108,14 @@ class VelocityGradient:
             g = above(g, i)
         if j in self.volume_axes:
             g = below(g, j)
-        return self._inner_others(g, i, j)
+        return self.operators.inner(g, i, j)
 
     def twice_shear(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i + d_i u_j`` (i != j) on all edges of cells: faces 0 .. n along i and j where these have cells."""
         parts = []
         for first, second in ((i, j), (j, i)):
             g = self._derivative(velocity, spectral, first, second)
-            parts.append(self._inner_others(below(g, first) if first in self.volume_axes else g, i, j))
+            parts.append(self.operators.inner(below(g, first) if first in self.volume_axes else g, i, j))
         return parts[0] + parts[1]
 
     def to_edges(self, f: Tensor, i: int, j: int) -> Tensor:
@@ -130,12 +123,6 @@ class VelocityGradient:
         for axis in self.volume_axes:
             f = mean(f, axis) if axis in (i, j) else inner(f, axis)
         return f
-
-    def _inner_others(self, g: Tensor, i: int, j: int) -> Tensor:
-        for axis in self.volume_axes:
-            if axis not in (i, j):
-                g = inner(g, axis)
-        return g
 
     def normal(self, velocity: Components, spectral: Derivatives, i: int, along: int) -> Tensor:
         """``d_i u_i`` at centres 1 .. n+1 along `along` (if finite-volume), 1 .. n elsewhere."""
@@ -155,11 +142,12 @@ class VelocityGradient:
     @fused
     def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
         """The nine ``d_j u_i`` at cell centres, row by row, without ghosts."""
-        return tuple(
+        nine = [
             self.normal(velocity, spectral, i, along=-1) if i == j else self._centred(velocity, spectral, i, j)
             for i in range(3)
             for j in range(3)
-        )
+        ]
+        return tuple(nine)
 
     def _centred(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         g = self._derivative(velocity, spectral, i, j)
@@ -167,7 +155,7 @@ class VelocityGradient:
             g = mean(g, j)
         if i in self.volume_axes:
             g = mean(below(g, i), i)
-        g = self._inner_others(g, i, j)
+        g = self.operators.inner(g, i, j)
         return g if self.walls is None else g * self.walls.fluid
 
     def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:

@@ -113,6 +113,13 @@ class RankGrid:
             weight_below=self.along(self.local(weight, axis), axis),
         )
 
+    def inner(self, f: Tensor, *but: int) -> Tensor:
+        """A padded field without its ghosts, except for those along the axes `but`."""
+        for axis in self.volume_axes:
+            if axis not in but:
+                f = f.narrow(DIM[axis], 1, f.shape[DIM[axis]] - 2)
+        return f
+
     def free_faces(self, axis: int) -> Tensor | None:
         """1 at faces through which fluid may pass, 0 at the upper end; None along periodic axes."""
         line = self.grid.axes[axis]

@@ -33,12 +33,13 @@ def inner(f: Tensor, axis: int) -> Tensor:
 
 def mean(f: Tensor, axis: int) -> Tensor:
     """Arithmetic mean of neighbours: one entry fewer."""
-    return 0.5 * (below(f, axis) + above(f, axis))
+    dim, n = DIM[axis], f.shape[DIM[axis]] - 1
+    return 0.5 * (f.narrow(dim, 0, n) + f.narrow(dim, 1, n))
 
 
 def difference(f: Tensor, axis: int) -> Tensor:
     """Upper minus lower neighbour: one entry fewer."""
-    return above(f, axis) - below(f, axis)
+    return f.diff(dim=DIM[axis])
 
 
 def edge(f: Tensor, axis: int, index: int) -> Tensor:

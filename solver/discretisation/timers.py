@@ -77,7 +77,7 @@ class Timers:
 
     def _charge(self) -> None:
         """Let the present part pay for what has passed since the last switch."""
-        compiled, payers = fusion.compile_seconds(), self._stack[-1]
+        compiled, payers = fusion.compiling.seconds, self._stack[-1]
         if self._event is not None:
             event = self._event(enable_timing=True)
             event.record()

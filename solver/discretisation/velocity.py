@@ -38,8 +38,8 @@ class Velocity:
     @cached_property
     def staggered(self) -> Components:
         """u, v, w in physical space where they live, with ghosts along finite-volume axes."""
-        u, v, w = self.operators.all_with_derivatives(self.padded_coefficients, ((), (), ()))
-        return u[0], v[0], w[0]
+        (u, _), (v, _), (w, _) = self.operators.all_with_derivatives(self.padded_coefficients, ((), (), ()))
+        return u, v, w
 
     @cached_property
     def spectral_derivatives(self) -> Derivatives:

@@ -41,8 +41,9 @@ class Equation:
 
     def rate(self, u: Tensor, fluxes: dict[Pair, Tensor], i: int) -> Tensor:
         """``nu lap u_i - d_j F_ij`` from padded coefficients; a flux that is missing is left to the pressure."""
-        first, *others = (self.flux_derivative(fluxes[i, j], i, j) for j in range(3) if (i, j) in fluxes)
-        divergence = functools.reduce(torch.add, others, first)
+        divergence = functools.reduce(
+            torch.add, [self.flux_derivative(fluxes[i, j], i, j) for j in range(3) if (i, j) in fluxes]
+        )
         return self.nu * self.laplacian(u, i) - divergence if self.nu else -divergence
 
     # -- fluxes in physical space, from padded velocities -------------------------------------------------------------
@@ -115,14 +116,14 @@ class Equation:
 
     def laplacian(self, u: Tensor, i: int) -> Tensor:
         """``lap u_i`` of padded coefficients, without ghosts."""
-        total = -self.operators.squared_wavenumber * self._core(u)
+        total = -self.operators.squared_wavenumber * self.operators.inner(u)
         for axis in self.volume_axes:
             total = total + self.curvature(u, i, axis)
         return total
 
     def curvature(self, u: Tensor, i: int, axis: int, free: Tensor | None = None) -> Tensor:
         """The part of `laplacian` along a finite-volume axis; slopes along other components are times `free`."""
-        line, metric = self._line(u, axis), self.operators.metric[axis]
+        line, metric = self.operators.inner(u, axis), self.operators.metric[axis]
         if axis == i:
             normal = difference(line, axis) / above(metric.padded_width, axis)
             return difference(normal, axis) / above(metric.spacing, axis)
@@ -139,10 +140,10 @@ class Equation:
         op, one = self.operators, self.operators.tensor(1.0)
         total = self.operators.tensor(0.0)
         for i, f in enumerate(velocity):
-            core = self._core(f)
+            core = op.inner(f)
             total = total + op.inner_product(op.squared_wavenumber * core, core, i)
             for axis in self.volume_axes:
-                line, metric = self._line(f, axis), op.metric[axis]
+                line, metric = op.inner(f, axis), op.metric[axis]
                 if axis == i:
                     slope = below(difference(line, axis), axis) / metric.width
                     total = total + op.inner_product(slope, slope)
@@ -150,15 +151,3 @@ class Equation:
                     work = self.slope(line, i, axis) * difference(line, axis)
                     total = total + op.inner_product(mean(work, axis) / metric.width, one, i)
         return total
-
-    def _core(self, f: Tensor) -> Tensor:
-        """Without ghosts."""
-        for axis in self.volume_axes:
-            f = inner(f, axis)
-        return f
-
-    def _line(self, f: Tensor, axis: int) -> Tensor:
-        """With the ghosts along one axis alone."""
-        for other in self.volume_axes:
-            f = f if other == axis else inner(f, other)
-        return f

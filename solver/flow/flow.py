@@ -136,7 +136,7 @@ class Flow:
     ) -> tuple[Components, Components]:
         gamma, rho, decay, span = weights
         rate = rate if self.frame is None else self.frame.seen(rate, u)
-        a, b, c = (f + (gamma * r + rho * p) for f, r, p in zip(u, rate, before, strict=True))
+        a, b, c = [f + (gamma * r + rho * p) for f, r, p in zip(u, rate, before, strict=True)]
         return self._acted_exactly((a, b, c), decay, span), self._acted_exactly(rate, decay, span)
 
     def _acted_exactly(self, u: Components, decay: Tensor, span: Tensor) -> Components:

@@ -54,6 +54,7 @@ class Momentum:
     equation : the terms.
     trace : the axis whose diagonal flux is left to the pressure; None where each stays.
     keys : the pairs (i, j) of the fluxes that are formed.
+    parts : the other pairs, each with that of the flux it is a part of.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Momentum:
         self.trace = 2 if 2 not in self.volume_axes and self.operators.grid.x.is_fourier else None
         pairs = [(i, j) for i in range(3) for j in range(3)]
         self.keys = [(i, j) for i, j in pairs if i == j != self.trace]
-        self.keys += [(i, j) for i, j in pairs if i != j and self._whole(i, j) is None]
+        wholes = {(i, j): self._whole(i, j) for i, j in pairs if i != j}
+        self.keys += [pair for pair, whole in wholes.items() if whole is None]
+        self.parts = {pair: whole for pair, whole in wholes.items() if whole is not None}
         faces = 1 if 1 in self.volume_axes else 0
         self.planes = [self.operators.local_shape[1] + (faces if j == 1 else 0) for _, j in self.keys]
         self.interior = tuple(self.operators.free_faces(axis) for axis in range(3))
@@ -108,8 +111,10 @@ class Momentum:
             def cut(f: Tensor, first: int = first, size: int = size) -> Tensor:
                 return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - ny)
 
-            u, v, w = (cut(f) for f in velocity.staggered)
-            part = [cut(f) for f in subgrid] if isinstance(subgrid, list) else None if subgrid is None else cut(subgrid)
+            u, v, w = map(cut, velocity.staggered)
+            part = (
+                list(map(cut, subgrid)) if isinstance(subgrid, list) else subgrid if subgrid is None else cut(subgrid)
+            )
             derivatives = {key: cut(f) for key, f in spectral.items()}
             fluxes = self._distinct((u, v, w), derivatives, part, self.strain.planes(first, size))
             for key, end, plane in walls:
@@ -129,20 +134,21 @@ class Momentum:
     def _distinct(
         self, u: Components, spectral: Derivatives, subgrid: Subgrid, strain: VelocityGradient
     ) -> list[Tensor]:
-        def flux(i: int, j: int) -> Tensor:
-            found = self.equation.flux(u, spectral, subgrid, i, j, strain)
-            if i != j or self.trace is None:
-                return found
-            return found - self.equation.flux(u, spectral, subgrid, self.trace, self.trace, strain, along=i)
-
-        return [flux(i, j) for i, j in self.keys]
+        found = []
+        for i, j in self.keys:
+            flux = self.equation.flux(u, spectral, subgrid, i, j, strain)
+            if i == j and self.trace is not None:
+                flux = flux - self.equation.flux(u, spectral, subgrid, self.trace, self.trace, strain, along=i)
+            found.append(flux)
+        return found
 
     @fused
     def _rates(self, fluxes: list[Tensor], velocity: Components) -> Components:
         formed = dict(zip(self.keys, fluxes, strict=True))
-        pairs = [(i, j) for i in range(3) for j in range(3) if not i == j == self.trace]
-        every = {pair: self._part(formed, *pair) for pair in pairs}
-        u, v, w = (self._inside(self.equation.rate(f, every, i), i) for i, f in enumerate(velocity))
+        every = {pair: formed[pair] for pair in self.keys}
+        for (i, j), whole in self.parts.items():
+            every[i, j] = above(formed[whole], i) if i in self.volume_axes else formed[whole]
+        u, v, w = [self._inside(self.equation.rate(f, every, i), i) for i, f in enumerate(velocity)]
         return u, v, w
 
     def _whole(self, i: int, j: int) -> Pair | None:
@@ -153,16 +159,9 @@ class Momentum:
         uniform = self.operators.grid.axes[staggered[0]].uniform
         return (j, i) if staggered == [i] and uniform else None
 
-    def _part(self, formed: dict[Pair, Tensor], i: int, j: int) -> Tensor:
-        """F_ij, from the flux that has it."""
-        whole = self._whole(i, j) if i != j else None
-        if whole is None:
-            return formed[i, j]
-        return above(formed[whole], i) if i in self.volume_axes else formed[whole]
-
     def _inside(self, rate: Tensor, i: int) -> Tensor:
         """Zero on walls."""
-        mask = self.interior[i] if i in self.volume_axes else None
+        mask = self.interior[i]
         return rate if mask is None else rate * mask
 
     def _force(self, force: Components) -> list[Tensor]:

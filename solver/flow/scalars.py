@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import below, difference, edge, inner, join, mean
+from solver.discretisation.staggered import below, difference, edge, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, EddyViscosity, ScalarClosure, SubgridTerm
 from solver.flow.moving_frame import MovingFrame
@@ -112,19 +112,15 @@ class Transport:
 
     def gradient(self, padded: Tensor) -> Components:
         """``d_j s`` at cell centres, from padded coefficients."""
-        values, *along = self.operators.with_derivatives(padded, self.fourier)
-        found = dict(zip(self.fourier, along, strict=True))
-        x, y, z = (self._inner(found[j]) if j in found else self._slope_at_centres(values, j) for j in range(3))
+        values, found = self.operators.with_derivatives(padded, self.fourier)
+        x, y, z = (
+            self.operators.inner(found[j]) if j in found else self._slope_at_centres(values, j) for j in range(3)
+        )
         return x, y, z
 
     def _slope_at_centres(self, s: Tensor, axis: int) -> Tensor:
         slope = mean(difference(s, axis) / self.operators.metric[axis].spacing, axis)
-        return self._inner(slope, but=axis)
-
-    def _inner(self, f: Tensor, but: int = -1) -> Tensor:
-        for axis in self.volume_axes:
-            f = f if axis == but else inner(f, axis)
-        return f
+        return self.operators.inner(slope, axis)
 
     # -- the equation -------------------------------------------------------------------------------------------------
 
@@ -147,24 +143,23 @@ class Transport:
             own = [op.pad_scalar(q, at_wall=-1.0) for q in flux]
         elif isinstance(term, EddyViscosity):
             eddy = op.pad_scalar(term.nu_t / self.scalar.prandtl_t, at_wall=-1.0)
-        s, *along = op.with_derivatives(padded, self.fourier if eddy is not None else ())
-        return self._fluxes(velocity.staggered, s, along, eddy, own)
+        s, slopes = op.with_derivatives(padded, self.fourier if eddy is not None else ())
+        return self._fluxes(velocity.staggered, s, slopes, eddy, own)
 
     @fused
     def _fluxes(
-        self, u: Components, s: Tensor, along: list[Tensor], eddy: Tensor | None, own: list[Tensor] | None
+        self, u: Components, s: Tensor, slopes: dict[int, Tensor], eddy: Tensor | None, own: list[Tensor] | None
     ) -> list[Tensor]:
-        slopes = dict(zip(self.fourier, along, strict=False))
         found = []
         for j in range(3):
             staggered = j in self.volume_axes
-            carried = self._inner(mean(s, j) if staggered else s, but=j)
-            flux = carried * self._inner(below(u[j], j) if staggered else u[j], but=j)
+            carried = self.operators.inner(mean(s, j) if staggered else s, j)
+            flux = carried * self.operators.inner(below(u[j], j) if staggered else u[j], j)
             if eddy is not None:
                 slope = difference(s, j) / self.operators.metric[j].spacing if staggered else slopes[j]
-                flux = flux - self._inner((mean(eddy, j) if staggered else eddy) * slope, but=j)
+                flux = flux - self.operators.inner((mean(eddy, j) if staggered else eddy) * slope, j)
             if own is not None:
-                flux = flux + self._inner(mean(own[j], j) if staggered else own[j], but=j)
+                flux = flux + self.operators.inner(mean(own[j], j) if staggered else own[j], j)
             found.append(flux)
         return found
 
@@ -179,7 +174,7 @@ class Transport:
         divergence = functools.reduce(torch.add, parts)
         if self.exact or not self.diffusivity:
             return -divergence
-        laplacian = -self.operators.squared_wavenumber * self._inner(padded)
+        laplacian = -self.operators.squared_wavenumber * self.operators.inner(padded)
         for axis in self.volume_axes:
             laplacian = laplacian + self.curvature(padded, axis)
         return self.diffusivity * laplacian - divergence
@@ -187,7 +182,7 @@ class Transport:
     def curvature(self, padded: Tensor, axis: int) -> Tensor:
         """The second derivative along a finite-volume axis of padded coefficients."""
         metric = self.operators.metric[axis]
-        return self._inner(difference(difference(padded, axis) / metric.spacing, axis) / metric.width, but=axis)
+        return self.operators.inner(difference(difference(padded, axis) / metric.spacing, axis) / metric.width, axis)
 
     def _produced(self, rate: Tensor, velocity: Velocity) -> Tensor:
         if self.scalar.source_per_u:

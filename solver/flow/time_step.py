@@ -10,7 +10,6 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import inner
 from solver.discretisation.velocity import Velocity
 from solver.errors import Diverged
 from solver.flow.closure import EddyViscosity
@@ -145,9 +144,8 @@ class StepControl:
     @fused
     def _rates(self, velocity: Components, nu_t: Tensor | None, nu: Tensor) -> Tensor:
         advection, diffusion = torch.zeros_like(self.kappa[0]), torch.zeros_like(self.kappa[0])
-        for d, f in enumerate(velocity):
-            for axis in self.operators.volume_axes:
-                f = inner(f, axis)
+        for d, padded in enumerate(velocity):
+            f = self.operators.inner(padded)
             advection = advection + (f - self.frame[d]).abs() * self.kappa[d]
             stiffness = 4.0 if d in self.operators.volume_axes else 1.0
             diffusion = diffusion + stiffness * self.kappa[d] ** 2

@@ -35,7 +35,7 @@ class ProgressLines:
 
     def __init__(self, way: Way, say: Callable[[str], object], longest: float = 600.0) -> None:
         self.way, self.say, self.longest = way, say, longest
-        self.tenth, self.compiled = 0, fusion.compile_seconds()
+        self.tenth, self.compiled = 0, fusion.compiling.seconds
         self.started = self.said = time.monotonic()
 
     def __call__(self, simulation: Simulation) -> None:
@@ -46,7 +46,7 @@ class ProgressLines:
             return
         percent = 10 * tenth if tenth > self.tenth else int(100 * done)
         self.tenth, self.said = tenth, now
-        stepping = now - self.started - (fusion.compile_seconds() - self.compiled)
+        stepping = now - self.started - (fusion.compiling.seconds - self.compiled)
         limit = simulation.control.limit
         self.say(f"{percent:3d} %  {self.way.place(simulation)} ({limit})  {stepping * (1 - done) / done:.0f} s left")
 

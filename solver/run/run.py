@@ -115,7 +115,7 @@ def run_leg(
     signals: StopSignal | None = None,
 ) -> Wishing[int]:
     """What `run` does once it knows where to begin and has its folder for itself. Collective."""
-    started, compiled = time.perf_counter(), fusion.compile_seconds()
+    started, compiled = time.perf_counter(), fusion.compiling.seconds
     case, folder, saved = source.case, this.folder, this.saved
     simulation = build(source, saved, settled=saved is not None and not this.physics)
     this = leg.with_weights(this, getattr(simulation.closure, "facts", {}))
@@ -135,7 +135,7 @@ def run_leg(
     checkpoint = Checkpoint(folder, case, case.output.checkpoint, observed.remembered, simulation.step_count)
 
     def ended(status: str) -> Outcome:
-        wall, compiling = time.perf_counter() - started, fusion.compile_seconds() - compiled
+        wall, compiling = time.perf_counter() - started, fusion.compiling.seconds - compiled
         done = simulation.step_count - checkpoint.start
         outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
         outcome.write(folder, observed.statistics, series, observed.others)

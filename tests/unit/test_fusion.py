@@ -116,7 +116,7 @@ def test_sweeps_are_compiled_where_fusion_is_decided_after_the_solver_was_built(
     plain = torch.zeros_like(rhs)
     assert solver.solve(rhs, plain).converged
     assert not compiled
-    monkeypatch.setattr(fusion, "_state", {"enabled": True})
+    monkeypatch.setattr(fusion.compiling, "enabled", True)
     fused = torch.zeros_like(rhs)
     assert solver.solve(rhs, fused).converged
     assert {"apply", "relax", "relax_on"} <= set(compiled)

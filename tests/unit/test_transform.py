@@ -72,7 +72,7 @@ def test_engines_agree(name):
     op = operators(name)
     (f,) = random_values(op, SEED, 1)
     tracked = f.clone().requires_grad_()
-    assert (choose_engine(f), choose_engine(tracked)) == (DuccEngine, TorchEngine)
+    assert (choose_engine([f]), choose_engine([f, tracked])) == (DuccEngine, TorchEngine)
     c, c_tracked = op.to_coefficients(f), op.to_coefficients(tracked)
     assert c_tracked.requires_grad
     back, back_tracked = op.to_physical(c), op.to_physical(c_tracked)
