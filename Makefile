@@ -87,7 +87,7 @@ lint: $(VENV)/.stamp-lint ## ruff, its format, mypy, and who imports whom
 
 docs: $(VENV)/.stamp-docs ## the documentation as a site, in site/
 	python scripts/reference.py --check
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet  # of its makers, about a successor
 
 bench: $(VENV)/.stamp-run ## time the step against the FFT limit of this machine, and fill the speed table
 	bench/speed.sh
