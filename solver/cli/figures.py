@@ -47,9 +47,8 @@ def plot(
     """Draw the figures of a run into RUN/figures."""
     from solver.figures import draw
 
-    drawn = draw(folder, references(folder), ("png", "pdf") if paper else ("png",))
-    for path in drawn:
-        console().print(str(path))
+    out = console()
+    drawn = draw(folder, references(folder), ("png", "pdf") if paper else ("png",), lambda path: out.print(str(path)))
     for line in missing(folder, {path.stem for path in drawn}):
         log.info(line)
 

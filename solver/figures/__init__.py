@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,7 +37,10 @@ FIGURES = (
 
 
 def draw(
-    run: Path, reference: Mapping[str, Path] = MappingProxyType({}), kinds: Sequence[str] = ("png",)
+    run: Path,
+    reference: Mapping[str, Path] = MappingProxyType({}),
+    kinds: Sequence[str] = ("png",),
+    say: Callable[[Path], object] = lambda _: None,
 ) -> list[Path]:
     """Write `figures/*.png` of a run folder and return their paths.
 
@@ -51,15 +54,22 @@ def draw(
         "scalar NAME flux", "section" (square duct), "dissipation" (Taylor-Green),
         "cavity_u", "cavity_v", "spectra" (box). Without one the run is drawn alone.
     kinds : of files, "png" and "pdf"; the picture in three dimensions is a PNG.
+    say : is told each file once it is written; a sheet takes seconds.
     """
     results = Results(Path(run), reference)
     folder = results.run / "figures"
-    written = []
+    written: list[Path] = []
+
+    def add(path: Path) -> None:
+        written.append(path)
+        say(path)
+
     for name, plot in FIGURES:
         with style.paper(), np.errstate(over="ignore"):  # the warning below says it once
             try:
                 if (figure := plot(results)) is not None:
-                    written += [style.save(figure, folder / f"{name}.{kind}") for kind in kinds]
+                    for kind in kinds:
+                        add(style.save(figure, folder / f"{name}.{kind}"))
             except (ValueError, OverflowError):
                 if not results.is_out_of_bounds:
                     raise
@@ -69,5 +79,6 @@ def draw(
     except FeatureUnavailable as reason:
         log.warning("no vortices.png: %s", reason)
     else:
-        written += [picture] if picture else []
+        if picture:
+            add(picture)
     return written

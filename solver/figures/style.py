@@ -111,6 +111,12 @@ def wide_enough(limits: Iterable[float], least: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+def headroom(axes: Axes, share: float = 0.3) -> None:
+    """Leave that share of the height above the curves to the legend."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + share * (high - low))
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write `figure` to the PNG or PDF file `path` and return `path`; equal figures are equal files."""
     kind = path.suffix[1:]

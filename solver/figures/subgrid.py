@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from solver.figures.results import Table, half_width
-from solver.figures.style import BLUE, GREEN, GREY, VERMILLION, curve
+from solver.figures.style import BLUE, GREEN, GREY, VERMILLION, curve, headroom
 
 SHARE = r"$\langle\tau_{12}\rangle/(\langle u'v'\rangle+\langle\tau_{12}\rangle)$"
 WORKS = (
@@ -29,6 +29,7 @@ def plot_share(axes: Axes, profiles: Table) -> None:
     band = None if width is None else width[seen]
     curve(axes, y_plus[seen], profiles["sgs_share"][seen], band, color=GREEN, label=SHARE)
     axes.set(xlim=(0, y_plus[-1]), xlabel="$y^+$", ylabel="subgrid share of turbulent shear")
+    headroom(axes)
     handles, labels = axes.get_legend_handles_labels()
     nu_t = profiles.get("nu_t_plus")
     if nu_t is not None and nu_t.any():
@@ -37,6 +38,7 @@ def plot_share(axes: Axes, profiles: Table) -> None:
         curve(right, y_plus, nu_t, half_width(profiles, "nu_t_plus"), color=GREY, linestyle="--", label=r"$\nu_t/\nu$")
         right.set_ylabel(r"$\langle\nu_t\rangle/\nu$")
         right.set_ylim(bottom=min(0.0, float(nu_t.min())))
+        headroom(right)
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
     axes.legend(handles, labels, loc="upper right")
@@ -53,4 +55,5 @@ def plot_work(axes: Axes, profiles: Table) -> None:
         xlabel="$y^+$",
         ylabel=r"subgrid work  [$u_\tau^4/\nu$]",
     )
+    headroom(axes)
     axes.legend(loc="upper right")

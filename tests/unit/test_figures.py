@@ -344,7 +344,9 @@ def test_a_value_without_bounds_costs_the_figure_and_one_line(channel_run, caplo
     table = channel_run.run / "budget.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join([*lines[:-1], f"{value}," + lines[-1].partition(",")[2]]) + "\n")
-    assert [path.name for path in draw(channel_run.run)] == ["profiles.png", "spectra.png", "timeseries.png"]
+    said: list[Path] = []
+    assert draw(channel_run.run, say=said.append) == said
+    assert [path.name for path in said] == ["profiles.png", "spectra.png", "timeseries.png"]
     (line,) = [message for message in caplog.messages if "budget.png" in message]
     assert "infinite" in line
 
