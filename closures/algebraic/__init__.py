@@ -1,1 +1,1 @@
-"""Eddy viscosities given by a formula of the velocity gradient."""
+"""Closures in closed form: eddy viscosity and stress from the velocity gradient, wall stress from a law of the wall."""

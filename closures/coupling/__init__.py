@@ -1,7 +1,7 @@
-"""How a trained network acts in the time loop: as a subgrid model, as a corrector, or in place of the solver's steps.
+"""How a trained network acts in the time loop: as a subgrid model or corrector, in place of steps, or at walls.
 
-Everything here is a closure (`solver.flow.closure`): features, device, precision and the guard are in this package, the
-network itself is a plain module of `closures.operators`.
+Everything here is a closure (`solver.flow.closure`) or a wall model (`solver.flow.wall_stress`): features, device,
+precision and the guard are in this package, the network itself is a plain module of `closures.operators`.
 """
 
 from typing import Any

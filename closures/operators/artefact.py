@@ -116,8 +116,8 @@ class Card(BaseModel):
 
     @property
     def role(self) -> str:
-        """How it acts: in the time loop (`closures.coupling`), in the pressure solve (`closures.pressure_nets`) or at
-        walls (`closures.wall_models`).
+        """How it acts: in the time loop or at walls (`closures.coupling`), or in the pressure solve
+        (`closures.pressure_nets`).
         """
         return role_of(self.inputs, self.step)
 

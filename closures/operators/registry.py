@@ -37,7 +37,7 @@ DIRECTIONS = {  # for the pressure equation
     "npsdo": "closures.pressure_nets.geometry_net:GeometryNet",
 }
 WALLS = {  # for wall models
-    "wall_correction": "closures.wall_models.correction:WallCorrection",
+    "wall_correction": "closures.operators.wall_correction:WallCorrection",
 }
 OPERATORS = Registry("solver.operators", "[operator]", BUILT_IN | DIRECTIONS | WALLS)
 NEEDED = {"state": ("grid_free",), "stress": ("grid_free", "symmetries", "reach")}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from closures.algebraic.wall_friction import LAWS
 from closures.operators.shipped import shipped, wall_models
 from closures.registry import registry
 from closures.registry.wall_models import WALL_MODELS
-from closures.wall_models.friction import LAWS
 from solver.case.plugins import OURS, Registry
 from solver.errors import SolverError
 

@@ -20,15 +20,15 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
+from closures.algebraic.wall_friction import LAWS, Friction
+from closures.coupling.corrected_law import CorrectedLaw
+from closures.coupling.filtered_wall_model import Filtered
+from closures.coupling.guarded_wall_model import GuardedWallModel
 from closures.operators import artefact
 from closures.operators.registry import WALLS
 from closures.operators.shipped import wall_models as trained
+from closures.operators.wall_correction import WallCorrection
 from closures.registry.guest_checks import Checks
-from closures.wall_models.correction import WallCorrection
-from closures.wall_models.filtered import Filtered
-from closures.wall_models.friction import LAWS, Friction
-from closures.wall_models.guarded import GuardedWallModel
-from closures.wall_models.learned import CorrectedLaw
 from solver.case.explain import explain
 from solver.case.plugins import Registry
 from solver.errors import CaseError
@@ -50,7 +50,7 @@ def create(
 ) -> WallModel:
     """The wall model called `name`; a trained one and one of another package under guard, the log law in reserve.
 
-    With a `filter_time` it sees the average of `closures.wall_models.filtered`.
+    With a `filter_time` it sees the average of `closures.coupling.filtered_wall_model`.
 
     Raises
     ------

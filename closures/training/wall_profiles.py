@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from closures.algebraic import wall_laws
 from closures.losses.objective import LOSS, MeanOfSamples
-from closures.wall_models import laws
-from closures.wall_models.correction import WallCorrection, features
+from closures.operators.wall_correction import WallCorrection, features
 from solver.analysis.duct_reference import DuctReference
 from solver.errors import CaseError
 from solver.files.reference_files import read_reference
 from solver.flow.wall_stress import WallSample
 
-ROOM = Path(laws.__file__).parent / "profiles"
+ROOM = Path(__file__).parent / "profiles"
 NEAREST, FARTHEST = 0.06, 0.3  # heights over h
 LEAST_RE = 80.0  # y+ = 9: below it all laws are the viscous one
 PLACES, HEIGHTS = 30, 30  # samples of a flow: along its wall, and above each of them
@@ -39,7 +39,7 @@ def samples(names: Sequence[str], network: WallCorrection) -> Tensor:
 def of_the_law(least_re_tau: float, network: WallCorrection) -> Tensor:
     """As many samples of the law itself, which lacks nothing, along single walls at Re_tau of at least that."""
     re, deep = (torch.from_numpy(np.geomspace(*ends, 150)) for ends in ((LEAST_RE, 1e5), (NEAREST / 2, FARTHEST)))
-    y_plus = re / laws.explicit(re, network.kappa, network.intercept)
+    y_plus = re / wall_laws.explicit(re, network.kappa, network.intercept)
     found = [
         torch.stack([torch.log(re), torch.full_like(re, math.log(eta)), 0 * re, 0 * re], 1)[
             y_plus >= eta * least_re_tau
@@ -69,7 +69,7 @@ def _sample(u: float, height: float, nu: float, tau: float, beside: float, netwo
     speed = torch.full((1,), u, dtype=torch.float64)
     seen = WallSample((speed, torch.zeros_like(speed)), height, nu, 1.0, beside)
     x = features(seen, speed)
-    law = (speed / laws.explicit(torch.exp(x[:, 0]), network.kappa, network.intercept)) ** 2
+    law = (speed / wall_laws.explicit(torch.exp(x[:, 0]), network.kappa, network.intercept)) ** 2
     return torch.cat([x, torch.log(tau / law)[:, None]], dim=1)
 
 

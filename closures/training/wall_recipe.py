@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 
 from closures.operators import build
 from closures.operators.artefact import Card
+from closures.operators.wall_correction import WallCorrection
 from closures.training.candidate import write_unscaled
 from closures.training.identity import identity_of
 from closures.training.study import Prepared
 from closures.training.tables import CardTable, LoopTable, OperatorTable, OptimiserTable
 from closures.training.wall_profiles import ROOM, Rows, WallError, of_the_law, samples
-from closures.wall_models.correction import WallCorrection
 from solver.case.table import Table
 from solver.errors import CaseError
 

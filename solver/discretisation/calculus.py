@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,8 +16,7 @@ from solver.discretisation.staggered import DIM, above, difference, edge, join
 from solver.discretisation.timers import Timers
 from solver.discretisation.transform import PlaneModes, Transform
 from solver.grid.axis import Boundary, FreeSlip, Inflow, NoSlip
-from solver.grid.grid import Grid
-from solver.parallel.slabs import Slabs, split_evenly
+from solver.parallel.slabs import split_evenly
 
 CACHE_BYTES = 4 * 2**20  # what a core may keep near it
 PASSES = {0: 2, 1: 3, 2: 1}  # of one-dimensional transforms that a derivative needs besides those of the field
@@ -24,35 +24,22 @@ WithDerivatives = tuple[Tensor, dict[int, Tensor]]  # a field and its derivative
 
 
 class Operators(RankGrid):
-    """The discrete calculus of one grid on one rank: `RankGrid` tells its parameters.
+    """The discrete calculus of one grid on one rank: `RankGrid` tells its parameters."""
 
-    Attributes
-    ----------
-    timers : of this rank.
-    transform : between coefficients and values.
-    inflow : u, v, w at the lower end of x where fluid enters there, each (1, 1, local ny, nz); None for other flows.
+    @cached_property
+    def timers(self) -> Timers:
+        """Of this rank."""
+        return Timers(self.device)
 
-    Raises
-    ------
-    CaseError : see `RankGrid`.
-    """
-
-    def __init__(
-        self,
-        grid: Grid,
-        decomposition: Slabs,
-        device: torch.device,
-        dtype: torch.dtype,
-        members: int | None = None,
-    ) -> None:
-        super().__init__(grid, decomposition, device, dtype, members)
-        self.timers = Timers(device)
-        self.transform = Transform(grid, decomposition, members)
-        self.inflow = self._inflow()
+    @cached_property
+    def transform(self) -> Transform:
+        """Between coefficients and values."""
+        return Transform(self.grid, self.decomposition, self.members)
 
     # -- boundaries ---------------------------------------------------------------------------------------------
 
-    def _inflow(self) -> Components | None:
+    @cached_property
+    def inflow(self) -> Components | None:
         """u, v, w at the lower end of x where fluid enters there, each (1, 1, local ny, nz); None for other flows."""
         lower = self.grid.volume_axes[0].lower if self.grid.is_open else None
         if not isinstance(lower, Inflow):

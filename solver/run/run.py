@@ -138,7 +138,7 @@ def run_leg(
         wall, compiling = time.perf_counter() - started, fusion.compiling.seconds - compiled
         done = simulation.step_count - checkpoint.start
         outcome = Outcome(case, source.folder, source.name, simulation, status, wall, done, compiling)
-        outcome.write(folder, observed.statistics, series, observed.others)
+        outcome.write(folder, observed, series)
         return outcome
 
     with nullcontext(signals) if signals else StopSignal() as stop:

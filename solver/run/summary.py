@@ -24,14 +24,13 @@ from solver.files.folder import write_json, write_table
 from solver.flow.simulation import Simulation
 from solver.observers.averages import write_centrelines, write_spectra, write_statistics
 from solver.observers.field_means import FieldMeans
-from solver.observers.forces import Forces
 from solver.observers.scalar_statistics import ScalarStatistics, write_scalars
 from solver.observers.series import TimeSeries
-from solver.observers.snapshots import Snapshots
-from solver.observers.spectra import PlaneSpectra, ShellSpectra
+from solver.observers.spectra import PlaneSpectra
 from solver.observers.statistics import Statistics
 from solver.observers.time_average import TimeAverage
 from solver.run.leg import FAILED
+from solver.run.observed import Observed
 from solver.run.performance import in_words, performance
 
 log = logging.getLogger("solver")
@@ -91,7 +90,7 @@ class Outcome:
         }
         return facts | projection
 
-    def write(self, folder: Path, statistics: list[TimeAverage], series: TimeSeries, others: list[Any]) -> None:
+    def write(self, folder: Path, observed: Observed, series: TimeSeries) -> None:
         """Write the summary, every table, and the summary with what the tables said.
 
         A table that cannot be made, as of a reference that has become unusable, costs that table and one line.
@@ -107,7 +106,7 @@ class Outcome:
         if series.is_root:
             write_json(folder / "summary.json", self.summary | before)
         self.summary |= performance(self.simulation, self.steps) | before
-        for hook in statistics:
+        for hook in observed.statistics:
             if isinstance(hook, FieldMeans):
                 self._write_fields(folder, hook)
                 continue
@@ -115,16 +114,14 @@ class Outcome:
             if means is not None:
                 with excused(f"averages of {folder}"):
                     self._write_averages(folder, hook, means)
-        for hook in others:
-            if isinstance(hook, ShellSpectra) and series.is_root:
-                with excused("spectra.csv"):
-                    write_table(folder / "spectra.csv", hook.table())
-            if isinstance(hook, Snapshots) and self.has_last_state:
-                hook.finish(self.simulation)
-            if isinstance(hook, Forces):
-                with excused("forces"):
-                    self.summary["forces"] = hook.summary()
+        for spectra in observed.spectra if series.is_root else ():
+            with excused("spectra.csv"):
+                write_table(folder / "spectra.csv", spectra.table())
+        for forces in observed.forces:
+            with excused("forces"):
+                self.summary["forces"] = forces.summary()
         if self.has_last_state:
+            observed.snapshots.finish(self.simulation)
             self.summary |= write_centrelines(folder, self.simulation)
         if series.is_root:
             write_json(folder / "summary.json", self.summary)

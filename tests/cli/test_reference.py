@@ -9,13 +9,13 @@ import tomllib
 
 import pytest
 
+from closures.algebraic.wall_friction import LAWS
 from closures.compare.metrics import METRICS
 from closures.losses.registry import LOSSES
 from closures.operators.registry import OPERATORS
 from closures.operators.shipped import shipped
 from closures.registry import registry
 from closures.registry.schemas import KINDS, schema_of
-from closures.wall_models.friction import LAWS
 from solver.case.case import load_case
 from tests.cli.guides import commands
 from tests.runs import ROOT

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from closures.coupling.corrected_law import CorrectedLaw
 from closures.operators import artefact, build
 from closures.operators.shipped import shipped, wall_models
+from closures.operators.wall_correction import FADE
 from closures.registry.wall_models import create
 from closures.training.experiment import load_experiment, train
 from closures.training.wall_profiles import ROOM, WallError, samples
-from closures.wall_models.correction import FADE
-from closures.wall_models.learned import CorrectedLaw
 from solver.discretisation import fusion
 from solver.errors import CaseError
 from solver.flow.wall_stress import WallSample, WallStress

@@ -11,8 +11,8 @@ import torch
 from scipy.integrate import quad
 from scipy.special import lambertw
 
-from closures.wall_models import laws
-from closures.wall_models.friction import LAWS, Friction
+from closures.algebraic import wall_laws
+from closures.algebraic.wall_friction import LAWS, Friction
 from solver.analysis.reference import ChannelReference
 from solver.flow.wall_stress import WallSample
 
@@ -20,10 +20,10 @@ CASES = Path(__file__).parents[2] / "cases"
 RE = torch.logspace(-6, 10, 300, dtype=torch.float64)
 KAPPA, B = 0.39, 4.6
 BY_NAME = {
-    "explicit": lambda re: laws.explicit(re, KAPPA, B),
-    "spalding": lambda re: laws.spalding(re, KAPPA, B),
-    "reichardt": lambda re: laws.reichardt(re, KAPPA, B),
-    "equilibrium": laws.Equilibrium(),
+    "explicit": lambda re: wall_laws.explicit(re, KAPPA, B),
+    "spalding": lambda re: wall_laws.spalding(re, KAPPA, B),
+    "reichardt": lambda re: wall_laws.reichardt(re, KAPPA, B),
+    "equilibrium": wall_laws.Equilibrium(),
 }
 
 
@@ -35,26 +35,26 @@ def friction(law, u, w, height=0.1, nu=1e-4, name="law"):
 
 
 def test_lambert_w():
-    np.testing.assert_allclose(laws.lambert_w(RE).numpy(), lambertw(RE.numpy()).real, rtol=1e-14)
+    np.testing.assert_allclose(wall_laws.lambert_w(RE).numpy(), lambertw(RE.numpy()).real, rtol=1e-14)
 
 
 def test_the_explicit_law_is_the_log_law_and_the_laminar_one():
     """Where its blend is over to round-off; ``E y+`` is the exponential of ``kappa u+``."""
     far, near = RE[RE > 1e4], RE[RE < 1e-4]
-    u = laws.explicit(far, KAPPA, B)
+    u = wall_laws.explicit(far, KAPPA, B)
     torch.testing.assert_close(torch.log(far / u) / KAPPA + B, u, rtol=1e-13, atol=0)
-    torch.testing.assert_close(laws.explicit(near, KAPPA, B), near.sqrt(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(wall_laws.explicit(near, KAPPA, B), near.sqrt(), rtol=1e-6, atol=0)
 
 
 def test_spalding_solves_its_equation():
-    u = laws.spalding(RE, KAPPA, B)
+    u = wall_laws.spalding(RE, KAPPA, B)
     series = [(KAPPA * u) ** n / math.factorial(n) for n in range(4)]
     tail = torch.exp(KAPPA * u) - sum(series)
     torch.testing.assert_close(u * (u + math.exp(-KAPPA * B) * tail), RE, rtol=1e-12, atol=0)
 
 
 def test_reichardt_solves_its_equation():
-    u = laws.reichardt(RE, KAPPA, B)
+    u = wall_laws.reichardt(RE, KAPPA, B)
     y = RE / u
     c = B - math.log(KAPPA) / KAPPA
     wake = 1.0 - torch.exp(-y / 11.0) - y / 11.0 * torch.exp(-y / 3.0)
@@ -63,7 +63,7 @@ def test_reichardt_solves_its_equation():
 
 def test_the_equilibrium_law_is_its_quadrature():
     """At y+ of the answers, by adaptive quadrature of the mean strain."""
-    law = laws.Equilibrium(0.387, 15.25)
+    law = wall_laws.Equilibrium(0.387, 15.25)
     re = torch.tensor([1e-3, 3.0, 200.0, 4e3, 1e5, 1e8], dtype=torch.float64)
 
     def strain(x):
@@ -74,7 +74,7 @@ def test_the_equilibrium_law_is_its_quadrature():
         exact = quad(strain, 0.0, math.log1p(r / u), epsabs=0, epsrel=1e-13, limit=300)[0]
         assert u == pytest.approx(exact, rel=1e-12)
     assert law.b == pytest.approx(4.21, abs=0.005)  # Kawai & Larsson's constants as a log law
-    assert laws.Equilibrium().b == pytest.approx(5.14, abs=0.005)
+    assert wall_laws.Equilibrium().b == pytest.approx(5.14, abs=0.005)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -82,12 +82,12 @@ def test_laws_meet_beside_the_wall_and_far_from_it(name):
     """u+ = y+ and the log law; in between they differ, but by less than two units, and all rise."""
     u = BY_NAME[name](RE)
     torch.testing.assert_close(u[RE < 1e-3], RE[RE < 1e-3].sqrt(), rtol=1e-3, atol=0)
-    constants = (laws.KAPPA, BY_NAME[name].b) if name == "equilibrium" else (KAPPA, B)
+    constants = (wall_laws.KAPPA, BY_NAME[name].b) if name == "equilibrium" else (KAPPA, B)
     y = RE / u
     far = y > 1e7
     torch.testing.assert_close(torch.log(y[far]) / constants[0] + constants[1], u[far], rtol=2e-5, atol=0)
     assert bool((u[1:] > u[:-1]).all())
-    assert float((u - laws.explicit(RE, *constants)).abs().max()) < 1.0
+    assert float((u - wall_laws.explicit(RE, *constants)).abs().max()) < 1.0
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -120,5 +120,5 @@ def test_reichardt_with_his_constants_is_low():
     for re_tau, error in (("1000", -4.7), ("2000", -4.2), ("5200", -2.7)):
         table = ChannelReference.read(CASES / f"channel{re_tau}" / "reference" / f"channel_leemoser{re_tau}.csv")
         u = torch.tensor([float(table.profile("u_mean", np.array([0.1]))[0])], dtype=torch.float64)
-        tau, _ = friction(lambda re: laws.reichardt(re, 0.41, intercept), u, 0.0 * u, 0.1 * table.re_tau, 1.0)
+        tau, _ = friction(lambda re: wall_laws.reichardt(re, 0.41, intercept), u, 0.0 * u, 0.1 * table.re_tau, 1.0)
         assert 100.0 * (float(tau[0]) - 1.0) == pytest.approx(error, abs=0.1)

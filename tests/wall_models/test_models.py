@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
+from closures.algebraic.wall_friction import LAWS
+from closures.algebraic.wall_laws import KAPPA
+from closures.coupling.filtered_wall_model import Filtered
+from closures.coupling.guarded_wall_model import GuardedWallModel
 from closures.registry.guest_checks import ClosureError
 from closures.registry.wall_models import create
-from closures.wall_models.filtered import Filtered
-from closures.wall_models.friction import LAWS
-from closures.wall_models.guarded import GuardedWallModel
-from closures.wall_models.laws import KAPPA
 from solver.case.case import parse_case
 from solver.case.plugins import Origin, Registry
 from solver.errors import CaseError

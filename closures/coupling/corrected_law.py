@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from closures.wall_models import laws
-from closures.wall_models.correction import WallCorrection, features
-from closures.wall_models.friction import CELLS, LEAST, Friction, tabulated
+from closures.algebraic import wall_laws
+from closures.algebraic.wall_friction import CELLS, LEAST, Friction, tabulated
+from closures.operators.wall_correction import WallCorrection, features
 from solver.flow.wall_stress import Pair, WallSample
 
 
@@ -27,7 +27,7 @@ class CorrectedLaw(Friction):
     """
 
     def __init__(self, name: str, network: WallCorrection) -> None:
-        super().__init__(name, lambda re: laws.explicit(re, network.kappa, network.intercept))
+        super().__init__(name, lambda re: wall_laws.explicit(re, network.kappa, network.intercept))
         self.network = network
         self._made: dict[tuple[float, float, int], tuple[Tensor | float, Tensor, Tensor]] = {}
 

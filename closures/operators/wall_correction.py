@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from closures.wall_models.laws import KAPPA, B
+from closures.algebraic.wall_laws import KAPPA, B
 from solver.flow.wall_stress import WallSample
 
 FADE = 0.5  # of every feature: how far beyond the data the correction ends

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from closures.wall_models.laws import KAPPA
+from closures.algebraic.wall_laws import KAPPA
 from solver.flow.closure import State
 from solver.flow.wall_stress import Pair, WallModel, WallSample
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from closures.wall_models import laws
+from closures.algebraic import wall_laws
 from solver.case.table import Table
 from solver.discretisation.fusion import fused
 from solver.flow.closure import State
@@ -22,39 +22,39 @@ CELLS = math.ceil((MOST - LEAST) / SPACING) - 1
 class LogTable(Table):
     """Constants of the logarithmic law ``u+ = ln(y+) / kappa + B``."""
 
-    kappa: float = Field(default=laws.KAPPA, gt=0.1, lt=1.0, description="von Karman's constant")
-    B: float = Field(default=laws.B, gt=0, lt=20, description="intercept of the log law")
+    kappa: float = Field(default=wall_laws.KAPPA, gt=0.1, lt=1.0, description="von Karman's constant")
+    B: float = Field(default=wall_laws.B, gt=0, lt=20, description="intercept of the log law")
 
-    def law(self) -> laws.Law:
+    def law(self) -> wall_laws.Law:
         """The log law, explicit."""
-        return lambda re: laws.explicit(re, self.kappa, self.B)
+        return lambda re: wall_laws.explicit(re, self.kappa, self.B)
 
 
 class SpaldingTable(LogTable):
     """Constants of the law of Spalding."""
 
-    def law(self) -> laws.Law:
+    def law(self) -> wall_laws.Law:
         """One curve from the wall to the log layer."""
-        return lambda re: laws.spalding(re, self.kappa, self.B)
+        return lambda re: wall_laws.spalding(re, self.kappa, self.B)
 
 
 class ReichardtTable(LogTable):
     """Constants of the law of Reichardt."""
 
-    def law(self) -> laws.Law:
+    def law(self) -> wall_laws.Law:
         """One curve from the wall to the log layer."""
-        return lambda re: laws.reichardt(re, self.kappa, self.B)
+        return lambda re: wall_laws.reichardt(re, self.kappa, self.B)
 
 
 class EquilibriumTable(Table):
     """Constants of the damped eddy viscosity ``kappa y u_tau (1 - exp(-y+ / A+))^2``."""
 
-    kappa: float = Field(default=laws.KAPPA, gt=0.1, lt=1.0, description="von Karman's constant")
+    kappa: float = Field(default=wall_laws.KAPPA, gt=0.1, lt=1.0, description="von Karman's constant")
     a_plus: float = Field(default=17.0, gt=1.0, lt=100.0, description="thickness of the damped layer, wall units")
 
-    def law(self) -> laws.Law:
+    def law(self) -> wall_laws.Law:
         """The boundary layer without acceleration, by quadrature."""
-        return laws.Equilibrium(self.kappa, self.a_plus)
+        return wall_laws.Equilibrium(self.kappa, self.a_plus)
 
 
 LAWS: dict[str, type[LogTable] | type[EquilibriumTable]] = {
@@ -88,7 +88,7 @@ class Friction:
     law : u+ as a function of Re.
     """
 
-    def __init__(self, name: str, law: laws.Law) -> None:
+    def __init__(self, name: str, law: wall_laws.Law) -> None:
         self.name, self.law = name, law
         self.table, self.first = tabulated(self.gain, torch.zeros(1, 1, dtype=torch.float64))[0], torch.zeros(1).long()
 
