@@ -38,6 +38,7 @@ def paragraph(record: Mapping[str, Any]) -> str:
     seeds = max(len(row["seeds"]) for row in rows)
     if seeds > 1:
         said.append(f"Each was run from {seeds} initial fields that differ in their random numbers.")
+    said += [f"{found['label']} was trained {len(found['members'])} times." for found in record.get("trainings", ())]
     if sound:
         times = [row["averaging_time"] for row in sound]
         said.append(f"Averages are over {_range(times)} time units of the case in all.")

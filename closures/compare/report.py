@@ -14,6 +14,7 @@ import jinja2
 from closures.compare import figures, methods
 from closures.compare.channels import ChannelJudge
 from closures.compare.runs import Run
+from closures.compare.trainings import over_trainings
 from closures.compare.uncertainty import Estimate, Word
 from closures.compare.verdicts import Comparison, Judged
 from solver.analysis.channel import SUBGRID
@@ -44,6 +45,14 @@ def record_of(comparison: Comparison, command: str, extra: Mapping[str, Any] | N
             for q in comparison.metrics
         ],
         "rows": [_row(judged, comparison) for judged in comparison.members],
+        "trainings": [
+            {
+                "label": found.label,
+                "members": list(found.members),
+                "errors": {q.name: _number(found.errors.item(i)) for i, q in enumerate(comparison.metrics)},
+            }
+            for found in over_trainings(comparison.members)
+        ],
         "pairs": [{"one": p.one, "other": p.other, "word": p.word, **_number(p.difference)} for p in comparison.pairs],
         "differences": _differences(runs),
         "provenance": [{"folder": str(run.folder), "seed": run.seed, **_origin(run)} for run in runs],
@@ -203,6 +212,9 @@ def markdown(record: Record, width: int | None = None) -> str:
         lines.append(f"- These runs were made by different versions of the code: {', '.join(commits)}.")
     lines += [f"- **{f['run']}** failed: {f['reason']}" for f in record.get("failures", [])]
     lines += [f"- **{row['label']}**: {row['verdict']}" for row in record["rows"]]
+    for found in record.get("trainings", ()):
+        values = "; ".join(f"{q['label']} {percent(found['errors'][q['key']], q)}" for q in quantities)
+        lines.append(f"- **{found['label']}**, mean over {len(found['members'])} trainings: {values}")
     return "\n".join(lines) + "\n"
 
 

@@ -27,6 +27,7 @@ from closures.registry.wall_models import WALL_MODELS
 from closures.training.recipe import Recipe
 from solver import __version__
 from solver.case.case import load_case, parse_case
+from solver.cli.runs import RUNS
 from solver.flow.closure import EddyViscosity
 from solver.run.build import Source, build
 from tests.cli.guides import ROOT, blocks, commands, install, module
@@ -164,6 +165,12 @@ def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text()
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
     assert sorted(page for page in pages if page not in text and not page.startswith("decisions/")) == []
+
+
+def test_where_commands_write_by_default_is_ignored():
+    """Or every result that follows would be called one of changed sources."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert {f"/{RUNS}/", "/data/"} <= set(ignored)
 
 
 def test_make_targets_named_exist():

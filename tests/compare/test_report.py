@@ -12,7 +12,9 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from closures.compare import compare
 from closures.compare.methods import bibtex, paragraph
@@ -176,6 +178,29 @@ def test_the_paragraph_for_a_paper_says_what_the_record_says(report):
     text = unescape((report / "report.html").read_text(encoding="utf-8"))
     assert said in text
     assert bibtex(record) in text
+
+
+def test_trainings_of_one_network_are_told_together(tmp_path):
+    """Mean and Student's interval of their scatter; a closure that was trained once is not among them."""
+    folders = [
+        write_run(tmp_path / word, "wale", 5, {"v_rms": bias}) for word, bias in (("a", 0.1), ("b", 0.2), ("c", 0.4))
+    ]
+    for folder, weights in zip(folders, ("0123456789", "4567890123", "89abcdef01"), strict=True):
+        facts = json.loads((folder / "provenance.json").read_text())
+        (folder / "provenance.json").write_text(json.dumps(facts | {"closure": {"weights_sha256": weights}}))
+    out = compare([write_run(tmp_path / "none", "none", 5), *folders], reference="MKM180", out=tmp_path / "report")
+    record = json.loads((out / "report.json").read_text())
+    (found,) = record["trainings"]
+    rows = [row for row in record["rows"] if row["label"] in found["members"]]
+    assert (found["label"], len(rows)) == ("wale", 3)
+    values = np.array([row["errors"]["v_rms"]["value"] for row in rows])
+    assert found["errors"]["v_rms"]["value"] == pytest.approx(values.mean())
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+    assert found["errors"]["v_rms"]["ci95"] == pytest.approx(half)
+    assert half > 0.1
+    assert "wale was trained 3 times." in (text := unescape((out / "report.html").read_text(encoding="utf-8")))
+    assert '<table id="trainings">' in text
+    assert "**wale**, mean over 3 trainings: " in (out / "summary.md").read_text()
 
 
 def test_verdicts_in_words(report):
