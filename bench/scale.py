@@ -18,7 +18,7 @@ from mpi4py import MPI
 
 from solver.discretisation.calculus import Operators
 from solver.flow.flow import Flow
-from solver.flow.forcing import NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, PressureGradient
 from solver.flow.initial import taylor_green, wall_turbulence
 from solver.flow.runge_kutta import RK3
 from solver.flow.simulation import Simulation
@@ -131,7 +131,7 @@ def counted(flow: str, ranks: int) -> tuple[Nobody, Operators]:
     grid = Grid(fourier, y, fourier)
     op = Operators(grid, Slabs(n, grid.coefficient_shape[0], y.periodic, comm), cpu, torch.float64)  # type: ignore[arg-type]
     velocity = wall_turbulence(op, 1.0, 1e-3, 1.0, 731) if channel else taylor_green(op, 1.0)
-    motion = Flow(op, 1e-3, None, PressureGradient(op, 1.0) if channel else NoForcing())
+    motion = Flow(op, 1e-3, None, PressureGradient(op, 1.0) if channel else Forcing())
     simulation = Simulation(motion, motion.start(velocity), StepControl(op, 1.0, dt=1e-4))
     comm.waits.clear()
     comm.bytes.clear()

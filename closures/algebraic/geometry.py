@@ -13,7 +13,7 @@ from torch import Tensor
 
 from closures.algebraic.invariants import safe_sqrt
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.staggered import DIM, below, inner, join, mean
+from solver.discretisation.staggered import DIM, below, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.grid.axis import NoSlip
 from solver.grid.grid import Grid
@@ -137,9 +137,9 @@ def _wall_slopes(operators: Operators, padded: Components, axis: int, upper: boo
         if component == axis:
             continue
         line = operators.mean_mode(f)
-        for other in operators.volume_axes:
-            if other != axis:
-                line = mean(below(line, other), other) if other == component else inner(line, other)
+        line = operators.inner(line, axis, component)
+        if component in operators.volume_axes:
+            line = mean(below(line, component), component)
         near = line.narrow(dim, line.shape[dim] - 2 if upper else 0, 2)
         slopes[component] = (near.narrow(dim, 1, 1) - near.narrow(dim, 0, 1)) / gap
     return slopes

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.gradient import VelocityGradient
-from solver.discretisation.staggered import above, inner, mean
 from solver.discretisation.transform import Transform
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
@@ -95,11 +94,9 @@ class Resampler:
             c = self._resized(self.transform.to_coefficients(f), inwards=False)
         if component not in self.operators.volume_axes:
             return c
-        padded = self.operators.pad_scalar(c, at_wall=-1.0)
-        for axis in self.operators.volume_axes:
-            padded = above(mean(padded, axis), axis) if axis == component else inner(padded, axis)
+        staggered = self.operators.to_faces(self.operators.pad_scalar(c, at_wall=-1.0), component)
         free = self.free[component]
-        return padded if free is None else padded * free
+        return staggered if free is None else staggered * free
 
     def _resized(self, c: Tensor, inwards: bool) -> Tensor:
         """Coefficients of the solver's grid with the modes of the operator's, or the other way round."""

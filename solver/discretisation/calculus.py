@@ -12,7 +12,7 @@ from torch import Tensor
 from solver.discretisation.fusion import fused
 from solver.discretisation.rank_grid import Components as Components
 from solver.discretisation.rank_grid import RankGrid
-from solver.discretisation.staggered import DIM, above, difference, edge, join
+from solver.discretisation.staggered import DIM, above, difference, edge, ends, join
 from solver.discretisation.timers import Timers
 from solver.discretisation.transform import PlaneModes, Transform
 from solver.grid.axis import Boundary, FreeSlip, Inflow, NoSlip
@@ -58,7 +58,7 @@ class Operators(RankGrid):
         """Velocity coefficients with ghosts on every finite-volume axis."""
         padded = list(velocity)
         for axis, line in self.grid.volume_axes.items():
-            first, last = [edge(f, axis, 0) for f in padded], [edge(f, axis, -1) for f in padded]
+            first, last = zip(*[ends(f, axis) for f in padded], strict=True)
             lower, upper = self.neighbours(torch.stack(last), torch.stack(first), axis)
             ghosts_below = self._ghosts(first, axis, line.lower) if lower is None else lower
             ghosts_above = self._ghosts(last, axis, line.upper) if upper is None else upper
@@ -77,7 +77,7 @@ class Operators(RankGrid):
         ghost, near, next_one = (edge(f, axis, -1 - k if upper else k) for k in range(3))
         ghost.copy_((1.0 + ratio) * near - ratio * next_one)
 
-    def _ghosts(self, near: list[Tensor], axis: int, end: Boundary) -> list[Tensor]:
+    def _ghosts(self, near: Sequence[Tensor], axis: int, end: Boundary) -> list[Tensor]:
         """What lies beyond an end, of each component; of the normal one the end face itself (above it is unused)."""
         ghosts = list(near)
         if isinstance(end, Inflow) and self.inflow:
@@ -108,7 +108,7 @@ class Operators(RankGrid):
         A free-slip end of an axis in `odd` mirrors it with the other sign.
         """
         for axis, line in self.grid.volume_axes.items():
-            first, last = edge(f, axis, 0), edge(f, axis, -1)
+            first, last = ends(f, axis)
             lower, upper = self.neighbours(last, first, axis)
             if lower is None:
                 lower = first * _mirror_sign(line.lower, at_wall, axis in odd)

@@ -75,8 +75,6 @@ class VelocityGradient:
 
     def planes(self, first: int, size: int) -> VelocityGradient:
         """The same for a few of this rank's y planes; fields are then narrowed by the caller."""
-        if size == self.operators.local_shape[1]:
-            return self
         part = copy(self)
         if 1 in self.metric:
             part.metric = self.metric | {1: self.metric[1].narrow(1, first, size)}
@@ -89,26 +87,12 @@ class VelocityGradient:
         (u, du), (v, dv), (w, dw) = self.operators.all_with_derivatives(padded, self.fourier_axes)
         return (u, v, w), {(i, j): slope for i, slopes in enumerate((du, dv, dw)) for j, slope in slopes.items()}
 
-    def edge(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
-        """``d_j u_i`` (i != j) where the flux F_ij lives: n + 1 faces along j, upper faces along i."""
-        g = self._derivative(velocity, spectral, i, j)
-        return self.operators.inner(inner(g, i) if i in self.volume_axes else g, i, j)
-
     def _derivative(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i`` where it arises: faces 0 .. n along a finite-volume j, padded like u_i otherwise."""
         if j not in self.volume_axes:
             return spectral[i, j]
         g = difference(velocity[i], j) / self.metric[j].spacing
         return g if self.walls is None else g * self.walls.slope[i, j]
-
-    def edge_transposed(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
-        """``d_i u_j`` at the same place as `edge` (i, j)."""
-        g = self._derivative(velocity, spectral, j, i)
-        if i in self.volume_axes:
-            g = above(g, i)
-        if j in self.volume_axes:
-            g = below(g, j)
-        return self.operators.inner(g, i, j)
 
     def twice_shear(self, velocity: Components, spectral: Derivatives, i: int, j: int) -> Tensor:
         """``d_j u_i + d_i u_j`` (i != j) on all edges of cells: faces 0 .. n along i and j where these have cells."""
@@ -119,7 +103,7 @@ class VelocityGradient:
         return parts[0] + parts[1]
 
     def to_edges(self, f: Tensor, i: int, j: int) -> Tensor:
-        """A padded centred field on the edges of `twice_shear`: the mean over the cells around, as in `to_edge`."""
+        """A padded centred field on the edges of `twice_shear`: the mean over the cells around."""
         for axis in self.volume_axes:
             f = mean(f, axis) if axis in (i, j) else inner(f, axis)
         return f
@@ -134,10 +118,7 @@ class VelocityGradient:
                 g = below(g, i)
         else:
             g = spectral[i, i]
-        for axis in self.volume_axes:
-            if axis != i:
-                g = above(g, axis) if axis == along else inner(g, axis)
-        return g
+        return self.operators.at_centres(g, along, i)
 
     @fused
     def centred(self, velocity: Components, spectral: Derivatives) -> tuple[Tensor, ...]:
@@ -158,14 +139,12 @@ class VelocityGradient:
         g = self.operators.inner(g, i, j)
         return g if self.walls is None else g * self.walls.fluid
 
-    def to_edge(self, f: Tensor, i: int, j: int) -> Tensor:
-        """A padded centred field where the flux F_ij lives; zero where a solid is."""
-        for axis in self.volume_axes:
-            f = mean(f, axis) if axis == j else above(mean(f, axis), axis) if axis == i else inner(f, axis)
+    def of_flux(self, f: Tensor, i: int, j: int) -> Tensor:
+        """Of what lives on all edges of cells that on those of the flux F_ij, the upper ones along i; 0 in solids."""
+        f = above(f, i) if i in self.volume_axes else f
         return f if self.walls is None else f * self.walls.wet[i, j]
 
     def to_centre(self, f: Tensor, component: int) -> Tensor:
         """A padded component at cell centres, without ghosts."""
-        for axis in self.volume_axes:
-            f = mean(below(f, axis), axis) if axis == component else inner(f, axis)
-        return f
+        f = self.operators.inner(f, component)
+        return mean(below(f, component), component) if component in self.volume_axes else f

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.discretisation.staggered import DIM, Metric, above, y_slowest
+from solver.discretisation.staggered import DIM, Metric, above, mean, y_slowest
 from solver.errors import CaseError
 from solver.grid.axis import FiniteVolumeAxis
 from solver.grid.grid import Grid
@@ -119,6 +119,18 @@ class RankGrid:
             if axis not in but:
                 f = f.narrow(DIM[axis], 1, f.shape[DIM[axis]] - 2)
         return f
+
+    def at_centres(self, f: Tensor, along: int, *but: int) -> Tensor:
+        """A padded field at the centres 1 .. n+1 along a finite-volume `along`, 1 .. n elsewhere; axes `but` stay."""
+        for axis in self.volume_axes:
+            if axis not in but:
+                f = f.narrow(DIM[axis], 1, f.shape[DIM[axis]] - (1 if axis == along else 2))
+        return f
+
+    def to_faces(self, f: Tensor, i: int) -> Tensor:
+        """A padded centred field where u_i lives, by the mean of the cells on both sides."""
+        f = self.inner(f, i)
+        return above(mean(f, i), i) if i in self.volume_axes else f
 
     def free_faces(self, axis: int) -> Tensor | None:
         """1 at faces through which fluid may pass, 0 at the upper end; None along periodic axes."""

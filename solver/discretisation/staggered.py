@@ -47,6 +47,12 @@ def edge(f: Tensor, axis: int, index: int) -> Tensor:
     return f.narrow(DIM[axis], index % f.shape[DIM[axis]], 1)
 
 
+def ends(f: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The first and the last entry along `axis`, keeping the dimension."""
+    dim = DIM[axis]
+    return f.narrow(dim, 0, 1), f.narrow(dim, f.shape[dim] - 1, 1)
+
+
 def join(parts: list[Tensor], axis: int) -> Tensor:
     """Concatenate along `axis`, y slowest in memory."""
     order = (-2, -3, -1)

@@ -130,11 +130,10 @@ class PlaneModes:
         """
         transform, engine = self.transform, choose_engine(slab)
         fourier, highest = transform.fourier, transform.highest
+        self._stored = self._stored or self._allocated(slab)
         for k, f in enumerate(slab):
             f = f.transpose(-3, -2)
             f = f if transform.members is None else f.flatten(0, 1)
-            if k == len(self._stored):
-                self._stored.append(self._allocated(f, self.planes[k]))
             part = self._stored[k].narrow(-3, self.done[k], len(f))
             if not fourier[0]:
                 modes = f[None]
@@ -150,13 +149,16 @@ class PlaneModes:
             else:
                 part.copy_(modes)
 
-    def _allocated(self, f: Tensor, planes: int) -> Tensor:
+    def _allocated(self, slab: Sequence[Tensor]) -> list[Tensor]:
         """Storage with y first; fluxes have one more entry along their finite-volume direction."""
-        fourier, modes = self.transform.fourier, self.transform.grid.coefficient_shape
-        cx, cz = modes[0] if fourier[0] else f.shape[1], modes[2] if fourier[2] else f.shape[2]
-        if fourier[1]:
-            return f.new_empty((planes, cx, cz), dtype=torch.promote_types(f.dtype, torch.complex64))
-        return f.new_empty((self.transform.parts, planes, cx, cz))
+        fourier, modes, stored = self.transform.fourier, self.transform.grid.coefficient_shape, []
+        for f, planes in zip(slab, self.planes, strict=True):
+            shape = planes, modes[0] if fourier[0] else f.shape[-3], modes[2] if fourier[2] else f.shape[-1]
+            if fourier[1]:
+                stored.append(f.new_empty(shape, dtype=torch.promote_types(f.dtype, torch.complex64)))
+            else:
+                stored.append(f.new_empty((self.transform.parts, *shape)))
+        return stored
 
     @property
     def whole(self) -> list[Tensor]:

@@ -63,21 +63,19 @@ class Equation:
         resolved = self.squared(u[i], i, along) if i == j else self.advected(u, i, j, strain)
         if subgrid is None:
             return resolved
-        if isinstance(subgrid, Tensor) and i == j:
-            return resolved - 2.0 * self.at_centres(subgrid, along) * strain.normal(u, spectral, i, along)
-        if isinstance(subgrid, Tensor):
-            twice_s_ij = strain.edge(u, spectral, i, j) + strain.edge_transposed(u, spectral, i, j)
-            return resolved - strain.to_edge(subgrid, i, j) * twice_s_ij
-        tau = subgrid[STRESS_INDEX[min(i, j), max(i, j)]]
-        return resolved + (self.at_centres(tau, along) if i == j else strain.to_edge(tau, i, j))
+        nu_t = isinstance(subgrid, Tensor)
+        given = subgrid if isinstance(subgrid, Tensor) else subgrid[STRESS_INDEX[min(i, j), max(i, j)]]
+        if i == j:
+            tau = self.operators.at_centres(given, along)
+            return resolved + (-2.0 * tau * strain.normal(u, spectral, i, along) if nu_t else tau)
+        tau = strain.to_edges(given, i, j)
+        return resolved + strain.of_flux(-tau * strain.twice_shear(u, spectral, i, j) if nu_t else tau, i, j)
 
     def squared(self, f: Tensor, i: int, along: int) -> Tensor:
         """``u_i u_i`` at centres."""
-        for axis in self.volume_axes:
-            if axis == i:
-                f = mean(f, axis) if axis == along else below(mean(f, axis), axis)
-            else:
-                f = above(f, axis) if axis == along else inner(f, axis)
+        if i in self.volume_axes:
+            f = mean(f, i) if i == along else below(mean(f, i), i)
+        f = self.operators.at_centres(f, along, i)
         return f * f
 
     def advected(self, u: Components, i: int, j: int, strain: VelocityGradient) -> Tensor:
@@ -93,12 +91,6 @@ class Equation:
             else:
                 carried, carrying = inner(carried, axis), inner(carrying, axis)
         return carried * carrying
-
-    def at_centres(self, f: Tensor, along: int) -> Tensor:
-        """A padded centred field where F_ii lives."""
-        for axis in self.volume_axes:
-            f = above(f, axis) if axis == along else inner(f, axis)
-        return f
 
     # -- derivatives in coefficient space -----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Answers, Closure, EddyViscosity, SubgridStress, SubgridTerm
 from solver.flow.closure import State as Memory
-from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.forcing import Forcing
 from solver.flow.implicit_diffusion import ImplicitDiffusion
 from solver.flow.momentum import Momentum
 from solver.flow.moving_frame import MovingFrame
@@ -59,7 +59,7 @@ class Flow:
         frame: float = 0.0,
     ) -> None:
         self.operators, self.nu, self.closure = operators, nu, closure
-        self.forcing: Forcing = forcing or NoForcing()
+        self.forcing: Forcing = forcing or Forcing()
         self.exact_diffusion = not operators.volume_axes
         self.momentum = momentum or Momentum(VelocityGradient(operators), 0.0 if self.exact_diffusion else nu)
         self.strain, self.equation = self.momentum.strain, self.momentum.equation

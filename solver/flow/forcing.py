@@ -7,7 +7,6 @@ the velocity. `tangent` is what the correction comes to in a short time.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,33 +18,34 @@ from solver.flow.number import Number
 from solver.flow.projection import Pressure, Response
 
 
-class Forcing(Protocol):
-    """Drives the flow; `span` is the time covered by the stage.
+class Forcing:
+    """What drives the flow: this one nothing, others override what they change; `span` is the time of the stage.
 
     An affine correction keeps the order of the Runge-Kutta scheme when it follows each stage. Any other would be news
     to the tendencies that the scheme remembers and leave it first order: there the tendency is made tangent, and the
     correction, which then is of the size of the error, follows the last stage alone (Hairer, Lubich & Wanner 2006,
     Geometric Numerical Integration, section IV.4).
+
+    Attributes
+    ----------
+    is_affine : see above.
+    body_force : the acceleration along x that acts whatever the flow does.
     """
 
-    is_affine: bool
+    is_affine = True
+    body_force = 0.0
 
     def on(self, operators: Operators) -> Forcing:
         """The same for fields of other operators; without solids."""
-        ...
-
-    @property
-    def body_force(self) -> float:
-        """The acceleration along x that acts whatever the flow does."""
-        ...
+        return self
 
     def speed(self, elapsed: float) -> float:
         """Largest rms velocity that the drive gives to fluid at rest within the time `elapsed`, without friction."""
-        ...
+        return 0.0
 
     def accelerate(self, rate: Components) -> Components:
         """Tendency with the body force."""
-        ...
+        return rate
 
     def correct(
         self, velocity: Components, span: Number, column: Tensor | None = None, total: Tensor | None = None
@@ -55,23 +55,23 @@ class Forcing(Protocol):
         `column` : what friction within the stage leaves of a unit acceleration along x, see `Flow.diffused`.
         `total` : of the `share` of all ranks, if it is known.
         """
-        ...
+        return velocity, 0.0
 
     def share(self, velocity: Components) -> Tensor | None:
         """This rank's part of the sum that `correct` needs, which no projection changes; None if it needs none."""
-        ...
+        return None
 
     def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
         """Volume mean of the driving acceleration along x, of which the correction has `given` a part in `span`."""
-        ...
+        return self.body_force
 
     def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
         """Kinematic pressure with the drive's share, coefficients."""
-        ...
+        return pressure.kinematic
 
     def impulse(self, given: Tensor | float) -> Tensor | float:
         """What solids take of what the correction has given, (3,) of this rank."""
-        ...
+        return 0.0
 
     def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
         """The tendency of a divergence-free velocity without what the correction would undo; `rate` is consumed.
@@ -79,55 +79,6 @@ class Forcing(Protocol):
         `decay`: viscosity of the diffusion that is not in `rate`. Where the correction is affine `rate` should be
         divergence-free; held shells take a gradient for what it is, powerless.
         """
-        ...
-
-
-class NoForcing:
-    """Nothing drives the flow."""
-
-    is_affine = True
-
-    def on(self, operators: Operators) -> Forcing:
-        """Itself."""
-        return self
-
-    @property
-    def body_force(self) -> float:
-        """Zero."""
-        return 0.0
-
-    def speed(self, elapsed: float) -> float:
-        """Zero."""
-        return 0.0
-
-    def accelerate(self, rate: Components) -> Components:
-        """The tendency, unchanged."""
-        return rate
-
-    def correct(
-        self, velocity: Components, span: Number, column: Tensor | None = None, total: Tensor | None = None
-    ) -> tuple[Components, Tensor | float]:
-        """The velocity, unchanged."""
-        return velocity, 0.0
-
-    def share(self, velocity: Components) -> Tensor | None:
-        """None."""
-        return None
-
-    def drive(self, given: Tensor | float, span: Number) -> Tensor | float:
-        """The body force."""
-        return self.body_force
-
-    def pressure(self, pressure: Pressure, drive: Tensor | float) -> Tensor:
-        """That pressure: the drive has no share."""
-        return pressure.kinematic
-
-    def impulse(self, given: Tensor | float) -> Tensor | float:
-        """Zero."""
-        return 0.0
-
-    def tangent(self, velocity: Components, rate: Components, decay: float = 0.0) -> Components:
-        """The tendency, unchanged."""
         return rate
 
 
@@ -160,33 +111,28 @@ def passes(operators: Operators, response: Components) -> bool:
     return gain > 100 * torch.finfo(operators.dtype).eps and abs(square - gain) < 0.1 * gain
 
 
-class PressureGradient(NoForcing):
+class PressureGradient(Forcing):
     """A constant mean pressure gradient ``-dp/dx`` (kinematic), along x."""
 
     def __init__(self, operators: Operators, gradient: float) -> None:
-        self.operators, self.gradient = operators, gradient
+        self.operators, self.body_force = operators, gradient
 
     def on(self, operators: Operators) -> Forcing:
         """The same gradient."""
-        return PressureGradient(operators, self.gradient)
-
-    @property
-    def body_force(self) -> float:
-        """The gradient."""
-        return self.gradient
+        return PressureGradient(operators, self.body_force)
 
     def speed(self, elapsed: float) -> float:
         """That of free fall."""
-        return abs(self.gradient) * elapsed
+        return abs(self.body_force) * elapsed
 
     def accelerate(self, rate: Components) -> Components:
         """Tendency plus the uniform acceleration."""
         uniform = torch.zeros_like(rate[0])
-        self.operators.mean_mode(uniform).add_(self.gradient)
+        self.operators.mean_mode(uniform).add_(self.body_force)
         return rate[0] + uniform, rate[1], rate[2]
 
 
-class MassFlux(NoForcing):
+class MassFlux(Forcing):
     """Constant bulk velocity: a uniform acceleration that restores it after each stage.
 
     Being affine, it keeps the order of the Runge-Kutta scheme. Where solids stand in the way it is a multiple of the

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.shells import shell_numbers
-from solver.flow.forcing import Forcing, NoForcing
+from solver.flow.forcing import Forcing
 from solver.flow.number import Number
 
 
-class HeldShells(NoForcing):
+class HeldShells(Forcing):
     """Isotropic turbulence kept alive by holding the kinetic energy of the lowest wavenumber shells.
 
     Shells are those of `solver.discretisation.shells`, numbered from 1. Between rescalings it feels an acceleration

@@ -14,7 +14,7 @@ from torch import Tensor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, VelocityGradient
-from solver.discretisation.staggered import DIM, above, edge, inner, mean
+from solver.discretisation.staggered import DIM, above, edge
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridForce, SubgridStress, SubgridTerm
@@ -116,7 +116,8 @@ class Momentum:
                 list(map(cut, subgrid)) if isinstance(subgrid, list) else subgrid if subgrid is None else cut(subgrid)
             )
             derivatives = {key: cut(f) for key, f in spectral.items()}
-            fluxes = self._distinct((u, v, w), derivatives, part, self.strain.planes(first, size))
+            strain = self.strain if size == ny else self.strain.planes(first, size)
+            fluxes = self._distinct((u, v, w), derivatives, part, strain)
             for key, end, plane in walls:
                 self._add_at_wall(fluxes[self.keys.index(key)], key[1], end, plane, first, size)
             yield [above(f, 1) if first and f.shape[DIM[1]] > size else f for f in fluxes]
@@ -166,10 +167,6 @@ class Momentum:
 
     def _force(self, force: Components) -> list[Tensor]:
         """Coefficients of an acceleration given at centres, where the components live, zero on walls."""
-        result = []
-        for i, f in enumerate(force):
-            padded = self.operators.pad_scalar(f)
-            for axis in self.volume_axes:
-                padded = above(mean(padded, axis), axis) if axis == i else inner(padded, axis)
-            result.append(self._inside(self.operators.to_coefficients(padded), i))
-        return result
+        op = self.operators
+        at_faces = [op.to_faces(op.pad_scalar(f), i) for i, f in enumerate(force)]
+        return [self._inside(op.to_coefficients(f), i) for i, f in enumerate(at_faces)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import below, difference, edge, join, mean
+from solver.discretisation.staggered import below, difference, ends, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, EddyViscosity, ScalarClosure, SubgridTerm
 from solver.flow.moving_frame import MovingFrame
@@ -89,7 +89,7 @@ class Transport:
         """Coefficients with ghosts beyond finite-volume ends, by what is given there."""
         op = self.operators
         for axis in self.volume_axes:
-            first, last = edge(f, axis, 0), edge(f, axis, -1)
+            first, last = ends(f, axis)
             lower, upper = op.neighbours(last, first, axis)
             lower = self._beyond(first, axis, 0) if lower is None else lower
             upper = self._beyond(last, axis, 1) if upper is None else upper

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Operators
-from solver.discretisation.staggered import DIM, edge, inner, join, mean
+from solver.discretisation.staggered import DIM, edge, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import State
 from solver.grid.axis import FiniteVolumeAxis
@@ -198,9 +198,7 @@ class WallStress:
             for end, pair in planes.items():
                 spacing = edge(metric.spacing, axis, -end)
                 for i, tau in zip(Stress.along(axis), pair, strict=True):
-                    f = velocity.staggered[i]
-                    for other in self.operators.volume_axes:
-                        f = f if other == axis else inner(f, other)
+                    f = self.operators.inner(velocity.staggered[i], axis)
                     first, second = (edge(f, axis, k) for k in ((-2, -1) if end else (0, 1)))
                     viscous = self.nu * (second - first) / spacing
                     yield (i, axis), end, viscous + tau if end else viscous - tau

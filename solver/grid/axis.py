@@ -184,7 +184,7 @@ class FiniteVolumeAxis:
 
     points = n
 
-    @property
+    @cached_property
     def length(self) -> float:
         """Distance between the end faces."""
         return float(self.faces[-1] - self.faces[0])

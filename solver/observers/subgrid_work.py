@@ -12,7 +12,7 @@ from torch import Tensor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.fusion import fused
 from solver.discretisation.gradient import Derivatives, VelocityGradient
-from solver.discretisation.staggered import above, below, inner, mean
+from solver.discretisation.staggered import above, below, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import STRESS_INDEX, SubgridForce, SubgridTerm
 from solver.flow.momentum import padded_term
@@ -48,10 +48,14 @@ class SubgridWork:
     ) -> tuple[Tensor, Tensor]:
         """Of a padded eddy viscosity, or of six padded stresses."""
         strain, volume_axes = self.strain, self.strain.volume_axes
-        flux = work = torch.zeros_like(self._core(given if isinstance(given, Tensor) else given[0]))
+        flux = work = torch.zeros_like(self.operators.inner(given if isinstance(given, Tensor) else given[0]))
         for i in range(3):
             s_ii = strain.normal(velocity, spectral, i, along=-1)
-            tau = -2.0 * self._core(given) * s_ii if isinstance(given, Tensor) else self._core(given[i])
+            tau = (
+                -2.0 * self.operators.inner(given) * s_ii
+                if isinstance(given, Tensor)
+                else self.operators.inner(given[i])
+            )
             work = work - tau * s_ii
         for i, j in SHEARS:
             twice_s = strain.twice_shear(velocity, spectral, i, j)
@@ -68,16 +72,9 @@ class SubgridWork:
     @fused
     def _work_of_force(self, force: list[Tensor], velocity: Components) -> Tensor:
         """``-f_i u_i`` of a padded force, each component where it lives, then at centres."""
-        work = torch.zeros_like(self._core(force[0]))
+        op = self.operators
+        work = torch.zeros_like(op.inner(force[0]))
         for i, (f, u) in enumerate(zip(force, velocity, strict=True)):
-            for axis in self.strain.volume_axes:
-                f = mean(f, axis) if axis == i else inner(f, axis)
-                u = below(u, axis) if axis == i else inner(u, axis)
-            product = f * u
-            work = work - (mean(product, i) if i in self.strain.volume_axes else product)
+            f, u = op.inner(f, i), op.inner(u, i)
+            work = work - (mean(mean(f, i) * below(u, i), i) if i in op.volume_axes else f * u)
         return work
-
-    def _core(self, padded: Tensor) -> Tensor:
-        for axis in self.strain.volume_axes:
-            padded = inner(padded, axis)
-        return padded

@@ -23,7 +23,7 @@ from solver.flow import initial
 from solver.flow.around_solids import flow_around
 from solver.flow.closure import Closure
 from solver.flow.flow import Flow
-from solver.flow.forcing import Forcing, MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, MassFlux, PressureGradient
 from solver.flow.held_shells import HeldShells
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Projection
@@ -182,7 +182,7 @@ def make_forcing(case: Case, operators: Operators, projection: Projection | None
         if not grid.is_box:
             raise CaseError("[flow.forcing] kind = 'held_shells' needs Fourier axes in x, y and z")
         return HeldShells(operators, table.energies)
-    return NoForcing()
+    return Forcing()
 
 
 def initial_field(source: Source, operators: Operators) -> Components:

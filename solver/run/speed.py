@@ -16,7 +16,7 @@ from solver.errors import CaseError
 from solver.files.folder import processor
 from solver.flow.closure import Closure
 from solver.flow.flow import Flow
-from solver.flow.forcing import MassFlux, NoForcing
+from solver.flow.forcing import Forcing, MassFlux
 from solver.flow.initial import taylor_green, wall_turbulence
 from solver.flow.runge_kutta import RK3
 from solver.flow.simulation import Simulation
@@ -60,7 +60,7 @@ def flow_simulation(
     operators = Operators(grid, slabs, choose_device(device), dtype)
     nu = 1 / 2800 if flow == "channel" else 1 / 1600
     velocity = wall_turbulence(operators, 1.0, nu, 1.0, 731) if flow == "channel" else taylor_green(operators, 1.0)
-    forcing = MassFlux(operators, 1.0) if flow == "channel" else NoForcing()
+    forcing = MassFlux(operators, 1.0) if flow == "channel" else Forcing()
     motion = Flow(operators, nu, make_closure(grid, nu), forcing)
     return Simulation(motion, motion.start(velocity), StepControl(operators, 1.0))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.gradient import WallFactors
-from solver.discretisation.staggered import inner, y_slowest
+from solver.discretisation.staggered import y_slowest
 from solver.grid.axis import Array, FiniteVolumeAxis
 from solver.solids.mask import Solids
 from solver.solids.shapes import Mask
@@ -73,7 +73,7 @@ class SolidWalls:
         slope = {(i, j): self._local(self._slope(cells, i, j)) for i, j in pairs if j in operators.volume_axes}
         wet = {(i, j): self._local(self._wet(cells, i, j)) for i, j in pairs}
         self.factors = WallFactors(slope, wet, self.fluid)
-        self.inner_slope = {(i, j): self._without_ghosts(f, j) for (i, j), f in slope.items()}
+        self.inner_slope = {(i, j): operators.inner(f, j) for (i, j), f in slope.items()}
 
     def _local(self, whole: Array) -> Tensor:
         """This rank's part of an array that has some entries more than planes along y."""
@@ -81,11 +81,6 @@ class SolidWalls:
         planes = op.decomposition.planes
         part = whole[:, planes.start : planes.stop + whole.shape[1] - self.grid.shape[1]]
         return y_slowest(op.tensor(part))
-
-    def _without_ghosts(self, f: Tensor, along: int) -> Tensor:
-        for axis in self.operators.volume_axes:
-            f = f if axis == along else inner(f, axis)
-        return f
 
     def _between(self, cells: Mask, i: int) -> Mask:
         """Where u_i has fluid on both sides: faces 0 .. n of padded cells, or the cells where it is not staggered."""

@@ -8,7 +8,7 @@ import torch
 from closures.losses.les_residual import LesResidual
 from closures.registry.registry import create
 from solver.flow.flow import Flow
-from solver.flow.forcing import MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, MassFlux, PressureGradient
 from solver.flow.held_shells import HeldShells
 from solver.flow.initial import isotropic, wall_turbulence
 from solver.grid.axis import FourierAxis
@@ -32,7 +32,7 @@ def grid(kind, n=8):
 def forcing(name, op):
     """By the kind of a case."""
     return {
-        "none": lambda: NoForcing(),
+        "none": lambda: Forcing(),
         "mass_flux": lambda: MassFlux(op, BULK),
         "pressure_gradient": lambda: PressureGradient(op, 0.3),
         "held_shells": lambda: HeldShells(op, (0.4, 0.3)),

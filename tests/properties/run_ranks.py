@@ -22,7 +22,7 @@ from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
 from solver.errors import SolverError
 from solver.flow.around_solids import flow_around
-from solver.flow.forcing import MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, MassFlux, PressureGradient
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
 from tests.grids import operators, random_components, simulation
@@ -61,13 +61,13 @@ class Flow:
         start = random_components(op, self.seed)
         model = create(self.closure, grid=self.grid, nu=nu, options={})
         if self.solids is None:
-            drives = {"none": lambda: NoForcing(), "flux": lambda: MassFlux(op, 1.0)}
+            drives = {"none": lambda: Forcing(), "flux": lambda: MassFlux(op, 1.0)}
             forcing = drives.get(self.drive, lambda: PressureGradient(op, 1.0 / scale))()
             flow = simulation(op, start, nu, None, forcing, model)
         else:
             table = PressureTable(solver=self.method, tolerance=1e-12)
             momentum, projection = flow_around(op, nu, self.solids, table)
-            around = MassFlux(op, 1.0, projection.response()) if self.drive == "flux" else NoForcing()
+            around = MassFlux(op, 1.0, projection.response()) if self.drive == "flux" else Forcing()
             flow = flow_between(momentum, projection, start, None, around, model)
         for _ in range(STEPS):
             flow.step()

@@ -9,7 +9,7 @@ import torch
 
 from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
-from solver.flow.forcing import MassFlux, NoForcing
+from solver.flow.forcing import Forcing, MassFlux
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Slabs
 from tests.grids import random_components
@@ -31,7 +31,7 @@ def final_state(flow_name: str) -> dict[str, np.ndarray]:
     momentum, projection = around(grid, shapes, NU, PressureTable(solver=solver, tolerance=1e-12))
     op = momentum.operators
     u, v, w = (0.3 * f for f in random_components(op, SEED))
-    forcing = NoForcing() if grid.is_open else MassFlux(op, 1.0, projection.response())
+    forcing = Forcing() if grid.is_open else MassFlux(op, 1.0, projection.response())
     model = create(name, grid=grid, nu=NU, options=options)
     flow = simulation(momentum, projection, (u + 1.0, v, w), 2e-3, forcing, model)
     for _ in range(steps):

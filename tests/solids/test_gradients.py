@@ -8,7 +8,7 @@ import torch
 from closures.registry.registry import create
 from solver.case.solid_tables import PressureTable
 from solver.flow.around_solids import pressure_solver
-from solver.flow.forcing import MassFlux, NoForcing
+from solver.flow.forcing import Forcing, MassFlux
 from solver.pressure import adjoint
 from solver.solids.mask import Solids
 from tests.grids import operators, random_components
@@ -46,7 +46,7 @@ def test_gradients_through_steps(name):
         op = momentum.operators
         base, part = (random_components(op, SEED + i) for i in range(2))
         start = tuple(0.3 * a + amount * b for a, b in zip(base, part, strict=True))
-        forcing = NoForcing() if grid.is_open else MassFlux(op, 0.4, projection.response())
+        forcing = Forcing() if grid.is_open else MassFlux(op, 0.4, projection.response())
         flow = simulation(momentum, projection, start, 4e-3, forcing, create("smagorinsky", grid=grid, nu=0.02))
         state = flow.stepper(flow.stepper(flow.state))
         weights = random_components(op, SEED + 7)

@@ -11,7 +11,7 @@ import torch
 from solver.case.solid_tables import PressureTable
 from solver.errors import CaseError, PressureSolveError
 from solver.flow.around_solids import flow_around, pressure_solver
-from solver.flow.forcing import MassFlux, NoForcing, PressureGradient
+from solver.flow.forcing import Forcing, MassFlux, PressureGradient
 from solver.flow.runge_kutta import RK3
 from solver.grid.grid import Grid
 from solver.solids.mask import Solids
@@ -35,7 +35,7 @@ def moved(name: str, keys: dict) -> tuple[list, tuple[float, ...]]:
     """Velocity after four steps, and the impulse on the solids."""
     momentum, projection = around(*FLOWS[name], 0.02, PressureTable(tolerance=TIGHT, **keys))
     op = momentum.operators
-    forcing = NoForcing() if op.grid.is_open else PressureGradient(op, 1.0)
+    forcing = Forcing() if op.grid.is_open else PressureGradient(op, 1.0)
     start = tuple(0.3 * f for f in random_flow(projection))
     flow = simulation(momentum, projection, start, 4e-3, forcing)
     for _ in range(4):
@@ -69,7 +69,7 @@ def test_single_precision_at_the_default_tolerance(name, solver, dt):
         momentum, projection = around(*FLOWS[name], 0.02, PressureTable(solver=solver), dtype)
         op = momentum.operators
         start = tuple(0.3 * f for f in random_flow(projection))
-        forcing = NoForcing() if op.grid.is_open else PressureGradient(op, 1.0)
+        forcing = Forcing() if op.grid.is_open else PressureGradient(op, 1.0)
         flow = simulation(momentum, projection, start, dt, forcing)
         for _ in range(3):
             flow.step()
