@@ -40,7 +40,7 @@ def draw(
     run: Path,
     reference: Mapping[str, Path] = MappingProxyType({}),
     kinds: Sequence[str] = ("png",),
-    say: Callable[[Path], object] = lambda _: None,
+    say: Callable[[Path], object] | None = None,
 ) -> list[Path]:
     """Write `figures/*.png` of a run folder and return their paths.
 
@@ -62,7 +62,8 @@ def draw(
 
     def add(path: Path) -> None:
         written.append(path)
-        say(path)
+        if say is not None:
+            say(path)
 
     for name, plot in FIGURES:
         with style.paper(), np.errstate(over="ignore"):  # the warning below says it once
