@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from solver.discretisation.calculus import Components
 from solver.errors import CaseError
 from solver.flow.companions import stepper
+from solver.flow.number import Number
 from solver.flow.simulation import Simulation
 from solver.flow.state import State
 
@@ -68,7 +69,7 @@ class Unrolled:
         """The state some steps later: its velocity, and what closure and wall model remember."""
         closure, walls, flow = list(state.closure), list(state.walls), self.simulation.flow
 
-        def made(tensors: Sequence[Tensor], t: float) -> State:
+        def made(tensors: Sequence[Tensor], t: Number) -> State:
             (u, v, w), rest = tensors[:3], tensors[3:]
             remembered = dict(zip(closure, rest, strict=False)), dict(zip(walls, rest[len(closure) :], strict=True))
             return State(flow.velocity((u, v, w)), t, closure=remembered[0], walls=remembered[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Jointly:
 
     def __call__(self, velocity: Velocity, t: Number, state: State) -> tuple[SubgridTerm | None, State]:
         """Its term for all, and the next memory."""
-        return (None, state) if self.closure is None else self.closure(velocity, t, state)
+        return (None, state) if self.closure is None else self.closure(velocity, cast("float", t), state)
 
     def gathered(self, states: Sequence[State]) -> State:
         """The memories of all flows as one.

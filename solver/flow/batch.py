@@ -119,7 +119,7 @@ class Batch:
         """Of the last stage of each."""
         assert self._state is not None
         assert self._state.pressure is not None
-        spans: list[float] = self._state.pressure.span.flatten().tolist()
+        spans: list[float] = torch.as_tensor(self._state.pressure.span).flatten().tolist()
         return spans
 
     def _present(self) -> State:

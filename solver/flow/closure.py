@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
+from solver.flow.number import Number
 from solver.grid.grid import Grid
 
 State = dict[str, Tensor]
@@ -156,9 +157,10 @@ class Answers:
         self._kept: tuple[tuple[Closure, Velocity, State, float, bool], tuple[SubgridTerm | None, State]] | None = None
 
     def __call__(
-        self, closure: Closure, velocity: Velocity, t: float, state: State, keep: bool
+        self, closure: Closure, velocity: Velocity, t: Number, state: State, keep: bool
     ) -> tuple[SubgridTerm | None, State]:
         """The closure's term and next state; `keep` them for who asks next."""
+        t = cast("float", t)  # of a batch a tensor: closures that are asked for one say that they take it
         question = closure, velocity, state, t, torch.is_grad_enabled()
         kept, self._kept = self._kept, None
         same = kept is not None and all(a is b for a, b in zip(kept[0][:3], question[:3], strict=True))

@@ -13,6 +13,7 @@ from typing import Protocol
 from solver.discretisation.calculus import Components
 from solver.flow.closure import Corrector, Surrogate
 from solver.flow.flow import Flow
+from solver.flow.number import Number
 from solver.flow.projection import Pressure
 from solver.flow.runge_kutta import RK3, runge_kutta
 from solver.flow.state import State
@@ -33,7 +34,7 @@ class SolverStep:
     def __init__(self, flow: Flow, control: StepControl) -> None:
         self.flow, self.control = flow, control
 
-    def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
+    def __call__(self, state: State, longest: Number = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
         flow = self.flow
         dt = self.control(
@@ -50,12 +51,13 @@ class Corrected:
 
     def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
-        return self.corrected(self.step(state, longest, min(wait, self.corrector.wait(state.t))))
+        return self.corrected(self.step(state, longest, min(wait, self.corrector.wait(float(state.t)))))
 
     def corrected(self, state: State) -> State:
         """The state with its velocity corrected, if that is due."""
         with self.flow.timers("closure"):
-            u, memory = self.corrector.correct(state.velocity, state.t, state.step, state.closure, self.flow.solenoidal)
+            t, solenoidal = float(state.t), self.flow.solenoidal
+            u, memory = self.corrector.correct(state.velocity, t, state.step, state.closure, solenoidal)
         return replace(state, velocity=state.velocity if u is None else self.flow.velocity(u), closure=memory)
 
 
@@ -75,22 +77,22 @@ class Alternating:
     def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
         self.residual, seen = math.nan, math.nan
-        before, span = state.velocity.coefficients, self.surrogate.span
+        before, span, t = state.velocity.coefficients, self.surrogate.span, float(state.t)
 
         def misfit(after: Components) -> float:
             nonlocal seen
-            seen = self.flow.midpoint_residual(before, after, state.t, span)
+            seen = self.flow.midpoint_residual(before, after, t, span)
             return seen
 
         if span <= longest * (1 + 1e-9):
             with self.flow.timers("closure"):
                 solenoidal = self.flow.solenoidal
-                u, memory = self.surrogate.advance(state.velocity, state.t, state.closure, solenoidal, misfit)
+                u, memory = self.surrogate.advance(state.velocity, t, state.closure, solenoidal, misfit)
             state = replace(state, closure=memory)
             if u is not None:
                 self.residual = seen
                 return self._after(state, u)
-        return self.step(state, longest, min(wait, self.surrogate.wait(state.t)))
+        return self.step(state, longest, min(wait, self.surrogate.wait(t)))
 
     def _after(self, state: State, u: Components) -> State:
         """The state after a macro step, with the pressure that the present tendency calls for."""

@@ -76,7 +76,7 @@ class Flow:
     # -- one stage, in the order of its parts -----------------------------------------------------------------------
 
     def subgrid(
-        self, velocity: Velocity, t: float, memory: Memory, keep: bool = False
+        self, velocity: Velocity, t: Number, memory: Memory, keep: bool = False
     ) -> tuple[SubgridTerm | None, Memory]:
         """The closure's term and what it remembers then; `keep` the answer for who asks the same next."""
         if self.closure is None:
@@ -84,7 +84,7 @@ class Flow:
         with self.timers("closure"):
             return self.answers(self.closure, velocity, t, memory, keep)
 
-    def wall_stress(self, velocity: Velocity, t: float, memory: Memory) -> tuple[Stress | None, Memory]:
+    def wall_stress(self, velocity: Velocity, t: Number, memory: Memory) -> tuple[Stress | None, Memory]:
         """What the wall model gives, None where walls are resolved, and what it remembers then (collective)."""
         if self.walls is None:
             return None, memory

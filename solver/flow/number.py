@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
-Number = Any  # a float; of a batch of flows a float64 tensor (members, 1, 1, 1) on the device
+Number = float | Tensor  # the tensor is of a batch: float64, (members, 1, 1, 1), on the device

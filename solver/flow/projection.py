@@ -37,7 +37,7 @@ class Pressure:
         """Pressure over density, velocity^2."""
         return self.potential / self.span if self.span else self.potential
 
-    def over(self, span: float) -> Tensor:
+    def over(self, span: Number) -> Tensor:
         """The potential of a stage of that span, if the pressure stays."""
         return self.potential * (span / self.span) if self.span else self.potential * span
 

@@ -66,7 +66,7 @@ class TimeStep:
 
     def __init__(self, on_device: Tensor, read: Callable[[], Number] | None = None) -> None:
         self.on_device, self._read = on_device, read or on_device.item
-        self._known: Number = None
+        self._known: Number | None = None
 
     @property
     def value(self) -> Number:

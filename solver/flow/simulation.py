@@ -12,7 +12,6 @@ from solver.flow import closure
 from solver.flow.closure import Corrector, SubgridTerm, Surrogate
 from solver.flow.companions import Alternating, stepper
 from solver.flow.flow import Flow
-from solver.flow.number import Number
 from solver.flow.state import State
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import Stress
@@ -63,14 +62,14 @@ class Simulation:
         return self.state.velocity
 
     @property
-    def t(self) -> Number:
+    def t(self) -> float:
         """Time."""
-        return self.state.t
+        return float(self.state.t)
 
     @property
-    def dt(self) -> Number:
+    def dt(self) -> float:
         """Length of the last step."""
-        return self.state.dt
+        return float(self.state.dt)
 
     @property
     def step_count(self) -> int:

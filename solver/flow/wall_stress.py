@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import DIM, edge, join, mean
 from solver.discretisation.velocity import Velocity
 from solver.flow.closure import State
+from solver.flow.number import Number
 from solver.grid.axis import FiniteVolumeAxis
 from solver.grid.grid import Grid
 
@@ -126,14 +127,14 @@ class WallStress:
         share: Tensor = refused / asked.clamp_min(1.0)
         return share
 
-    def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[Stress, State]:
+    def __call__(self, velocity: Velocity, t: Number, state: State) -> tuple[Stress, State]:
         """The stresses of this instant, and the next state (collective)."""
         planes: dict[int, dict[int, Pair]] = {}
         after: State = {}
         for axis, ends in self.ends.items():
             prefix = f"{'xyz'[axis]}/"
             own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            stress, own = self.model(self.sample(velocity, axis), t, own)
+            stress, own = self.model(self.sample(velocity, axis), cast("float", t), own)
             after |= {prefix + name: value for name, value in own.items()}
             first, second = (self._where_it_lives(f, i, axis) for f, i in zip(stress, Stress.along(axis), strict=True))
             planes[axis] = {end: (first[k], second[k]) for k, end in enumerate(ends) if self._has(axis, end)}
