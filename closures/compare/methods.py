@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from closures.compare.runs import UNKNOWN
 from solver import __version__
 
 SOFTWARE = """@software{{les_solver,
   title = {{les-solver: large-eddy simulation with learned closures in the loop}},
   author = {{{{the les-solver authors}}}},
-  version = {{{version}}},
-  note = {{commit {commit}}}
+  version = {{{version}}}{note}
 }}"""
 ARTICLES = {  # of references, by the beginning of their citation
     "Moser, Kim & Mansour (1999)": """@article{moser1999,
@@ -33,7 +33,8 @@ def paragraph(record: Mapping[str, Any]) -> str:
     grid, labels = " x ".join(map(str, record["grid"])), _listed([row["label"] for row in rows])
     others = [d["key"] for d in record["differences"] if not d["key"].startswith(("closure", "initial.seed"))]
     rest = f"the cases also differ in {_listed(others)}" if others else "all else was the same"
-    code = f"les-solver {__version__} (commit {', '.join(_commits(record))})"
+    commits = f" (commit {found})" if (found := _commits(record)) else ""
+    code = f"les-solver {__version__}{commits}"
     said = [f"{record['title']} was simulated on {grid} points with {code}, with {labels}; {rest}."]
     seeds = max(len(row["seeds"]) for row in rows)
     if seeds > 1:
@@ -58,13 +59,15 @@ def paragraph(record: Mapping[str, Any]) -> str:
 
 def bibtex(record: Mapping[str, Any]) -> str:
     """The software at the commit of the runs, and the reference where it is known."""
-    entries = [SOFTWARE.format(version=__version__, commit=", ".join(_commits(record)))]
+    note = f",\n  note = {{commit {found}}}" if (found := _commits(record)) else ""
+    entries = [SOFTWARE.format(version=__version__, note=note)]
     citation = (record["reference"] or {}).get("citation", "")
     return "\n\n".join(entries + [entry for name, entry in ARTICLES.items() if citation.startswith(name)])
 
 
-def _commits(record: Mapping[str, Any]) -> list[str]:
-    return sorted({str(origin["commit"]) for origin in record["provenance"]})
+def _commits(record: Mapping[str, Any]) -> str:
+    """Those that are known: a wheel has the version alone."""
+    return ", ".join(sorted({str(origin["commit"]) for origin in record["provenance"]} - {UNKNOWN}))
 
 
 def _listed(words: list[str]) -> str:

@@ -21,6 +21,7 @@ from solver.files.checkpoint_file import latest
 from solver.files.hdf5 import open_hdf5
 from solver.run.leg import BROKEN, FAILED, differences
 
+UNKNOWN = "unknown"  # commit of what an installed wheel has made
 MAY_DIFFER = ("closure", "wall_model", "initial.seed")  # what is compared, one of two, and what is repeated
 SHOWN = 12  # differing keys that a refusal lists
 
@@ -57,7 +58,7 @@ class Run:
     @property
     def commit(self) -> str:
         """Short name of the code that made it."""
-        return (self.provenance.get("commit") or "unknown")[:10] + ("+" if self.provenance.get("dirty") else "")
+        return (self.provenance.get("commit") or UNKNOWN)[:10] + ("+" if self.provenance.get("dirty") else "")
 
     def table(self, name: str) -> Table | None:
         """``<name>.csv``, or None."""

@@ -173,6 +173,10 @@ def test_the_paragraph_for_a_paper_says_what_the_record_says(report):
     other = record | {"differences": [{"key": "flow.nu", "values": []}, {"key": "closure.name", "values": []}]}
     assert "vreman; the cases also differ in flow.nu." in paragraph(other)
     assert bibtex(record).startswith("@software{les_solver,")
+    assert "(commit 0123456789)" in said
+    assert "note = {commit 0123456789}" in bibtex(record)
+    installed = record | {"provenance": [p | {"commit": "unknown"} for p in record["provenance"]]}  # from a wheel
+    assert "commit" not in paragraph(installed) + bibtex(installed)
     assert bibtex(record).count("{") == bibtex(record).count("}")
     assert ("@article{moser1999," in bibtex(record)) == record["reference"]["citation"].startswith("Moser, Kim")
     text = unescape((report / "report.html").read_text(encoding="utf-8"))
