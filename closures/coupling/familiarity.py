@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def features(velocity: Tensor, domain: Domain) -> Tensor:
     def mean(f: Tensor) -> Tensor:
         """Over planes across y, or over all, as rows over y."""
         total = (f * weight).sum((-3, -1) if layered else (-3, -2, -1))
-        return total if layered else total[..., None]
+        return total if layered else where.y.total(total)[..., None]
 
     average = mean(u)
     f = u - (average[:, None, :, None] if layered else average[..., None, None])
@@ -68,16 +69,22 @@ def _scales(f: Tensor, line: Line, d: int, mean: Callable[[Tensor], Tensor]) -> 
     if line.complete.n < 5:
         return []
     if line.is_spectral:
-        modes = torch.fft.rfft(f, dim=d + 1)
-        fine = torch.arange(modes.shape[d + 1], device=f.device) >= 2 * (modes.shape[d + 1] - 1) // 3
-        shape = [1, 1, 1, 1]
-        shape[d + 1] = -1
-        kept = torch.fft.irfft(modes * fine.reshape(shape), n=line.n, dim=d + 1)
+        kept = line.across(f, partial(_upper_third, dim=d + 1))
         return [mean(kept * kept)]
-    matrix = line.sent(line.derivative, f)
-    first = along(line.extended(f[None]), matrix, d)
-    second = along(line.extended(first), matrix, d)
+    derivative = partial(along, matrix=line.sent(line.derivative, f), direction=d)
+    first = line.across(line.extended(f[None]), derivative)
+    second = line.across(line.extended(first), derivative)
     return [mean(g[0] * g[0]) for g in (first, second)]
+
+
+def _upper_third(f: Tensor, dim: int) -> Tensor:
+    """Of the modes along one dimension of four."""
+    modes = torch.fft.rfft(f, dim=dim)
+    fine = torch.arange(modes.shape[dim], device=f.device) >= 2 * (modes.shape[dim] - 1) // 3
+    shape = [1, 1, 1, 1]
+    shape[dim] = -1
+    kept: Tensor = torch.fft.irfft(modes * fine.reshape(shape), n=f.shape[dim], dim=dim)
+    return kept
 
 
 def _at_heights(table: Tensor, line: Line, odd: int) -> Tensor:

@@ -107,6 +107,7 @@ class BySlabs:
 
     def __init__(self, slabs: Slabs, domain: Domain, reach: int) -> None:
         self.slabs, self.reach, self.is_over = slabs, reach, False
+        self.columns = Slabs(domain.y.n, domain.x.n, domain.y.periodic, slabs.comm)
         self.own = slab_of(domain, slabs.plane_counts, slabs.rank, 0, self)
         self.asked = slab_of(domain, slabs.plane_counts, slabs.rank, reach, self) if reach else self.own
 
@@ -120,7 +121,7 @@ class BySlabs:
 
     def inner(self, answer: Tensor) -> Tensor:
         """Without them."""
-        return answer.narrow(-2, 0 if self.slabs.rank == 0 else self.reach, self.slabs.local_ny)
+        return answer.narrow(-2, 0 if self.slabs.below is None else self.reach, self.slabs.local_ny)
 
     def outward(self, change: Tensor | None) -> Tensor:
         """They are here."""
@@ -142,6 +143,11 @@ class BySlabs:
         """See `closures.operators.slab_line.Neighbours`."""
         self._meet()
         return self.slabs.all_planes(f, self.slabs.plane_counts)
+
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `closures.operators.slab_line.Neighbours`."""
+        self._meet()
+        return self.columns.to_planes(action(self.columns.to_modes(f)))
 
     def _meet(self) -> None:
         if self.slabs.agree(False):

@@ -46,6 +46,7 @@ class DifferentialOperator(nn.Module):
     kind: Literal["state"] = "state"
     grid_free = True
     symmetries = frozenset({"shift"})
+    reach = 0  # derivatives bring their own neighbours
 
     def __init__(
         self,
@@ -63,7 +64,6 @@ class DifferentialOperator(nn.Module):
         super().__init__()
         self.periodic, self.lengths, self.polynomials = periodic, lengths, polynomials
         self.dealias, self.no_slip = dealias, no_slip
-        self.reach: int | Literal["global"] = "global" if periodic[1] else 0
         self.gate = torch.tanh if gate == "tanh" else nn.Identity()
         self.lift = Channelwise(channels + polynomials * periodic.count(False), width)
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))

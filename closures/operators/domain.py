@@ -7,6 +7,7 @@ on another grid.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -69,9 +70,17 @@ class Line:
         """What `derivative` is applied to, of a field (..., nx, ny, nz): the field, with neighbours of a part."""
         return f
 
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action` makes of `extended` fields (..., nx, ny, nz): if this is a part of a period, of all of it."""
+        return action(f)
+
     def joined(self, rows: Tensor) -> Tensor:
         """Of (rows, points) those at all points of `complete`."""
         return rows
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all points of a period of what is summed over those that are here."""
+        return value
 
     @cached_property
     def within(self) -> int:

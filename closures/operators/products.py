@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -22,7 +23,8 @@ def with_derivatives(v: Tensor, domain: Domain, lengths: Lengths) -> Tensor:
     """``v`` (batch, channels, nx, ny, nz) and its derivatives times `lengths`: four times the channels."""
     found = [v]
     for d, (size, line) in enumerate(zip(lengths, domain.lines, strict=True)):
-        found.append(along(line.extended(v), size * line.sent(line.derivative, v), d))
+        matrix = size * line.sent(line.derivative, v)
+        found.append(line.across(line.extended(v), partial(along, matrix=matrix, direction=d)))
     return torch.cat(found, dim=1)
 
 
@@ -43,10 +45,10 @@ def dealiased_product(factors: Tensor, gate: Callable[[Tensor], Tensor], domain:
     if not shifts:
         return here
     for d, shift in shifts.items():
-        factors = along(factors, shift, d)
+        factors = domain.lines[d].across(factors, partial(along, matrix=shift, direction=d))
     between = pointwise_product(factors, gate)
     for d, shift in shifts.items():
-        between = along(between, shift.T, d)
+        between = domain.lines[d].across(between, partial(along, matrix=shift.T, direction=d))
     return 0.5 * (here + between)
 
 

@@ -1,12 +1,13 @@
-"""The part of the direction between walls that one rank has, for operators that are evaluated slab by slab.
+"""The part of a direction that one rank has, for operators that are evaluated slab by slab.
 
 What a line tells of its points the whole line tells: an operator that reads its geometry from the domain, and its
-neighbours by the domain's derivatives or within `reach` planes, answers as on the whole field.
+neighbours by the domain's derivatives or within `reach` planes, answers as on the whole field. Between walls a
+derivative asks for a few planes of the ranks beside; along a period it reads all, and whole columns are brought to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -27,6 +28,14 @@ class Neighbours(Protocol):
 
     def joined(self, f: Tensor) -> Tensor:
         """The whole of `f` on every rank; for small ones."""
+        ...
+
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action`, which leaves x alone, makes of fields of whole columns across slabs."""
+        ...
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all ranks."""
         ...
 
 
@@ -132,6 +141,74 @@ class SlabLine(Line):
         return replace(self, points=points, weights=weights)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeriodSlab(Line):
+    """Neighbouring points of a period.
+
+    Parameters
+    ----------
+    whole : the period.
+    own : the range of its points that are this rank's.
+    reach : planes beyond its own that the fields of this rank carry on either side.
+    neighbours : of this rank.
+    """
+
+    whole: Line
+    own: range
+    reach: int
+    neighbours: Neighbours
+
+    @classmethod
+    def cut(cls, whole: Line, own: range, reach: int, neighbours: Neighbours) -> PeriodSlab:
+        """The points of `own` and `reach` more on either side."""
+        here = torch.arange(own.start - reach, own.stop + reach) % whole.n
+        return cls(
+            whole.points[here],
+            whole.weights[here],
+            whole.length,
+            whole.periodic,
+            whole.start,
+            whole=whole,
+            own=own,
+            reach=reach,
+            neighbours=neighbours,
+        )
+
+    @property
+    def complete(self) -> Line:
+        """The period."""
+        return self.whole
+
+    @cached_property
+    def is_spectral(self) -> bool:
+        """As the period: its waves are met in `across`."""
+        return self.whole.is_spectral
+
+    @property
+    def derivative(self) -> Tensor:
+        """That of the period, for fields in `across`."""
+        return self.whole.derivative
+
+    @property
+    def half_shift(self) -> Tensor:
+        """That of the period, for fields in `across`."""
+        return self.whole.half_shift
+
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action` makes of the field at all points of the period (collective)."""
+        changed = self.neighbours.across(f.narrow(-2, self.reach, len(self.own)), action)
+        return self.neighbours.beside(changed, self.reach) if self.reach else changed
+
+    def total(self, value: Tensor) -> Tensor:
+        """Over all ranks (collective)."""
+        return self.neighbours.total(value)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> PeriodSlab:
+        """The same points with their tensors there."""
+        points, weights = (t.to(device, dtype) for t in (self.points, self.weights))
+        return replace(self, points=points, weights=weights)
+
+
 def span(line: Line, cuts: Sequence[int], reach: int) -> int:
     """Planes that derivatives along `line` read at most beyond slabs that begin at `cuts` and carry `reach` more."""
     reads, found = line.derivative != 0, [1]
@@ -144,9 +221,9 @@ def span(line: Line, cuts: Sequence[int], reach: int) -> int:
 
 
 def can_be_cut(line: Line, counts: Sequence[int], reach: int) -> bool:
-    """Whether each slab, of so many planes, has all that its neighbours read: never along a period."""
+    """Whether each slab, of so many planes, has all that its neighbours read."""
     if line.periodic:
-        return False
+        return reach <= min(counts)
     cuts = starts(counts)[1:]
     read = max(span(line, cuts, reach), span(line.with_ends, [cut + 1 for cut in cuts], reach))
     return reach + read <= min(counts)
@@ -156,4 +233,6 @@ def slab_of(domain: Domain, counts: Sequence[int], rank: int, reach: int, neighb
     """The part of `domain` that a rank has, of slabs with so many planes each, and `reach` planes around it."""
     begin = starts(counts)
     own = range(begin[rank], begin[rank] + counts[rank])
+    if domain.y.periodic:
+        return replace(domain, y=PeriodSlab.cut(domain.y, own, reach, neighbours))
     return replace(domain, y=SlabLine.cut(domain.y, own, begin[1:], reach, neighbours))

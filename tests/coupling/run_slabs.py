@@ -19,22 +19,25 @@ from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
 from closures.operators import build
 from closures.operators.predictor import Predictor
+from closures.operators.products import with_derivatives
 from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
 from tests.coupling.flows import SCALING
-from tests.grids import operators, random_velocity, walls
+from tests.grids import operators, random_velocity, uneven, walls
 from tests.operators.fields import randomise
 
 SEED = 410_233
 CHANNEL = Grid(FourierAxis(6, 6.0), walls(13), FourierAxis(5, 3.0, "2/3"))
 DUCT = Grid(FourierAxis(6, 6.0), walls(13), walls(5, 1.5))
+BOX = Grid(FourierAxis(7, 6.0), FourierAxis(12, 5.0), FourierAxis(5, 3.0, "2/3"))
+CELLS = Grid(FourierAxis(6, 6.0), uneven(11, 2.0), FourierAxis(5, 3.0))
 THIN = Grid(FourierAxis(6, 6.0), walls(7), FourierAxis(5, 3.0))
 
 
 class Local(nn.Module):
-    """Two convolutions of 3 x 3 x 3 cells, which see nothing of slabs; and where the cells are."""
+    """Two convolutions of 3 x 3 x 3 cells, which see nothing of slabs, of a derivative; and where the cells are."""
 
     kind, grid_free, symmetries, reach = "state", True, frozenset({"shift"}), 2
 
@@ -43,13 +46,15 @@ class Local(nn.Module):
         self.inward, self.outward = nn.Conv3d(3, 4, 3), nn.Conv3d(4, 3, 3)
 
     def forward(self, field, domain):
+        field = with_derivatives(field, domain, (0.3, 0.3, 0.3))[:, 6:9]
         where = torch.sin(3.0 * domain.like(field).y.unit)[None, None, None, :, None]
-        return self.outward(around(torch.tanh(self.inward(around(field * where)))))
+        ends = "circular" if domain.y.periodic else "replicate"
+        return self.outward(around(torch.tanh(self.inward(around(field * where, ends))), ends))
 
 
-def around(field):
+def around(field, ends):
     field = pad(field, (1, 1, 0, 0, 1, 1), mode="circular")
-    return pad(field, (0, 0, 1, 1, 0, 0), mode="replicate")
+    return pad(field, (0, 0, 1, 1, 0, 0), mode=ends)
 
 
 class Failing(nn.Module):
@@ -73,6 +78,13 @@ def differential(no_slip: bool = False) -> nn.Module:
     return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", no_slip=no_slip)
 
 
+def in_box(dealias: bool = True) -> nn.Module:
+    """For three periods."""
+    return build(
+        "differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), dealias=dealias, periodic=(True, True, True)
+    )
+
+
 def in_duct() -> nn.Module:
     """For walls across z."""
     return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", periodic=(True, False, False))
@@ -82,7 +94,11 @@ CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "channel": (CHANNEL, differential),
     "no_slip": (CHANNEL, partial(differential, no_slip=True)),
     "duct": (DUCT, in_duct),
+    "box": (BOX, in_box),
+    "folded": (BOX, partial(in_box, dealias=False)),
+    "cells": (CELLS, in_box),
     "local": (CHANNEL, Local),
+    "local_box": (BOX, Local),
     "thin": (THIN, differential),
 }
 

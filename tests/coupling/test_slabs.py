@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.coupling.run_slabs import CHANNEL, THIN
+from tests.coupling.run_slabs import CASES, THIN
 from tests.runs import needs_mpirun, on_ranks
 
 RANKS = (1, 2, 3)
-BY_SLABS = ("channel", "no_slip", "duct", "local")
+BY_SLABS = tuple(name for name in CASES if name != "thin")
 pytestmark = needs_mpirun
 
 
@@ -31,20 +31,21 @@ def test_the_same_change(results, name, ranks):
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_rank_is_shown_its_own_planes(results, ranks):
     """And those that a network asks for besides; where slabs are thinner than what it reads rank 0 is shown all."""
-    found, ny = results[ranks], CHANNEL.shape[1]
+    found = results[ranks]
     for name in BY_SLABS:
-        beside = 2 * 2 * (ranks - 1) if name == "local" else 0
-        assert found[f"{name}/shown"].sum() == ny + beside
+        cuts = 0 if ranks == 1 else ranks if name == "local_box" else ranks - 1
+        beside = 2 * 2 * cuts if name.startswith("local") else 0
+        assert found[f"{name}/shown"].sum() == CASES[name][0].shape[1] + beside
         assert found[f"{name}/shown"].max() - found[f"{name}/shown"].min() <= 1 + beside
     thin = found["thin/shown"].tolist()
     assert thin == ([THIN.shape[1], 0, 0] if ranks == 3 else [4, 3] if ranks == 2 else [7])
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
-def test_the_same_features_of_a_flow(results, ranks):
-    np.testing.assert_allclose(
-        results[ranks]["channel/features"], results[1]["channel/features"], rtol=1e-10, atol=1e-9
-    )
+@pytest.mark.parametrize("name", ["channel", "box", "cells"])
+def test_the_same_features_of_a_flow(results, name, ranks):
+    one, other = (results[n][f"{name}/features"] for n in (1, ranks))
+    np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-9)
 
 
 @pytest.mark.parametrize("ranks", RANKS)
