@@ -72,9 +72,9 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a stage and a rank: waits, planes that it sends to neighbours, bytes a point that it sends in transposes.
+    """Of a stage and a rank: waits, planes that it sends to neighbours, bytes that it sends to all.
 
-    `edges`: transposes send so many planes more than the rank has.
+    The latter by points of x and z: so many for each of its planes, and besides.
     """
 
     halos: float
@@ -82,7 +82,12 @@ class Counts:
     sums: float
     planes: float
     per_point: float
-    edges: int
+    per_column: float
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether slabs are solved one after the other in what they send to all: channels, whose y has cells."""
+        return self.planes > 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Machine:
     per_node : ranks of a node.
     network, inside : bytes a second and rank, to other nodes and within a node.
     latency : seconds a wait; peer : seconds a rank that a transpose talks to.
+    step : seconds a slab that one of the two sweeps over the slabs of a channel takes.
     memory : bytes a rank has, of which a flow needs `PER_POINT` a point.
     """
 
@@ -107,18 +113,20 @@ class Machine:
     inside: float
     latency: float
     peer: float
+    step: float
     memory: float
 
 
 PER_POINT = 190.0
 # 128 cores a node, 80 core-nanoseconds with all of them busy, 200 Gb/s a node at 60 %, 120 GB/s within it, 4 GB a core
-CPU = Machine("128-core nodes", 80e-9, 0.9e-3, 128, 15e9 / 128, 120e9 / 128, 2e-6, 1e-6, 4e9)
+CPU = Machine("128-core nodes", 80e-9, 0.9e-3, 128, 15e9 / 128, 120e9 / 128, 2e-6, 1e-6, 3e-6, 4e9)
 # not built: 16 threads a rank, at 80 % of the speed of ranks
-THREADS = Machine("128-core nodes, 16 threads a rank (not built)", 6.25e-9, 0.9e-3, 8, 15e9 / 8, 15e9, 2e-6, 1e-6, 64e9)
+SHARED = "128-core nodes, 16 threads a rank (not built)"
+THREADS = Machine(SHARED, 6.25e-9, 0.9e-3, 8, 15e9 / 8, 15e9, 2e-6, 1e-6, 3e-6, 64e9)
 # 8 H200 a node; fields pass through pageable memory of the host at 4 GB/s a GPU: what the code does
-STAGED = Machine("H200, through the host", 0.37e-9, 1.3e-3, 8, 4e9, 4e9, 60e-6, 2e-6, 130e9)
+STAGED = Machine("H200, through the host", 0.37e-9, 1.3e-3, 8, 4e9, 4e9, 60e-6, 2e-6, 6e-6, 130e9)
 # not built: 400 Gb/s a GPU at 35 GB/s, NVLink at 300 GB/s, stages as graphs
-DIRECT = Machine("H200, NCCL and graphs (not built)", 0.15e-9, 0.25e-3, 8, 35e9, 300e9, 12e-6, 2e-6, 130e9)
+DIRECT = Machine("H200, NCCL and graphs (not built)", 0.15e-9, 0.25e-3, 8, 35e9, 300e9, 12e-6, 2e-6, 2e-6, 130e9)
 
 
 def counted(flow: str, ranks: int) -> tuple[Nobody, Operators]:
@@ -141,7 +149,7 @@ def counted(flow: str, ranks: int) -> tuple[Nobody, Operators]:
 
 
 def count(flow: str) -> Counts:
-    """The counts, of two numbers of planes: what transposes send is linear in it."""
+    """The counts, of two numbers of planes: what is sent to all is linear in it."""
     sent, planes = [], []
     for ranks in COUNTED:
         comm, op = counted(flow, ranks)
@@ -152,7 +160,7 @@ def count(flow: str) -> Counts:
     slope = (sent[0] - sent[1]) / (planes[0] - planes[1])
     halos, transposes, sums = (comm.waits[kind] / RK3.stages for kind in ("halo", "transpose", "sum"))
     neighbours = comm.bytes["halo"] / RK3.stages / plane
-    return Counts(halos, transposes, sums, neighbours, slope / (nx * nz), round(sent[0] / slope - planes[0]))
+    return Counts(halos, transposes, sums, neighbours, slope / (nx * nz), (sent[0] - slope * planes[0]) / (nx * nz))
 
 
 def stage(shape: tuple[int, int, int], ranks: int, counts: Counts, machine: Machine) -> float:
@@ -160,7 +168,8 @@ def stage(shape: tuple[int, int, int], ranks: int, counts: Counts, machine: Mach
     nx, ny, nz = shape
     planes = math.ceil(ny / ranks)
     points = nx * planes * nz
-    if ranks > min(ny, 2 * nx // 3) or nz < 32 or points * PER_POINT > machine.memory:
+    most = ny if counts.sweeps else min(ny, 2 * nx // 3)
+    if ranks > most or nz < 32 or points * PER_POINT > machine.memory:
         return math.nan
     ghosts = 1 + 0.5 / planes if counts.planes else 1.0  # three transforms of ten act on two more planes
     seconds = points * machine.point * ghosts + machine.fixed
@@ -169,9 +178,10 @@ def stage(shape: tuple[int, int, int], ranks: int, counts: Counts, machine: Mach
     speed = machine.network if ranks > machine.per_node else machine.inside
     # one rank of a node talks to the next node, with all of its network
     halo = counts.planes * 3.556 * nx * nz / min(machine.network * machine.per_node, machine.inside * machine.per_node)
-    sent = counts.per_point * nx * nz * (planes + counts.edges) * (ranks - 1) / ranks / speed
+    sent = (counts.per_point * planes + counts.per_column) * nx * nz * (ranks - 1) / ranks / speed
     waits = (counts.halos + counts.transposes + counts.sums * math.log2(ranks)) * machine.latency
-    return seconds + halo + sent + waits + counts.transposes * machine.peer * ranks
+    steps = 2 * ranks * machine.step if counts.sweeps else 0.0
+    return seconds + halo + sent + waits + counts.transposes * machine.peer * ranks + steps
 
 
 def cell(seconds: float, ranks: int, points: int, machine: Machine) -> str:
@@ -200,12 +210,12 @@ def table(machine: Machine, ranks: tuple[int, ...], grids: tuple[tuple[int, int,
 def main() -> None:
     """Print the counts and the tables."""
     torch.set_grad_enabled(False)
-    print("| a stage | halos | transposes | sums | planes to neighbours | bytes a point in transposes | planes more |")
+    print("| a stage | halos | to all | sums | planes to neighbours | bytes to all: a point | a column |")
     print("| :-- |" + " --: |" * 6)
     for flow in ("channel", "box"):
         c = count(flow)
         waits = f"{c.halos:.3g} | {c.transposes:.3g} | {c.sums:.2g}"
-        print(f"| {flow} | {waits} | {c.planes:.3g} | {c.per_point:.3g} | {c.edges} |")
+        print(f"| {flow} | {waits} | {c.planes:.3g} | {c.per_point:.3g} | {c.per_column:.3g} |")
     cubes = ((512, 512, 512), (2048, 2048, 2048))
     print("", *table(CPU, (1, 8, 128, 256, 1024, 10240), cubes, WEAK_CPU), sep="\n")
     print("", *table(THREADS, (8, 16, 64, 128, 640), cubes, 16 * WEAK_CPU), sep="\n")

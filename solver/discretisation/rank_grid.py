@@ -59,7 +59,8 @@ class RankGrid:
         self.total: Callable[[Tensor], Tensor] = torch.sum if members is None else _total_of_each
         self.largest: Callable[[Tensor], Tensor] = torch.amax if members is None else _largest_of_each
         self.volume_axes = tuple(grid.volume_axes)
-        self.wavenumber = {d: self.along(self._local_modes(k, d), d) for d, k in grid.wavenumbers.items()}
+        self.local_wavenumbers = {d: self._local_modes(k, d) for d, k in grid.wavenumbers.items()}
+        self.wavenumber = {d: self.along(k, d) for d, k in self.local_wavenumbers.items()}
         sign = self.tensor([-1.0, 1.0] if grid.x.is_fourier else [0.0])[:, None, None, None]
         self.sign = sign if members is None else sign[:, None]
         self.rotation = {d: self.sign * k for d, k in self.wavenumber.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from solver.discretisation.calculus import Components
 from solver.discretisation.fusion import fused
-from solver.discretisation.staggered import above, difference, edge, join
+from solver.discretisation.staggered import above, difference, edge, join, y_slowest
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError
 from solver.flow.momentum import Momentum
@@ -60,10 +60,11 @@ class ImplicitDiffusion:
         ends = [isinstance(end, NoSlip) and not end.modelled for end in (line.lower, line.upper)]
         self.modes = WallNormalModes(op, (ends[0], ends[1]))
         self.free = self._free_faces()
-        self.inverse = projection.direct.inverse  # of the Laplacian, on this rank's modes of x
         self.across = projection.direct.eigenvectors.get(2)  # of a duct
         self.rotation = op.rotation[0][:, op.decomposition.modes]
         self.k2 = self._squared_wavenumber()
+        symbol = self.modes.values - self.k2
+        self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
         self.shrink = torch.where(self.k2 > 0, -1.0 / torch.where(self.k2 > 0, self.k2, 1.0), 0.0)
 
     def _free_faces(self) -> Tensor:

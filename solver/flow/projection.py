@@ -136,7 +136,7 @@ class Projection:
 
     @property
     def carries_sums(self) -> bool:
-        """Whether the transposes of the solver bring a sum over ranks, and leave no wait for it."""
+        """Whether the exchanges of the solver bring a sum over ranks, and leave no wait for it."""
         return self.direct is not None and self.direct.carries
 
     @cached_property

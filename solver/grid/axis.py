@@ -219,26 +219,29 @@ class FiniteVolumeAxis:
         return 0.5 * (self.padded_width[1:] + self.padded_width[:-1])
 
     @cached_property
+    def coupling(self) -> Array:
+        """By which cells meet in div grad over the faces 0 .. n, 1 / spacing; 0 at walls."""
+        return np.pad(np.ones(self.n - 1), 1, constant_values=float(self.periodic)) / self.spacing
+
+    @cached_property
     def laplacian(self) -> tuple[Array, Array]:
         """Eigenvalues (<= 0) and vectors of div grad at cell centres, zero normal gradient at walls.
 
         Returns ``(values, Q)`` with ``L = W^-1/2 Q diag(values) Q^T W^1/2``, W the cell heights: the symmetric
         form keeps the eigenvectors orthogonal to round-off on any stretching.
         """
-        width, gap = self.width, self.spacing
-        coupling = 1.0 / gap[1:-1]
-        diagonal = np.zeros(self.n)
-        diagonal[:-1] -= coupling
-        diagonal[1:] -= coupling
-        off = coupling / np.sqrt(width[1:] * width[:-1])
-        if not self.periodic:
-            found: tuple[Array, Array] = eigh_tridiagonal(diagonal / width, off)
+        return self.laplacian_within(slice(0, self.n))
+
+    def laplacian_within(self, cells: slice) -> tuple[Array, Array]:
+        """`laplacian` of functions that vanish in all cells but these neighbours."""
+        width, lower, upper = self.width[cells], self.coupling[cells], self.coupling[1:][cells]
+        diagonal, off = -(lower + upper) / width, upper[:-1] / np.sqrt(width[1:] * width[:-1])
+        if not self.periodic or len(width) < self.n:
+            found: tuple[Array, Array] = eigh_tridiagonal(diagonal, off)
             return found
-        wrap = 1.0 / gap[0]
-        diagonal[[0, -1]] -= wrap
-        matrix = np.diag(diagonal / width) + np.diag(off, 1) + np.diag(off, -1)
-        matrix[0, -1] += wrap / np.sqrt(width[0] * width[-1])
-        matrix[-1, 0] += wrap / np.sqrt(width[0] * width[-1])
+        matrix = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
+        for ends in ((0, -1), (-1, 0)):
+            matrix[ends] += lower[0] / np.sqrt(width[0] * width[-1])
         return np.linalg.eigh(matrix)
 
 

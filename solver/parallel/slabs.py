@@ -1,7 +1,7 @@
 """Who owns what: y-slabs, x-mode slabs, the transpose between them, halo planes, reductions.
 
-Physical and coefficient fields are y-slabs (x and z complete on a rank). Direct solves in y, and Fourier
-transforms in y, happen on x-mode slabs (y complete). Every method is collective.
+Physical and coefficient fields are y-slabs (x and z complete on a rank). Fourier transforms in y, and implicit
+diffusion along it, happen on x-mode slabs (y complete). Every method is collective.
 """
 
 from __future__ import annotations
@@ -46,20 +46,25 @@ class Slabs:
 
     Raises
     ------
-    CaseError : more ranks than y planes or x modes.
+    CaseError : more ranks than y planes; than x modes, where these are asked for.
     """
 
     def __init__(self, ny: int, modes_x: int, periodic_y: bool, comm: MPI.Intracomm | None = None) -> None:
         self.comm = comm if comm is not None else MPI.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
-        if self.size > min(ny, modes_x):
-            raise CaseError(
-                f"[grid] {self.size} ranks cannot share {ny} planes in y and {modes_x} modes in x: "
-                f"use at most {min(ny, modes_x)} ranks (mpirun -n) or a finer grid"
-            )
         self.ny, self.modes_x, self.periodic_y = ny, modes_x, periodic_y
-        self.plane_counts = split_evenly(ny, self.size)
-        self.mode_counts = split_evenly(modes_x, self.size)
+        self.plane_counts = self._shares(ny, "planes in y")
+
+    def _shares(self, n: int, things: str) -> list[int]:
+        if self.size > n:
+            remedy = f"use at most {n} ranks (mpirun -n) or a finer grid"
+            raise CaseError(f"[grid] {self.size} ranks cannot share {n} {things}: {remedy}")
+        return split_evenly(n, self.size)
+
+    @cached_property
+    def mode_counts(self) -> list[int]:
+        """Modes of x of each rank in the transposed layout."""
+        return self._shares(self.modes_x, "modes in x")
 
     @property
     def is_root(self) -> bool:
@@ -141,10 +146,7 @@ class Slabs:
         return lower, upper
 
     def to_modes(self, field: Tensor) -> Tensor:
-        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``.
-
-        Ranks may have some more planes than `local_ny`, all so many: those of a rank stay together.
-        """
+        """Transpose ``(..., modes_x, local_ny, nz)`` to ``(..., local modes_x, ny, nz)``."""
         return field if self.size == 1 else self.all_to_modes([field])[0]
 
     def all_to_modes(self, fields: Sequence[Tensor]) -> list[Tensor]:
@@ -154,34 +156,39 @@ class Slabs:
         for f in fields:
             _refuse_gradient(f)
         *batch, _, planes, nz = fields[0].shape
-        more, many = planes - self.local_ny, len(fields)
+        many = len(fields)
         rows = [planes * many * int(np.prod(batch)) * nz * m for m in self.mode_counts]
         send = fields[0].new_empty(sum(rows))
         for block, first, m in zip(send.split(rows), starts(self.mode_counts), self.mode_counts, strict=True):
             for place, f in zip(block.view(planes, many, *batch, m, nz).unbind(1), fields, strict=True):
                 place.copy_(f.narrow(-3, first, m).movedim(-2, 0))
-        shape = (self.ny + more * self.size, many, *batch, self.mode_counts[self.rank], nz)
+        shape = (self.ny, many, *batch, self.mode_counts[self.rank], nz)
         per_row = int(np.prod(shape[1:]))
-        received = self._alltoall(send, rows, [per_row * (p + more) for p in self.plane_counts])
+        received = self._alltoall(send, rows, [per_row * p for p in self.plane_counts])
         return list(received.view(shape).movedim(0, -2).unbind())
 
     def to_planes(self, field: Tensor) -> Tensor:
-        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``; more planes likewise."""
+        """Transpose ``(..., local modes_x, ny, nz)`` back to ``(..., modes_x, local_ny, nz)``."""
         return field if self.size == 1 else self.all_to_planes([field])[0]
 
     def all_to_planes(self, fields: Sequence[Tensor]) -> list[Tensor]:
         """`to_planes` of several fields of one shape, in one exchange."""
         if self.size == 1:
             return list(fields)
-        *batch, local_modes, planes, nz = fields[0].shape
-        more, many = (planes - self.ny) // self.size, len(fields)
-        own, per_mode = self.local_ny + more, many * int(np.prod(batch)) * nz
+        *batch, local_modes, _, nz = fields[0].shape
+        many, own = len(fields), self.local_ny
+        per_mode = many * int(np.prod(batch)) * nz
         send = fields[0].movedim(-2, 0) if many == 1 else torch.stack([f.movedim(-2, 0) for f in fields], 1)
         counts = [own * per_mode * m for m in self.mode_counts]
-        rows = [(p + more) * per_mode * local_modes for p in self.plane_counts]
+        rows = [p * per_mode * local_modes for p in self.plane_counts]
         blocks = self._alltoall(send.reshape(-1), rows, counts).split(counts)
         shaped = [b.view(own, many, *batch, m, nz) for b, m in zip(blocks, self.mode_counts, strict=True)]
         return list(torch.cat(shaped, dim=-2).movedim(0, -2).unbind())
+
+    def exchange(self, blocks: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+        """Send each rank a block, and receive from each one of so many numbers, without dimensions."""
+        send = torch.cat([block.reshape(-1) for block in blocks])
+        return list(self._alltoall(send, [block.numel() for block in blocks], list(counts)).split(list(counts)))
 
     def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
         staged = _to_host(send)

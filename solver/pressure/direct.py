@@ -1,6 +1,8 @@
 """Direct pressure solver: Fourier modes along Fourier axes, eigenvectors along finite-volume ones.
 
-Lynch, Rice & Thomas (1964), Numer. Math. 6, 185. Exact to round-off on any stretching.
+Lynch, Rice & Thomas (1964), Numer. Math. 6, 185. Exact to round-off on any stretching. Along slabs of y each rank has
+the eigenvectors of its own cells, as if the potential vanished in all others; what it is in the cells beside them, two
+numbers a column, comes from `solver.pressure.interfaces`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import torch
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
-from solver.discretisation.staggered import below, edge, join, y_slowest
+from solver.discretisation.staggered import edge, join, y_slowest
+from solver.grid.axis import Array
+from solver.pressure.interfaces import Interfaces
 from solver.pressure.report import SolveReport
 
 
@@ -29,112 +33,122 @@ def apply_matrix(matrix: Tensor, f: Tensor, axis: int) -> Tensor:
     return product.view(*g.shape[:-3], -1, *g.shape[-2:]).transpose(-3, -2)
 
 
+class Columns:
+    """``(d2/dy2 + s) phi = f`` of all columns of one grid with finite volumes along y.
+
+    Parameters
+    ----------
+    operators : the discrete calculus.
+    symbol : s of each column, <= 0, (cx, 1, cz), float64; 0 of one of them.
+    """
+
+    def __init__(self, operators: Operators, symbol: Array) -> None:
+        slabs, line = operators.decomposition, operators.grid.volume_axes[1]
+        own, tensor = slabs.planes, operators.tensor
+        values, q = line.laplacian if slabs.size == 1 else line.laplacian_within(own)
+        if slabs.size == 1:
+            values = np.where(values > -1e-12 * np.abs(values).max(), 0.0, values)
+        root = np.sqrt(line.width[own])
+        forward, backward = q.T * root, q / root[:, None]
+        whole = symbol + values[:, None]
+        inverse = np.where(whole == 0.0, 0.0, 1.0 / np.where(whole == 0.0, 1.0, whole))
+        self.forward, self.backward = tensor(forward), tensor(backward)
+        self.inverse = y_slowest(tensor(inverse))
+        self.interfaces = None
+        if slabs.size == 1:
+            return
+        beside = np.array([line.coupling[own.start], line.coupling[own.stop]]) / line.width[own][[0, -1]]
+        feed, read = -forward[:, [0, -1]] * beside, backward[[0, -1]]
+        responses = np.tensordot((read[:, None, :] * feed.T).reshape(4, -1), inverse, (1, 1))
+        self.feed, self.read, self.gap = tensor(feed), tensor(read), float(line.spacing[own.stop])
+        self.interfaces = Interfaces(operators, responses, int(symbol.argmax()))
+
+    def solve(
+        self, f: Tensor, last: Tensor | None = None, share: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The potential; the plane of it that follows this slab, and the sum over ranks of `share` (collective).
+
+        `last` is v at the upper end of the slab, whose divergence in the cell above `f` lacks there, if it does. On one
+        rank there is neither that plane nor a sum.
+        """
+        a = apply_matrix(self.forward, f, 1) * self.inverse
+        if self.interfaces is None:
+            return apply_matrix(self.backward, a, 1), None, None
+        ends = apply_matrix(self.read, a, 1)
+        if last is not None:  # v across an interface is a jump of the potential by the gap between the cells
+            ends = join([edge(ends, 1, 0), edge(ends, 1, -1) + self.gap * last], 1)
+        found = self.interfaces.solve(ends, f, last, share)
+        a = a + apply_matrix(self.feed, found.beside, 1) * self.inverse
+        phi = self.interfaces.with_mean(apply_matrix(self.backward, a, 1), found.mean[..., :-1])
+        after = edge(found.beside, 1, -1) if self.interfaces.goes_on else edge(phi, 1, -1)
+        return phi, self.interfaces.with_mean(after.clone(), found.mean[..., -1:]), found.total
+
+
 class DirectPressure:
-    """Solves ``div grad phi = rhs`` for coefficients, zero normal gradient at walls, zero mean."""
+    """Solves ``div grad phi = rhs`` for coefficients, zero normal gradient at walls, zero mean.
+
+    Attributes
+    ----------
+    carries : whether ranks hear from one another in a solve, and may send more along.
+    """
 
     def __init__(self, operators: Operators) -> None:
-        self.decomposition = operators.decomposition
         self.eigenvectors: dict[int, tuple[Tensor, Tensor]] = {}
-        symbol = operators.tensor(np.zeros((1, 1, 1)))
-        self.transposed = not operators.grid.y.is_fourier
+        symbol = np.zeros((1, 1, 1))
         for axis, line in operators.grid.volume_axes.items():
+            if axis == 1:
+                continue
             values, q = line.laplacian
-            values = np.where(values > -1e-12 * np.abs(values).max(), 0.0, values)
             root = np.sqrt(line.width)
             self.eigenvectors[axis] = operators.tensor(q.T * root), operators.tensor(q / root[:, None])
-            symbol = symbol + self._transposed(operators.along(values, axis), axis)
-        for axis, k in operators.wavenumber.items():
-            symbol = symbol - self._transposed(k, axis) ** 2
-        self.edges = self._edges(operators) if self.transposed and self.decomposition.size > 1 else None
-        ends = np.cumsum(self.decomposition.plane_counts)  # where the one plane more of each slab is, see `of_velocity`
-        self.places = torch.as_tensor(ends + np.arange(len(ends)), device=operators.device)
-        self.carries = self.edges is not None and bool(operators.grid.fourier_axes)
-        self.inverse = y_slowest(torch.where(symbol == 0, 0.0, 1.0 / torch.where(symbol == 0, 1.0, symbol)))
-
-    def _transposed(self, values: Tensor, axis: int) -> Tensor:
-        """Values along an axis in the layout of the solve, where x modes are shared among the ranks."""
-        return values[self.decomposition.modes] if axis == 0 and self.transposed else values
-
-    def _edges(self, operators: Operators) -> tuple[Tensor, Tensor]:
-        """The products along y where ranks send one plane more, see `of_velocity`.
-
-        The first takes the last v of each slab to the cell above it; the second gives each slab the plane that follows.
-        """
-        slabs, line, (forward, backward) = self.decomposition, operators.grid.volume_axes[1], self.eigenvectors[1]
-        counts = slabs.plane_counts
-        ends = np.cumsum(counts)
-        placed, following = np.zeros((line.n, line.n + slabs.size)), []
-        for rank, (count, end) in enumerate(zip(counts, ends, strict=True)):
-            rows = np.arange(end - count, end)
-            placed[rows, rows + rank] = 1.0
-            above = end % line.n if line.periodic else min(end, line.n - 1)
-            if end < line.n or line.periodic:
-                placed[above, end + rank] = -1.0 / line.width[above]
-            following += [*rows, above]
-        return forward @ operators.tensor(placed), backward[following]
+            symbol = symbol + _along(np.where(values > -1e-12 * np.abs(values).max(), 0.0, values), axis)
+        for axis, k in operators.local_wavenumbers.items():
+            symbol = symbol - _along(k, axis) ** 2
+        self.columns, self.inverse = None, None
+        if operators.grid.y.is_fourier:
+            inverse = np.where(symbol == 0.0, 0.0, 1.0 / np.where(symbol == 0.0, 1.0, symbol))
+            self.inverse = y_slowest(operators.tensor(inverse))
+        else:
+            self.columns = Columns(operators, symbol)
+        self.carries = self.columns is not None and operators.decomposition.size > 1
 
     def of_velocity(
         self, operators: Operators, velocity: Components, share: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The potential of what a velocity diverges, the plane of it that follows this slab, and a sum over ranks.
 
-        The transposes bring what planes at the ends of slabs need of their neighbours; without them the plane is None.
-        Where `carries` they also bring the sum of the `share` of each rank, if it has one; else that is None.
+        Where the solve `carries`, it brings what planes at the ends of slabs need of their neighbours, and the sum of
+        the `share` of each rank, if it has one. Else the latter two are None.
         """
-        if self.edges is None:
+        if not self.carries:
             return self.solve(operators.divergence(velocity)), None, None
         last = edge(velocity[1], 1, -1)
-        source = operators.divergence_above(velocity, torch.zeros_like(last))
-        f, total = self._solved(join([source, last], 1), *self.edges, share if self.carries else None)
-        return below(f, 1), edge(f, 1, -1), total
+        return self._solved(operators.divergence_above(velocity, torch.zeros_like(last)), last, share)
 
     def solve(self, rhs: Tensor) -> Tensor:
         """The potential whose gradient removes the divergence `rhs`."""
-        return self._solved(rhs, *self.eigenvectors.get(1, (None, None)))[0]
+        return self._solved(rhs)[0]
 
     def _solved(
-        self, f: Tensor, forward: Tensor | None, backward: Tensor | None, share: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        total = None
-        for axis in (0, 2):
-            if axis in self.eigenvectors:
-                f = apply_matrix(self.eigenvectors[axis][0], f, axis)
-        if forward is not None and backward is not None:
-            if share is not None:
-                _unused(f)[..., -1] = share.view(f.shape[1:-3])
-            f = self.decomposition.to_modes(f)
-            found = None if share is None else self._found(f)
-            f = apply_matrix(forward, f, 1)
-            f = apply_matrix(backward, f * self.inverse, 1)
-            if found is not None:
-                _unused(f)[..., self.places] = found
-            f = self.decomposition.to_planes(f)
-            if share is not None:
-                total = _unused(f)[..., -1].reshape(share.shape).clone()
-                _unused(f).zero_()
-        else:
+        self, f: Tensor, last: Tensor | None = None, share: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        beyond, total = None, None
+        for axis, (forward, _) in self.eigenvectors.items():
+            f = apply_matrix(forward, f, axis)
+            last = None if last is None else apply_matrix(forward, last, axis)
+        if self.inverse is not None:
             f = f * self.inverse
-        for axis in (0, 2):
-            if axis in self.eigenvectors:
-                f = apply_matrix(self.eigenvectors[axis][1], f, axis)
-        return f, total
-
-    def _found(self, f: Tensor) -> Tensor | None:
-        """The sum of the shares that all ranks have sent, on the rank that owns mode 0; None elsewhere.
-
-        A field is real, so that mode has no imaginary part: there they are, each in the plane more of its slab.
-        """
-        if self.decomposition.modes.start > 0:
-            return None
-        column = _unused(f)
-        found = column[..., self.places].sum(-1, keepdim=True)
-        column.zero_()
-        return found
+        elif self.columns is not None:
+            f, beyond, total = self.columns.solve(f, last, share)
+        for axis, (_, backward) in self.eigenvectors.items():
+            f = apply_matrix(backward, f, axis)
+            beyond = None if beyond is None else apply_matrix(backward, beyond, axis)
+        return f, beyond, total
 
 
-def _unused(f: Tensor) -> Tensor:
-    """The imaginary part of mode 0 along y, (planes,) or of a batch (members, planes)."""
-    return f[1, ..., 0, :, 0]
+def _along(values: Array, axis: int) -> Array:
+    """Shaped to broadcast along `axis`."""
+    return values.reshape([-1 if d == axis else 1 for d in range(3)])
 
 
 class DirectSolver:

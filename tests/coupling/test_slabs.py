@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from closures.coupling.resample import network_grid
 from tests.coupling.run_slabs import CASES, THIN
 from tests.runs import needs_mpirun, on_ranks
 
@@ -35,7 +36,7 @@ def test_a_rank_is_shown_its_own_planes(results, ranks):
     for name in BY_SLABS:
         cuts = 0 if ranks == 1 else ranks if name == "local_box" else ranks - 1
         beside = 2 * 2 * cuts if name.startswith("local") else 0
-        assert found[f"{name}/shown"].sum() == CASES[name][0].shape[1] + beside
+        assert found[f"{name}/shown"].sum() == network_grid(CASES[name][0]).shape[1] + beside
         assert found[f"{name}/shown"].max() - found[f"{name}/shown"].min() <= 1 + beside
     thin = found["thin/shown"].tolist()
     assert thin == ([THIN.shape[1], 0, 0] if ranks == 3 else [4, 3] if ranks == 2 else [7])

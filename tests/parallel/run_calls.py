@@ -33,7 +33,7 @@ class Counting:
     """A communicator that counts what is asked of it: calls that wait, and bytes sent to other ranks."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self.comm, self.calls, self.sent = comm, Counter(), 0
+        self.comm, self.calls, self.sent = comm, Counter(), Counter()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.comm, name)
@@ -43,10 +43,10 @@ class Counting:
         def counted(*given: Any, **more: Any) -> Any:
             self.calls[name] += 1
             if name == "Isend":
-                self.sent += given[0].nbytes
+                self.sent["halo"] += given[0].nbytes
             if name == "Alltoallv":
                 array, counts = given[0]
-                self.sent += (sum(counts) - counts[self.comm.rank]) * array.itemsize
+                self.sent["all to all"] += (sum(counts) - counts[self.comm.rank]) * array.itemsize
             return found(*given, **more)
 
         return counted
@@ -66,8 +66,8 @@ class Waiting:
         MPI.Request.Waitall(requests)
 
 
-def count(grid: str, forcing: Any, modelled: bool) -> tuple[float, float]:
-    """Waits a step, with the one question of the loop, and bytes that a rank sends in a step."""
+def count(grid: str, forcing: Any, modelled: bool) -> tuple[float, float, float]:
+    """Waits a step, with the one question of the loop; bytes a step of a rank to its neighbours, and to all."""
     comm = Counting(MPI.COMM_WORLD)
     module.MPI = Waiting(comm)
     op = operators(grid, comm=comm)
@@ -75,12 +75,13 @@ def count(grid: str, forcing: Any, modelled: bool) -> tuple[float, float]:
     flow = simulation(op, random_velocity(op, SEED), 0.01, 1e-3, forcing and forcing(op), closure)
     flow.step()
     comm.calls.clear()
-    comm.sent, steps = 0, 4
+    comm.sent.clear()
+    steps = 4
     for _ in range(steps):
         flow.step()
         op.decomposition.agree_on(False, False)
     waits = sum(n for name, n in comm.calls.items() if name not in NO_WAIT)
-    return waits / steps, comm.sent / steps
+    return waits / steps, comm.sent["halo"] / steps, comm.sent["all to all"] / steps
 
 
 def main(path: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.grids import GRIDS
 from tests.parallel.run_calls import FLOWS
 from tests.runs import needs_mpirun, on_ranks
 
+RANKS = 3
 pytestmark = needs_mpirun
 # Three stages of one halo and two transposes, which also bring the sum for the bulk velocity, the time step, the
 # signals. Besides, by stage, the halo of what a model gives. In a box one exchange to the points and one back, with
@@ -25,11 +27,26 @@ WAITS = {
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return on_ranks((3,), "tests.parallel.run_calls", tmp_path_factory.mktemp("calls"))[3]
+    return on_ranks((RANKS,), "tests.parallel.run_calls", tmp_path_factory.mktemp("calls"))[RANKS]
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_rank_waits_no_more_often_than_this(results, name):
-    waits, sent = results[name].T
+    waits, to_neighbours, to_all = results[name].T
     assert waits == pytest.approx(WAITS[name])
-    assert (sent > 0).all()
+    assert (to_neighbours > 0).all() == (not name.startswith("box"))
+    assert (to_all > 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in FLOWS if not name.startswith("box")])
+def test_the_pressure_sends_two_numbers_a_column_instead_of_all_planes(results, name):
+    """There and back, in three stages; and the planes of one column: of what transposes sent 2 / planes is left."""
+    grid = GRIDS[FLOWS[name][0]]
+    cx, ny, cz = grid.coefficient_shape
+    to_all = results[name][:, 2]
+    parts, number, most = 2, 8, -(-ny // RANKS)
+    numbers = 2 * parts * cx * cz + most + 2  # of each slab, as many to it
+    back = (RANKS - 1) * (2 * parts * -(-cx * cz // RANKS) + most + 2)
+    assert (to_all <= 3 * number * (numbers + back)).all()
+    transposes = 3 * number * 2 * parts * cx * cz * ny / RANKS * (1 - 1 / RANKS)
+    assert to_all.sum() < 1.2 * RANKS * transposes / (0.5 * ny / RANKS)
