@@ -63,10 +63,10 @@ class Interfaces:
         blocks = torch.from_numpy(responses.reshape(4, -1)).split(self.counts, 1)
         received = slabs.exchange(blocks, [4 * self.own] * slabs.size)
         self.factors, self.rho = self._eliminated(torch.stack(received).view(slabs.size, 2, 2, 1, self.own))
-        self.closed = self._closed() if line.periodic else None  # in double precision: a wave that is long is nearly
-        self.factors, self.rho = (f.to(operators.device, operators.dtype) for f in (self.factors, self.rho))  # singular
-        if self.closed is not None:
-            self.closed = self.closed.to(operators.device, operators.dtype)
+        closed = self._closed() if line.periodic else None
+        # until here in double precision: what long waves ask for is nearly singular
+        self.factors, self.rho = (f.to(operators.device, operators.dtype) for f in (self.factors, self.rho))
+        self.closed = None if closed is None else closed.to(operators.device, operators.dtype)
         self.whole = operators.tensor(_of_one_column(line, slabs.plane_counts)) if self.is_owner else None
 
     @property
