@@ -14,13 +14,12 @@ from solver.discretisation.rank_grid import Components as Components
 from solver.discretisation.rank_grid import RankGrid
 from solver.discretisation.staggered import DIM, above, difference, edge, ends, join
 from solver.discretisation.timers import Timers
-from solver.discretisation.transform import PlaneModes, Transform
+from solver.discretisation.transform import PlaneModes, Transform, WithDerivatives
 from solver.grid.axis import Boundary, FreeSlip, Inflow, NoSlip
 from solver.parallel.slabs import split_evenly
 
 CACHE_BYTES = 4 * 2**20  # what a core may keep near it
 PASSES = {0: 2, 1: 3, 2: 1}  # of one-dimensional transforms that a derivative needs besides those of the field
-WithDerivatives = tuple[Tensor, dict[int, Tensor]]  # a field and its derivatives by axis, on the points of the grid
 
 
 class Operators(RankGrid):
@@ -150,12 +149,9 @@ class Operators(RankGrid):
             others = [(i, d) for i, d in asked if d not in self.transform.with_values]
             slopes = [self.derivative(fields[i], d) for i, d in others]
             found = self.transform.all_to_physical([*fields, *slopes], [*along, *[()] * len(slopes)])
-        result = []
-        for (value, *rest), axes in zip(found, along, strict=False):
-            result.append((value, dict(zip([d for d in self.transform.with_values if d in axes], rest, strict=True))))
-        for (i, d), (slope,) in zip(others, found[len(fields) :], strict=True):
-            result[i][1][d] = slope
-        return result
+        for (i, d), (slope, _) in zip(others, found[len(fields) :], strict=True):
+            found[i][1][d] = slope
+        return found[: len(fields)]
 
     def to_coefficients(self, f: Tensor) -> Tensor:
         """Coefficients of a physical field, truncated to the retained modes."""

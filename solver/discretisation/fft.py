@@ -7,7 +7,7 @@ transformed nor stored where that can be avoided. Forward transforms carry 1/n.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import ducc0
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+WithSlopes = tuple[Tensor, Tensor | None, Tensor | None]  # a field, its derivatives along x and z as far as asked for
 SCRATCH_BYTES = 300 * 2**10  # of one intermediate: two, source and target should fit into a second-level cache
 Chunk = tuple[slice, NDArray[Any], NDArray[Any]]
 
@@ -53,28 +54,29 @@ class DuccEngine:
         return out
 
     @staticmethod
-    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> list[Tensor]:
-        """Values (planes, nx, nz) of modes, (re, im) first or complex; then d/dx and d/dz where factors are given.
+    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> WithSlopes:
+        """Values (planes, nx, nz) of modes, (re, im) first or complex; d/dx and d/dz where factors are given.
 
         `ikx` has `nx` entries in the order of an FFT, `ikz` one a retained mode. d/dz shares the pass along x with the
         values, d/dx the copy of the modes.
         """
         source = c.numpy()
         planes, cx, cz = source.shape[-3:]
-        real = source.real.dtype
-        fields = [np.empty((planes, nx, nz), real) for _ in range(1 + (ikx is not None) + (ikz is not None))]
-        for part, half, full in _backward_scratch((planes, nx, nz), (cx, cz), real, SCRATCH_BYTES):
+        values = torch.empty((planes, nx, nz), dtype=c.real.dtype)
+        ddx = None if ikx is None else torch.empty_like(values)
+        ddz = None if ikz is None else torch.empty_like(values)
+        for part, half, full in _backward_scratch((planes, nx, nz), (cx, cz), source.real.dtype, SCRATCH_BYTES):
             _copy_modes(source[..., part, :, :], full, (cx - 1) // 2)
             ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
-            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[0][part])
-            if ikz is not None:
+            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=values.numpy()[part])
+            if ikz is not None and ddz is not None:
                 half[:, :, :cz] *= ikz.numpy()
-                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[-1][part])
-            if ikx is not None:
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddz.numpy()[part])
+            if ikx is not None and ddx is not None:
                 full *= ikx.numpy()[:, None]
                 ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
-                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=fields[1][part])
-        return list(map(torch.from_numpy, fields))
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddx.numpy()[part])
+        return values, ddx, ddz
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:
@@ -118,16 +120,14 @@ class TorchEngine:
         return kept if out.is_complex() else torch.stack([kept.real, kept.imag])
 
     @staticmethod
-    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> list[Tensor]:
-        """Values (planes, nx, nz) of modes, (re, im) first or complex; then d/dx and d/dz where factors are given."""
+    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> WithSlopes:
+        """Values (planes, nx, nz) of modes, (re, im) first or complex; d/dx and d/dz where factors are given."""
         full = _padded(_joined(c), 1, nx)
         lines = torch.fft.ifft(full, dim=1, norm="forward")
-        spectra = [lines]
-        if ikx is not None:
-            spectra.append(torch.fft.ifft(full * ikx[:, None], dim=1, norm="forward"))
-        if ikz is not None:
-            spectra.append(lines * ikz)
-        return [torch.fft.irfft(f, n=nz, dim=2, norm="forward") for f in spectra]
+        ddx = None if ikx is None else torch.fft.ifft(full * ikx[:, None], dim=1, norm="forward")
+        ddz = None if ikz is None else lines * ikz
+        back = partial(torch.fft.irfft, n=nz, dim=2, norm="forward")
+        return back(lines), None if ddx is None else back(ddx), None if ddz is None else back(ddz)
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:

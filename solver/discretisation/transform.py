@@ -19,6 +19,8 @@ from solver.discretisation.fft import Engine, choose_engine
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Slabs
 
+WithDerivatives = tuple[Tensor, dict[int, Tensor]]  # a field and its derivatives by axis, on the points of the grid
+
 
 class Transform:
     """Transforms of one grid; physical arrays ``(nx, planes, nz)``, coefficients ``(parts, cx, planes or cy, cz)``.
@@ -54,28 +56,29 @@ class Transform:
 
     def all_to_physical(
         self, fields: Sequence[Tensor], along: Iterable[Sequence[int]] = itertools.repeat(())
-    ) -> list[list[Tensor]]:
+    ) -> list[WithDerivatives]:
         """`to_physical` of several fields, which ranks exchange at once.
 
-        Each is followed by its derivatives along those of `with_values` that are listed for it, in that order; they
-        share copies and passes.
+        Each with its derivatives along those of `with_values` that are listed for it: they share copies and passes.
         """
         engine, nx, nz = choose_engine(fields), self.grid.x.points, self.grid.z.points
         if not self.fourier[0]:
-            return [[f[0]] for f in fields]
+            return [(f[0], {}) for f in fields]
         if not self.fourier[2]:
             lines = [torch.complex(f[0], f[1]).transpose(0, 1) for f in fields]
-            return [[engine.irfftn(f, nx, (1,)).transpose(0, 1)] for f in lines]
+            return [(engine.irfftn(f, nx, (1,)).transpose(0, 1), {}) for f in lines]
         found = []
         for modes, axes in zip(self._in_planes(fields, engine), along, strict=False):
             ikx = self._factor(0, modes) if 0 in axes else None
             ikz = self._factor(2, modes) if 2 in axes else None
-            planes = engine.plane_fields(modes, nx, nz, ikx, ikz)
-            if self.members is None:
-                found.append([f.transpose(0, 1) for f in planes])
-            else:
-                found.append([f.unflatten(0, (self.members, -1)).transpose(-3, -2) for f in planes])
+            value, ddx, ddz = engine.plane_fields(modes, nx, nz, ikx, ikz)
+            slopes = {d: self._of_planes(f) for d, f in ((0, ddx), (2, ddz)) if f is not None}
+            found.append((self._of_planes(value), slopes))
         return found
+
+    def _of_planes(self, f: Tensor) -> Tensor:
+        """A field with y first as it is elsewhere."""
+        return f.transpose(0, 1) if self.members is None else f.unflatten(0, (self.members, -1)).transpose(-3, -2)
 
     def _in_planes(self, fields: Sequence[Tensor], engine: Engine) -> Iterable[Tensor]:
         """Modes in x and z, values along y, with y first; on one rank of a box one at a time, as they are asked for."""
