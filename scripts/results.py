@@ -197,23 +197,26 @@ def comparisons(folder: Path) -> str:
 
 
 def grids(folder: Path) -> str:
-    """One table of all grids and Reynolds numbers on which closures were compared."""
-    rows, made, floors = [], set(), []
-    quantities: list[Record] = []
+    """One table of all grids and Reynolds numbers on which the same quantities of closures were compared."""
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
+    made = set()
     for file in sorted((folder / "grids").glob("*.json"), key=_fineness):
         record = json.loads(file.read_text())
-        re_tau, cells = file.stem.split("_")
+        where = file.stem.split("_")
         quantities = [q for q in record["quantities"] if q["unit"] == "%" and q["key"] != "profiles"]
+        rows = tables.setdefault(tuple(f"{q['label']} [%]" for q in quantities), [])
         for row in record["rows"]:
             errors = [percent_of((row["errors"] or {}).get(q["key"]), q) for q in quantities]
             marks = [MARKS.get(row["words"].get(q["key"], ""), "") for q in quantities]
             cells_of = [f"{error} {mark}".strip() for error, mark in zip(errors, marks, strict=True)]
-            rows.append([re_tau, cells, row["label"], *(cells_of if row["errors"] else [row["status"]] * len(errors))])
+            rows.append([*where, row["label"], *(cells_of if row["errors"] else [row["status"]] * len(errors))])
         floors = [significant(q["scale"] * q["floor"], 2) if q["floor"] else "-" for q in quantities]
-        rows.append([re_tau, cells, "*floor*", *floors])
+        if any(q["floor"] for q in quantities):
+            rows.append([*where, "*floor*", *floors])
         made.add(f"{record['command']} ({'; '.join(record['made'])})")
-    header = ["Re_tau", "modes and cells", "closure", *(f"{q['label']} [%]" for q in quantities)]
-    return "\n\n".join([table(header, rows, 3), *(f"- `{m}`" for m in sorted(made))]) if rows else "Not measured yet."
+    head = ["Re_tau", "modes and cells", "closure"]
+    drawn = [table([*head, *labels], rows, 3) for labels, rows in tables.items()]
+    return "\n\n".join([*drawn, *(f"- `{m}`" for m in sorted(made))]) or "Not measured yet."
 
 
 def _fineness(file: Path) -> tuple[int, int]:
