@@ -70,8 +70,11 @@ def front(reports: Sequence[Path], out: Path | None = None, console: Console | N
 def _record(folder: Path) -> Record:
     try:
         record: Record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise CaseError(f"{folder}: no report of `solver compare` (its report.json cannot be read)") from None
+        whole = {*SAME, "rows", "quantities"} <= record.keys()
+    except (OSError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise CaseError(f"{folder}: no report of `solver compare` (its report.json cannot be read)")
     return record
 
 
@@ -100,7 +103,8 @@ def points_of(records: Sequence[Record], timed: Sequence[Run]) -> list[Point]:
             known = cost["core_seconds_per_unit"] is not None  # or it was not timed, and its steps are not known
             steps = cost["core_seconds_per_unit"] / cost["seconds_per_step"] if known else np.nan
             seconds = float(run.summary["seconds_per_step"]) * steps
-            points.append(Point(_grid_of(run), row["label"], seconds, row["errors"]))
+            errors = {key: {k: np.nan if v is None else v for k, v in e.items()} for key, e in row["errors"].items()}
+            points.append(Point(_grid_of(run), row["label"], seconds, errors))
     cheap = {p.grid: p.core_seconds for p in points if p.label == records[0]["baseline"]}
     return sorted(points, key=lambda p: cheap.get(p.grid, np.inf))
 
@@ -112,7 +116,7 @@ def figure(points: Sequence[Point], quantities: Sequence[Record], unit: str) -> 
     for panel, quantity in zip(np.ravel(axes), quantities, strict=True):
         least = np.inf
         for i, label in enumerate(labels):
-            mine = [p for p in points if p.label == label and np.isfinite(p.core_seconds)]
+            mine = _known(points, label, quantity["key"])
             found = np.array([[p.errors[quantity["key"]][k] for k in ("value", "ci95")] for p in mine]).reshape(-1, 2)
             value, width = quantity["scale"] * np.nan_to_num(found.T)
             bars = [np.minimum(width, 0.99 * value), width]  # zero has no logarithm: such a bar leaves the panel
@@ -131,9 +135,17 @@ def figure(points: Sequence[Point], quantities: Sequence[Record], unit: str) -> 
 
 def at_cost(points: Sequence[Point], label: str, key: str, core_seconds: float) -> float:
     """Error of a closure at a cost, between its grids by straight lines of logarithms; NaN outside of these."""
-    mine = sorted((p.core_seconds, p.errors[key]["value"]) for p in points if p.label == label)
+    mine = sorted((p.core_seconds, p.errors[key]["value"]) for p in _known(points, label, key))
+    if not mine:
+        return np.nan
     cost, error = np.log(np.array(mine)).reshape(-1, 2).T
     return float(np.exp(np.interp(np.log(core_seconds), cost, error, left=np.nan, right=np.nan)))
+
+
+def _known(points: Sequence[Point], label: str, key: str) -> list[Point]:
+    """Those of a closure whose cost and error have logarithms."""
+    mine = [p for p in points if p.label == label and np.isfinite(p.core_seconds)]
+    return [p for p in mine if 0.0 < p.errors[key]["value"] < np.inf]
 
 
 def table(points: Sequence[Point], quantities: Sequence[Record], baseline: str, unit: str) -> str:

@@ -43,6 +43,9 @@ def test_between_grids_an_error_is_read_off_along_a_power_law():
     assert at_cost(line + other, "none", "uv", 3.7) == pytest.approx(3.0 * 3.7**-0.7, rel=1e-12)
     assert math.isnan(at_cost(line, "none", "uv", 9.0))
     assert math.isnan(at_cost(other, "wale", "uv", 2.1))
+    untimed = Point("b", "none", math.nan, {"uv": {"value": 1.0}}), Point("c", "none", 2.0, {"uv": {"value": math.nan}})
+    assert at_cost([*untimed, *line], "none", "uv", 3.7) == at_cost(line, "none", "uv", 3.7)
+    assert math.isnan(at_cost(other, "none", "uv", 2.0))  # the baseline was lost on every grid
 
 
 def test_a_cost_is_what_was_timed_now_times_the_steps_that_a_unit_takes(reports):
@@ -53,7 +56,8 @@ def test_a_cost_is_what_was_timed_now_times_the_steps_that_a_unit_takes(reports)
     unit = 4200 / 180  # h/u_tau in time units of the case, at the friction of the reference
     for point in points:
         assert point.core_seconds == pytest.approx(STEP[point.label] * 4000 / 600 * unit, rel=0.02)
-    assert [p.errors for p in points] == [row["errors"] for record in records for row in record["rows"]]
+    given = [row["errors"] for record in records for row in record["rows"]]
+    assert [p.errors["c_f"] for p in points] == [errors["c_f"] for errors in given]
 
 
 def test_a_front_is_drawn_and_kept(reports, tmp_path, monkeypatch):
@@ -87,6 +91,9 @@ def test_reports_of_several_flows_have_no_front(reports, tmp_path):
         front(reports[:1])
     with pytest.raises(CaseError, match="no report of `solver compare`"):
         front([reports[0], tmp_path / "none"])
+    (tmp_path / "report.json").write_text("[]")
+    with pytest.raises(CaseError, match="no report of `solver compare`"):
+        front([reports[0], tmp_path])
 
 
 def test_the_command_takes_reports_and_nothing_that_makes_runs(reports):
