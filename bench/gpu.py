@@ -3,8 +3,8 @@
     python bench/gpu.py                   the table below is filled; the numbers go to bench/gpu.json
     python bench/gpu.py --short           tiny sizes, on a CPU where there is no GPU: whether the script works
 
-Ceilings of the device; flows and closures the same as on the CPU; where a step waits for the device; the chain of
-transforms against two-dimensional ones; the stages of a step as a CUDA graph; times of a step, eager and fused, with
+Ceilings of the device; flows and closures the same as on the CPU; where a step waits for the device; transforms of x
+and z in lines against those in planes; the stages of a step as a CUDA graph; times of a step, eager and fused, with
 kernels and memory; milliseconds a step of every shipped closure. A section that fails says so and leaves the others.
 """
 
@@ -133,35 +133,17 @@ def waits(b: Bench) -> dict[str, Any]:
 
 
 def layouts(b: Bench) -> dict[str, float]:
-    """Ns a point of a field out and a flux back: the chain of one-dimensional transforms, and two-dimensional ones."""
+    """Ns a point of a field out and a flux back, and of all those of a stage: x and z in lines, and in planes."""
     planes, nx, nz = (4, 24, 24) if b.short else (256, 768, 768)
-    hx, cz, chain = (nx - 1) // 3, (nz - 1) // 3 + 1, fft.TorchEngine
+    hx, cz = (nx - 1) // 3, (nz - 1) // 3 + 1
     c = torch.randn(2, planes, 2 * hx + 1, cz, dtype=torch.float64, device=b.device)
     f = torch.randn(planes, nx, nz, dtype=torch.float64, device=b.device)
-    wide = torch.zeros(planes, nx, nz // 2 + 1, dtype=torch.complex128, device=b.device)
-
-    def out() -> torch.Tensor:
-        modes = torch.complex(c[0], c[1])  # what lies beyond the highest mode stays zero
-        wide[:, : hx + 1, :cz] = modes[:, : hx + 1]
-        wide[:, nx - hx :, :cz] = modes[:, hx + 1 :]
-        return torch.fft.irfft2(wide, s=(nx, nz), dim=(1, 2), norm="forward")
-
-    def back() -> torch.Tensor:
-        full = torch.fft.rfft2(f, dim=(1, 2), norm="backward")  # the factor goes with the copy
-        kept = torch.cat([full[:, : hx + 1, :cz], full[:, nx - hx :, :cz]], 1)
-        return torch.stack([kept.real, kept.imag]).mul_(1.0 / (nx * nz))
-
-    pairs = (out(), chain.plane_fields(c, nx, nz)[0]), (back(), chain.plane_modes(f, (hx, cz - 1), c))
-    if not all(torch.allclose(x, y, rtol=1e-9, atol=1e-9) for x, y in pairs):
-        raise SolverError("the two-dimensional transforms differ from the chain")
-    timed = {
-        "out, chain": b.clock(lambda: chain.plane_fields(c, nx, nz)),
-        "out, 2-D": b.clock(out),
-        "back, chain": b.clock(lambda: chain.plane_modes(f, (hx, cz - 1), c)),
-        "back, 2-D": b.clock(back),
-    }
-    ns = {name: 1e9 * seconds / (planes * nx * nz) for name, seconds in timed.items()}
-    return ns | {f"stage, {way}": 3 * ns[f"out, {way}"] + 7 * ns[f"back, {way}"] for way in ("chain", "2-D")}
+    ns = {}
+    for way, engine in fft.BY_TORCH.items():
+        out = b.clock(lambda engine=engine: engine.plane_fields(c, nx, nz))
+        back = b.clock(lambda engine=engine: engine.plane_modes(f, (hx, cz - 1), c))
+        ns |= {f"out, {way}": out, f"back, {way}": back, f"stage, {way}": 3 * out + 7 * back}
+    return {name: 1e9 * seconds / (planes * nx * nz) for name, seconds in ns.items()}
 
 
 def stages(flow: Simulation, dt: torch.Tensor, length: float) -> None:

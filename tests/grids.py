@@ -11,6 +11,7 @@ from mpi4py import MPI
 from torch import Tensor
 
 from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.fft import Wanted
 from solver.discretisation.gradient import VelocityGradient
 from solver.discretisation.velocity import Velocity
 from solver.flow.flow import Flow
@@ -65,14 +66,16 @@ def shearless(grid: Grid) -> bool:
     return not any(isinstance(end, NoSlip) for end in ends)
 
 
-def operators(grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.Intracomm | None = None) -> Operators:
+def operators(
+    grid: Grid | str, dtype: torch.dtype = torch.float64, comm: MPI.Intracomm | None = None, engine: Wanted = "auto"
+) -> Operators:
     """The discrete calculus of a grid on a communicator, the world by default."""
     grid = GRIDS[grid] if isinstance(grid, str) else grid
     half_in_z = grid.z.is_fourier
     modes_x = grid.x.points
     if grid.x.is_fourier:
         modes_x = (2 * grid.x.highest_mode if half_in_z else grid.x.highest_mode) + 1
-    return Operators(grid, Slabs(grid.y.points, modes_x, grid.y.periodic, comm), CPU, dtype)
+    return Operators(grid, Slabs(grid.y.points, modes_x, grid.y.periodic, comm), CPU, dtype, engine=engine)
 
 
 def random_values(op: Operators, seed: int, count: int) -> list[Tensor]:

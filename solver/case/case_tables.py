@@ -144,6 +144,11 @@ class RunTable(Table):
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute; auto: a GPU if any")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="precision of the solver")
+    transforms: Literal["auto", "lines", "planes"] = Field(
+        default="auto",
+        description="how x and z are transformed: `lines`, one after the other, or `planes`, both at once, by torch; "
+        "auto: planes on a GPU; on a CPU lines, by ducc0",
+    )
     fuse: Literal["auto", "on", "off"] = Field(
         default="auto", description="compile the pointwise kernels; auto: where the run is long enough to gain by it"
     )

@@ -33,7 +33,7 @@ class Operators(RankGrid):
     @cached_property
     def transform(self) -> Transform:
         """Between coefficients and values."""
-        return Transform(self.grid, self.decomposition, self.members)
+        return Transform(self.grid, self.decomposition, self.members, self.engine)
 
     # -- boundaries ---------------------------------------------------------------------------------------------
 

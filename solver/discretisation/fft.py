@@ -1,4 +1,4 @@
-"""FFT engines: ducc0 on CPU (no plans, any size, twice as fast as torch there), torch.fft on GPU or for gradients.
+"""Which engine transforms a field; that of ducc0, for fields on the CPU: no plans, any size, twice as fast as torch's.
 
 Fields come with y first, ``(planes, x, z)``, as they lie in memory. Modes beyond the highest retained one are neither
 transformed nor stored where that can be avoided. Forward transforms carry 1/n.
@@ -7,8 +7,8 @@ transformed nor stored where that can be avoided. Forward transforms carry 1/n.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import ducc0
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-WithSlopes = tuple[Tensor, Tensor | None, Tensor | None]  # a field, its derivatives along x and z as far as asked for
+from solver.discretisation.fft_torch import PlanesEngine, TorchEngine, WithSlopes
+
 SCRATCH_BYTES = 300 * 2**10  # of one intermediate: two, source and target should fit into a second-level cache
 Chunk = tuple[slice, NDArray[Any], NDArray[Any]]
 
@@ -95,60 +96,17 @@ class DuccEngine:
         return torch.from_numpy(ducc0.fft.c2c(full, axes=(0,), forward=False))
 
 
-class TorchEngine:
-    """The same by torch.fft: any device, differentiable."""
-
-    @staticmethod
-    def rfftn(f: Tensor, dims: Sequence[int]) -> Tensor:
-        """Half spectrum of a real field along `dims`, the last of which is halved."""
-        spectrum: Tensor = torch.fft.rfftn(f, dim=tuple(dims), norm="forward")
-        return spectrum
-
-    @staticmethod
-    def irfftn(c: Tensor, n: int, dims: Sequence[int]) -> Tensor:
-        """Real values from a (possibly short) half spectrum; `n` points along the last of `dims`."""
-        for d in dims[:-1]:
-            c = torch.fft.ifft(c, dim=d, norm="forward")
-        values: Tensor = torch.fft.irfft(c, n=n, dim=dims[-1], norm="forward")
-        return values
-
-    @staticmethod
-    def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
-        """Modes of (planes, x, z) up to `highest` in x and z, in the form of `out`: (re, im) first, or complex."""
-        half = torch.fft.rfft(f, dim=2, norm="forward")[:, :, : highest[1] + 1]
-        kept = _truncated(torch.fft.fft(half, dim=1, norm="forward"), 1, highest[0])
-        return kept if out.is_complex() else torch.stack([kept.real, kept.imag])
-
-    @staticmethod
-    def plane_fields(c: Tensor, nx: int, nz: int, ikx: Tensor | None = None, ikz: Tensor | None = None) -> WithSlopes:
-        """Values (planes, nx, nz) of modes, (re, im) first or complex; d/dx and d/dz where factors are given."""
-        full = _padded(_joined(c), 1, nx)
-        lines = torch.fft.ifft(full, dim=1, norm="forward")
-        ddx = None if ikx is None else torch.fft.ifft(full * ikx[:, None], dim=1, norm="forward")
-        ddz = None if ikz is None else lines * ikz
-        back = partial(torch.fft.irfft, n=nz, dim=2, norm="forward")
-        return back(lines), None if ddx is None else back(ddx), None if ddz is None else back(ddz)
-
-    @staticmethod
-    def column_modes(c: Tensor, highest: int) -> Tensor:
-        """Modes along y, (2, cy, x, z), of complex columns (y, x, z)."""
-        kept = _truncated(torch.fft.fft(c, dim=0, norm="forward"), 0, highest)
-        return torch.stack([kept.real, kept.imag])
-
-    @staticmethod
-    def column_values(pair: Tensor, ny: int) -> Tensor:
-        """Complex columns (ny, x, z) from modes along y."""
-        columns: Tensor = torch.fft.ifft(_padded(_joined(pair), 0, ny), dim=0, norm="forward")
-        return columns
+Engine = type[DuccEngine] | TorchEngine
+Wanted = Literal["auto", "lines", "planes"]
+BY_TORCH = {"lines": TorchEngine(), "planes": PlanesEngine()}
 
 
-Engine = type[DuccEngine] | type[TorchEngine]
-
-
-def choose_engine(fields: Sequence[Tensor]) -> Engine:
-    """ducc0 for plain CPU fields, torch for GPU fields and wherever a gradient of any of them is recorded."""
+def choose_engine(fields: Sequence[Tensor], wanted: Wanted = "auto") -> Engine:
+    """The engine of that name; ``auto``: planes on a GPU; on a CPU ducc0, or lines where a gradient is recorded."""
+    if wanted != "auto" or fields[0].device.type != "cpu":
+        return BY_TORCH["planes" if wanted == "auto" else wanted]
     tracked = torch.is_grad_enabled() and any(f.requires_grad for f in fields)
-    return TorchEngine if tracked or fields[0].device.type != "cpu" else DuccEngine
+    return BY_TORCH["lines"] if tracked else DuccEngine
 
 
 def _complex(real: np.dtype) -> np.dtype:
@@ -207,22 +165,3 @@ def _copy_modes(source: NDArray[Any], target: NDArray[Any], highest: int, axis: 
     for old, new in views:
         for ends in (slice(highest + 1), slice(-highest, None) if highest else slice(0)):
             new[(..., ends, *after)] = old[(..., ends, *after)]
-
-
-def _truncated(c: Tensor, dim: int, highest: int) -> Tensor:
-    """Modes ``|k| <= highest`` along `dim`."""
-    n = c.shape[dim]
-    return torch.cat([c.narrow(dim, 0, highest + 1), c.narrow(dim, n - highest, highest)], dim)
-
-
-def _padded(c: Tensor, dim: int, n: int) -> Tensor:
-    """`n` modes along `dim`, the added ones zero."""
-    highest = (c.shape[dim] - 1) // 2
-    shape = list(c.shape)
-    shape[dim] = n - 2 * highest - 1
-    return torch.cat([c.narrow(dim, 0, highest + 1), c.new_zeros(shape), c.narrow(dim, highest + 1, highest)], dim)
-
-
-def _joined(c: Tensor) -> Tensor:
-    """Complex from (re, im) first."""
-    return c if c.is_complex() else torch.complex(c[0], c[1])

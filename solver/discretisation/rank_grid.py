@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solver.discretisation.fft import Wanted
 from solver.discretisation.staggered import DIM, Metric, above, mean, y_slowest
 from solver.errors import CaseError
 from solver.grid.axis import FiniteVolumeAxis
@@ -28,6 +29,7 @@ class RankGrid:
     device, dtype : where the fields live and their precision.
     members : of a batch of flows, which are dimension -4 of all fields; None for a single flow, without it. What is one
         number of a flow then is (members, 1, 1, 1), so that it broadcasts over fields.
+    engine : of transforms, see `solver.discretisation.fft.choose_engine`.
 
     Attributes
     ----------
@@ -49,13 +51,14 @@ class RankGrid:
         device: torch.device,
         dtype: torch.dtype,
         members: int | None = None,
+        engine: Wanted = "auto",
     ) -> None:
         if device.type == "cpu":
             memory.require_for(grid, decomposition.size, dtype.itemsize, members or 1)
         if members is not None and [axis.is_fourier for axis in grid.axes] != [True, False, True]:
             raise CaseError("[grid] a batch of flows needs Fourier axes in x and z and finite volumes in y")
         self.grid, self.decomposition = grid, decomposition
-        self.device, self.dtype, self.members = device, dtype, members
+        self.device, self.dtype, self.members, self.engine = device, dtype, members, engine
         self.total: Callable[[Tensor], Tensor] = torch.sum if members is None else _total_of_each
         self.largest: Callable[[Tensor], Tensor] = torch.amax if members is None else _largest_of_each
         self.volume_axes = tuple(grid.volume_axes)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solver.discretisation.fft import Engine, choose_engine
+from solver.discretisation.fft import Engine, Wanted, choose_engine
 from solver.grid.grid import Grid
 from solver.parallel.slabs import Slabs
 
@@ -26,10 +26,11 @@ class Transform:
     """Transforms of one grid; physical arrays ``(nx, planes, nz)``, coefficients ``(parts, cx, planes or cy, cz)``.
 
     In a batch of `members` flows these are dimension -4 of both, and all of their planes are transformed as one field.
+    `engine` is that of `choose_engine`.
     """
 
-    def __init__(self, grid: Grid, decomposition: Slabs, members: int | None = None) -> None:
-        self.grid, self.decomposition, self.members = grid, decomposition, members
+    def __init__(self, grid: Grid, decomposition: Slabs, members: int | None = None, engine: Wanted = "auto") -> None:
+        self.grid, self.decomposition, self.members, self.engine = grid, decomposition, members, engine
         self.fourier = tuple(axis.is_fourier for axis in grid.axes)
         self.parts = 2 if self.fourier[0] else 1
         self.with_values = (0, 2) if grid.half_axis == 2 else ()  # axes along which derivatives come at little cost
@@ -47,7 +48,7 @@ class Transform:
         if not self.fourier[1]:
             return kept
         columns = [f.transpose(0, 1) for f in self.decomposition.all_to_modes(kept)]
-        engine = choose_engine(columns)
+        engine = choose_engine(columns, self.engine)
         return [engine.column_modes(f, self.highest[1]).transpose(1, 2) for f in columns]
 
     def to_physical(self, coefficients: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class Transform:
 
         Each with its derivatives along those of `with_values` that are listed for it: they share copies and passes.
         """
-        engine, nx, nz = choose_engine(fields), self.grid.x.points, self.grid.z.points
+        engine, nx, nz = choose_engine(fields, self.engine), self.grid.x.points, self.grid.z.points
         if not self.fourier[0]:
             return [(f[0], {}) for f in fields]
         if not self.fourier[2]:
@@ -131,7 +132,7 @@ class PlaneModes:
 
         All of them come at once in a batch, or if a gradient is recorded.
         """
-        transform, engine = self.transform, choose_engine(slab)
+        transform, engine = self.transform, choose_engine(slab, self.transform.engine)
         fourier, highest = transform.fourier, transform.highest
         self._stored = self._stored or self._allocated(slab)
         for k, f in enumerate(slab):

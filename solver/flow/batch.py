@@ -79,7 +79,7 @@ class Batch:
                 "a batch of flows has one grid, precision, viscosity and control of the step: run them alone"
             )
         op, control = first.operators, first.control
-        operators = Operators(op.grid, op.decomposition, op.device, op.dtype, len(self.simulations))
+        operators = Operators(op.grid, op.decomposition, op.device, op.dtype, len(self.simulations), op.engine)
         jointly = first.closure is None or (alike and getattr(first.closure, "batches", False))
         self.closure = (Jointly if jointly else InTurn)([simulation.flow for simulation in self.simulations])
         self.closure.gathered([simulation.state.closure for simulation in self.simulations])  # if they can be

@@ -89,7 +89,7 @@ def build(
     grid = case.build_grid()
     decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
     device = ranks.choose_device(case.run.device)
-    operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype))
+    operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype), engine=case.run.transforms)
     momentum, projection = obstructed(source, operators)
     velocity = velocity_of(saved, operators) if saved else initial_field(source, operators)
     finite = all(bool(torch.isfinite(c).all()) for c in velocity)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from solver.discretisation.calculus import Operators
-from solver.discretisation.fft import TorchEngine
+from solver.discretisation.fft_torch import TorchEngine
 from solver.errors import CaseError
 
 SLAB_POINTS = 32_768  # of a slab: half a megabyte in double precision, with its spectrum

@@ -20,7 +20,7 @@ from closures.data.rows import content_digest, row_names
 from closures.data.store import FlowStore
 from solver.analysis.channel import table_of
 from solver.discretisation.calculus import Operators
-from solver.discretisation.fft import TorchEngine
+from solver.discretisation.fft_torch import TorchEngine
 from solver.discretisation.staggered import y_slowest
 from solver.files.hdf5 import VERSION
 from solver.grid.axis import FourierAxis
@@ -37,9 +37,9 @@ def from_points(operators: Operators, f: Tensor) -> Tensor:
     x, z = cast(FourierAxis, operators.grid.x), cast(FourierAxis, operators.grid.z)
     box = isinstance(operators.grid.y, FourierAxis)
     kind = torch.promote_types(f.dtype, torch.complex64) if box else f.dtype
-    modes = TorchEngine.plane_modes(f.transpose(0, 1), (x.highest_mode, z.highest_mode), f.new_empty(0, dtype=kind))
+    modes = TorchEngine().plane_modes(f.transpose(0, 1), (x.highest_mode, z.highest_mode), f.new_empty(0, dtype=kind))
     if isinstance(operators.grid.y, FourierAxis):
-        modes = TorchEngine.column_modes(modes, operators.grid.y.highest_mode)
+        modes = TorchEngine().column_modes(modes, operators.grid.y.highest_mode)
     return y_slowest(modes.transpose(1, 2))
 
 

@@ -1,13 +1,14 @@
 """A pretend GPU: tensors that say they live on ``pretend:0``, hold memory of the CPU, and refuse to mix with others.
 
-What a real one would be asked for is counted while `counted` is on: kernels, copies from the host, reads by the host,
-and waits, with the line of this project that asked. A read that blocks, a wait for the device, and an event that is
-waited for before anything was queued behind it empty the queue: these are the waits. A read through an event that lies
-behind is free.
+What a real one would be asked for is counted while `counted` is on: kernels and the bytes that they read and write,
+copies from the host, reads by the host, and waits, with the line of this project that asked. A read that blocks, a
+wait for the device, and an event that is waited for before anything was queued behind it empty the queue: these are the
+waits. A read through an event that lies behind is free.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -18,14 +19,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.utils.backend_registration as registration
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from solver.discretisation import fusion
+
 NAME = "pretend"
 ROOT = str(Path(__file__).parents[2])
 NO_KERNEL = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "detach", "alias", "lift_fresh"}
+OVERWRITING = {"copy_", "fill_", "zero_"}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
@@ -38,6 +43,7 @@ class Tally:
     """What was asked of the device, by the line of the project that asked."""
 
     kernels: int = 0
+    bytes: int = 0
     sent: Counter[str] = field(default_factory=Counter)
     read: Counter[str] = field(default_factory=Counter)
     waits: Counter[str] = field(default_factory=Counter)
@@ -117,6 +123,60 @@ class _Everywhere(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+def _launch(moved: int) -> None:
+    """Queue a kernel that reads and writes so many bytes."""
+    _queued[0] += 1
+    for tally in _counting:
+        tally.kernels += 1
+        tally.bytes += moved
+
+
+def _size(value: Any) -> int:
+    """Bytes in memory of the tensors among arguments or results."""
+    sizes = [(f.shape, f.stride(), f.element_size()) for f in _tensors(value)]
+    return sum(math.prod(n for n, s in zip(shape, stride, strict=True) if s) * one for shape, stride, one in sizes)
+
+
+def _moved_by(name: str, args: tuple, result: Any) -> int:
+    """What a kernel reads and writes; a transform also what torch does around cuFFT (aten, SpectralOps.cpp).
+
+    It goes through memory once a dimension. torch copies a field whose transformed dimensions are not its last, copies
+    what it transforms to real values, and multiplies by 1/n in a pass of its own.
+    """
+    if not name.startswith("_fft_"):
+        return _size(args[1:] if name in OVERWRITING else args) + _size(result)
+    f, dims, normalization = args[:3]
+    within = 2 * (len(dims) - 1) * max(_size(f), _size(result))
+    last = sorted(d % f.dim() for d in dims) == list(range(f.dim() - len(dims), f.dim()))
+    copies = 2 * _size(f) * ((not (last and f.is_contiguous())) + (name == "_fft_c2r"))
+    return _size(f) + _size(result) + within + copies + (2 * _size(result) if normalization else 0)
+
+
+class OneKernel:
+    """In place of `fusion.Kernel`: what a compiled method reads and writes, by plain torch."""
+
+    def __init__(self, function: Callable[..., Any], owner: Any, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
+        self.function, self.owner, self.args = function, owner, args
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        """The result for such tensors."""
+        uncounted, _counting[:] = _counting[:], []
+        with fusion._plainly():
+            result = self.function(self.owner, *fusion.rebuilt(self.args, iter(tensors)))
+        _counting[:] = uncounted
+        _launch(_size(tensors) + _size(result))
+        return result
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Methods that are marked to be fused count as one kernel each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusion, "Kernel", OneKernel)
+        patch.setattr(fusion.compiling, "enabled", True)
+        yield
+
+
 def _kind(wanted: Any) -> str | None:
     return None if wanted is None else torch.device(wanted).type
 
@@ -138,9 +198,7 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if home:
         return result
     if not (func.is_view or name in NO_KERNEL):
-        _queued[0] += 1
-        for tally in _counting:
-            tally.kernels += 1
+        _launch(_moved_by(name, args, result))
     # an argument that was written to is itself
     return _mapped(lambda f: known[id(f)] if id(f) in known else OnDevice(f), result)
 

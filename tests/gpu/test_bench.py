@@ -23,4 +23,4 @@ def test_every_section_works(monkeypatch):
     assert 0.1 < found["closures"]["tbnn"]["share"] < 1.0
     assert found["closures"]["none"]["share"] == 0.0
     assert found["times"][0]["ns/pt/stage"] > 0
-    assert found["layouts"]["stage, 2-D"] > 0
+    assert found["layouts"]["stage, planes"] > 0

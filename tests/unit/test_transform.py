@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from solver.discretisation.fft import DuccEngine, TorchEngine, choose_engine
+from solver.discretisation import fusion
+from solver.discretisation.calculus import Operators
+from solver.discretisation.fft import BY_TORCH, DuccEngine, choose_engine
+from solver.discretisation.fft_torch import PlanesEngine
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
+from solver.run.build import build, source_of
 from tests.grids import GRIDS, distance, operators, random_scalar, random_values, scalar_product, values
+from tests.runs import ROOT
 
 SEED = 577_201
 FOURIER_GRIDS = [name for name, grid in GRIDS.items() if grid.x.is_fourier and grid.x.points > 1]
@@ -66,17 +71,65 @@ def test_parseval(name):
     assert float(op.inner_product(a, b)) == pytest.approx(scalar_product(op, a, b), rel=1e-12, abs=1e-15)
 
 
+def there_and_back(op: Operators, f: torch.Tensor) -> list[torch.Tensor]:
+    """Coefficients, and from them values and slopes along the Fourier axes."""
+    c = op.to_coefficients(f)
+    back, slopes = op.with_derivatives(c, list(op.grid.fourier_axes))
+    return [c, back, *slopes.values()]
+
+
+@pytest.mark.gradients
+def test_which_engine_acts():
+    f = torch.ones(1)
+    tracked = f.clone().requires_grad_()
+    assert choose_engine([f]) is DuccEngine
+    assert choose_engine([f, tracked]) is BY_TORCH["lines"]
+    assert choose_engine([f.to("meta")]) is BY_TORCH["planes"]
+    for wanted in ("lines", "planes"):
+        assert choose_engine([f], wanted) is choose_engine([tracked], wanted) is BY_TORCH[wanted]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("engine", BY_TORCH)
+@pytest.mark.parametrize("name", GRIDS)
+def test_engines_agree(name, engine, dtype):
+    op = operators(name, dtype)
+    (f,) = random_values(op, SEED, 1)
+    expected, found = there_and_back(op, f), there_and_back(operators(name, dtype, engine=engine), f)
+    assert [g.dtype for g in found] == [dtype] * len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert distance([a], [b]) < 30 * torch.finfo(dtype).eps * max(float(b.abs().max()), 1.0)
+
+
 @pytest.mark.gradients
 @pytest.mark.parametrize("name", GRIDS)
-def test_engines_agree(name):
-    op = operators(name)
-    (f,) = random_values(op, SEED, 1)
-    tracked = f.clone().requires_grad_()
-    assert (choose_engine([f]), choose_engine([f, tracked])) == (DuccEngine, TorchEngine)
-    c, c_tracked = op.to_coefficients(f), op.to_coefficients(tracked)
-    assert c_tracked.requires_grad
-    back, back_tracked = op.to_physical(c), op.to_physical(c_tracked)
-    assert distance([c, back], [c_tracked.detach(), back_tracked.detach()]) < 1e-14
+def test_engines_have_one_gradient(name):
+    """That of a quadratic form of all that they give."""
+    gradients = []
+    for engine in BY_TORCH:
+        op = operators(name, engine=engine)
+        f = random_values(op, SEED, 1)[0].requires_grad_()
+        sum((g**2).sum() for g in there_and_back(op, f)).backward()
+        gradients.append(f.grad)
+    assert float(gradients[0].abs().max()) > 0.1
+    assert distance(gradients[:1], gradients[1:]) < 1e-13 * float(gradients[0].abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not fusion.compiler_available(), reason="no C++ compiler")
+def test_planes_that_are_compiled():
+    c = random_scalar(operators("channel"), SEED).transpose(1, 2).contiguous()
+    engine, (nx, _, nz) = PlanesEngine(), GRIDS["channel"].shape
+    expected = engine.plane_fields(c, nx, nz)[0]
+    fusion.enable()
+    try:
+        with torch.no_grad():
+            found = engine.plane_fields(c, nx, nz)[0]
+            again = engine.plane_modes(found, ((c.shape[2] - 1) // 2, c.shape[3] - 1), c)
+        assert fusion.is_enabled()  # it was not refused
+    finally:
+        fusion.enable(False)
+    assert distance([found, again], [expected, c]) < 1e-14
 
 
 def test_a_leaf_that_requires_grad_is_transformed_under_no_grad():
@@ -127,3 +180,15 @@ def test_a_prime_axis_by_brute_force():
     kernels = [np.exp(-1j * np.outer(k, x)) / len(x) for k, x in zip(waves, lines, strict=True)]
     exact = np.einsum("ai,bj,ck,ijk->abc", *kernels, f.numpy())
     assert distance([op.to_coefficients(f)], [torch.from_numpy(np.stack([exact.real, exact.imag]))]) < 1e-15
+
+
+def test_the_case_chooses():
+    """And a step is the same."""
+    small = ("grid.x.n=8", "grid.y.n=9", "grid.z.n=8", "run.fuse=off")
+    found = []
+    for engine in ("auto", "planes"):
+        flow = build(source_of(ROOT / "cases/channel180", (*small, f"run.transforms={engine}"), "wale"))
+        assert flow.operators.transform.engine == engine
+        flow.step()
+        found.append(flow.velocity.coefficients)
+    assert distance(*found) < 1e-13
