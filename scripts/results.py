@@ -79,7 +79,10 @@ def judge(report: Path, into: Path, name: str | None = None) -> None:
     made = {f"commit {p['commit']}, {p['machine']}, {p['ranks']} rank(s)" for p in record["provenance"]}
     arguments = record["arguments"]
     filtered = bool(record["reference"]) and record["reference"]["name"] == "filtered-dns"
+    commits = {p["folder"]: p["commit"] for p in record["provenance"]}
     rows = [{key: row[key] for key in parts if key in row} for row in record["rows"]]
+    for row, whole in zip(rows, record["rows"], strict=True):
+        row["commits"] = sorted({commits[folder] for folder in whole["folders"]})
     options = {name: parts for name, *parts in (spec.split(":") for spec in arguments["closures"]) if parts}
     for row in rows:  # one of several with a name has its options in the label already
         if row["label"] in options:

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from solver.errors import CaseError, RunFolderError
 from solver.files.folder import run_folder, source_digest, source_of
 from solver.parallel.slabs import split_evenly
 from solver.run import leg
+from solver.run.run import EXIT
 from solver.terminal import Bar
 
 REFRESH_SECONDS = 0.5
@@ -182,6 +184,10 @@ def _but_for_the_seed(job: Job) -> str:
 
 
 def _reason(stderr: str, code: int) -> str:
+    """Why a run has not ended: by what signal it was stopped, or its last words."""
+    if code < 0 or code == EXIT["stopped"]:
+        by = signal.Signals(-code).name if code < 0 else "a signal or the time given"
+        return f"stopped by {by}; the same command goes on from its last checkpoint"
     lines = [line for line in stderr.splitlines() if line.strip()]
     return lines[-1].removeprefix("solver: ") if lines else f"ended with exit code {code} and no message"
 

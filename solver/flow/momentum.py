@@ -112,9 +112,9 @@ class Momentum:
                 return f.narrow(DIM[1], first, size + f.shape[DIM[1]] - ny)
 
             u, v, w = map(cut, velocity.staggered)
-            part = (
-                list(map(cut, subgrid)) if isinstance(subgrid, list) else subgrid if subgrid is None else cut(subgrid)
-            )
+            part = [cut(tau) for tau in subgrid] if isinstance(subgrid, list) else subgrid
+            if isinstance(part, Tensor):
+                part = cut(part)
             derivatives = {key: cut(f) for key, f in spectral.items()}
             strain = self.strain if size == ny else self.strain.planes(first, size)
             fluxes = self._distinct((u, v, w), derivatives, part, strain)

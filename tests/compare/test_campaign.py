@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_runs_are_made_reused_and_failures_shown(case, monkeypatch):
     (folders[1] / "summary.json").unlink()  # as if it had been killed
     assert jobs.existing(job) is None
     assert jobs.again(job, "time.end=2.0").folder != job.folder
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "reason"),
+    [(-9, "", "stopped by SIGKILL"), (130, "", "stopped by a signal or"), (3, "solver: it diverged\n", "it diverged")],
+)
+def test_a_run_that_did_not_end_says_why(case, monkeypatch, code, stderr, reason):
+    """One that was stopped says as well what goes on with it; an exit code alone tells nobody anything."""
+    ended = subprocess.CompletedProcess([], code, stdout="", stderr=stderr)
+    monkeypatch.setattr(jobs.subprocess, "run", lambda *args, **options: ended)
+    failure = jobs.execute(jobs.plan(case, "none", ())).failure
+    assert failure.startswith(reason)
+    assert ("the same command goes on" in failure) == failure.startswith("stopped")
 
 
 def test_a_network_that_was_trained_again_is_run_again(case):

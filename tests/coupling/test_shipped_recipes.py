@@ -23,7 +23,7 @@ RECIPES = {
     "hit_decay_learned": "lesnets/hit_decay_learned",
     "hit_decay_lesnets": "lesnets/hit_decay_label_free",
     "mixing_layer_lesnets": "lesnets/mixing_layer_noise",
-    "split_closure": "subgrid/split_ensemble",
+    "split_closure": "subgrid/split_wide",
     "tbnn": "subgrid/tbnn",
 }
 
