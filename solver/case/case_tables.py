@@ -152,3 +152,8 @@ class RunTable(Table):
     fuse: Literal["auto", "on", "off"] = Field(
         default="auto", description="compile the pointwise kernels; auto: where the run is long enough to gain by it"
     )
+    exchange: Literal["auto", "mpi", "device_mpi", "process_group"] = Field(
+        default="auto",
+        description="how ranks exchange fields: MPI through the host, MPI of what is on a GPU, or a process group of "
+        "torch (NCCL); auto: on GPUs MPI that can, else NCCL with a GPU for each rank; elsewhere MPI",
+    )

@@ -99,7 +99,7 @@ class StepControl:
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
             fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
-            rates = self.operators.decomposition.max(fastest).detach().double()
+            rates = self.operators.decomposition.max(fastest.detach()).double()
             allowed = self._allowed(rates, body_force)
             dt = equal_share(wait, allowed).clamp_max(longest)
             self.found = torch.stack([*rates, allowed, dt])

@@ -30,7 +30,8 @@ from solver.flow.projection import Projection
 from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
-from solver.parallel import ranks
+from solver.parallel import engines, ranks
+from solver.parallel.communicator import Communicator
 from solver.parallel.slabs import Slabs
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
@@ -70,7 +71,7 @@ def source_of(case: Path, overrides: Sequence[str] = (), closure: str | None = N
 
 
 def build(
-    source: Source, saved: Saved | None = None, settled: bool = False, comm: ranks.Communicator | None = None
+    source: Source, saved: Saved | None = None, settled: bool = False, comm: ranks.Intracomm | None = None
 ) -> Simulation:
     """Everything a case describes, on this rank; from its initial recipe or the fields of a checkpoint.
 
@@ -87,8 +88,9 @@ def build(
     """
     case = source.case
     grid = case.build_grid()
-    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
     device = ranks.choose_device(case.run.device)
+    communicator = Communicator(comm, engines.choose(case.run.exchange, device, comm))
+    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, communicator)
     operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype), engine=case.run.transforms)
     momentum, projection = obstructed(source, operators)
     velocity = velocity_of(saved, operators) if saved else initial_field(source, operators)
