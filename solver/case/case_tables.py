@@ -149,6 +149,11 @@ class RunTable(Table):
         description="how x and z are transformed: `lines`, one after the other, or `planes`, both at once, by torch; "
         "auto: planes on a GPU; on a CPU lines, by ducc0",
     )
+    graph: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="queue a step on a GPU as two CUDA graphs, not kernel by kernel; auto: where nothing within a step "
+        "asks the host: one rank, the exact pressure, no model or an algebraic one",
+    )
     fuse: Literal["auto", "on", "off"] = Field(
         default="auto", description="compile the pointwise kernels; auto: where the run is long enough to gain by it"
     )

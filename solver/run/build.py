@@ -24,6 +24,7 @@ from solver.flow.around_solids import flow_around
 from solver.flow.closure import Closure
 from solver.flow.flow import Flow
 from solver.flow.forcing import Forcing, MassFlux, PressureGradient
+from solver.flow.graph import choose_recorder
 from solver.flow.held_shells import HeldShells
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Projection
@@ -108,7 +109,7 @@ def build(
     carried = scalars_of(case, closure)
     flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried, frame)
     state = with_scalars(flow.start(velocity, settled), case, operators, saved)
-    return Simulation(flow, state, control)
+    return Simulation(flow, state, control, choose_recorder(case.run.graph, flow))
 
 
 def obstructed(source: Source, operators: Operators) -> tuple[Momentum, Projection] | tuple[None, None]:
