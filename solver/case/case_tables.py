@@ -144,6 +144,12 @@ class RunTable(Table):
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute; auto: a GPU if any")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="precision of the solver")
+    threads: int | None = Field(
+        default=None,
+        ge=0,
+        description="threads of a rank, for transforms and all that torch does; 0: the cores of its node over the "
+        "ranks there; by default OMP_NUM_THREADS, or 1",
+    )
     transforms: Literal["auto", "lines", "planes"] = Field(
         default="auto",
         description="how x and z are transformed: `lines`, one after the other, or `planes`, both at once, by torch; "

@@ -37,6 +37,7 @@ from solver.parallel.slabs import Slabs
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.run.carried import scalars_of, with_scalars
+from solver.run.machine import take_threads
 from solver.run.stiffness import is_implicit
 
 
@@ -88,6 +89,7 @@ def build(
     CaseError : impossible grid, too many ranks, unknown closure, an initial field that is not finite.
     """
     case = source.case
+    take_threads(case.run.threads, comm)
     grid = case.build_grid()
     device = ranks.choose_device(case.run.device)
     communicator = Communicator(comm, engines.choose(case.run.exchange, device, comm))
