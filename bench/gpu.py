@@ -4,20 +4,21 @@
     python bench/gpu.py --short           tiny sizes, on a CPU where there is no GPU: whether the script works
 
 Ceilings of the device; flows and closures the same as on the CPU; where a step waits for the device; transforms of x
-and z in lines against those in planes; the stages of a step as a CUDA graph; times of a step, eager and fused, with
+and z in lines against those in planes; steps as CUDA graphs; times of a step, eager and fused, with
 kernels and memory; milliseconds a step of every shipped closure. A section that fails says so and leaves the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from solver.discretisation import fft, fusion
 from solver.discretisation.timers import closure_fraction
 from solver.errors import SolverError
 from solver.files.folder import write_json
-from solver.flow.runge_kutta import TimeStep, runge_kutta
+from solver.flow.graph import choose_recorder
 from solver.flow.simulation import Simulation
 from solver.parallel import ranks
 from solver.parallel.late import wait_for
@@ -146,50 +147,24 @@ def layouts(b: Bench) -> dict[str, float]:
     return {name: 1e9 * seconds / (planes * nx * nz) for name, seconds in ns.items()}
 
 
-def stages(flow: Simulation, dt: torch.Tensor, length: float) -> None:
-    """The stages of a step of known length, which ask the host for nothing."""
-    flow.state = runge_kutta(flow.flow, flow.state, TimeStep(dt, lambda: length))
+def by_graphs(flow: Simulation) -> Simulation | None:
+    """The same flow, whose steps are graphs; None where they cannot be."""
+    recorder = choose_recorder("auto", flow.flow)
+    return None if recorder is None else Simulation(flow.flow, flow.state, flow.control, recorder)
 
 
 def graph(b: Bench) -> dict[str, Any]:
-    """Milliseconds of the stages as they are queued now, and as one CUDA graph."""
+    """Milliseconds of a step, kernel by kernel and as CUDA graphs, with transforms in lines and in planes."""
     found: dict[str, Any] = {}
     for shape in ((8, 8, 8),) if b.short else ((32, 48, 32), (64, 96, 64), (128, 128, 128)):
-        for closure in ("none", "wale"):
+        for closure, engine in itertools.product(("none", "wale", "dynamic_smagorinsky"), fft.BY_TORCH):
             flow = b.flow(shape, "channel", closure)
-            flow.step()
-            flow.timers.off()  # events that were captured have no times
-            dt = torch.full((), 1e-3, dtype=torch.float64, device=b.device)
-            row = found[f"{'x'.join(map(str, shape))} {closure}"] = {
-                "eager ms": 1e3 * b.clock(lambda flow=flow, dt=dt: stages(flow, dt, 1e-3), warm=3)
-            }
-            if b.is_cuda:
-                row["graph ms"] = 1e3 * b.clock(captured(flow, dt).replay, 7)
-                row["finite"] = bool(torch.isfinite(flow.velocity.coefficients[0]).all())
+            flow.operators.transform.engine = engine
+            row = found[f"{'x'.join(map(str, shape))} {closure} {engine}"] = {"ms": 1e3 * b.clock(flow.step, 9, 3)}
+            if recorded := by_graphs(flow):
+                row["graph ms"] = 1e3 * b.clock(recorded.step, 9, 3)  # the first steps record
+                row["finite"] = bool(torch.isfinite(recorded.velocity.coefficients[0]).all())
     return found
-
-
-def captured(flow: Simulation, dt: torch.Tensor) -> Any:
-    """A CUDA graph of `stages`, from the velocity it left to the next."""
-    static = [c.clone() for c in flow.velocity.coefficients]
-
-    def advance() -> None:
-        velocity = flow.flow.velocity((static[0], static[1], static[2]))
-        flow.state = replace(flow.state, velocity=velocity)
-        stages(flow, dt, 1e-3)
-        for kept, new in zip(static, flow.velocity.coefficients, strict=True):
-            kept.copy_(new)
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            advance()
-    torch.cuda.current_stream().wait_stream(side)
-    whole = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(whole):
-        advance()
-    return whole
 
 
 def times(b: Bench) -> list[dict[str, Any]]:
@@ -237,7 +212,7 @@ def closures(b: Bench) -> dict[str, Any]:
         homes = {"hit": "hit_decay", "mixing": "mixing_layer"}
         case = homes.get(name.split("_")[0], "channel180_coarse")
         try:
-            table, folder = load_case(ROOT / "cases" / case, ("run.fuse=off", *small), name)
+            table, folder = load_case(ROOT / "cases" / case, ("run.fuse=off", "run.graph=off", *small), name)
             flow = build(Source(table, folder, name))
         except SolverError as problem:
             found[name] = str(problem)
@@ -246,6 +221,8 @@ def closures(b: Bench) -> dict[str, Any]:
         flow.timers.reset()
         seconds = b.clock(flow.step, 9, 3)
         found[name] = {"ms": 1e3 * seconds, "share": closure_fraction(flow.timers.seconds)}
+        if recorded := by_graphs(flow):
+            found[name]["graph ms"] = 1e3 * b.clock(recorded.step, 9, 3)
     return found
 
 

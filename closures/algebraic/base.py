@@ -38,6 +38,7 @@ class PointwiseModel(ABC):
     reach: int | Literal["global"] = 0
     symmetries = SYMMETRIES
     batches = True
+    graph_cycle = 1
 
     def __init__(self) -> None:
         self.scale = PerGrid(self.grid_scale)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import DIM, join
@@ -55,11 +56,12 @@ class CutoffFilter:
         axes = operators.grid.fourier_axes
         self.decomposition = operators.decomposition
         self.matrices = {d: operators.tensor(restriction(axes[d])) for d in directions}
-        self.rows: list[Tensor] = []  # of the coarse planes of each rank
+        self.counts: list[int] = []  # of the coarse planes of each rank
+        self.rows: list[Tensor] = []  # and their rows, zeros after them so that all have as many
         if 1 in self.matrices:  # the columns of this rank's planes: the product is completed by a sum over ranks
             columns = self.matrices[1][:, operators.decomposition.planes]
-            counts = split_evenly(len(columns), operators.decomposition.size)
-            self.rows = [part.contiguous() for part in columns.split(counts)]
+            self.counts = split_evenly(len(columns), operators.decomposition.size)
+            self.rows = list(pad_sequence(list(columns.split(self.counts)), batch_first=True).unbind())
 
     def in_planes(self, f: Tensor) -> Tensor:
         """Fields (..., nx, planes, nz) filtered along x and z, any planes."""
@@ -73,12 +75,12 @@ class CutoffFilter:
 
         No rank holds a whole field; it may have no coarse plane at all.
         """
-        return self.decomposition.sum_for_each(apply_matrix(rows, f, 1) for rows in self.rows)
+        own = self.decomposition.sum_for_each(lambda rank: apply_matrix(self.rows[rank], f, 1))
+        return own.narrow(DIM[1], 0, self.counts[self.decomposition.rank])
 
     def over_planes(self, local: Tensor) -> Tensor:
         """The mean over all coarse planes of means over those of this rank, whatever they are if it has none."""
-        counts = [len(rows) for rows in self.rows]
-        share = counts[self.decomposition.rank] / sum(counts)
+        share = self.counts[self.decomposition.rank] / sum(self.counts)
         return self.decomposition.sum(local * share if share else torch.zeros_like(local))
 
 

@@ -83,6 +83,7 @@ class DynamicSmagorinsky:
         self.reach: int | Literal["global"] = 0 if sharp else self.box.reach
         self.resolved = ResolvedScales()
         self.averaging, self.c_s_max, self.every = averaging, c_s_max, every or 9
+        self.graph_cycle = self.every if sharp else 1
         self.squared_delta = PerGrid(self._squared_delta)
         self.cutoff = PerGrid(lambda operators: CutoffFilter(operators, self.filtered))
 

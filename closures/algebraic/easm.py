@@ -45,6 +45,7 @@ class Easm:
 
     name = "easm"
     symmetries = SYMMETRIES
+    graph_cycle = 1
     reach: int | Literal["global"] = 0
 
     def __init__(self, *, grid: Grid, nu: float) -> None:

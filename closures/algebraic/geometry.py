@@ -32,7 +32,8 @@ class PerGrid(Generic[T]):
         """The value for this grid and rank."""
         value = self._known.get(operators)
         if value is None:
-            value = self._known[operators] = self.function(operators)
+            with torch.no_grad():  # it may be asked for first while gradients between ranks are recorded
+                value = self._known[operators] = self.function(operators)
         return value
 
 

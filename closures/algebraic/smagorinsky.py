@@ -44,6 +44,7 @@ class Smagorinsky:
     reach: int | Literal["global"] = 0
     symmetries = SYMMETRIES
     batches = True
+    graph_cycle = 1
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class StabilisedMixed:
         self.box = BoxFilter(sides_of_test_filter(grid))
         reach = getattr(self.model, "reach", 0)
         self.reach: int | Literal["global"] = "global" if reach == "global" else max(int(reach), self.box.reach)
+        self.graph_cycle = 1 if self.model is None else getattr(self.model, "graph_cycle", 0)
         self.slabs = tuple(getattr(self.model, "slabs", ()))
         self.symmetries = SYMMETRIES & frozenset(getattr(self.model, "symmetries", ()))
 

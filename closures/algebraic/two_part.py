@@ -73,6 +73,7 @@ class TwoPart:
             raise CaseError(f"[closure] model = '{model}' acts between steps: name one that gives a stress")
         self.reach: int | Literal["global"] = getattr(self.model, "reach", 0)
         self.batches = self.model is None or getattr(self.model, "batches", False)
+        self.graph_cycle = 1 if self.model is None else getattr(self.model, "graph_cycle", 0)
         self.slabs = tuple(getattr(self.model, "slabs", ()))
         kept = SYMMETRIES if self.model is None else frozenset(getattr(self.model, "symmetries", ()))
         self.symmetries = kept - {"rotation"} if self.bounded else kept

@@ -88,6 +88,8 @@ class Friction:
     law : u+ as a function of Re.
     """
 
+    graph_cycle = 1
+
     def __init__(self, name: str, law: wall_laws.Law) -> None:
         self.name, self.law = name, law
         self.table, self.first = tabulated(self.gain, torch.zeros(1, 1, dtype=torch.float64))[0], torch.zeros(1).long()

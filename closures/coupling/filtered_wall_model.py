@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from closures.algebraic.wall_laws import KAPPA
 from solver.flow.closure import State
+from solver.flow.number import Number
 from solver.flow.wall_stress import Pair, WallModel, WallSample
 
 OWN = ("filtered_first", "filtered_second", "filtered_at", "friction")
@@ -29,6 +32,7 @@ class Filtered:
 
     def __init__(self, model: WallModel, theta: float) -> None:
         self.model, self.theta, self.name = model, theta, model.name
+        self.graph_cycle = getattr(model, "graph_cycle", 0)
 
     def init(self, sample: WallSample) -> State:
         """Nothing is averaged yet: the first velocity is taken as it is."""
@@ -37,7 +41,7 @@ class Filtered:
         own = {"filtered_first": first, "filtered_second": second, "filtered_at": time}
         return self.model.init(sample) | own | {"friction": torch.ones_like(first)}
 
-    def __call__(self, sample: WallSample, t: float, state: State) -> tuple[Pair, State]:
+    def __call__(self, sample: WallSample, t: Number, state: State) -> tuple[Pair, State]:
         """The stresses of the average."""
         held = {name: state[name] for name in OWN}
         elapsed = (t - held["filtered_at"]).to(held["friction"].dtype)
@@ -46,9 +50,9 @@ class Filtered:
         old = held["filtered_first"], held["filtered_second"]
         first, second = (f + share * (u - f) for f, u in zip(old, sample.velocity, strict=True))
         inner = {name: value for name, value in state.items() if name not in OWN}
-        stress, inner = self.model(replace(sample, velocity=(first, second)), t, inner)
+        stress, inner = self.model(replace(sample, velocity=(first, second)), cast("float", t), inner)
         least = (sample.nu / sample.height) ** 4
         friction = (stress[0] * stress[0] + stress[1] * stress[1]).clamp_min(least).sqrt()
-        now = torch.full_like(held["filtered_at"], t)
+        now = t if isinstance(t, Tensor) else torch.full_like(held["filtered_at"], t)
         own = {"filtered_first": first, "filtered_second": second, "filtered_at": now, "friction": friction}
         return stress, inner | own

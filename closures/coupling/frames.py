@@ -43,15 +43,17 @@ class Frames:
         velocity = list(values.to(self.operators.device, self.operators.dtype))
         for d, matrix in self._inverses.items():
             velocity[d] = torch.movedim(torch.movedim(velocity[d], d, -1) @ matrix.T, -1, d)
-        return self.simulation.flow.solenoidal(self.resampler.changed((u, v, w), torch.stack(velocity)))
+        own = torch.stack(velocity)[..., self.resampler.decomposition.planes, :]
+        return self.simulation.flow.solenoidal(self.resampler.changed((u, v, w), own))
 
     def centred(self, velocity: Components) -> Tensor:
-        """A frame at cell centres, (3, nx, ny, nz)."""
+        """A frame at cell centres, (3, nx, local ny, nz)."""
         return self.resampler.centred(Velocity(self.simulation.flow.strain, velocity))
 
     def values(self, velocities: Sequence[Components]) -> Tensor:
-        """Frames at cell centres, (frames, 3, nx, ny, nz)."""
-        return torch.stack([self.centred(u) for u in velocities])
+        """Frames at cell centres, (frames, 3, nx, ny, nz), whole on every rank."""
+        slabs = self.resampler.decomposition
+        return slabs.all_planes(torch.stack([self.centred(u) for u in velocities]), slabs.plane_counts)
 
 
 class Trajectory(Frames):

@@ -67,7 +67,7 @@ class Resampler:
     def __init__(self, operators: Operators, grid: Grid) -> None:
         self.operators, self.grid = operators, grid
         slabs = operators.decomposition
-        self.decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.comm)
+        self.decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, slabs.communicator)
         self.transform = Transform(grid, self.decomposition, engine=operators.engine)
         self.strain = VelocityGradient(operators)
         self.free = [operators.free_faces(axis) for axis in range(3)]

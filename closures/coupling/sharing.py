@@ -107,7 +107,7 @@ class BySlabs:
 
     def __init__(self, slabs: Slabs, domain: Domain, reach: int) -> None:
         self.slabs, self.reach, self.is_over = slabs, reach, False
-        self.columns = Slabs(domain.y.n, domain.x.n, domain.y.periodic, slabs.comm)
+        self.columns = Slabs(domain.y.n, domain.x.n, domain.y.periodic, slabs.communicator)
         self.own = slab_of(domain, slabs.plane_counts, slabs.rank, 0, self)
         self.asked = slab_of(domain, slabs.plane_counts, slabs.rank, reach, self) if reach else self.own
 

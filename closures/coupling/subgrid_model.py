@@ -41,7 +41,7 @@ class SubgridModel:
     """The closure made of a network that maps velocity gradients to stresses (`closures.operators.stress`).
 
     The slab of a rank is extended by the planes of its neighbours that the network reads; at a wall by copies of the
-    nearest. Gradients with respect to weights and velocity pass through, on one rank.
+    nearest. Gradients with respect to weights and velocity pass through.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,20 +35,20 @@ class Unrolled:
 
     Parameters
     ----------
-    simulation : with a fixed step, on one rank, without solids; its velocity is not used, and left alone.
+    simulation : with a fixed step, without solids; its velocity is not used, and left alone. Where several ranks share
+        it, gradients are recorded within `solver.parallel.communicator.Communicator.recording`.
     segment : steps that are kept in memory together.
 
     Raises
     ------
-    CaseError : the step is not fixed, or there are several ranks.
+    CaseError : the step is not fixed.
     """
 
     def __init__(self, simulation: Simulation, segment: int = 1) -> None:
         if simulation.control.fixed is None:
             raise CaseError("[time] dt: training through the solver needs a fixed step")
-        if simulation.operators.decomposition.size > 1:
-            raise CaseError("training through the solver runs on one rank: start several processes with torchrun")
         self.simulation, self.segment = simulation, segment
+        self.communicator = simulation.operators.decomposition.communicator
         self.step = stepper(simulation.flow, simulation.control)
 
     def __call__(self, velocity: Components, steps: int, t: float = 0.0) -> Components:
@@ -74,15 +75,18 @@ class Unrolled:
             remembered = dict(zip(closure, rest, strict=False)), dict(zip(walls, rest[len(closure) :], strict=True))
             return State(flow.velocity((u, v, w)), t, closure=remembered[0], walls=remembered[1])
 
-        def advance(*tensors: Tensor) -> tuple[Tensor, ...]:
-            after = made(tensors, state.t)
-            for _ in range(steps):
-                after = self.step(after)
-            kept = [after.closure[name] for name in closure] + [after.walls[name] for name in walls]
-            return *after.velocity.coefficients, *kept
+        def advance(link: Tensor | None, *tensors: Tensor) -> tuple[Any, ...]:
+            with self.communicator.tied(link):
+                after = made(tensors, state.t)
+                for _ in range(steps):
+                    after = self.step(after)
+                kept = [after.closure[name] for name in closure] + [after.walls[name] for name in walls]
+                return self.communicator.link, *after.velocity.coefficients, *kept
 
-        arguments = (*state.velocity.coefficients, *state.closure.values(), *state.walls.values())
+        fields = (*state.velocity.coefficients, *state.closure.values(), *state.walls.values())
+        arguments: tuple[Any, ...] = (self.communicator.link, *fields)
         recording = torch.is_grad_enabled()  # then what a dropout drew is drawn again
         found = checkpoint(advance, *arguments, use_reentrant=False) if recording else advance(*arguments)
+        self.communicator.link = found[0]
         assert self.simulation.control.fixed is not None
-        return made(found, state.t + steps * self.simulation.control.fixed)
+        return made(found[1:], state.t + steps * self.simulation.control.fixed)

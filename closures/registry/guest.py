@@ -48,6 +48,7 @@ class Guest:
         self.reach: int | Literal["global"] = closure.reach
         self.symmetries: frozenset[str] = frozenset(getattr(closure, "symmetries", ()))
         self.slabs: tuple[str, ...] = tuple(getattr(closure, "slabs", ()))
+        self.graph_cycle = int(getattr(closure, "graph_cycle", 0))
         about = {"entry_point": origin.value, "package": origin.package, "package_version": origin.version}
         self.facts: dict[str, Any] = about | (files or {}) | dict(getattr(closure, "facts", {}))
         self.owner = Owner() if self.gathers and self.reach == "global" else None

@@ -26,16 +26,17 @@ class APosteriori(nn.Module):
     """Windows of a trajectory against the path that the solver takes from their first frame.
 
     An objective of `closures.training.fit`; samples are (frames, 3, nx, ny, nz) velocities at cell centres, on as many
-    points as the solver has modes. ``trajectory``: mean relative error of the fluctuations over the frames; for short
-    windows, since turbulence forgets. ``statistics``: `profile_error` of all frames of the batch together, those of
-    other processes too, against the same frames of the data: the larger the batch, the less of it is chance. In
-    validation it is that of the whole set. A model that is right keeps the statistics
-    of the data for ever, so what it does to them in the first frames is what there is to learn from; how a flow
-    that is already its own responds over a short time says little about the long run.
+    points as the solver has modes. Ranks that share the flow each have the whole frames, and the same loss.
+    ``trajectory``: mean relative error of the fluctuations over the frames; for short windows, since turbulence
+    forgets. ``statistics``: `profile_error` of all frames of the batch together, those of other processes too, against
+    the same frames of the data: the larger the batch, the less of it is chance. In validation it is that of the whole
+    set. A model that is right keeps the statistics of the data for ever, so what it does to them in the first frames is
+    what there is to learn from; how a flow that is already its own responds over a short time says little about the
+    long run.
 
     Parameters
     ----------
-    simulation : on one rank, its closure made of `network`, its step a fixed fraction of that between frames.
+    simulation : its closure made of `network`, its step a fixed fraction of that between frames.
     network : whose weights are trained.
     steps : of the solver between two frames.
     loss : see above.
@@ -64,7 +65,8 @@ class APosteriori(nn.Module):
 
     def forward(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """``(batch, frames, 3, nx, ny, nz)`` to the loss; nothing is drawn at random."""
-        paths, targets = self.pairs(batch)
+        with self.unrolled.communicator.recording(self.frames.operators.device):
+            paths, targets = self.pairs(batch)
         if self.loss == "trajectory":
             return self.errors(paths, targets).mean()
         own, true = (profiles(frames.flatten(0, 1), self.group.mean) for frames in (paths, targets))
@@ -109,8 +111,9 @@ class APosteriori(nn.Module):
         if count == 1:
             return self.path(firsts[0], frames)[None]
         if count not in self._batches:
-            batch = Batch([self.unrolled.simulation] * count)
-            whole = Simulation(batch.flow, self.unrolled.simulation.state, batch.control)
+            with torch.no_grad():  # what ranks say of the grid has no gradient
+                batch = Batch([self.unrolled.simulation] * count)
+                whole = Simulation(batch.flow, self.unrolled.simulation.state, batch.control)
             self._batches[count] = batch, Unrolled(whole, self.unrolled.segment)
         batch, unrolled = self._batches[count]
         begun = batch.joined([self.frames.start(first) for first in firsts])

@@ -75,7 +75,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "solver": Kind(
         SolverRecipe,
-        lambda recipe, out, data, c: descend(recipe, out, c, partial(through_solver.prepare, recipe, out, data)),
+        lambda recipe, out, data, c: descend(
+            recipe, out, c, partial(through_solver.prepare, recipe, out, data), flow=recipe.solver.split == "flow"
+        ),
     ),
     "ensemble": Kind(EnsembleRecipe, ensemble.invert),
     "a_priori": Kind(

@@ -123,6 +123,7 @@ class Fit:
         self.optimiser.zero_grad(set_to_none=True)
         loss = shared(batch, drawn)
         loss.backward()
+        self.group.settle(self.weights)
         norm = float(nn.utils.clip_grad_norm_(self.weights, self.settings.clip))
         if not torch.isfinite(torch.tensor(norm)):  # the same on all processes: gradients are averaged
             raise Diverged(

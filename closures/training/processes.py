@@ -1,9 +1,9 @@
-"""The processes that train together (torchrun's), or the one that trains alone."""
+"""The processes that train together: those of torchrun share batches, ranks of mpirun a flow; or one, alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from solver.errors import CaseError, FeatureUnavailable
 from solver.parallel import ranks
+from solver.parallel.engines import Mpi
 
 ENVIRONMENT = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
 
@@ -50,10 +51,35 @@ class ProcessGroup:
         """`module` with its gradients averaged over processes."""
         return DistributedDataParallel(module) if self.size > 1 else module
 
+    def settle(self, weights: Sequence[Tensor]) -> None:
+        """After a backward pass, make of each process's gradients those of the batch; those of `share` are."""
+
     def wait(self) -> None:
         """Until all processes are here (collective)."""
         if self.size > 1:
             dist.barrier(device_ids=[self.device.index] if dist.get_backend() == "nccl" else None)
+
+
+class FlowGroup(ProcessGroup):
+    """The ranks of mpirun, which share each flow: of a batch they all have the whole, as if they were one process."""
+
+    @property
+    def is_root(self) -> bool:
+        """See `ProcessGroup`."""
+        return ranks.is_root()
+
+    def settle(self, weights: Sequence[Tensor]) -> None:
+        """The mean over ranks: each goes back from a loss that is the same on all (collective)."""
+        gradients = [w.grad for w in weights if w.grad is not None]
+        if ranks.world_size() == 1 or not gradients:
+            return
+        whole = Mpi(ranks.world()).reduce(torch.cat([g.flatten() for g in gradients])) / ranks.world_size()
+        for g, mean in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(mean.view_as(g))
+
+    def wait(self) -> None:
+        """See `ProcessGroup`."""
+        ranks.barrier()
 
 
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
@@ -66,20 +92,24 @@ def check_alone(what: str, remedy: str) -> None:
 
 
 @contextmanager
-def process_group(device: str, apart: bool = False) -> Iterator[ProcessGroup]:
+def process_group(device: str, apart: bool = False, flow: bool = False) -> Iterator[ProcessGroup]:
     """Join the group that torchrun describes in the environment, if any, and leave it at the end.
 
-    `apart`: the other ranks of mpirun, if there are any, do something else.
+    `apart`: the other ranks of mpirun, if there are any, do something else. `flow`: they share each flow with this one.
 
     Raises
     ------
     FeatureUnavailable : a GPU is asked for and there is none.
     CaseError : mpirun has started several, each of which would train the same.
     """
+    if flow:
+        check_alone("[solver] split = 'flow': a flow", "start its ranks with mpirun")
+        yield FlowGroup(0, 1, torch.device("cpu"))
+        return
     if ranks.world_size() > 1 and not apart:
         raise CaseError(
             f"{ranks.world_size()} ranks of mpirun cannot share this training: start its processes with "
-            "torchrun --nproc-per-node N -m solver train ..."
+            "torchrun --nproc-per-node N -m solver train ..., or share the flow: [solver] split = 'flow'"
         )
     size, rank, local = (int(os.environ.get(key, default)) for key, default in ENVIRONMENT.items())
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))

@@ -50,6 +50,7 @@ class Prepared:
     identity : what a stored state must belong to.
     save : writes the artefact with the errors that are found in the end, and returns its card.
     workers : processes that load data.
+    look : what all processes do together before that, if anything.
     """
 
     objective: Objective
@@ -58,6 +59,7 @@ class Prepared:
     identity: str
     save: Callable[[dict[str, float]], Card]
     workers: int = 0
+    look: Callable[[], None] | None = None
 
 
 def write_recipe(recipe: Table, out: Path) -> None:
@@ -71,6 +73,7 @@ def descend(
     console: Console | None,
     prepare: Callable[[ProcessGroup], Prepared],
     apart: bool = False,
+    flow: bool = False,
 ) -> Trained:
     """Train by gradients, or go on training, in the folder `out`, and write the artefact there.
 
@@ -83,6 +86,7 @@ def descend(
     console : shows progress; None: it is silent.
     prepare : data, network and objective, on the device of each process.
     apart : other ranks of mpirun do something else meanwhile.
+    flow : they share each flow.
 
     Raises
     ------
@@ -90,13 +94,15 @@ def descend(
     FeatureUnavailable : no such device.
     Diverged : the gradient is not finite.
     """
-    with torch.enable_grad(), process_group(recipe.loop.device, apart) as processes:
+    with torch.enable_grad(), process_group(recipe.loop.device, apart, flow) as processes:
         made = prepare(processes)
         parts = made.objective, made.training, made.validation
         fit = Fit(*parts, recipe.optimiser, recipe.loop, processes, out, made.identity, made.workers)
         if processes.is_root:
             write_recipe(recipe, out)
         progress, errors = fit.run(console), fit.errors()
+        if made.look is not None:
+            made.look()
         card = made.save(errors) if processes.is_root else None
         processes.wait()
     return Trained(out, card or read_card(out / CARD), progress)

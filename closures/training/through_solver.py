@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -44,6 +44,7 @@ class SolverTable(Table):
     frames : of a window after the first.
     loss : see `closures.training.a_posteriori.APosteriori`.
     segment : steps kept in memory together in the backward pass.
+    split : what several processes share: batches, those of torchrun; or each flow, the ranks of mpirun.
     form, precision : see `closures.coupling.subgrid_model.SubgridModel`.
     begin : folder of an artefact whose weights are the first guess.
     """
@@ -54,6 +55,7 @@ class SolverTable(Table):
     frames: int = Field(default=5, ge=1, le=1000)
     loss: Literal["trajectory", "statistics"] = "trajectory"
     segment: int = Field(default=1, ge=1)
+    split: Literal["batch", "flow"] = Field(default="batch", exclude_if=lambda split: split == "batch")
     form: Literal["stress", "eddy_viscosity"] = "stress"
     precision: Precision = "float32"
     begin: str | None = None
@@ -94,11 +96,16 @@ def prepare(recipe: SolverRecipe, out: Path, data: Path | None, processes: Proce
     case, _ = load_case(Path(table.case), table.overrides)
     identity = identity_of(recipe, source.sha256, content_of(case), *begun)
 
+    about: dict[str, Any] = {}
+
     def save(errors: dict[str, float]) -> Card:
-        nu, about = objective.unrolled.simulation.nu, role(objective.frames, source)
+        nu = objective.unrolled.simulation.nu
         return write(out, network, recipe.operator, recipe.card, source, nu, errors, about)
 
-    return Prepared(objective, training, validation, identity, save, recipe.data.workers)
+    def look() -> None:
+        about.update(role(objective.frames, source))
+
+    return Prepared(objective, training, validation, identity, save, recipe.data.workers, look)
 
 
 def in_flow(recipe: SolverRecipe, network: nn.Module, source: Source, processes: ProcessGroup = ALONE) -> APosteriori:

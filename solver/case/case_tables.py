@@ -144,11 +144,27 @@ class RunTable(Table):
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute; auto: a GPU if any")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="precision of the solver")
+    threads: int | None = Field(
+        default=None,
+        ge=0,
+        description="threads of a rank, for transforms and all that torch does; 0: the cores of its node over the "
+        "ranks there; by default OMP_NUM_THREADS, or 1",
+    )
     transforms: Literal["auto", "lines", "planes"] = Field(
         default="auto",
         description="how x and z are transformed: `lines`, one after the other, or `planes`, both at once, by torch; "
         "auto: planes on a GPU; on a CPU lines, by ducc0",
     )
+    graph: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="queue a step on a GPU as two CUDA graphs, not kernel by kernel; auto: where nothing within a step "
+        "asks the host: one rank, the exact pressure, no model or an algebraic one",
+    )
     fuse: Literal["auto", "on", "off"] = Field(
         default="auto", description="compile the pointwise kernels; auto: where the run is long enough to gain by it"
+    )
+    exchange: Literal["auto", "mpi", "device_mpi", "process_group"] = Field(
+        default="auto",
+        description="how ranks exchange fields: MPI through the host, MPI of what is on a GPU, or a process group of "
+        "torch (NCCL); auto: on GPUs MPI that can, else NCCL with a GPU for each rank; elsewhere MPI",
     )

@@ -53,6 +53,7 @@ def limit_threads() -> None:
     """One thread a rank unless the environment says more, also for the BLAS of numpy, which reads it when imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two spinning teams on busy cores cost ten times
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -26,8 +26,8 @@ def train(
 ) -> None:
     """Train a network; the same command goes on where it stopped, and further with more epochs.
 
-    Several processes: torchrun --nproc-per-node N -m solver train ...; an ensemble, or flows that run beside the
-    training ([online]): mpirun -n N solver train ...
+    Several processes: torchrun --nproc-per-node N -m solver train ...; an ensemble, flows that run beside the training
+    ([online]), or one that ranks share ([solver] split = 'flow'): mpirun -n N solver train ...
     """
     folder, shown = out or Path("runs") / f"train-{recipe.stem}", None if quiet else console()
     with _claimed(folder):

@@ -159,14 +159,14 @@ class Operators(RankGrid):
             return self.transform.to_coefficients(f)
 
     def slabs(self, fields: int) -> list[tuple[int, int]]:
-        """First plane and number of planes of slabs of which so many physical fields stay in a core's cache.
+        """First plane and number of planes of slabs of which so many physical fields stay in the caches of the threads.
 
         One slab on a GPU, of a batch, and where a gradient is recorded.
         """
         nx, ny, nz = self.local_shape
         if self.device.type != "cpu" or torch.is_grad_enabled() or self.members is not None:
             return [(0, ny)]
-        planes = max(CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
+        planes = max(torch.get_num_threads() * CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
         sizes = split_evenly(ny, -(-ny // planes))
         return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
 

@@ -23,12 +23,15 @@ Chunk = tuple[slice, NDArray[Any], NDArray[Any]]
 
 
 class DuccEngine:
-    """Transforms of numpy views by ducc0, through scratch arrays that stay in cache."""
+    """Transforms of numpy views by ducc0, through scratch arrays that stay in cache; as many threads as torch has.
+
+    Every one-dimensional transform is that of a single thread, so results do not depend on their number.
+    """
 
     @staticmethod
     def rfftn(f: Tensor, dims: Sequence[int]) -> Tensor:
         """Half spectrum of a real field along `dims`, the last of which is halved."""
-        return torch.from_numpy(ducc0.fft.r2c(f.numpy(), axes=tuple(dims), inorm=2))
+        return torch.from_numpy(ducc0.fft.r2c(f.numpy(), axes=tuple(dims), inorm=2, nthreads=torch.get_num_threads()))
 
     @staticmethod
     def irfftn(c: Tensor, n: int, dims: Sequence[int]) -> Tensor:
@@ -39,18 +42,21 @@ class DuccEngine:
         whole = np.zeros(shape, a.dtype)
         kept = whole[(slice(None),) * last + (slice(0, a.shape[last]),)]
         if len(dims) > 1:
-            ducc0.fft.c2c(a, axes=tuple(dims[:-1]), forward=False, out=kept)
+            ducc0.fft.c2c(a, axes=tuple(dims[:-1]), forward=False, out=kept, nthreads=torch.get_num_threads())
         else:
             kept[...] = a
-        return torch.from_numpy(ducc0.fft.c2r(whole, axes=(last,), lastsize=n, forward=False))
+        return torch.from_numpy(
+            ducc0.fft.c2r(whole, axes=(last,), lastsize=n, forward=False, nthreads=torch.get_num_threads())
+        )
 
     @staticmethod
     def plane_modes(f: Tensor, highest: tuple[int, int], out: Tensor) -> Tensor:
         """Modes of (planes, x, z) up to `highest` in x and z, written to `out`: (re, im) first, or complex."""
         values, target, cz = f.numpy(), out.numpy(), highest[1] + 1
-        for part, half, full in _forward_scratch(values.shape, cz, values.dtype, SCRATCH_BYTES):
-            ducc0.fft.r2c(values[part], axes=(2,), inorm=2, out=half)
-            ducc0.fft.c2c(half[:, :, :cz], axes=(1,), inorm=2, out=full)
+        threads = torch.get_num_threads()
+        for part, half, full in _forward_scratch(values.shape, cz, values.dtype, SCRATCH_BYTES * threads):
+            ducc0.fft.r2c(values[part], axes=(2,), inorm=2, out=half, nthreads=threads)
+            ducc0.fft.c2c(half[:, :, :cz], axes=(1,), inorm=2, out=full, nthreads=threads)
             _copy_modes(full, target[..., part, :, :], highest[0])
         return out
 
@@ -61,28 +67,30 @@ class DuccEngine:
         `ikx` has `nx` entries in the order of an FFT, `ikz` one a retained mode. d/dz shares the pass along x with the
         values, d/dx the copy of the modes.
         """
-        source = c.numpy()
+        source, threads = c.numpy(), torch.get_num_threads()
         planes, cx, cz = source.shape[-3:]
         values = torch.empty((planes, nx, nz), dtype=c.real.dtype)
         ddx = None if ikx is None else torch.empty_like(values)
         ddz = None if ikz is None else torch.empty_like(values)
-        for part, half, full in _backward_scratch((planes, nx, nz), (cx, cz), source.real.dtype, SCRATCH_BYTES):
+        for part, half, full in _backward_scratch(
+            (planes, nx, nz), (cx, cz), source.real.dtype, SCRATCH_BYTES * threads
+        ):
             _copy_modes(source[..., part, :, :], full, (cx - 1) // 2)
-            ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
-            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=values.numpy()[part])
+            ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz], nthreads=threads)
+            ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=values.numpy()[part], nthreads=threads)
             if ikz is not None and ddz is not None:
                 half[:, :, :cz] *= ikz.numpy()
-                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddz.numpy()[part])
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddz.numpy()[part], nthreads=threads)
             if ikx is not None and ddx is not None:
                 full *= ikx.numpy()[:, None]
-                ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz])
-                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddx.numpy()[part])
+                ducc0.fft.c2c(full, axes=(1,), forward=False, out=half[:, :, :cz], nthreads=threads)
+                ducc0.fft.c2r(half, axes=(2,), lastsize=nz, forward=False, out=ddx.numpy()[part], nthreads=threads)
         return values, ddx, ddz
 
     @staticmethod
     def column_modes(c: Tensor, highest: int) -> Tensor:
         """Modes along y, (2, cy, x, z), of complex columns (y, x, z)."""
-        full = ducc0.fft.c2c(c.numpy(), axes=(0,), inorm=2)
+        full = ducc0.fft.c2c(c.numpy(), axes=(0,), inorm=2, nthreads=torch.get_num_threads())
         pair = np.empty((2, 2 * highest + 1, *full.shape[1:]), full.real.dtype)
         _copy_modes(full, pair, highest, axis=-3)
         return torch.from_numpy(pair)
@@ -93,7 +101,7 @@ class DuccEngine:
         source = pair.numpy()
         full = _scratch(f"padded y {source.shape[1]}", (ny, *source.shape[2:]), _complex(source.dtype))
         _copy_modes(source, full, (source.shape[1] - 1) // 2, axis=-3)
-        return torch.from_numpy(ducc0.fft.c2c(full, axes=(0,), forward=False))
+        return torch.from_numpy(ducc0.fft.c2c(full, axes=(0,), forward=False, nthreads=torch.get_num_threads()))
 
 
 Engine = type[DuccEngine] | TorchEngine

@@ -6,6 +6,7 @@ transforms above all, is theirs. Compiling kernels happens once and belongs to n
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -33,9 +34,15 @@ class Mark:
 
 
 class Timers:
-    """Seconds and calls per named part; on a GPU events in its queue mark every switch, and nothing waits for them."""
+    """Seconds and calls per named part; on a GPU events in its queue mark every switch, and nothing waits for them.
+
+    Attributes
+    ----------
+    paused : whether parts are not timed for a while: events that are recorded in a graph have no times.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        self.paused = False
         self.calls: dict[str, int] = defaultdict(int)
         self._seconds: dict[str, float] = defaultdict(float)
         self._stack: list[Shares] = [{}]  # the parts that pay for what is nested there, and their shares
@@ -57,6 +64,8 @@ class Timers:
 
         `needed` is the share of it that the step needs anyway, so that no owner pays for it.
         """
+        if self.paused:
+            return self
         self._charge()
         owner = self._owners[-1]
         if owner is None or name in OWNERS or name.startswith(f"{owner} "):
@@ -71,6 +80,8 @@ class Timers:
         """The part began when it was named."""
 
     def __exit__(self, *problem: object) -> None:
+        if self.paused:
+            return
         self._charge()
         self._stack.pop()
         self._owners.pop()
@@ -98,11 +109,6 @@ class Timers:
             for part, share in now.payers.items():
                 self._seconds[part] += share * spent
 
-    def off(self) -> None:
-        """Set no more events: those that are captured in a graph have no times."""
-        self._event = None
-        self._marks.clear()
-
     def reset(self) -> None:
         """Forget everything measured so far."""
         self._seconds.clear()
@@ -116,6 +122,11 @@ def step_seconds(seconds: Mapping[str, float]) -> float:
 
 
 def closure_fraction(seconds: Mapping[str, float]) -> float:
-    """Share of the steps' time that is the closure's, with the transforms that only it needs; 0 without steps."""
+    """Share of the steps' time that is the closure's, with the transforms that only it needs; 0 without steps.
+
+    nan where steps are graphs, whose parts have no times.
+    """
+    if "graph" in seconds:
+        return math.nan
     whole = step_seconds(seconds)
     return sum(spent for part, spent in seconds.items() if part.startswith("closure")) / whole if whole else 0.0

@@ -54,7 +54,9 @@ class Closure(Protocol):
     names the entries of its state that are fields (..., local ny, n), of which every rank has its planes; all others
     are the same on every rank. ``batches``, if there is such an attribute and it is true, says that it may be asked for
     a batch of flows at once: fields, and those in its state, then have one dimension more, -4, and `t` is that of each
-    flow, (members, 1, 1, 1).
+    flow, (members, 1, 1, 1). ``graph_cycle``, if there is such an attribute and it is not 0, says that a call asks the
+    host for nothing, takes `t` on the device, and does the same again after so many calls, counted in its state by
+    integers without dimension: steps may then be recorded as graphs.
     """
 
     name: str

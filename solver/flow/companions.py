@@ -13,6 +13,7 @@ from typing import Protocol
 from solver.discretisation.calculus import Components
 from solver.flow.closure import Corrector, Surrogate
 from solver.flow.flow import Flow
+from solver.flow.graph import GraphStep, Recorder
 from solver.flow.number import Number
 from solver.flow.projection import Pressure
 from solver.flow.runge_kutta import RK3, runge_kutta
@@ -104,9 +105,10 @@ class Alternating:
         return replace(after, pressure=Pressure(called_for, 1.0))
 
 
-def stepper(flow: Flow, control: StepControl) -> Stepper:
-    """The solver's step, wrapped as the closure of the flow wants it."""
-    step: Stepper = SolverStep(flow, control)
+def stepper(flow: Flow, control: StepControl, recorder: Recorder | None = None) -> Stepper:
+    """The solver's step, by graphs if there is a `recorder`, wrapped as the closure of the flow wants it."""
+    plain = SolverStep(flow, control)
+    step: Stepper = plain if recorder is None else GraphStep(flow, control, recorder, plain)
     if isinstance(flow.closure, Surrogate):
         return Alternating(flow, step, control, flow.closure)
     return Corrected(flow, step, flow.closure) if isinstance(flow.closure, Corrector) else step

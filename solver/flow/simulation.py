@@ -12,6 +12,7 @@ from solver.flow import closure
 from solver.flow.closure import Corrector, SubgridTerm, Surrogate
 from solver.flow.companions import Alternating, stepper
 from solver.flow.flow import Flow
+from solver.flow.graph import Recorder
 from solver.flow.state import State
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import Stress
@@ -28,13 +29,14 @@ class Simulation:
     flow : the equations.
     state : where it begins.
     control : chooses dt.
+    recorder : records steps as graphs of a GPU; None: kernels are queued one by one.
     """
 
-    def __init__(self, flow: Flow, state: State, control: StepControl) -> None:
+    def __init__(self, flow: Flow, state: State, control: StepControl, recorder: Recorder | None = None) -> None:
         self.flow, self.state, self.control = flow, state, control
         self.operators, self.nu, self.closure, self.forcing = flow.operators, flow.nu, flow.closure, flow.forcing
         self.timers = flow.timers
-        self.stepper = stepper(flow, control)
+        self.stepper = stepper(flow, control, recorder)
 
     def __repr__(self) -> str:
         """Grid, closure and how far it is."""

@@ -19,11 +19,14 @@ from solver.grid.axis import Axis, FiniteVolumeAxis
 from solver.parallel.late import Reading
 
 
-def equal_share(span: float, longest: Tensor) -> Tensor:
-    """The longest step, at most `longest`, of which a whole number makes up `span`; `longest` if that has no end."""
-    if math.isinf(span):
+def equal_share(span: Number, longest: Tensor) -> Tensor:
+    """The longest step, at most `longest`, of which a whole number makes up `span`; `longest` if that has no end.
+
+    A span on the device has one.
+    """
+    if not isinstance(span, Tensor) and math.isinf(span):
         return longest
-    whole = torch.full_like(longest, span)
+    whole = span if isinstance(span, Tensor) else torch.full_like(longest, span)
     return whole / (whole / longest * (1.0 - 1e-9)).ceil().clamp_min(1.0)  # round-off is not worth a step
 
 
@@ -43,6 +46,10 @@ class StepControl:
     dt_max : upper bound.
     implicit : whether molecular diffusion along y is, so that it limits nothing.
     frame : velocity of that frame along x.
+
+    Attributes
+    ----------
+    reads : whether the host reads the step; that of a batch stays on the device.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class StepControl:
         self.operators, self.fixed, self.dt_max = operators, dt, dt_max
         self.cfl, self.diffusion = cfl, 0.9 * scheme.real_limit
         self.kappa = tuple(self._kappa(axis) for axis in range(3))
+        self.reads = operators.members is None
         self.limit = ""
         self.advection_rate = 0.0
         mean = [self._mean_kappa(line) for line in operators.grid.axes]
@@ -85,7 +93,7 @@ class StepControl:
         nu: float,
         body_force: float = 0.0,
         longest: Number = math.inf,
-        wait: float = math.inf,
+        wait: Number = math.inf,
     ) -> TimeStep:
         """The step to take, the same on every rank.
 
@@ -99,11 +107,11 @@ class StepControl:
         nu_t = term.nu_t if isinstance(term, EddyViscosity) else None
         with self.operators.timers("control"):
             fastest = self._rates(velocity.staggered, nu_t, self.operators.tensor(nu))
-            rates = self.operators.decomposition.max(fastest).detach().double()
+            rates = self.operators.decomposition.max(fastest.detach()).double()
             allowed = self._allowed(rates, body_force)
             dt = equal_share(wait, allowed).clamp_max(longest)
             self.found = torch.stack([*rates, allowed, dt])
-        if self.operators.members is not None:
+        if not self.reads:
             return TimeStep(dt, lambda: dt)
         reading = Reading(self.found)
         return TimeStep(dt, lambda: self.read(*reading()))

@@ -47,7 +47,10 @@ class WallSample:
 
 
 class WallModel(Protocol):
-    """A value that sees its arguments only, as closures do; state is returned, and checkpointed."""
+    """A value that sees its arguments only, as closures do; state is returned, and checkpointed.
+
+    ``graph_cycle`` is that of `Closure`.
+    """
 
     name: str
 

@@ -13,7 +13,7 @@ from mpi4py import MPI
 from solver.errors import CaseError, RunFolderError, SolverError
 
 T = TypeVar("T")
-Communicator = MPI.Intracomm
+Intracomm = MPI.Intracomm
 
 
 def is_root() -> bool:

@@ -6,7 +6,7 @@ diffusion along it, happen on x-mode slabs (y complete). Every method is collect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ from mpi4py import MPI
 from torch import Tensor
 
 from solver.errors import CaseError
+from solver.parallel.communicator import Communicator, refuse_gradient
+from solver.parallel.engines import Pair
 
 
 def split_evenly(n: int, parts: int) -> list[int]:
@@ -42,15 +44,18 @@ class Slabs:
     ny : global planes in y.
     modes_x : length of the x direction in coefficient space.
     periodic_y : whether the first and last slab are neighbours.
-    comm : communicator, the world by default.
+    comm : the ranks, the world by default; or with the engine by which they talk.
 
     Raises
     ------
     CaseError : more ranks than y planes; than x modes, where these are asked for.
     """
 
-    def __init__(self, ny: int, modes_x: int, periodic_y: bool, comm: MPI.Intracomm | None = None) -> None:
-        self.comm = comm if comm is not None else MPI.COMM_WORLD
+    def __init__(
+        self, ny: int, modes_x: int, periodic_y: bool, comm: MPI.Intracomm | Communicator | None = None
+    ) -> None:
+        self.communicator = comm if isinstance(comm, Communicator) else Communicator(comm)
+        self.comm, self.engine = self.communicator.comm, self.communicator.engine
         self.rank, self.size = self.comm.rank, self.comm.size
         self.ny, self.modes_x, self.periodic_y = ny, modes_x, periodic_y
         self.plane_counts = self._shares(ny, "planes in y")
@@ -100,17 +105,19 @@ class Slabs:
 
     def from_below(self, top: Tensor) -> Tensor | None:
         """The lower neighbour's `top` planes, None at a wall."""
-        return self._exchanged(top, None)[0]
+        return self.neighbours(top, None)[0]
 
     def from_above(self, bottom: Tensor) -> Tensor | None:
         """The upper neighbour's `bottom` planes, None at a wall."""
-        return self._exchanged(None, bottom)[1]
+        return self.neighbours(None, bottom)[1]
 
-    def neighbours(self, top: Tensor, bottom: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def neighbours(self, top: Tensor | None, bottom: Tensor | None) -> Pair:
         """Both at once."""
-        return self._exchanged(top, bottom)
+        if self.size == 1:
+            return (top, bottom) if self.periodic_y else (None, None)
+        return self._passed(top, bottom, self.above, self.below)
 
-    def halo(self, field: Tensor, reach: int = 1) -> tuple[Tensor | None, Tensor | None]:
+    def halo(self, field: Tensor, reach: int = 1) -> Pair:
         """The `reach` planes just below and above this slab (dimension -2), None beyond a wall.
 
         Raises
@@ -123,26 +130,18 @@ class Slabs:
             )
         return self.neighbours(field[..., field.shape[-2] - reach :, :], field[..., :reach, :])
 
-    def _exchanged(self, top: Tensor | None, bottom: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        if self.size == 1:
-            return (top, bottom) if self.periodic_y else (None, None)
-        found: list[Tensor | None] = [None, None]
-        requests, sent = [], []
-        # what goes up has tag 0: with two ranks and a periodic y both neighbours are the same
-        for tag, (plane, dest, source) in enumerate(((top, self.above, self.below), (bottom, self.below, self.above))):
-            if plane is None:
-                continue
-            _refuse_gradient(plane)
-            if source is not None:
-                found[tag] = space = torch.empty(plane.shape, dtype=plane.dtype)
-                requests.append(self.comm.Irecv(space.numpy(), source, tag))
-            if dest is not None:
-                sent.append(_to_host(plane))
-                requests.append(self.comm.Isend(sent[-1], dest, tag))
-        MPI.Request.Waitall(requests)
-        given = bottom if top is None else top
-        assert given is not None
-        lower, upper = (None if f is None else f.to(given.device) for f in found)
+    def _passed(self, up: Tensor | None, down: Tensor | None, above: int | None, below: int | None) -> Pair:
+        """See `solver.parallel.engines.Engine.shift`."""
+        blanks = [None if f is None else f.new_empty(()).expand(f.shape) for f in (up, down)]
+
+        def there(up: Tensor | None, down: Tensor | None) -> Pair:
+            return self.engine.shift(up, down, above, below)
+
+        def back(*gradients: Tensor | None) -> Pair:  # beyond an end there is none, but all ranks send alike
+            to_below, to_above = (b if g is None else g for g, b in zip(gradients, blanks, strict=True))
+            return self.engine.shift(to_above, to_below, above, below)[::-1]
+
+        lower, upper = self.communicator.say(there, back, up, down)
         return lower, upper
 
     def to_modes(self, field: Tensor) -> Tensor:
@@ -153,8 +152,9 @@ class Slabs:
         """`to_modes` of several fields of one shape, in one exchange."""
         if self.size == 1:
             return list(fields)
-        for f in fields:
-            _refuse_gradient(f)
+        return self.communicator.say(self._modes_of, self._planes_of, *fields)
+
+    def _modes_of(self, *fields: Tensor) -> list[Tensor]:
         *batch, _, planes, nz = fields[0].shape
         many = len(fields)
         rows = [planes * many * int(np.prod(batch)) * nz * m for m in self.mode_counts]
@@ -164,7 +164,7 @@ class Slabs:
                 place.copy_(f.narrow(-3, first, m).movedim(-2, 0))
         shape = (self.ny, many, *batch, self.mode_counts[self.rank], nz)
         per_row = int(np.prod(shape[1:]))
-        received = self._alltoall(send, rows, [per_row * p for p in self.plane_counts])
+        received = self.engine.exchange(send, rows, [per_row * p for p in self.plane_counts])
         return list(received.view(shape).movedim(0, -2).unbind())
 
     def to_planes(self, field: Tensor) -> Tensor:
@@ -175,60 +175,64 @@ class Slabs:
         """`to_planes` of several fields of one shape, in one exchange."""
         if self.size == 1:
             return list(fields)
+        return self.communicator.say(self._planes_of, self._modes_of, *fields)
+
+    def _planes_of(self, *fields: Tensor) -> list[Tensor]:
         *batch, local_modes, _, nz = fields[0].shape
         many, own = len(fields), self.local_ny
         per_mode = many * int(np.prod(batch)) * nz
         send = fields[0].movedim(-2, 0) if many == 1 else torch.stack([f.movedim(-2, 0) for f in fields], 1)
         counts = [own * per_mode * m for m in self.mode_counts]
         rows = [p * per_mode * local_modes for p in self.plane_counts]
-        blocks = self._alltoall(send.reshape(-1), rows, counts).split(counts)
+        blocks = self.engine.exchange(send.reshape(-1), rows, counts).split(counts)
         shaped = [b.view(own, many, *batch, m, nz) for b, m in zip(blocks, self.mode_counts, strict=True)]
         return list(torch.cat(shaped, dim=-2).movedim(0, -2).unbind())
 
     def exchange(self, blocks: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
         """Send each rank a block, and receive from each one of so many numbers, without dimensions."""
-        send = torch.cat([block.reshape(-1) for block in blocks])
-        return list(self._alltoall(send, [block.numel() for block in blocks], list(counts)).split(list(counts)))
+        sizes, flat = [block.numel() for block in blocks], torch.cat([block.reshape(-1) for block in blocks])
 
-    def _alltoall(self, send: Tensor, send_counts: list[int], receive_counts: list[int]) -> Tensor:
-        staged = _to_host(send)
-        received = np.empty(sum(receive_counts), staged.dtype)
-        self.comm.Alltoallv((staged, send_counts), (received, receive_counts))
-        return torch.from_numpy(received).to(send.device)
+        def there(send: Tensor) -> list[Tensor]:
+            return [self.engine.exchange(send, sizes, counts)]
+
+        def back(gradient: Tensor) -> list[Tensor]:
+            return [self.engine.exchange(gradient, counts, sizes)]
+
+        received: Tensor = self.communicator.say(there, back, flat)[0]
+        return list(received.split(list(counts)))
 
     def sum(self, value: Tensor) -> Tensor:
         """Element-wise sum over ranks."""
-        return self._reduce(value, MPI.SUM)
+        if self.size == 1:
+            return value
 
-    def sum_for_each(self, parts: Iterable[Tensor]) -> Tensor:
-        """The sum over ranks of the parts for this rank: everyone has one for every rank, in their order."""
-        own = None
-        for rank, part in enumerate(parts):
-            if self.size == 1:
-                return part
-            send = _to_host(part)
-            receive = np.empty_like(send) if rank == self.rank else None
-            self.comm.Reduce(send, receive, op=MPI.SUM, root=rank)
-            if receive is not None:
-                own = torch.from_numpy(receive).to(part.device)
-        assert own is not None
-        return own
+        def over_ranks(part: Tensor) -> list[Tensor]:
+            return [self.engine.reduce(part)]
+
+        total: Tensor = self.communicator.say(over_ranks, over_ranks, value)[0]
+        return total
+
+    def sum_for_each(self, part: Callable[[int], Tensor]) -> Tensor:
+        """The sum over ranks of the parts for this rank: everyone has one for every rank, `part(rank)`, of one shape.
+
+        The sum for a rank begins with its neighbour above and goes round to it: nobody has more than two at once.
+        """
+        above, below = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        found = part(below)
+        for further in range(2, self.size + 1):
+            lower, _ = self._passed(found, None, above, below)
+            assert lower is not None
+            found = lower + part((self.rank - further) % self.size)
+        return found
 
     def max(self, value: Tensor) -> Tensor:
-        """Element-wise maximum over ranks; NaN on any rank wins."""
+        """Element-wise maximum over ranks, of what has no gradient; NaN on any rank wins."""
         if self.size == 1:
             return value
+        refuse_gradient(value)
         finite = torch.nan_to_num(value, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        worst, is_nan = self._reduce(torch.stack([finite, value.isnan().to(value.dtype)]), MPI.MAX)
+        worst, is_nan = self.engine.reduce(torch.stack([finite, value.isnan().to(value.dtype)]), largest=True)
         return torch.where(is_nan > 0, torch.nan, worst)
-
-    def _reduce(self, value: Tensor, operation: MPI.Op) -> Tensor:
-        if self.size == 1:
-            return value
-        send = _to_host(value)
-        receive = np.empty_like(send)
-        self.comm.Allreduce(send, receive, op=operation)
-        return torch.from_numpy(receive).to(value.device)
 
     def gather_planes(self, field: Tensor) -> Tensor | None:
         """The whole field on the root (CPU), None elsewhere; slabs are joined along dimension -2."""
@@ -263,11 +267,20 @@ class Slabs:
 
     def all_planes(self, field: Tensor, counts: Sequence[int]) -> Tensor:
         """The whole field on every rank, of slabs that have so many planes each (dimension -2)."""
-        send = _to_host(field.movedim(-2, 0))
-        whole = np.empty((sum(counts), *send.shape[1:]), send.dtype)
-        row = whole[:1].size
-        self.comm.Allgatherv(send, (whole, [row * planes for planes in counts]))
-        return torch.from_numpy(whole).to(field.device).movedim(0, -2)
+        if self.size == 1:
+            return field
+        first = field.movedim(-2, 0)
+        sizes = [first[:1].numel() * planes for planes in counts]
+        own = sizes[self.rank]
+
+        def there(part: Tensor) -> list[Tensor]:
+            return [self.engine.gather(part, sizes)]
+
+        def back(gradient: Tensor) -> list[Tensor]:
+            return [self.engine.exchange(gradient, sizes, [own] * self.size).view(self.size, own).sum(0)]
+
+        whole: Tensor = self.communicator.say(there, back, first.reshape(-1))[0]
+        return whole.view(-1, *first.shape[1:]).movedim(0, -2)
 
     def broadcast(self, value: Any) -> Any:
         """The root's value on every rank."""
@@ -284,17 +297,3 @@ class Slabs:
         self.comm.Allreduce(mine, any_of_them, op=MPI.LOR)
         found: list[bool] = any_of_them.tolist()
         return found
-
-
-def _refuse_gradient(f: Tensor) -> None:
-    """Raises CaseError if a gradient is recorded, and would end here without a word."""
-    if torch.is_grad_enabled() and f.requires_grad:
-        raise CaseError(
-            "gradients do not pass between ranks: differentiate on one rank (without mpirun), or use torch.no_grad()"
-        )
-
-
-def _to_host(f: Tensor) -> np.ndarray:
-    """What is sent to other ranks."""
-    _refuse_gradient(f)
-    return f.detach().cpu().contiguous().numpy()

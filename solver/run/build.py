@@ -24,17 +24,20 @@ from solver.flow.around_solids import flow_around
 from solver.flow.closure import Closure
 from solver.flow.flow import Flow
 from solver.flow.forcing import Forcing, MassFlux, PressureGradient
+from solver.flow.graph import choose_recorder
 from solver.flow.held_shells import HeldShells
 from solver.flow.momentum import Momentum
 from solver.flow.projection import Projection
 from solver.flow.simulation import Simulation
 from solver.flow.time_step import StepControl
 from solver.flow.wall_stress import WallStress
-from solver.parallel import ranks
+from solver.parallel import engines, ranks
+from solver.parallel.communicator import Communicator
 from solver.parallel.slabs import Slabs
 from solver.pressure.learned import Learned, LearnedFactory
 from solver.pressure.poisson import Poisson
 from solver.run.carried import scalars_of, with_scalars
+from solver.run.machine import take_threads
 from solver.run.stiffness import is_implicit
 
 
@@ -70,7 +73,7 @@ def source_of(case: Path, overrides: Sequence[str] = (), closure: str | None = N
 
 
 def build(
-    source: Source, saved: Saved | None = None, settled: bool = False, comm: ranks.Communicator | None = None
+    source: Source, saved: Saved | None = None, settled: bool = False, comm: ranks.Intracomm | None = None
 ) -> Simulation:
     """Everything a case describes, on this rank; from its initial recipe or the fields of a checkpoint.
 
@@ -86,9 +89,11 @@ def build(
     CaseError : impossible grid, too many ranks, unknown closure, an initial field that is not finite.
     """
     case = source.case
+    take_threads(case.run.threads, comm)
     grid = case.build_grid()
-    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, comm)
     device = ranks.choose_device(case.run.device)
+    communicator = Communicator(comm, engines.choose(case.run.exchange, device, comm))
+    decomposition = Slabs(grid.shape[1], grid.coefficient_shape[0], grid.y.periodic, communicator)
     operators = Operators(grid, decomposition, device, getattr(torch, case.run.dtype), engine=case.run.transforms)
     momentum, projection = obstructed(source, operators)
     velocity = velocity_of(saved, operators) if saved else initial_field(source, operators)
@@ -106,7 +111,7 @@ def build(
     carried = scalars_of(case, closure)
     flow = Flow(operators, case.flow.nu, closure, forcing, momentum, projection, implicit, carried, frame)
     state = with_scalars(flow.start(velocity, settled), case, operators, saved)
-    return Simulation(flow, state, control)
+    return Simulation(flow, state, control, choose_recorder(case.run.graph, flow))
 
 
 def obstructed(source: Source, operators: Operators) -> tuple[Momentum, Projection] | tuple[None, None]:

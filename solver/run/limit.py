@@ -61,29 +61,34 @@ class FieldTransforms:
 
     def forward(self) -> None:
         """To the spectrum."""
+        threads = torch.get_num_threads()
         for _ in range(self.slabs):
             if self.on_cpu:
-                ducc0.fft.r2c(self.values.numpy(), axes=self.axes, inorm=2, out=self.spectrum.numpy())
+                ducc0.fft.r2c(self.values.numpy(), axes=self.axes, inorm=2, out=self.spectrum.numpy(), nthreads=threads)
             else:
                 TorchEngine.rfftn(self.values, self.axes)
         self._along_y(forward=True)
 
     def inverse(self) -> None:
         """Back to values."""
+        threads = torch.get_num_threads()
         self._along_y(forward=False)
         for _ in range(self.slabs):
             if self.on_cpu:
                 spectrum, values = self.spectrum.numpy(), self.values.numpy()
-                ducc0.fft.c2r(spectrum, axes=self.axes, lastsize=self.last, forward=False, out=values)
+                ducc0.fft.c2r(spectrum, axes=self.axes, lastsize=self.last, forward=False, out=values, nthreads=threads)
             else:
                 TorchEngine.irfftn(self.spectrum, self.last, self.axes)
 
     def _along_y(self, forward: bool) -> None:
+        threads = torch.get_num_threads()
         for _ in range(self.blocks):
             assert self.columns is not None
             if self.on_cpu:
                 columns = self.columns.numpy()
-                ducc0.fft.c2c(columns, axes=(0,), forward=forward, inorm=2 if forward else 0, out=columns)
+                ducc0.fft.c2c(
+                    columns, axes=(0,), forward=forward, inorm=2 if forward else 0, out=columns, nthreads=threads
+                )
             else:
                 (torch.fft.fft if forward else torch.fft.ifft)(self.columns, dim=0, norm="forward")
 

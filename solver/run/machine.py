@@ -1,20 +1,17 @@
-"""Start-up of a process: threads, memory allocator, devices; what `solver doctor` reports."""
+"""Start-up of a process: threads, memory allocator, devices."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import logging
 import os
-import shutil
 
 import torch
 
 from solver.discretisation import fusion
 from solver.errors import FeatureUnavailable
-from solver.files.folder import processor
 from solver.parallel import ranks
-from solver.pressure import petsc_library
+from solver.run import node
 
 log = logging.getLogger("solver")
 COMPILE_SECONDS = 40.0  # for the kernels of a flow with a closure, when none is in torch's cache on disk
@@ -43,6 +40,12 @@ def prepare_process() -> None:
             libc.mallopt(option, value)
     except (OSError, AttributeError):  # not glibc
         pass
+
+
+def take_threads(wanted: int | None, comm: ranks.Intracomm | None = None) -> None:
+    """Let torch and transforms of this rank take so many threads; 0: `fair_threads`; None: no change. Collective."""
+    if wanted is not None:
+        torch.set_num_threads(wanted or node.fair_threads(comm))
 
 
 def is_fused(wanted: str, points: int, steps: float | None, device: str = "cpu") -> bool:
@@ -78,25 +81,3 @@ def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "
         return False
     log.info("compiling kernels, about %.0f s, once; the next run of this kind finds them done", COMPILE_SECONDS)
     return True
-
-
-def describe() -> dict[str, str]:
-    """What this machine offers, for `solver doctor`."""
-    petsc = "not installed: [pressure] solver = 'krylov' needs it (make test installs it)"
-    if importlib.util.find_spec("petsc4py"):
-        library = petsc_library.petsc("install it again")
-        petsc = ".".join(map(str, library.Sys.getVersion()))
-    gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    return {
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "MPI": f"{ranks.library_version()} (mpirun: {shutil.which('mpirun') or 'not found'})",
-        "ranks": str(ranks.world_size()),
-        "threads a rank": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "GPU": ", ".join(gpus) or "none visible to torch",
-        "fused kernels": "yes" if fusion.compiler_available() else "no C++ compiler found: plain torch is used",
-        "PETSc": petsc,
-        "3-D pictures": "yes" if importlib.util.find_spec("pyvista") else "no: pip install pyvista",
-    }

@@ -59,7 +59,17 @@ def test_doctor():
     assert str(shutil.which("mpirun") or "not found") in done.out
     assert (found["ranks"], found["torch"]) == ("1", torch.__version__)
     assert ("none visible" in found["GPU"]) != torch.cuda.is_available()
-    assert {"processor", "threads a rank", "fused kernels", "PETSc", "3-D pictures"} <= found.keys()
+    assert {"processor", "cores", "threads a rank", "fused kernels", "PETSc", "3-D pictures", "disk"} <= found.keys()
+
+
+@runs.needs_mpirun
+def test_doctor_of_ranks():
+    done = runs.ended(runs.mpirun(3, "-m", "solver", "doctor"))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("les-solver") == 1  # the root speaks
+    assert rows(done.out)["ranks"].startswith("3 on ")
+    table = [line.split() for line in done.out.splitlines()]
+    assert [row[0] for row in table[-3:]] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("given", "threads"), [("2,1", "2"), ("many", "1"), ("0", "1"), ("", "1")])

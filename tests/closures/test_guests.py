@@ -51,6 +51,13 @@ def test_slabs_thinner_than_the_reach_are_refused(monkeypatch):
         model.init(simulation.operators)
 
 
+def test_what_a_guest_declares_for_graphs_is_passed_on(monkeypatch):
+    model = told().closure
+    assert model.graph_cycle == 0
+    monkeypatch.setattr(type(model.closure), "graph_cycle", 3, raising=False)
+    assert told().closure.graph_cycle == 3
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "message"),
     [

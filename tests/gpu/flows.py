@@ -29,7 +29,7 @@ CYLINDER = (
     "pressure.tolerance=1e-3",
     'solids.shapes=[{kind = "cylinder", centre = [0.0, 0.0, 0.0], radius = 3.0}]',
 )
-WALLS = (*SMALL_CHANNEL, "grid.y.n=10", "wall_model.height=0.3", "wall_model.filter=1.0")
+WALLS = (*SMALL_CHANNEL, "grid.y.n=10", "wall_model.height=0.3", "wall_model.filter=1.0", "closure.every=6")
 COARSE = ("grid.x.n=8", "grid.y.n=12", "grid.z.n=8")  # of the channel on which networks were trained
 
 

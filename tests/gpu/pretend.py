@@ -12,10 +12,10 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,18 @@ class Tally:
         return "; ".join(f"{n}: {dict(getattr(self, n))}" for n in ("sent", "read", "waits") if getattr(self, n))
 
 
+class NotOfAGraph(RuntimeError):
+    """Something that the host waits for, sends or is told while kernels are recorded."""
+
+
 _counting: list[Tally] = []
+_tape: list[Queued] | None = None  # what is being recorded
 _queued = [0]  # kernels since the process began
 
 
 def _count(what: str) -> None:
+    if _tape is not None:
+        raise NotOfAGraph(f"{what} at {_asker()}")
     for tally in _counting:
         getattr(tally, what)[_asker()] += 1
 
@@ -121,6 +128,68 @@ class _Everywhere(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
+
+
+@dataclass
+class Queued:
+    """A kernel that was recorded, with the memory it reads and writes."""
+
+    func: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    result: Any
+
+    def written(self) -> list[Tensor]:
+        """Its results, those arguments apart that it writes to."""
+        given = {id(f) for f in _tensors((self.args, self.kwargs))}
+        return [f for f in _tensors(self.result) if id(f) not in given]
+
+    def again(self) -> None:
+        """Run it, into the same memory."""
+        found = self.func(*self.args, **self.kwargs)
+        given = {id(f) for f in _tensors((self.args, self.kwargs))}
+        for old, new in zip(_tensors(self.result), _tensors(found), strict=True):
+            if id(old) not in given:
+                old.copy_(new)
+
+
+class Recorder:
+    """Graphs of the device, as `solver.flow.graph.CudaRecorder` makes them of a GPU.
+
+    A recorded kernel reads and writes the same memory at each replay, and no Python runs: what was a number of the host
+    stays what it was. Nothing that was computed while recording is left. `NotOfAGraph` is raised where the host waits,
+    sends or reads then.
+    """
+
+    def __init__(self) -> None:
+        self.recordings = 0
+
+    def __call__(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+        """See `solver.flow.graph.Recorder`."""
+        global _tape
+        for part in parts:  # constants and the like
+            part()
+        replays = []
+        for part in parts:
+            _tape = tape = []
+            try:
+                part()
+            finally:
+                _tape = None
+            replays.append(partial(self.replay, tape))
+        self.recordings += 1
+        for queued in [queued for replay in replays for queued in replay.args[0]]:
+            for f in queued.written():
+                if f.is_floating_point() or f.is_complex():
+                    f.fill_(math.nan)
+        return replays
+
+    @staticmethod
+    def replay(tape: list[Queued]) -> None:
+        """Queue all of it, by one call."""
+        _launch(0)
+        for queued in tape:
+            queued.again()
 
 
 def _launch(moved: int) -> None:
@@ -199,6 +268,8 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         return result
     if not (func.is_view or name in NO_KERNEL):
         _launch(_moved_by(name, args, result))
+        if _tape is not None:
+            _tape.append(Queued(func, _mapped(_bare, args), _mapped(_bare, plain), result))
     # an argument that was written to is itself
     return _mapped(lambda f: known[id(f)] if id(f) in known else OnDevice(f), result)
 
@@ -254,6 +325,8 @@ class Event:
 
     def record(self) -> None:
         """Set it."""
+        if _tape is not None:
+            raise NotOfAGraph(f"an event at {_asker()}")
         self.at, self.seconds = _queued[0], time.perf_counter()
 
     def query(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from mpi4py import MPI
 
 from closures.algebraic.wale import Wale
 from solver.flow.forcing import MassFlux, PressureGradient
-from solver.parallel import slabs as module
+from solver.parallel import engines
+from solver.parallel.communicator import Communicator
 from tests.grids import GRIDS, operators, random_velocity, simulation
 
 SEED = 580_127
@@ -27,26 +29,22 @@ FLOWS = {  # grid, forcing, closure
     "box_wale": ("box", None, True),
 }
 NO_WAIT = ("Isend", "Irecv")
+OTHERS = ("device_mpi", "process_group")
 
 
 class Counting:
-    """A communicator that counts what is asked of it: calls that wait, and bytes sent to other ranks."""
+    """What counts the calls of something that ranks talk through."""
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        self.comm, self.calls, self.sent = comm, Counter(), Counter()
+    def __init__(self, inner: Any, calls: Counter) -> None:
+        self.inner, self.calls = inner, calls
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.comm, name)
+        found = getattr(self.inner, name)
         if not callable(found):
             return found
 
         def counted(*given: Any, **more: Any) -> Any:
             self.calls[name] += 1
-            if name == "Isend":
-                self.sent["halo"] += given[0].nbytes
-            if name == "Alltoallv":
-                array, counts = given[0]
-                self.sent["all to all"] += (sum(counts) - counts[self.comm.rank]) * array.itemsize
             return found(*given, **more)
 
         return counted
@@ -55,37 +53,62 @@ class Counting:
 class Waiting:
     """`MPI` with a `Waitall` that counts."""
 
-    def __init__(self, comm: Counting) -> None:
-        self.comm = comm
+    def __init__(self, calls: Counter) -> None:
+        self.calls = calls
 
     def __getattr__(self, name: str) -> Any:
         return self if name == "Request" else getattr(MPI, name)
 
     def Waitall(self, requests: Any) -> None:
-        self.comm.calls["Waitall"] += 1
+        self.calls["Waitall"] += 1
         MPI.Request.Waitall(requests)
 
 
-def count(grid: str, forcing: Any, modelled: bool) -> tuple[float, float, float]:
+class Weighing:
+    """An engine that counts the bytes that go to other ranks."""
+
+    def __init__(self, engine: engines.Engine, rank: int) -> None:
+        self.engine, self.rank, self.sent = engine, rank, Counter()
+        self.reduce, self.gather = engine.reduce, engine.gather
+
+    def shift(self, up: Any, down: Any, above: int | None, below: int | None) -> engines.Pair:
+        for plane, dest in ((up, above), (down, below)):
+            self.sent["halo"] += 0 if plane is None or dest is None else plane.nbytes
+        return self.engine.shift(up, down, above, below)
+
+    def exchange(self, send: torch.Tensor, counts: Sequence[int], back: Sequence[int]) -> torch.Tensor:
+        self.sent["all to all"] += (sum(counts) - counts[self.rank]) * send.itemsize
+        return self.engine.exchange(send, counts, back)
+
+
+def count(name: str, grid: str, forcing: Any, modelled: bool) -> tuple[float, float, float]:
     """Waits a step, with the one question of the loop; bytes a step of a rank to its neighbours, and to all."""
-    comm = Counting(MPI.COMM_WORLD)
-    module.MPI = Waiting(comm)
-    op = operators(grid, comm=comm)
+    calls: Counter = Counter()
+    comm = Counting(MPI.COMM_WORLD, calls)
+    engines.MPI = Waiting(calls)
+    engine = engines.choose(name, torch.device("cpu"), comm)
+    if isinstance(engine, engines.ProcessGroup):
+        engine.groups = {home: Counting(group, calls) for home, group in engine.groups.items()}
+    weighing = Weighing(engine, comm.rank)
+    op = operators(grid, comm=Communicator(comm, weighing))
     closure = Wale(grid=GRIDS[grid], nu=0.01) if modelled else None
     flow = simulation(op, random_velocity(op, SEED), 0.01, 1e-3, forcing and forcing(op), closure)
     flow.step()
-    comm.calls.clear()
-    comm.sent.clear()
+    calls.clear()
+    weighing.sent.clear()
     steps = 4
     for _ in range(steps):
         flow.step()
         op.decomposition.agree_on(False, False)
-    waits = sum(n for name, n in comm.calls.items() if name not in NO_WAIT)
-    return waits / steps, comm.sent["halo"] / steps, comm.sent["all to all"] / steps
+    waits = sum(n for name, n in calls.items() if name not in NO_WAIT)
+    return waits / steps, weighing.sent["halo"] / steps, weighing.sent["all to all"] / steps
 
 
 def main(path: str) -> None:
-    found = {name: np.array(MPI.COMM_WORLD.allgather(count(*flow))) for name, flow in FLOWS.items()}
+    found = {name: np.array(MPI.COMM_WORLD.allgather(count("mpi", *flow))) for name, flow in FLOWS.items()}
+    for engine in OTHERS:
+        for name in ("channel_wale", "box"):
+            found[f"{engine}/{name}"] = np.array(MPI.COMM_WORLD.allgather(count(engine, *FLOWS[name])))
     if MPI.COMM_WORLD.rank == 0:
         np.savez(Path(path), ranks=MPI.COMM_WORLD.size, **found)
 

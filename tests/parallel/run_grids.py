@@ -20,6 +20,8 @@ from solver.flow.initial import isotropic
 from solver.grid.axis import FourierAxis, NoSlip
 from solver.grid.grid import Grid
 from solver.observers.statistics import Moments
+from solver.parallel.communicator import Communicator
+from solver.parallel.engines import Engine
 from solver.parallel.slabs import Slabs
 from tests.grids import operators, random_velocity, run, simulation, uneven, walls
 
@@ -142,16 +144,16 @@ def refused(action: Callable) -> bool:
     return False
 
 
-def slab_promises(periodic: bool) -> dict[str, bool]:
-    """What this rank finds true of halos, transposes, reductions and refusals."""
+def slab_promises(periodic: bool, engine: Engine | None = None) -> dict[str, bool]:
+    """What this rank finds true of halos, transposes, reductions and refusals; by MPI if no engine is given."""
     nx, ny = 7, 11
     shape = 2, nx, ny, 3
-    slabs = Slabs(ny, nx, periodic, Unpickled(MPI.COMM_WORLD))
+    slabs = Slabs(ny, nx, periodic, Communicator(Unpickled(MPI.COMM_WORLD), engine))
     rank, size = slabs.rank, slabs.size
     whole = torch.arange(float(np.prod(shape))).reshape(shape)
     mine, first, last = whole[:, :, slabs.planes], slabs.planes.start, slabs.planes.stop
     tests = {}
-    for reach in (1, 2, 3):
+    for reach in range(1, min(3, ny // size) + 1):
         lower, upper = slabs.halo(mine, reach)
         around = [whole[:, :, [j % ny for j in js]] for js in (range(first - reach, first), range(last, last + reach))]
         inside = periodic or first > 0, periodic or last < ny
@@ -159,18 +161,20 @@ def slab_promises(periodic: bool) -> dict[str, bool]:
             torch.equal(got, want) if there else got is None
             for got, want, there in zip((lower, upper), around, inside, strict=True)
         )
+    mixed = torch.complex(mine, -mine)
+    lower, _ = slabs.halo(mixed)
+    tests["halo of complex numbers"] = lower is None or torch.equal(lower.real, whole[:, :, [(first - 1) % ny]])
+    tests["sum of whole numbers"] = int(slabs.sum(torch.tensor(2**53 + rank))) == size * 2**53 + size * (size - 1) // 2
     tests["to_modes"] = torch.equal(slabs.to_modes(mine), whole[:, slabs.modes])
     tests["to_planes"] = torch.equal(slabs.to_planes(whole[:, slabs.modes].clone()), mine)
     gathered = slabs.gather_planes(mine)
     tests["gather"] = torch.equal(gathered, whole) if slabs.is_root else gathered is None
     tests["scatter"] = torch.equal(slabs.scatter_planes(gathered), mine)
-    shares = [
-        whole[:, :, part] for part in np.array_split(np.arange(ny), size + 3)[:size]
-    ]  # as many as there are ranks
+    shares = [whole[:, :, part % ny : part % ny + 1] for part in range(3, size + 3)]
     factor = 0.5 * size * (size + 1)
     tests["all planes"] = torch.equal(slabs.all_planes(mine, slabs.plane_counts), whole)
     tests["sum for each"] = torch.equal(
-        slabs.sum_for_each((rank + 1.0) * part for part in shares), factor * shares[rank]
+        slabs.sum_for_each(lambda other: (rank + 1.0) * shares[other]), factor * shares[rank]
     )
     tests["sum"] = float(slabs.sum(mine.sum())) == float(whole.sum())
     tests["max"] = float(slabs.max(mine.max())) == float(whole.max())

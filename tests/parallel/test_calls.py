@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.grids import GRIDS
-from tests.parallel.run_calls import FLOWS
+from tests.parallel.run_calls import FLOWS, OTHERS
 from tests.runs import needs_mpirun, on_ranks
 
 RANKS = 3
@@ -50,3 +50,9 @@ def test_the_pressure_sends_two_numbers_a_column_instead_of_all_planes(results, 
     assert (to_all <= 3 * number * (numbers + back)).all()
     transposes = 3 * number * 2 * parts * cx * cz * ny / RANKS * (1 - 1 / RANKS)
     assert to_all.sum() < 1.2 * RANKS * transposes / (0.5 * ny / RANKS)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("name", ["channel_wale", "box"])
+def test_other_engines_wait_as_often_and_send_as_much(results, engine, name):
+    assert (results[f"{engine}/{name}"] == results[name]).all()

@@ -139,3 +139,16 @@ def test_the_line_names_what_compiling_took_and_nothing_that_is_unknown():
     assert line.endswith("5.40 x the FFT limit")
     unknown = in_words(summary | {"compile_seconds": 0.0} | dict.fromkeys(timed, float("nan")))
     assert unknown == "finished: 191 steps to t = 1 in 39.4 s"
+
+
+def test_paused_timers_charge_nobody(clock):
+    timers = Timers(torch.device("cpu"))
+    with timers("graph"):
+        clock.work(1.0)
+        timers.paused = True
+        with timers("closure"):
+            clock.work(2.0)
+        timers.paused = False
+    assert timers.seconds == {"graph": 3.0}
+    assert timers.calls == {"graph": 1}
+    assert math.isnan(closure_fraction(timers.seconds))
