@@ -92,6 +92,11 @@ class OnOwner:
         return answer, self.slabs.broadcast(reason)
 
 
+def _sendable(f: Tensor) -> Tensor:
+    """In a type that ranks exchange: numbers in half precision are sent in single."""
+    return f.float() if f.dtype in (torch.bfloat16, torch.float16) else f
+
+
 class _FailedElsewhere(Overruled):
     """Another rank will not come."""
 
@@ -107,7 +112,7 @@ class BySlabs:
 
     def __init__(self, slabs: Slabs, domain: Domain, reach: int) -> None:
         self.slabs, self.reach, self.is_over = slabs, reach, False
-        self.columns = Slabs(domain.y.n, domain.x.n, domain.y.periodic, slabs.communicator)
+        self.domain, self._columns = domain, dict[int, Slabs]()
         self.own = slab_of(domain, slabs.plane_counts, slabs.rank, 0, self)
         self.asked = slab_of(domain, slabs.plane_counts, slabs.rank, reach, self) if reach else self.own
 
@@ -131,23 +136,33 @@ class BySlabs:
     def total(self, value: Tensor) -> Tensor:
         """Over all ranks."""
         self._meet()
-        return self.slabs.sum(value)
+        return self.slabs.sum(_sendable(value)).to(value.dtype)
 
     def beside(self, f: Tensor, planes: int) -> Tensor:
         """See `closures.operators.slab_line.Neighbours`."""
         self._meet()
-        below, above = self.slabs.halo(f, planes)
-        return torch.cat([part for part in (below, f, above) if part is not None], dim=-2)
+        below, above = self.slabs.halo(_sendable(f), planes)
+        return torch.cat([part.to(f.dtype) for part in (below, f, above) if part is not None], dim=-2)
 
     def joined(self, f: Tensor) -> Tensor:
         """See `closures.operators.slab_line.Neighbours`."""
         self._meet()
-        return self.slabs.all_planes(f, self.slabs.plane_counts)
+        return self.slabs.all_planes(_sendable(f), self.slabs.plane_counts).to(f.dtype)
 
-    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
-        """See `closures.operators.slab_line.Neighbours`."""
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor], planes: int) -> Tensor:
+        """See `closures.operators.slab_line.Neighbours`; the planes are those of the domain, or with its walls."""
         self._meet()
-        return self.columns.to_planes(action(self.columns.to_modes(f)))
+        columns = self._columns.get(planes) or self._columns.setdefault(planes, self._with(planes))
+        changed = action(columns.to_modes(_sendable(f)).to(f.dtype))
+        return columns.to_planes(_sendable(changed)).to(changed.dtype)
+
+    def _with(self, planes: int) -> Slabs:
+        """The slabs, of which the first and the last have a wall as well if there are more planes."""
+        columns = Slabs(planes, self.domain.x.n, self.domain.y.periodic, self.slabs.communicator)
+        columns.plane_counts = list(self.slabs.plane_counts)
+        for end in (0, -1) if planes > self.domain.y.n else ():
+            columns.plane_counts[end] += 1
+        return columns
 
     def _meet(self) -> None:
         if self.slabs.agree(False):
@@ -164,7 +179,11 @@ class BySlabs:
 
 
 def shared(slabs: Slabs, domain: Domain, reach: int | Literal["global"]) -> Sharing:
-    """By slabs, where a network reads `reach` planes besides derivatives and all slabs are as thick as what is read."""
-    if slabs.size > 1 and isinstance(reach, int) and can_be_cut(domain.y, slabs.plane_counts, reach):
+    """By slabs, where a network reads `reach` planes besides derivatives and all slabs are as thick as what is read.
+
+    And as many as there are points along x at the most, which whole columns are shared by.
+    """
+    cut = slabs.size > 1 and isinstance(reach, int) and slabs.size <= domain.x.n
+    if cut and isinstance(reach, int) and can_be_cut(domain.y, slabs.plane_counts, reach):
         return BySlabs(slabs, domain, reach)
     return OnOwner(slabs, domain)

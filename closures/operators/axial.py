@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import gelu
 
 from closures.operators.domain import Domain, Line
+from closures.operators.slab_line import PeriodSlab, SlabLine
 
 ROTARY_BASE, ROTARY_SCALE = 10_000.0, 64.0
 
@@ -96,6 +98,29 @@ def means(f: Tensor, weights: list[Tensor]) -> list[Tensor]:
         plane = (x @ f.flatten(2)).unflatten(1, f.shape[2:])  # y, z and channels are left
         of_y, of_z = z @ plane, (y @ plane.flatten(2)).unflatten(1, plane.shape[2:])
         return [(y[:, None] * z).flatten() @ f.flatten(2, 3), of_y, of_z]
+
+
+def whole_means(found: list[Tensor], line: Line) -> list[Tensor]:
+    """`means` over the whole domain, of those over the part that is here: what a `line` along y is of (collective)."""
+    if not isinstance(line, SlabLine | PeriodSlab):
+        return found
+    of_x, of_y, of_z = found
+    everywhere = of_y.new_zeros((len(of_y), line.complete.n, of_y.shape[-1]))
+    everywhere[:, line.own.start : line.own.stop] = of_y
+    sizes = [of_x.shape[1], line.complete.n, of_z.shape[1]]
+    return list(line.total(torch.cat([of_x, everywhere, of_z], dim=1)).split(sizes, dim=1))
+
+
+def normalised_mix(
+    volumes: Tensor, matrices: Tensor, epsilon: float, fields: list[Tensor], total: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """`NormalisedMix` of parts of fields; `total` sums over all parts (collective)."""
+    w, flat = volumes.flatten(), [z.flatten(1, 3) for z in fields]
+    with torch.autocast(volumes.device.type, enabled=False):
+        over_rms = torch.rsqrt(total(torch.stack([w @ z.to(w).square() for z in flat])) + epsilon)
+        products = [z @ (m * r[:, None]).to(z).mT for z, m, r in zip(flat, matrices, over_rms, strict=True)]
+        mixed: Tensor = torch.stack(products).sum(0, dtype=w.dtype).unflatten(1, volumes.shape)
+    return mixed
 
 
 def apply_along(kernel: Tensor, values: Tensor, axis: int) -> Tensor:

@@ -62,6 +62,11 @@ class Line:
         return self
 
     @property
+    def complete_here(self) -> Line:
+        """`complete`, with tensors where those of this line are."""
+        return self
+
+    @property
     def walls(self) -> tuple[int, int]:
         """Number of walls at the lower and at the upper end."""
         return (0, 0) if self.periodic else (1, 1)
@@ -74,12 +79,19 @@ class Line:
         """What `action` makes of `extended` fields (..., nx, ny, nz): if this is a part of a period, of all of it."""
         return action(f)
 
+    def columns(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action`, which treats every x alike, makes of fields (..., nx, ny, nz) at all points of `complete`.
+
+        If this is a part of y, some of x is there meanwhile.
+        """
+        return action(f)
+
     def joined(self, rows: Tensor) -> Tensor:
         """Of (rows, points) those at all points of `complete`."""
         return rows
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over all points of a period of what is summed over those that are here."""
+        """The sum over all points of `complete` of what is summed over those that are here."""
         return value
 
     @cached_property

@@ -17,8 +17,10 @@ from closures.operators.axial import (
     harmonic_angles,
     harmonics,
     means,
+    normalised_mix,
     published_angles,
     published_coordinates,
+    whole_means,
 )
 from closures.operators.domain import Domain
 from closures.operators.fno import Count
@@ -56,27 +58,61 @@ class AxialBlock(nn.Module):
 
     def forward(self, v: Tensor, domain: Domain) -> Tensor:
         """``(batch, nx, ny, nz, width)`` to the same."""
-        h = operand(self.norm(v))
-        kernels = self.axis_kernels(h, domain)
+        h = self.norm(v)
+        kernels = self.axis_kernels(operand(h), domain)
+        if domain.y.complete is domain.y:
+            mixed = self.normalised_mix(self.transformed(operand(h), kernels, (0, 1, 2)), domain)
+        else:
+            mixed = self.mixed_by_slabs(h, kernels, domain)
+        change: Tensor = self.leave(gelu(mixed))
+        return change
+
+    def transformed(self, h: Tensor, kernels: list[Tensor], axes: tuple[int, ...]) -> list[Tensor]:
+        """The values of every head with the kernels of some axes applied: one after the other, or each by itself."""
         fields = []
         for head, weight in enumerate(self.value.weight.unflatten(0, (self.heads, -1)).unbind()):
             z = linear(h, weight)
-            mine = [(kernel[:, head], axis) for axis, kernel in enumerate(kernels)]
             if self.chained:
-                for kernel, axis in mine:
-                    z = apply_along(kernel, z, axis)
+                for axis in axes:
+                    z = apply_along(kernels[axis][:, head], z, axis)
                 fields.append(z)
             else:
-                fields += [apply_along(kernel, z, axis) for kernel, axis in mine]
-        change: Tensor = self.leave(gelu(self.normalised_mix(fields, domain)))
-        return change
+                fields += [apply_along(kernels[axis][:, head], z, axis) for axis in axes]
+        return fields
+
+    def mixed_by_slabs(self, h: Tensor, kernels: list[Tensor], domain: Domain) -> Tensor:
+        """`normalised_mix` where a rank has some planes of y (collective).
+
+        Kernels of x and z act within them. For that of y whole columns are brought together, are mixed there, and go
+        back: in parallel features leave once for all heads, because a kernel does not mix channels; chained ones leave
+        with the other two kernels applied.
+        """
+        line, width = domain.y, h.shape[-1]
+        apart = self.matrices(1 if self.chained else 3)
+        of_y = apart[:, 0 if self.chained else 1]
+        fields = self.transformed(operand(h), kernels, (0, 2))
+        shares = domain.volumes.expand(len(h), 1, *domain.shape)
+        leaving = torch.cat(fields if self.chained else [h], dim=-1).movedim(-1, 1).to(shares)
+
+        def of_columns(f: Tensor) -> Tensor:
+            volumes, values = f[0, -1], operand(f[:, :-1].movedim(1, -1))
+            if self.chained:
+                found = [apply_along(kernels[1][:, k], z, 1) for k, z in enumerate(values.split(width, dim=-1))]
+            else:
+                found = self.transformed(values, kernels, (1,))
+            return normalised_mix(volumes, of_y, EPSILON, found, line.total).movedim(-1, 1)
+
+        mixed = line.columns(torch.cat([leaving, shares], dim=1), of_columns).movedim(1, -1)
+        if self.chained:
+            return mixed
+        return mixed + normalised_mix(domain.volumes, apart[:, ::2].flatten(0, 1), EPSILON, fields, line.total)
 
     def axis_kernels(self, h: Tensor, domain: Domain) -> list[Tensor]:
         """Kernels of the three axes, (batch, heads, n, n), ready to be summed over their last index."""
-        lines = domain.lines
-        shares = [torch.full_like(line.weights, 1.0 / line.n) if self.published else line.weights for line in lines]
+        shares = [torch.full_like(f.weights, 1.0 / f.n) if self.published else f.weights for f in domain.lines]
         found = []
-        for line, mean, kernel in zip(lines, means(h, shares), self.kernels, strict=True):
+        lines, averages = [f.complete_here for f in domain.lines], whole_means(means(h, shares), domain.y)
+        for line, mean, kernel in zip(lines, averages, self.kernels, strict=True):
             summary = self.enter(mean)  # a linear map of the mean is the mean of the linear map
             if self.published:
                 found.append(kernel(summary, published_angles(line, self.rank)))
@@ -85,13 +121,17 @@ class AxialBlock(nn.Module):
                 found.append(kernel(summary, angles) * (line.weights / math.sqrt(self.rank)))
         return found
 
+    def matrices(self, axes: int) -> Tensor:
+        """Of the mix, (heads, axes, out, width)."""
+        matrices: Tensor = self.mix.weight.unflatten(1, (self.heads, axes, -1)).permute(1, 2, 0, 3)
+        return matrices
+
     def normalised_mix(self, fields: list[Tensor], domain: Domain) -> Tensor:
         """Each channel of each field over its rms in the volume (published: its standard deviation), mixed.
 
         Taking off the mean as well, as the published networks do, would take it out of the prediction.
         """
-        width = fields[0].shape[-1]
-        matrices = self.mix.weight.unflatten(1, (len(fields), width)).movedim(1, 0).contiguous()
+        matrices = self.matrices(len(fields) // self.heads).flatten(0, 1).contiguous()
         if not self.published:
             mixed: Tensor = NormalisedMix.apply(domain.volumes, matrices, EPSILON, *fields)  # type: ignore[no-untyped-call]  # torch's
             return mixed
@@ -140,6 +180,11 @@ class IFactFormer(nn.Module):
     no_slip : walls count as points where the field is zero (quadrature).
     recompute : compute a block's inner values again in the backward pass; saves memory.
 
+    Attributes
+    ----------
+    reach : 0, though every point hears of all others: ranks bring together what kernels read. The published network is
+        asked on one rank.
+
     Raises
     ------
     CaseError : `width` is odd; `no_slip` of the published network.
@@ -172,6 +217,7 @@ class IFactFormer(nn.Module):
         self.iterations, self.positions, self.modes, self.walls = iterations, positions, modes, walls
         self.recompute, self.published = recompute, variant == "published"
         self.grid_free = not self.published
+        self.reach: int | Literal["global"] = "global" if self.published else 0
         shifts = self.grid_free and positions == "walls"
         self.symmetries = frozenset({"shift"} if shifts else ())
         self.lift = lift(channels, width) if products is None else nn.Conv1d(channels, width, 1)

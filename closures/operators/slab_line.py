@@ -30,8 +30,8 @@ class Neighbours(Protocol):
         """The whole of `f` on every rank; for small ones."""
         ...
 
-    def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `action`, which leaves x alone, makes of fields of whole columns across slabs."""
+    def across(self, f: Tensor, action: Callable[[Tensor], Tensor], planes: int) -> Tensor:
+        """What `action`, which leaves x alone, makes of fields of whole columns of so many planes across slabs."""
         ...
 
     def total(self, value: Tensor) -> Tensor:
@@ -123,9 +123,22 @@ class SlabLine(Line):
         own = f.narrow(-2, self.own.start - self.carried.start, len(self.own))
         return self.neighbours.beside(own, self.reach + self.span)
 
+    @cached_property
+    def complete_here(self) -> Line:
+        """The whole line, with tensors where those of this part are."""
+        return self.whole.to(self.points.device, self.points.dtype)
+
+    def columns(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action` makes of the field at all points of the line (collective); without planes of other ranks."""
+        return self.neighbours.across(f, action, self.whole.n)
+
     def joined(self, rows: Tensor) -> Tensor:
         """Of (rows, own points) on every rank those at all points (collective)."""
         return self.neighbours.joined(rows[:, None, :, None])[:, 0, :, 0]
+
+    def total(self, value: Tensor) -> Tensor:
+        """Over all ranks (collective)."""
+        return self.neighbours.total(value)
 
     @cached_property
     def with_ends(self) -> SlabLine:
@@ -133,7 +146,8 @@ class SlabLine(Line):
         lower, upper = int(self.own.start == 0), int(self.own.stop == self.whole.n)
         own = range(self.own.start + 1 - lower, self.own.stop + 1 + upper)
         cuts = [cut + 1 for cut in self.cuts]
-        return SlabLine.cut(self.whole.with_ends, own, cuts, self.reach, self.neighbours)
+        part = SlabLine.cut(self.whole.with_ends, own, cuts, self.reach, self.neighbours)
+        return part.to(self.points.device, self.points.dtype)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> SlabLine:
         """The same points with their tensors there."""
@@ -196,8 +210,17 @@ class PeriodSlab(Line):
 
     def across(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
         """What `action` makes of the field at all points of the period (collective)."""
-        changed = self.neighbours.across(f.narrow(-2, self.reach, len(self.own)), action)
+        changed = self.columns(f.narrow(-2, self.reach, len(self.own)), action)
         return self.neighbours.beside(changed, self.reach) if self.reach else changed
+
+    @cached_property
+    def complete_here(self) -> Line:
+        """The period, with tensors where those of this part are."""
+        return self.whole.to(self.points.device, self.points.dtype)
+
+    def columns(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `action` makes of the field at all points of the period (collective); without planes of other ranks."""
+        return self.neighbours.across(f, action, self.whole.n)
 
     def total(self, value: Tensor) -> Tensor:
         """Over all ranks (collective)."""

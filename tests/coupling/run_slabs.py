@@ -90,6 +90,12 @@ def in_duct() -> nn.Module:
     return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", periodic=(True, False, False))
 
 
+def attention(name: str = "ifactformer_m", **given: object) -> nn.Module:
+    """Small, with walls at both ends of y unless said otherwise."""
+    options = {"width": 6, "heads": 2, "multiplier": 1, "iterations": 2, "modes": 2} | given
+    return build(name, **options)
+
+
 CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "channel": (CHANNEL, differential),
     "no_slip": (CHANNEL, partial(differential, no_slip=True)),
@@ -97,10 +103,19 @@ CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "box": (BOX, in_box),
     "folded": (BOX, partial(in_box, dealias=False)),
     "cells": (CELLS, in_box),
+    "attention": (CHANNEL, attention),
+    "attention, chained": (CHANNEL, partial(attention, "ifactformer_o")),
+    "attention, duct": (DUCT, partial(attention, walls=2)),
+    "attention, box": (BOX, partial(attention, walls=0)),
+    "attention, cells": (CELLS, partial(attention, "ifactformer_o", walls=0, positions="all")),
+    "attention, products": (CHANNEL, partial(attention, products=(0.04, 0.01, 0.03), no_slip=True)),
     "local": (CHANNEL, Local),
     "local_box": (BOX, Local),
     "thin": (THIN, differential),
 }
+
+
+HALF = ("channel", "box", "attention", "attention, chained")
 
 
 def change(name: str, **given: object) -> dict[str, np.ndarray]:
@@ -110,7 +125,7 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     network, shown = randomise(make(), SEED, scale=0.3), []
     network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[-2]))
     guard = Guard(GuardTable(size=1e3, growth=1e3), name, "nothing")
-    field = GuardedUpdate(Predictor(network, SCALING), network_grid(grid), guard, precision="float64", **given)
+    field = GuardedUpdate(Predictor(network, SCALING), network_grid(grid), guard, **({"precision": "float64"} | given))
     velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
     seen, found = field.update.seen(velocity), {}
     sharing = field.update.sharing(op)
@@ -129,6 +144,9 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
 
 def main(path: str) -> None:
     found = {f"{name}/{key}": value for name in CASES for key, value in change(name).items()}
+    half = {"precision": "float32", "half_precision": True}
+    for name in HALF:
+        found |= {f"{name}, half/{key}": value for key, value in change(name, **half).items()}
     CASES["failing"] = CHANNEL, Failing
     found |= {f"failing/{key}": value for key, value in change("failing").items()}
     means = torch.zeros(1, 85, dtype=torch.float64)

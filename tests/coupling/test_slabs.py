@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from closures.coupling.resample import network_grid
-from tests.coupling.run_slabs import CASES, THIN
+from tests.coupling.run_slabs import CASES, HALF, THIN
 from tests.runs import needs_mpirun, on_ranks
 
 RANKS = (1, 2, 3)
@@ -25,8 +25,21 @@ def test_the_same_change(results, name, ranks):
     """To double precision, so that a stencil which misses a plane shows."""
     for i in range(3):
         one, other = (results[n][f"{name}/change{i}"] for n in (1, ranks))
-        assert abs(one).max() > 1e-4
+        assert abs(one).max() > 1e-5
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-13 * max(1.0, abs(one).max()))
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+@pytest.mark.parametrize("name", HALF)
+def test_half_precision_is_sent_as_well(results, name, ranks):
+    """Numbers of eight bits, which sums in another order change."""
+    for i in range(3):
+        one, other, exact = (
+            results[n][f"{kind}/change{i}"] for n, kind in ((1, f"{name}, half"), (ranks, f"{name}, half"), (1, name))
+        )
+        rounded = np.linalg.norm(one - exact)
+        assert 0 < rounded < 0.1 * np.linalg.norm(exact)
+        assert np.linalg.norm(other - exact) < 2.0 * rounded
 
 
 @pytest.mark.parametrize("ranks", RANKS)
