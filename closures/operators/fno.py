@@ -56,7 +56,8 @@ class FNO(nn.Module):
         super().__init__()
         self.periodic = periodic
         self.lift = perceptron(channels + periodic.count(False), hidden, width)
-        self.kernels = nn.ModuleList(SpectralConvolution(width, modes, periodic) for _ in range(layers))
+        kernels = [SpectralConvolution(width, modes, periodic) for _ in range(layers)]
+        self.kernels, self.reach = nn.ModuleList(kernels), kernels[0].reach
         self.local = nn.ModuleList(Channelwise(width, width) for _ in range(layers))
         self.project = perceptron(width, hidden, channels)
 

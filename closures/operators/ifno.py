@@ -42,7 +42,7 @@ class IFNO(nn.Module):
         self.iterations, self.recompute = iterations, recompute
         self.lift = perceptron(channels + periodic.count(False), hidden, width)
         self.kernel = SpectralConvolution(width, modes, periodic)
-        self.local = Channelwise(width, width)
+        self.reach, self.local = self.kernel.reach, Channelwise(width, width)
         self.project = perceptron(width, hidden, channels)
 
     def forward(self, field: Tensor, domain: Domain) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from closures.operators.domain import Domain
+from closures.operators.domain import Domain, Line
+from closures.operators.slab_line import PeriodSlab, SlabLine
 from solver.errors import CaseError
 
 
@@ -77,6 +79,9 @@ class HalfSpectrum(Function):
 class SpectralConvolution(nn.Module):
     """``F^-1 (R . F v)`` with one full matrix R per retained mode.
 
+    Where a rank has some planes of y, modes along y are sums over ranks, taken once x and z have few modes left, and
+    what they become is known from them on every plane: no column is brought together.
+
     Along a periodic direction the modes are ``-K .. K`` of the Fourier series, along the others the first M discrete
     orthonormal polynomials (`Line.polynomials`): a Fourier transform across walls would see a jump there, and one
     over the index would see another function on another stretching. Coefficients are those of the function, not of
@@ -105,6 +110,11 @@ class SpectralConvolution(nn.Module):
         nn.init.normal_(self.weight, std=(2 * width) ** -0.5)
 
     @property
+    def reach(self) -> int | Literal["global"]:
+        """0, though every point hears of all others: see the class. ``"global"`` if half of the modes of y say all."""
+        return "global" if self.halved == 1 else 0
+
+    @property
     def halved(self) -> int:
         """The direction whose spectrum is stored as a half: the last periodic one."""
         return self.fourier[-1]
@@ -114,30 +124,63 @@ class SpectralConvolution(nn.Module):
         with torch.autocast(v.device.type, enabled=False):  # half precision has no transforms worth having
             v = v.to(self.weight.dtype)
             weight = torch.view_as_complex(self.weight)
-            coefficients = v
-            for d, line in enumerate(domain.lines):
+            coefficients, cut = v, domain.y.complete is not domain.y
+            within = [d for d in range(3) if not (cut and d == 1)]  # directions that are here as a whole
+            for d in within:
                 if not self.periodic[d]:
+                    line = domain.lines[d]
                     count = min(self.modes[d], line.n)
                     basis = line.sent(line.polynomials(count), v) * line.sent(line.weights, v)[:, None]
                     coefficients = along(coefficients, basis.T, d)
                     weight = weight.narrow(2 + d, 0, count)
-            dims = [2 + d for d in self.fourier]
+            fourier = [d for d in self.fourier if d in within]
+            dims = [2 + d for d in fourier]
             spectrum: Tensor = HalfSpectrum.apply(coefficients, dims)  # type: ignore[no-untyped-call]  # torch's
-            kept = {d: self._kept(d, domain.shape[d], v.device) for d in self.fourier}
+            kept = {d: self._kept(d, domain.shape[d], v.device) for d in fourier}
             for d, (own, theirs) in kept.items():
                 spectrum = spectrum.index_select(2 + d, theirs)
                 weight = weight.index_select(2 + d, own) if len(own) < weight.shape[2 + d] else weight
+            if cut:
+                there, back, own = self._between_slabs(domain.y, spectrum)
+                spectrum = domain.y.total(torch.view_as_real(along(spectrum, there, 1)).contiguous())
+                spectrum = torch.view_as_complex(spectrum)
+                weight = weight.index_select(3, own) if len(own) < weight.shape[3] else weight
             product: Tensor = ModewiseProduct.apply(spectrum, weight)  # type: ignore[no-untyped-call]  # torch's
+            if cut:
+                product = along(product, back, 1)
             for d, (_, theirs) in kept.items():
                 n = domain.shape[d] // 2 + 1 if d == self.halved else domain.shape[d]
                 shape = [n if k == 2 + d else size for k, size in enumerate(product.shape)]
                 product = product.new_zeros(shape).index_copy(2 + d, theirs, product)
-            sizes = [domain.shape[d] for d in self.fourier]
+            sizes = [domain.shape[d] for d in fourier]
             result: Tensor = torch.fft.irfftn(product, s=sizes, dim=dims, norm="forward")
-            for d, line in enumerate(domain.lines):
+            for d in within:
                 if not self.periodic[d]:
+                    line = domain.lines[d]
                     result = along(result, line.sent(line.polynomials(min(self.modes[d], line.n)), v), d)
             return result.contiguous()  # transforms leave an order of their own, which slows what follows
+
+    def _between_slabs(self, line: Line, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The matrices from these planes of y to their part of the modes and from the modes to the planes, complex; and
+        where the modes are found in the weights.
+        """
+        assert isinstance(line, SlabLine | PeriodSlab)
+        known = line.__dict__.setdefault("_between_slabs", {})
+        key = self.modes[1], like.device, like.dtype
+        if key not in known:
+            n = line.whole.n
+            if self.periodic[1]:
+                own, theirs = self._kept(1, n, torch.device("cpu"))
+                places = torch.arange(line.own.start, line.own.stop, dtype=torch.float64)
+                back = torch.exp(2j * math.pi / n * places[:, None] * theirs)
+                there = back.conj().T / n
+            else:
+                own = torch.arange(min(self.modes[1], n))
+                back = line.polynomials(len(own))
+                there = (back * line.weights.to(back)[:, None]).T
+            known[key] = there.to(like).contiguous(), back.to(like).contiguous(), own.to(like.device)
+        found: tuple[Tensor, Tensor, Tensor] = known[key]
+        return found
 
     def _kept(self, d: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Where the modes that both have are found in the weights and in a spectrum of n points."""

@@ -96,6 +96,11 @@ def attention(name: str = "ifactformer_m", **given: object) -> nn.Module:
     return build(name, **options)
 
 
+def fourier(name: str = "fno", **given: object) -> nn.Module:
+    """Small, with walls at both ends of y unless said otherwise; more modes of z than there are."""
+    return build(name, **({"width": 4, "hidden": 5, "modes": (2, 5, 4)} | given))
+
+
 CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "channel": (CHANNEL, differential),
     "no_slip": (CHANNEL, partial(differential, no_slip=True)),
@@ -109,13 +114,18 @@ CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "attention, box": (BOX, partial(attention, walls=0)),
     "attention, cells": (CELLS, partial(attention, "ifactformer_o", walls=0, positions="all")),
     "attention, products": (CHANNEL, partial(attention, products=(0.04, 0.01, 0.03), no_slip=True)),
+    "fourier": (CHANNEL, partial(fourier, layers=2)),
+    "fourier, implicit": (CHANNEL, partial(fourier, "ifno", iterations=2)),
+    "fourier, duct": (DUCT, partial(fourier, layers=2, periodic=(True, False, False))),
+    "fourier, box": (BOX, partial(fourier, layers=2, periodic=(True, True, True))),
+    "fourier, cells": (CELLS, partial(fourier, layers=2, periodic=(True, True, True), modes=(2, 9, 4))),
     "local": (CHANNEL, Local),
     "local_box": (BOX, Local),
     "thin": (THIN, differential),
 }
 
 
-HALF = ("channel", "box", "attention", "attention, chained")
+HALF = ("channel", "box", "attention", "attention, chained", "fourier")
 
 
 def change(name: str, **given: object) -> dict[str, np.ndarray]:
