@@ -22,7 +22,7 @@ def networks(tmp_path_factory):
         write(folder / name, "tensor_basis", network=build("tensor_basis", **arguments), arguments=arguments)
     for name in ("cnn", "cnn_box"):
         write(folder / name, "cnn", scale=0.1)
-    write(folder / "corrector", "ifactformer_m", channel())
+    write(folder / "corrector", "ifactformer_m", channel(), arguments={"variant": "published"})  # asked on one rank
     write(folder / "corrector_slabs", "differential", channel())
     periodic = {"modes": (2, 2, 2), "periodic": (True, True, True)}
     write(folder / "corrector_box", "fno", box(), arguments=periodic)
@@ -38,9 +38,12 @@ def test_ranks_agree_to_single_precision(networks, tmp_path):
         done = runs.ended(runs.mpirun(ranks, script, networks, STEPS, tmp_path / f"{ranks}.npz"))
         assert done.code == 0, done.out + done.err
         found[ranks] = np.load(tmp_path / f"{ranks}.npz")
-    assert len(found[1].files) == 8 * 4
+    assert len(found[1].files) == 8 * 4 + 4
     for name in found[1].files:
         one, two = found[1][name], found[2][name]
+        if name.endswith("asked"):
+            assert two.tolist() == [True, not name.startswith("corrector/")], name
+            continue
         if name.endswith("counts"):
             assert one.tolist() == two.tolist() == ([3, 3, 1] if name.startswith("overruled") else [0, 0, 0]), name
         else:
