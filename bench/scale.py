@@ -38,6 +38,8 @@ WEAK_CPU, WEAK_GPU = 64**3, 512 * 512 * 256  # points a core, and a GPU
 class Nobody:
     """So many ranks, none of which is there, and their engine: it counts what one would send and wait for."""
 
+    name = "nobody"
+
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.waits: Counter[str] = Counter()

@@ -24,7 +24,14 @@ dist: Any = torch.distributed  # much of which has no types
 
 
 class Engine(Protocol):
-    """What ranks say to one another about fields; every method is collective, and keeps a tensor where it lives."""
+    """What ranks say to one another about fields; every method is collective, and keeps a tensor where it lives.
+
+    Attributes
+    ----------
+    name : as ``[run] exchange`` has it.
+    """
+
+    name: str
 
     def reduce(self, value: Tensor, largest: bool = False) -> Tensor:
         """The sum over ranks, entry by entry, or the largest."""
@@ -57,6 +64,7 @@ class Mpi:
 
     def __init__(self, comm: MPI.Intracomm, direct: bool = False) -> None:
         self.comm, self.direct = comm, direct
+        self.name = "device_mpi" if direct else "mpi"
 
     def reduce(self, value: Tensor, largest: bool = False) -> Tensor:
         """See `Engine`."""
@@ -107,8 +115,8 @@ class Mpi:
 
     def _space(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Where the library reads or writes. Page-locked memory is torch's to keep: it knows when a copy is done."""
-        if self.direct:
-            return torch.empty(shape, dtype=like.dtype, device=like.device)
+        if self.direct or like.device.type == "cpu":
+            return like.new_empty(shape)
         return torch.empty(shape, dtype=like.dtype, device="cpu", pin_memory=like.device.type == "cuda")
 
     def _buffer(self, f: Tensor) -> Any:
@@ -127,6 +135,8 @@ class ProcessGroup:
     comm : the ranks.
     device : where fields live; numbers of the host, of which there are few, are gloo's in any case.
     """
+
+    name = "process_group"
 
     def __init__(self, comm: MPI.Intracomm, device: torch.device) -> None:
         self.rank, self.size = comm.rank, comm.size

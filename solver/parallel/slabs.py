@@ -132,13 +132,16 @@ class Slabs:
 
     def _passed(self, up: Tensor | None, down: Tensor | None, above: int | None, below: int | None) -> Pair:
         """See `solver.parallel.engines.Engine.shift`."""
-        blanks = [None if f is None else f.new_empty(()).expand(f.shape) for f in (up, down)]
+        planes = [None if f is None else (f.shape, f.dtype, f.device) for f in (up, down)]
 
         def there(up: Tensor | None, down: Tensor | None) -> Pair:
             return self.engine.shift(up, down, above, below)
 
         def back(*gradients: Tensor | None) -> Pair:  # beyond an end there is none, but all ranks send alike
-            to_below, to_above = (b if g is None else g for g, b in zip(gradients, blanks, strict=True))
+            to_below, to_above = (
+                torch.empty(p[0], dtype=p[1], device=p[2]) if g is None and p is not None else g
+                for g, p in zip(gradients, planes, strict=True)
+            )
             return self.engine.shift(to_above, to_below, above, below)[::-1]
 
         lower, upper = self.communicator.say(there, back, up, down)
@@ -191,14 +194,11 @@ class Slabs:
     def exchange(self, blocks: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
         """Send each rank a block, and receive from each one of so many numbers, without dimensions."""
         sizes, flat = [block.numel() for block in blocks], torch.cat([block.reshape(-1) for block in blocks])
-
-        def there(send: Tensor) -> list[Tensor]:
-            return [self.engine.exchange(send, sizes, counts)]
-
-        def back(gradient: Tensor) -> list[Tensor]:
-            return [self.engine.exchange(gradient, counts, sizes)]
-
-        received: Tensor = self.communicator.say(there, back, flat)[0]
+        received: Tensor = self.communicator.say(
+            lambda send: [self.engine.exchange(send, sizes, counts)],
+            lambda gradient: [self.engine.exchange(gradient, counts, sizes)],
+            flat,
+        )[0]
         return list(received.split(list(counts)))
 
     def sum(self, value: Tensor) -> Tensor:

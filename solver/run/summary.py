@@ -78,6 +78,7 @@ class Outcome:
             "implicit_diffusion": sim.flow.implicit is not None,
             "grid": list(op.grid.shape),
             "ranks": op.decomposition.size,
+            "exchange": op.decomposition.engine.name if op.decomposition.size > 1 else "none",
             "threads": torch.get_num_threads(),
             "device": str(op.device),
             "dtype": self.case.run.dtype,

@@ -68,7 +68,7 @@ class Weighing:
     """An engine that counts the bytes that go to other ranks."""
 
     def __init__(self, engine: engines.Engine, rank: int) -> None:
-        self.engine, self.rank, self.sent = engine, rank, Counter()
+        self.engine, self.name, self.rank, self.sent = engine, engine.name, rank, Counter()
         self.reduce, self.gather = engine.reduce, engine.gather
 
     def shift(self, up: Any, down: Any, above: int | None, below: int | None) -> engines.Pair:

@@ -45,6 +45,16 @@ def test_every_engine_gives_the_same_flow(results, flow, ranks):
         assert abs(by_mpi - results[1][f"{flow}/mpi/u{i}"]).max() <= 1e-12 * size
 
 
+@runs.needs_mpirun
+def test_a_case_names_the_engine_and_the_summary_tells(tmp_path):
+    sets = ("run.exchange=process_group", "statistics.start=0.0", "time.end=0.9")
+    words = (*(word for one in sets for word in ("--set", one)), "--out", tmp_path / "run", "--quiet")
+    case = runs.write_case(tmp_path / "case")
+    done = runs.ended(runs.mpirun(2, "-m", "solver", "run", case, *words))
+    assert (done.code, done.err) == (0, "")
+    assert runs.summary(tmp_path / "run")["exchange"] == "process_group"
+
+
 @pytest.fixture
 def three(monkeypatch):
     """Three ranks on one node, which say where they are; MPI says nothing of GPUs, and torch has NCCL."""
