@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from tests import runs
 from tests.training.test_online import recipe_of, rows, same
 
 LANES, BATCH = 3, 2  # flows of the recipe, and samples that a step may take up: a checkpoint follows each
+FILL = 3  # samples that come before the first step, and the first checkpoint: one more than the watermark
 SECONDS = 25.0  # within which a kill by the clock comes
 STEPS = 8  # within the first so many samples or steps comes any other
 
@@ -61,7 +63,10 @@ def attempt(seed: int, root: Path, whole: Path, samples: int) -> str:
     came = rows(Path(f"{out}.log"))
     numbers = {(lane, number) for lane, number, _ in came}
     assert len(set(came)) == len(numbers) == samples, f"seed {seed}: a sample is missing, or came again as another"
-    assert len(came) - samples <= BATCH, f"seed {seed}: {len(came) - samples} samples came twice"
+    twice = [int(line.split()[0]) for line, n in Counter(Path(f"{out}.log").read_text().splitlines()).items() if n > 1]
+    first = twice.count(0)
+    assert len(twice) == len(came) - samples, f"seed {seed}: a sample came thrice, or before another step"
+    assert first <= FILL and len(twice) - first <= BATCH, f"seed {seed}: samples came twice, before steps {twice}"
     for lane in range(LANES):
         own = sorted(number for of, number in numbers if of == lane)
         assert own == list(range(1, len(own) + 1)), f"seed {seed}: flow {lane} lost one"
