@@ -66,7 +66,8 @@ def attempt(seed: int, root: Path, whole: Path, samples: int) -> str:
     twice = [int(line.split()[0]) for line, n in Counter(Path(f"{out}.log").read_text().splitlines()).items() if n > 1]
     first = twice.count(0)
     assert len(twice) == len(came) - samples, f"seed {seed}: a sample came thrice, or before another step"
-    assert first <= FILL and len(twice) - first <= BATCH, f"seed {seed}: samples came twice, before steps {twice}"
+    assert first <= FILL, f"seed {seed}: samples came twice, before steps {twice}"
+    assert len(twice) - first <= BATCH, f"seed {seed}: samples came twice, before steps {twice}"
     for lane in range(LANES):
         own = sorted(number for of, number in numbers if of == lane)
         assert own == list(range(1, len(own) + 1)), f"seed {seed}: flow {lane} lost one"
