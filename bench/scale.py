@@ -123,13 +123,13 @@ class Machine:
 PER_POINT = 190.0
 # 128 cores a node, 80 core-nanoseconds with all of them busy, 200 Gb/s a node at 60 %, 120 GB/s within it, 4 GB a core
 CPU = Machine("128-core nodes", 80e-9, 0.9e-3, 128, 15e9 / 128, 120e9 / 128, 2e-6, 1e-6, 3e-6, 4e9)
-# not built: 16 threads a rank, at 80 % of the speed of ranks
-SHARED = "128-core nodes, 16 threads a rank (not built)"
+# assumed: 16 threads a rank, at 80 % of the speed of ranks
+SHARED = "128-core nodes, 16 threads a rank (not measured)"
 THREADS = Machine(SHARED, 6.25e-9, 0.9e-3, 8, 15e9 / 8, 15e9, 2e-6, 1e-6, 3e-6, 64e9)
 # 8 H200 a node; fields pass through pageable memory of the host at 4 GB/s a GPU: what the code does
 STAGED = Machine("H200, through the host", 0.37e-9, 1.3e-3, 8, 4e9, 4e9, 60e-6, 2e-6, 6e-6, 130e9)
-# not built: 400 Gb/s a GPU at 35 GB/s, NVLink at 300 GB/s, stages as graphs
-DIRECT = Machine("H200, NCCL and graphs (not built)", 0.15e-9, 0.25e-3, 8, 35e9, 300e9, 12e-6, 2e-6, 2e-6, 130e9)
+# assumed: 400 Gb/s a GPU at 35 GB/s, NVLink at 300 GB/s, stages as graphs
+DIRECT = Machine("H200, NCCL and graphs (not measured)", 0.15e-9, 0.25e-3, 8, 35e9, 300e9, 12e-6, 2e-6, 2e-6, 130e9)
 
 
 def counted(flow: str, ranks: int) -> tuple[Nobody, Operators]:
