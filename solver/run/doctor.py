@@ -148,7 +148,14 @@ def _kernels(ranks: Sequence[RankFacts], there: Installed) -> Iterator[Line]:
         "transforms", "x and z at once, by torch" if on_gpu else f"ducc0 {there.ducc}; torch where gradients are"
     )
     if there.compiler[on_gpu]:
-        yield Line("fused kernels", "Triton" if on_gpu else "by torch and the C++ compiler")
+        yield Line(
+            "fused kernels", "Triton" if on_gpu else f"by torch and the C++ compiler, {there.vectors} bits a vector"
+        )
+        if not on_gpu and not there.vectors:
+            remedy = (
+                f"install a newer g++ (torch found none of its vectors to work with this one), then rm -r {there.cache}"
+            )
+            yield Line("vectors", "none that work: kernels take several times as long", WRONG, remedy)
     else:
         remedy = "pip install triton" if on_gpu else "install g++"
         yield Line("fused kernels", f"no {'Triton' if on_gpu else 'C++ compiler'}: plain torch is used", NOTE, remedy)

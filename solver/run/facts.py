@@ -66,6 +66,7 @@ class Installed:
     torch, torch_cuda, driver : versions ("" of one without CUDA), and whether there is a driver of NVIDIA.
     ducc : version.
     compiler : whether kernels can be fused on the CPU, and on a GPU.
+    vectors : bits of the vectors that kernels of the CPU are made of, 0 where torch finds none that work.
     cache, cache_problem : where compiled kernels are kept, and why they cannot be ("").
     petsc : version, or "".
     folder, disk, folder_problem : where runs are written, GiB that are free there, and why they cannot be ("").
@@ -82,6 +83,7 @@ class Installed:
     driver: bool
     ducc: str
     compiler: tuple[bool, bool]
+    vectors: int
     cache: Path
     cache_problem: str
     petsc: str
@@ -142,6 +144,7 @@ def installed(folder: Path) -> Installed:
         Path("/proc/driver/nvidia/version").is_file() or shutil.which("nvidia-smi") is not None,
         importlib.metadata.version("ducc0"),
         (fusion.compiler_available("cpu"), fusion.compiler_available("cuda")),
+        vector_bits() if fusion.compiler_available("cpu") else 0,
         cache,
         unwritable(cache),
         petsc,
@@ -157,6 +160,13 @@ def fusion_cache() -> Path:
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # here: it takes a second
 
     return Path(default_cache_dir())
+
+
+def vector_bits() -> int:
+    """Of the vectors of which torch's compiler makes kernels: it tries them, in a process of its own."""
+    from torch._inductor import cpu_vec_isa  # here: it takes a second
+
+    return int(cpu_vec_isa.pick_vec_isa().bit_width())
 
 
 def unwritable(folder: Path) -> str:
