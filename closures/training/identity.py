@@ -17,6 +17,7 @@ CHANGE_NO_RESULT: dict[str, Any] = {
     "data": {"file", "workers"},
     "loop": {"device", "checkpoint_seconds", "epochs"},  # epochs are compared by `closures.training.state`
 }
+HOW = {"device", "fuse", "exchange", "threads", "graph"}
 PHYSICS = {"grid", "flow", "closure", "solids", "pressure", "time", "run"}
 
 
@@ -33,6 +34,6 @@ def content_of(case: Case) -> dict[str, Any]:
     ------
     ArtefactError : there is no such network.
     """
-    found = case.model_dump(mode="json", include=PHYSICS, exclude={"time": {"end"}, "run": {"device", "fuse"}})
+    found = case.model_dump(mode="json", include=PHYSICS, exclude={"time": {"end"}, "run": HOW})
     folder = found["closure"].get("artefact")
     return found | ({"artefact": weights_of(str(folder))} if folder is not None else {})
