@@ -17,6 +17,7 @@ from closures.coupling.familiarity import Familiarity, features
 from closures.coupling.guard import Guard, GuardTable, Overruled
 from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
+from closures.coupling.update import Update
 from closures.operators import build
 from closures.operators.predictor import Predictor
 from closures.operators.products import with_derivatives
@@ -152,8 +153,24 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     return found | {"features": told} | {f"change{i}": f for i, f in enumerate(whole)}
 
 
+LEARNS = ("channel", "attention", "attention, chained", "attention, box", "fourier")
+
+
+def gradient(name: str) -> np.ndarray:
+    """Of the sum of squares of the change, with respect to all weights; over all ranks."""
+    grid, make = CASES[name]
+    op, network = operators(grid, comm=MPI.COMM_WORLD), randomise(make(), SEED, scale=0.3)
+    update = Update(Predictor(network, SCALING), network_grid(grid), precision="float64")
+    seen = update.seen(Velocity(VelocityGradient(op), random_velocity(op, SEED)))
+    with torch.enable_grad(), op.decomposition.communicator.recording(op.device):
+        weights = [weight.requires_grad_() for weight in network.parameters()]
+        (update.evaluated(op, seen) ** 2).sum().backward()
+    return op.decomposition.sum(torch.cat([weight.grad.flatten() for weight in weights])).numpy()
+
+
 def main(path: str) -> None:
     found = {f"{name}/{key}": value for name in CASES for key, value in change(name).items()}
+    found |= {f"{name}/gradient": gradient(name) for name in LEARNS}
     half = {"precision": "float32", "half_precision": True}
     for name in HALF:
         found |= {f"{name}, half/{key}": value for key, value in change(name, **half).items()}

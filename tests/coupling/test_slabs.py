@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from closures.coupling.resample import network_grid
-from tests.coupling.run_slabs import CASES, HALF, THIN
+from tests.coupling.run_slabs import CASES, HALF, LEARNS, THIN
 from tests.runs import needs_mpirun, on_ranks
 
 RANKS = (1, 2, 3)
@@ -27,6 +27,14 @@ def test_the_same_change(results, name, ranks):
         one, other = (results[n][f"{name}/change{i}"] for n in (1, ranks))
         assert abs(one).max() > 1e-5
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-13 * max(1.0, abs(one).max()))
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+@pytest.mark.parametrize("name", LEARNS)
+def test_the_same_gradient(results, name, ranks):
+    one, other = (results[n][f"{name}/gradient"] for n in (1, ranks))
+    assert abs(one).max() > 1e-3
+    np.testing.assert_allclose(other, one, rtol=0, atol=1e-12 * abs(one).max())
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
