@@ -44,7 +44,7 @@ class Update:
 
     A network that says by ``reach`` how many planes it reads is evaluated by every rank on its own planes. Of any other
     rank 0 is the owner, the only one to hold the weights; the others send their planes and receive their part of the
-    change. Gradients pass on one rank.
+    change. Gradients pass on one rank, and by slabs where ranks record them (`solver.parallel.communicator`).
 
     Parameters
     ----------
