@@ -167,9 +167,7 @@ def _kernels(ranks: Sequence[RankFacts], there: Installed) -> Iterator[Line]:
     if there.petsc:
         yield Line("PETSc", there.petsc)
     else:
-        yield Line(
-            "PETSc", "not installed", NOTE, "pip install 'les-solver[petsc]', if [pressure] solver = 'krylov' is wanted"
-        )
+        yield Line("PETSc", "not installed", NOTE, "`make petsc` builds it, for [pressure] solver = 'krylov'")
     yield (
         Line("3-D pictures", "yes")
         if there.pictures

@@ -349,13 +349,17 @@ def test_a_judged_comparison_says_how_to_repeat_it(tmp_path):
         },
         "created": "now",
         "quantities": [],
-        "rows": [row | {"label": name} for name in ("none", "smagorinsky")],
-        "provenance": [{"commit": "abc", "machine": "m", "ranks": 1}],
+        "rows": [row | {"label": name, "folders": [name]} for name in ("none", "smagorinsky")],
+        "provenance": [
+            {"folder": folder, "commit": commit, "machine": "m", "ranks": 1}
+            for folder, commit in (("none", "abc"), ("smagorinsky", "def"))
+        ],
     }
     (tmp_path / "report.json").write_text(json.dumps(record))
     assert script("judge", tmp_path, "--into", tmp_path, "--name", "stem").code == 0
     found = json.loads((tmp_path / "stem.json").read_text())
     assert [r["label"] for r in found["rows"]] == ["none", "smagorinsky (c_s = 0.1)"]
+    assert [r["commits"] for r in found["rows"]] == [["abc"], ["def"]]
     assert found["command"] == (
         "solver compare cases/hit_decay --closures none,smagorinsky:c_s=0.1 --seeds 2 --reference filtered-dns "
         """--set time.end=5 --set 'title='"'"'two words'"'"'' --different-cases"""
