@@ -183,7 +183,6 @@ def shared(slabs: Slabs, domain: Domain, reach: int | Literal["global"]) -> Shar
 
     And as many as there are points along x at the most, which whole columns are shared by.
     """
-    cut = slabs.size > 1 and isinstance(reach, int) and slabs.size <= domain.x.n
-    if cut and isinstance(reach, int) and can_be_cut(domain.y, slabs.plane_counts, reach):
+    if isinstance(reach, int) and 1 < slabs.size <= domain.x.n and can_be_cut(domain.y, slabs.plane_counts, reach):
         return BySlabs(slabs, domain, reach)
     return OnOwner(slabs, domain)

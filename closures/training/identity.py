@@ -17,7 +17,7 @@ CHANGE_NO_RESULT: dict[str, Any] = {
     "data": {"file", "workers"},
     "loop": {"device", "checkpoint_seconds", "epochs"},  # epochs are compared by `closures.training.state`
 }
-HOW = {"device", "fuse", "exchange", "threads", "graph"}
+HOW = {"device", "fuse", "exchange", "threads", "graph", "transforms"}  # of [run]: round-off at the most
 PHYSICS = {"grid", "flow", "closure", "solids", "pressure", "time", "run"}
 
 

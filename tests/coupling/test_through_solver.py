@@ -96,7 +96,15 @@ def test_a_training_goes_on_where_it_stopped(made, tmp_path):
 def test_the_identity_of_a_training_is_all_that_it_depends_on(made):
     """Not when the case ends or what it is called; what its solver and its network are."""
     first = content_of(load_case(made[0])[0])
-    for idle in ("time.end=7", "title=other", "output.every_steps=5", "run.device=cpu"):
+    how = (
+        "run.device=cpu",
+        "run.threads=1",
+        "run.graph=off",
+        "run.transforms=planes",
+        "run.exchange=mpi",
+        "run.fuse=off",
+    )
+    for idle in ("time.end=7", "title=other", "output.every_steps=5", *how):
         assert content_of(load_case(made[0], (idle,))[0]) == first
     for telling in ("flow.nu=0.003", "flow.forcing.bulk_velocity=0.5", "time.dt=0.1", "grid.y.n=10"):
         assert content_of(load_case(made[0], (telling,))[0]) != first
