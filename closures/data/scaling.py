@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from closures.data.windows import Trajectories
-from closures.operators.predictor import Scaling
+from closures.operators.energy_fixer import growth
+from closures.operators.predictor import Scaling, drifted
 from solver.errors import CaseError
 
 CHUNK = 32  # frames in memory while statistics are taken
@@ -36,20 +37,32 @@ def fluctuation_size(source: Trajectories, trajectories: Sequence[int]) -> Tenso
 
 
 def scaling(
-    source: Trajectories, trajectories: Sequence[int], stride: int, target: Literal["state", "increment"]
+    source: Trajectories,
+    trajectories: Sequence[int],
+    stride: int,
+    target: Literal["state", "increment"],
+    drift: float = 0.0,
+    fixer: float = 0.0,
 ) -> Scaling:
     """Mean and deviation of the velocity, and size of its change over `stride` frames, over volume and time.
+
+    `drift` is that of `Scaling`. `fixer`, if not 0, sets limits to the growth of energies: the greatest of these frames
+    to this power, plane by plane.
 
     Raises
     ------
     CaseError : the velocity is constant, or not finite.
     """
-    volumes = source.domain.volumes.numpy()[None, ..., None]
+    volumes, grown = source.domain.volumes.numpy()[None, ..., None], torch.ones(source.domain.y.n, dtype=torch.float64)
     sums, count, pairs = np.zeros((3, 3)), 0, 0
     for trajectory in trajectories:
         for start in range(0, source.shape[1], CHUNK):
             u = source.read(trajectory, slice(start, start + CHUNK + stride)).astype(np.float64)
-            own, change = u[:CHUNK], u[stride:] - u[:-stride]
+            first, later = (torch.from_numpy(f).movedim(-1, 1) for f in (u[:-stride], u[stride:]))
+            first = drifted(first, source.domain, drift)
+            own, change = u[:CHUNK], (later - first).movedim(1, -1).numpy()
+            if fixer and len(change):
+                grown = torch.maximum(grown, growth(first, later, source.domain))
             sums += [(f * volumes).sum(axis=(0, 1, 2, 3)) for f in (own, own**2, change**2)]
             count, pairs = count + len(own), pairs + len(change)
     mean = sums[0] / count
@@ -59,5 +72,6 @@ def scaling(
         raise CaseError("[data] the velocity is constant or not finite: there is nothing to learn from it")
     floor = 1e-3  # a component that hardly moves must not have its round-off magnified
     std, change = np.maximum(std, floor * std.max()), np.maximum(change, floor * change.max())
-    sizes = {"mean": mean, "std": std, "change": change}
-    return Scaling.model_validate({"target": target} | {name: tuple(values.tolist()) for name, values in sizes.items()})
+    sizes = {name: tuple(f.tolist()) for name, f in {"mean": mean, "std": std, "change": change}.items()}
+    heights = zip(source.domain.y.unit.tolist(), (grown**fixer).tolist(), strict=True) if fixer else ()
+    return Scaling.model_validate({"target": target, "drift": drift, "limits": tuple(heights)} | sizes)

@@ -155,6 +155,16 @@ class Line:
             raise ValueError("half a spacing along: only where spacings are equal and the ends are one point")
         return self._multiplied(torch.exp(0.5j * self.length / self.n * self._wavenumbers))
 
+    def carried_on(self, distance: float) -> Tensor:
+        """The matrix of what changes where values on an evenly spaced period are carried on, (n, n), float64.
+
+        The Nyquist mode does not change. On the processor.
+        """
+        known: dict[float, Tensor] = self.__dict__.setdefault("_carried_on", {})
+        if distance not in known:
+            known[distance] = self._multiplied(torch.exp(-1j * distance * self._wavenumbers) - 1.0)
+        return known[distance]
+
     @cached_property
     def is_spectral(self) -> bool:
         """Whether values belong to Fourier modes: an evenly spaced period."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from closures.operators.domain import Domain
+from closures.operators.energy_fixer import fixed
+from closures.operators.spectral import along
+from solver.errors import CaseError
+
+Limit = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=1)]], Field(strict=False)]
 
 
 class Scaling(BaseModel):
@@ -16,6 +21,13 @@ class Scaling(BaseModel):
 
     ``state``: the network's answer is the next field, in units of `std` about `mean`. ``increment``: it is the change
     over the step, in units of `change`; a network that answers zero then predicts a frozen field.
+
+    Parameters
+    ----------
+    target, mean, std, change : see above.
+    drift : distance along x by which the field is carried on before the network sees it: a network that answers zero
+        predicts a flow that is frozen in a frame which moves so far in a step, and its waves pass it by more slowly.
+    limits : of the growth of energies, see `closures.operators.energy_fixer`; empty: there are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -23,6 +35,8 @@ class Scaling(BaseModel):
     mean: tuple[float, float, float] = Field(strict=False)
     std: tuple[float, float, float] = Field(strict=False)
     change: tuple[float, float, float] = Field(strict=False)
+    drift: float = Field(default=0.0, exclude_if=lambda drift: drift == 0)
+    limits: tuple[Limit, ...] = Field(default=(), strict=False, exclude_if=lambda limits: not limits)
 
 
 class Predictor(nn.Module):
@@ -47,6 +61,19 @@ class Predictor(nn.Module):
     def forward(self, velocity: Tensor, domain: Domain) -> Tensor:
         """``(batch, 3, nx, ny, nz)`` at cell centres, velocity; the same one step later."""
         mean, std, change = self.units(velocity)
-        answer: Tensor = self.network((velocity - mean) / std, domain).to(velocity.dtype)
-        after: Tensor = velocity + change * answer if self.scaling.target == "increment" else mean + std * answer
-        return after
+        carried = drifted(velocity, domain, self.scaling.drift)
+        answer: Tensor = self.network((carried - mean) / std, domain).to(velocity.dtype)
+        after: Tensor = carried + change * answer if self.scaling.target == "increment" else mean + std * answer
+        return fixed(carried, after, domain, self.scaling.limits) if self.scaling.limits else after
+
+
+def drifted(field: Tensor, domain: Domain, distance: float) -> Tensor:
+    """`field` (batch, channels, nx, ny, nz) carried on along x, an evenly spaced period, exactly.
+
+    The Nyquist mode, of unknown phase, stays where it is. Raises CaseError for another direction x.
+    """
+    if distance == 0:
+        return field
+    if not domain.x.is_spectral:
+        raise CaseError("[loss] frame: x is no evenly spaced period: leave it out")
+    return field + along(field, domain.x.sent(domain.x.carried_on(distance), field), 0)

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.data import Dataset
 
 from closures.losses.objective import Objective
 from closures.training import state
 from closures.training.average import Average
+from closures.training.curriculum import Curriculum
 from closures.training.feed import Feed, Shuffled, loaded
 from closures.training.processes import ProcessGroup
 from closures.training.report import Report
 from closures.training.schedule import rate, seeds
+from closures.training.spectral_bound import bound_all, fold, follow
 from closures.training.state import Progress
 from closures.training.tables import LoopTable, OptimiserTable
 from solver.errors import CaseError, Diverged
@@ -41,6 +44,8 @@ class Fit:
     validation : a data set.
     group : the processes; each takes its share of every batch.
     identity : what the state must belong to.
+    workers : processes that load data.
+    curriculum : windows that grow; None: samples are learned from as they are.
 
     Raises
     ------
@@ -58,6 +63,7 @@ class Fit:
         folder: Path,
         identity: str,
         workers: int = 0,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.objective, self.validation = objective, validation
         self.feed = training if isinstance(training, Feed) else Shuffled(training, loop, group, workers)
@@ -71,7 +77,8 @@ class Fit:
             raise CaseError(f"[data] {_length(validation)} validation samples for {group.size} processes: use fewer")
         self.steps = loop.epochs * self.steps_per_epoch
         self.validation_seeds = seeds(loop.seed, VALIDATION, _length(validation), 0, 1)
-        self.network = objective.network
+        self.network, self.curriculum = objective.network, curriculum or Curriculum()
+        bound_all(self.network, optimiser.spectral_norm)
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.weights, lr=optimiser.rate, weight_decay=optimiser.weight_decay)
         self.average = Average(self.network, optimiser.average)
@@ -99,6 +106,7 @@ class Fit:
                 self._save()
                 report.epoch(progress.step, progress.history)
         self.network.load_state_dict(self.best)
+        fold(self.network)
         return progress
 
     def _epoch(self, shared: nn.Module, report: Report) -> None:
@@ -107,9 +115,11 @@ class Fit:
         self.network.train()
         for batch in (_moved(batch, group.device) for batch in self.feed.batches(progress)):
             learning_rate = rate(self.settings, progress.step, self.steps, self.steps_per_epoch)
+            learning_rate = self.curriculum.rate(learning_rate, progress.epoch)
             drawn = seeds(loop.seed, progress.step, loop.batch, group.rank, group.size)
             torch.manual_seed(drawn[0])  # for networks that draw, as dropout does
-            loss = self._step(shared, batch, drawn, learning_rate)
+            windows = self.curriculum.windows(batch, drawn, progress.epoch)
+            loss = self._step(shared, windows, drawn, learning_rate)
             progress.step, progress.batch = progress.step + 1, progress.batch + 1
             progress.loss_sum += loss
             report.step(progress.step, loss, learning_rate, facts=self.feed.facts())
@@ -131,6 +141,7 @@ class Fit:
                 f"(now {learning_rate:.2g}), or use precision = 'float32'"
             )
         self.optimiser.step()
+        follow(self.network)
         self.average.follow(self.progress.step)
         return float(self.group.sum(loss.detach().double())) / self.group.size
 
@@ -141,7 +152,8 @@ class Fit:
             errors = self.errors()
         progress.seconds += seconds
         row = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss_sum / max(progress.batch, 1)}
-        progress.history.append({**row, **errors, **self.feed.facts()})
+        facts = self.curriculum.facts(progress.epoch) | self.feed.facts()
+        progress.history.append({**row, **errors, **facts})
         error = next(iter(errors.values()))
         for name, value in errors.items():
             if not math.isfinite(value):
@@ -164,10 +176,13 @@ class Fit:
         own = list(range(group.rank, _length(self.validation), group.size))
         order = [own[i : i + batch] for i in range(0, len(own), batch)]
         totals: dict[str, Tensor] = {}
-        for numbers, samples in zip(order, loaded(self.validation, order, self.loop.seed, self.workers), strict=True):
-            drawn = [self.validation_seeds[n] for n in numbers]
-            for name, values in self.objective.measure(_moved(samples, group.device), drawn).items():
-                totals[name] = totals.get(name, 0.0) + values.double().sum(dim=0)
+        with parametrize.cached():
+            for numbers, samples in zip(
+                order, loaded(self.validation, order, self.loop.seed, self.workers), strict=True
+            ):
+                drawn = [self.validation_seeds[n] for n in numbers]
+                for name, values in self.objective.measure(_moved(samples, group.device), drawn).items():
+                    totals[name] = totals.get(name, 0.0) + values.double().sum(dim=0)
         return self.objective.conclude({n: group.sum(t) / _length(self.validation) for n, t in totals.items()})
 
     def _save(self) -> None:

@@ -26,6 +26,7 @@ from closures.operators.predictor import Predictor, Scaling
 from closures.operators.role import Rhythm
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import StoredFrames, arrivals, corrections, largest_change, leg_of
+from closures.training.curriculum import Curriculum
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Rollout, directions
@@ -59,7 +60,15 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
     objective = objective_of(recipe, source, predictor, noise)
     identity = identity_of(recipe, source.sha256, *named(recipe))
     finish = partial(save, recipe, source, out, predictor, pairs)
-    return Prepared(objective, training, validation, identity, finish, recipe.data.workers)
+    return Prepared(
+        objective,
+        training,
+        validation,
+        identity,
+        finish,
+        recipe.data.workers,
+        curriculum=Curriculum(recipe.loss.stages),
+    )
 
 
 def predictor_of(recipe: Recipe, units: Scaling, processes: ProcessGroup) -> Predictor:
@@ -89,16 +98,17 @@ def _samples(
     """Training and validation, windows of trajectories or pairs of frames around a correction; the noise of the first
     frames; units; the pairs to train on.
     """
-    data, steps = recipe.data, recipe.loss.steps
+    data, loss = recipe.data, recipe.loss
     parts = split(source, data.validation)
-    training, validation = (Windows(source, part, steps, data.stride, data.apart) for part in parts)
+    training, validation = (Windows(source, part, loss.longest, data.stride, data.apart) for part in parts)
     noise = recipe.loss.noise * fluctuation_size(source, parts[0]) if recipe.loss.noise else None
     if recipe.correct is None:
-        units = scaling(source, parts[0], data.stride, recipe.loss.target)
+        drift = loss.frame * source.step * data.stride
+        units = scaling(source, parts[0], data.stride, loss.target, drift, loss.energy_fixer)
         return training, validation, noise, units, None
 
     pairs = _pairs(recipe, StoredFrames(source, data.stride, data.apart, parts[0]), out / PAIRS[0], processes)
-    units = scaling(pairs, range(pairs.shape[0]), 1, "increment")
+    units = scaling(pairs, range(pairs.shape[0]), 1, "increment", loss.frame * recipe.correct.ahead, loss.energy_fixer)
     if not recipe.rolls_out_corrections:
         others = _pairs(recipe, StoredFrames(source, data.stride, data.apart, parts[1]), out / PAIRS[1], processes)
         training, validation = (Windows(p, range(p.shape[0])) for p in (pairs, others))

@@ -81,6 +81,19 @@ class Recipe(Table):
             raise ValueError("[correct] beside [online]: use [loss] kind = 'projected_l2'")
         return self
 
+    @model_validator(mode="after")
+    def _stages_come_about(self) -> Recipe:
+        stages = self.loss.stages
+        if stages and stages[-1].epoch >= self.loop.epochs:
+            raise ValueError(
+                f"[[loss.stages]] epoch = {stages[-1].epoch}: there are {self.loop.epochs} epochs: raise "
+                "[loop] epochs, or begin the stage earlier"
+            )
+        moves = self.correct is None or self.correct.ahead > 0
+        if self.loss.frame and not moves:
+            raise ValueError("[loss] frame: a corrector stays at the time where it is: leave it out")
+        return self
+
     @property
     def drawn(self) -> EquationsTable | None:
         """The flow that frames are drawn from, with its `fields`; None where they come from a file."""
@@ -100,7 +113,7 @@ class Recipe(Table):
             return self
         if self.loss.kind in ("les_residual", "hybrid") or self.loss.target == "state":
             raise ValueError("[correct] needs labels: use [loss] target = 'increment' and no equations")
-        if self.loss.steps > 1 and not self.rolls_out_corrections:
+        if self.loss.longest > 1 and not self.rolls_out_corrections:
             raise ValueError("[correct] teaches one correction: use [loss] steps = 1, or kind = 'projected_l2'")
         return self
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from closures.losses.objective import Objective
 from closures.operators.artefact import CARD, Card, read_card
 from closures.pressure_nets.learned_multigrid_file import SmoothingCard
+from closures.training.curriculum import Curriculum
 from closures.training.feed import Feed
 from closures.training.fit import Fit
 from closures.training.processes import ProcessGroup, process_group
@@ -51,6 +52,7 @@ class Prepared:
     save : writes the artefact with the errors that are found in the end, and returns its card.
     workers : processes that load data.
     look : what all processes do together before that, if anything.
+    curriculum : windows that grow; None: samples are learned from as they are.
     """
 
     objective: Objective
@@ -60,6 +62,7 @@ class Prepared:
     save: Callable[[dict[str, float]], Card]
     workers: int = 0
     look: Callable[[], None] | None = None
+    curriculum: Curriculum | None = None
 
 
 def write_recipe(recipe: Table, out: Path) -> None:
@@ -97,7 +100,7 @@ def descend(
     with torch.enable_grad(), process_group(recipe.loop.device, apart, flow) as processes:
         made = prepare(processes)
         parts = made.objective, made.training, made.validation
-        fit = Fit(*parts, recipe.optimiser, recipe.loop, processes, out, made.identity, made.workers)
+        fit = Fit(*parts, recipe.optimiser, recipe.loop, processes, out, made.identity, made.workers, made.curriculum)
         if processes.is_root:
             write_recipe(recipe, out)
         progress, errors = fit.run(console), fit.errors()

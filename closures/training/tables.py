@@ -12,6 +12,7 @@ from closures.losses.les_residual import Norm
 from closures.losses.registry import LOSSES, known
 from closures.losses.time_residual import TimeScheme
 from closures.registry.sets import FILE
+from closures.training.curriculum import StageTable, in_order
 from closures.training.fields_table import FieldsTable
 from solver.case.table import Table, refuse_idle
 
@@ -110,6 +111,7 @@ class LossTable(Table):
     target : whether the network answers with the change over a step or with the next state.
     length : of ``sobolev``: the length in its norm.
     steps : that are predicted in a row.
+    stages : other numbers of steps from given epochs on, in place of `steps`; errors are those of the longest windows.
     noise : perturbs the first frame, in units of the rms fluctuation of each component in each plane: a rollout leaves
         the flows of the data, and the equations hold beside them as well.
     through : gradients flow through the whole rollout; false cuts them between steps (push-forward, Brandstetter et al.
@@ -117,6 +119,9 @@ class LossTable(Table):
     data : of ``hybrid``: weight of the error against the frames of the file.
     norm : error of frames in a flow, by name; ``volume``: ``relative_l2`` over the whole volume.
     energy : weight of `energy_error` beside that error.
+    frame : velocity along x of a frame in which the change is predicted: the field is carried on by it first, exactly.
+    energy_fixer : answers are rescaled where the energy of the fluctuations in a plane changes by a larger factor than
+        in the data, that to this power (1: as it is); in runs as well. 0: they are not.
     mirrors : directions along which every other window is reflected, symmetries of the flow: y and z in a channel,
         whose two walls then teach the same.
     """
@@ -126,17 +131,27 @@ class LossTable(Table):
     target: Literal["increment", "state"] = "increment"
     length: float = Field(default=0.0, ge=0)
     steps: int = Field(default=1, ge=1, le=1000)
+    stages: Annotated[tuple[StageTable, ...], AfterValidator(in_order)] = Field(
+        default=(), strict=False, exclude_if=lambda stages: not stages
+    )
     noise: float = Field(default=0.0, ge=0)
     through: bool = True
     data: float = Field(default=1.0, gt=0)
     norm: Annotated[str, AfterValidator(_error)] = "volume"
     energy: float = Field(default=0.0, ge=0)
+    frame: float = Field(default=0.0, exclude_if=lambda frame: frame == 0)
+    energy_fixer: float = Field(default=0.0, ge=0, exclude_if=lambda power: power == 0)
     mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
 
     @property
     def needs_case(self) -> bool:
         """Whether a case stands behind the loss: its equations, or what it imposes on a velocity."""
         return self.kind in ("projected_l2", "les_residual", "hybrid")
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest windows."""
+        return max((stage.steps for stage in self.stages), default=self.steps)
 
     @property
     def error(self) -> tuple[str, dict[str, Any]]:
@@ -150,12 +165,16 @@ class LossTable(Table):
         unused = {
             "length": "sobolev" not in (self.kind, self.norm),
             "data": self.kind != "hybrid",
-            "through": self.steps == 1,
+            "through": self.longest == 1,
             "norm": self.kind not in ("projected_l2", "hybrid"),
             "energy": self.kind not in ("projected_l2", "hybrid"),
             "mirrors": not self.needs_case,
         }
-        refuse_idle(self, {key: f"kind = '{self.kind}', steps = {self.steps}" for key, idle in unused.items() if idle})
+        refuse_idle(
+            self, {key: f"kind = '{self.kind}', steps = {self.longest}" for key, idle in unused.items() if idle}
+        )
+        if self.stages:
+            refuse_idle(self, {"steps": "[[loss.stages]], which have their own"})
         return self
 
 
@@ -197,6 +216,8 @@ class OptimiserTable(Table):
     warm_up : share of all steps over which the rate rises.
     factor, every : of ``step``: the rate is multiplied by `factor` every `every` epochs.
     clip : largest norm of a gradient.
+    spectral_norm : greatest singular value that a linear map of the network may have; it is kept below by power
+        iteration, and the artefact has plain weights. 0: any.
     average : decay of a moving average of the weights, 0.999 say, which is then judged and kept instead of these.
     """
 
@@ -207,6 +228,7 @@ class OptimiserTable(Table):
     factor: float = Field(default=0.7, gt=0, le=1)
     every: int = Field(default=5, ge=1)
     clip: float = Field(default=1.0, gt=0)
+    spectral_norm: float = Field(default=0.0, ge=0, exclude_if=lambda bound: bound == 0)
     average: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda decay: decay == 0)
 
     @model_validator(mode="after")

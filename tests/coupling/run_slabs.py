@@ -122,8 +122,12 @@ CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "fourier, cells": (CELLS, partial(fourier, layers=2, periodic=(True, True, True), modes=(2, 9, 4))),
     "local": (CHANNEL, Local),
     "local_box": (BOX, Local),
+    "fixed": (CHANNEL, differential),
+    "fixed, duct": (DUCT, in_duct),
+    "fixed, box": (BOX, in_box),
     "thin": (THIN, differential),
 }
+LIMITED = SCALING.model_copy(update={"limits": ((0.1, 1.05), (0.6, 1.02)), "drift": 0.3})  # some planes are beyond
 
 
 HALF = ("channel", "box", "attention", "attention, chained", "fourier")
@@ -136,7 +140,8 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     network, shown = randomise(make(), SEED, scale=0.3), []
     network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[-2]))
     guard = Guard(GuardTable(size=1e3, growth=1e3), name, "nothing")
-    field = GuardedUpdate(Predictor(network, SCALING), network_grid(grid), guard, **({"precision": "float64"} | given))
+    units = LIMITED if name.startswith("fixed") else SCALING
+    field = GuardedUpdate(Predictor(network, units), network_grid(grid), guard, **({"precision": "float64"} | given))
     velocity = Velocity(VelocityGradient(op), random_velocity(op, SEED))
     seen, found = field.update.seen(velocity), {}
     sharing = field.update.sharing(op)
@@ -153,14 +158,15 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     return found | {"features": told} | {f"change{i}": f for i, f in enumerate(whole)}
 
 
-LEARNS = ("channel", "attention", "attention, chained", "attention, box", "fourier")
+LEARNS = ("channel", "fixed", "attention", "attention, chained", "attention, box", "fourier")
 
 
 def gradient(name: str) -> np.ndarray:
     """Of the sum of squares of the change, with respect to all weights; over all ranks."""
     grid, make = CASES[name]
     op, network = operators(grid, comm=MPI.COMM_WORLD), randomise(make(), SEED, scale=0.3)
-    update = Update(Predictor(network, SCALING), network_grid(grid), precision="float64")
+    units = LIMITED if name.startswith("fixed") else SCALING
+    update = Update(Predictor(network, units), network_grid(grid), precision="float64")
     seen = update.seen(Velocity(VelocityGradient(op), random_velocity(op, SEED)))
     with torch.enable_grad(), op.decomposition.communicator.recording(op.device):
         weights = [weight.requires_grad_() for weight in network.parameters()]

@@ -16,6 +16,7 @@ from closures.training.online.buffer import Buffer, Kept
 from closures.training.online.lane import Carried, Place, Sample
 from closures.training.online.producers import Producers
 from closures.training.online.table import OnlineTable
+from closures.training.spectral_bound import plain_weights
 from closures.training.state import Progress
 from closures.training.tables import LoopTable
 
@@ -156,7 +157,7 @@ class Stream:
         """Send out the weights; keep those that may still be asked for, by a training of more epochs too."""
         if step in self.published:
             return
-        self.published[step] = {name: w.detach().cpu().clone() for name, w in self.network.state_dict().items()}
+        self.published[step] = {name: w.detach().cpu() for name, w in plain_weights(self.network).items()}
         if not self.buffer.closed:
             self.producers.publish(step, self.published[step])
         n, lanes = self.buffer.received, len(self.lanes)

@@ -22,6 +22,7 @@ from closures.operators.domain import same
 from closures.operators.predictor import Predictor, Scaling
 from closures.training import offline
 from closures.training.corrections import StoredFrames, arrivals, corrections, leg_of
+from closures.training.curriculum import Curriculum
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.online.flows import HELD_OUT, Flows
@@ -99,7 +100,7 @@ class Online:
                 f"{table.flows + 1} at most, or more flows"
             )
         frames = Frames(self.first)
-        needed = float(table.buffer.capacity) * (self.recipe.loss.steps + 1) * 3 * math.prod(frames.domain.shape) * 4
+        needed = float(table.buffer.capacity) * (self.recipe.loss.longest + 1) * 3 * math.prod(frames.domain.shape) * 4
         memory.require(needed, f"[online.buffer] capacity = {table.buffer.capacity}", "keep fewer samples")
         least = loop.batch + (table.buffer.watermark if table.buffer.kind == "firo" else 0)
         if table.buffer.kind != "reservoir" and table.buffer.capacity < least:
@@ -162,7 +163,7 @@ class Online:
 
     def maker(self) -> Maker:
         """Makes samples on this rank."""
-        table, loop, steps = self.table, self.recipe.loop, self.recipe.loss.steps
+        table, loop, steps = self.table, self.recipe.loop, self.recipe.loss.longest
         plan = Plan(table, loop.batch, loop.epochs * (table.samples // loop.batch))
 
         def lane(number: int, carried: Carried | None) -> Lane:
@@ -182,7 +183,7 @@ class Online:
 
     def prepare(self, out: Path, producers: Producers, processes: ProcessGroup) -> Prepared:
         """The stream of samples, the held-out flows, network and objective."""
-        recipe, table = self.recipe, self.table
+        recipe, table, loss = self.recipe, self.table, self.recipe.loss
         source = self.held_out(out, processes)
         every = range(source.shape[0])
         noise = recipe.loss.noise * fluctuation_size(source, every) if recipe.loss.noise else None
@@ -190,10 +191,11 @@ class Online:
         if recipe.correct is not None:
             frames = StoredFrames(source, 1, 1, every)
             pairs = corrections(frames, arrivals(recipe.correct, frames))
-        if pairs is None:
-            units = scaling(source, every, 1, recipe.loss.target)
+        if recipe.correct is None or pairs is None:
+            units = scaling(source, every, 1, loss.target, loss.frame * table.interval, loss.energy_fixer)
         else:
-            units = scaling(pairs, range(pairs.shape[0]), 1, "increment")
+            drift = loss.frame * recipe.correct.ahead
+            units = scaling(pairs, range(pairs.shape[0]), 1, "increment", drift, loss.energy_fixer)
         predictor = offline.predictor_of(recipe, units, processes)
         objective = offline.objective_of(recipe, source, predictor, noise)
         stream = Stream(table, recipe.loop, predictor, producers, self.fixed)
@@ -202,7 +204,9 @@ class Online:
         def save(errors: dict[str, float]) -> Card:
             return offline.save(recipe, source, out, predictor, pairs, errors, stream.described())
 
-        return Prepared(objective, stream, Windows(source, every, recipe.loss.steps), identity, save)
+        return Prepared(
+            objective, stream, Windows(source, every, loss.longest), identity, save, curriculum=Curriculum(loss.stages)
+        )
 
     def held_out(self, out: Path, processes: ProcessGroup) -> OwnLes:
         """The flows that judge: those in `out`, or new ones, which are then kept there.
