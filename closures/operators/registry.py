@@ -25,6 +25,8 @@ BUILT_IN = {
     "fno": "closures.operators.fno:FNO",
     "ifno": "closures.operators.ifno:IFNO",
     "differential": "closures.operators.differential:DifferentialOperator",
+    "mgno": "closures.operators.mgno:MgNO",
+    "unet": "closures.operators.unet:UNet",
     "ifactformer_m": "closures.operators.ifactformer:IFactFormerM",
     "ifactformer_o": "closures.operators.ifactformer:IFactFormerO",
     "tensor_basis": "closures.operators.tensor_basis:TensorBasis",

@@ -14,6 +14,8 @@ SMALL = {
     "fno": {"width": 4, "modes": (2, 3, 2), "layers": 2, "hidden": 5},
     "ifno": {"width": 4, "modes": (2, 3, 2), "iterations": 3, "hidden": 5},
     "differential": {"width": 4, "layers": 2, "lengths": (0.3, 0.2, 0.25), "polynomials": 3},
+    "mgno": {"width": 4, "layers": 2, "levels": 2},
+    "unet": {"width": 4, "levels": 2},
     "ifactformer_m": {"width": 6, "heads": 2, "multiplier": 2, "iterations": 2, "modes": 2},
     "ifactformer_o": {"width": 6, "heads": 2, "multiplier": 2, "iterations": 2, "modes": 2},
 }

@@ -34,6 +34,8 @@ from tests.training.trajectories import small_recipe, travelling, write_file
 SMALL = {
     "fno": {"width": 6, "modes": [2, 4, 2], "layers": 2, "hidden": 8},
     "ifno": {"width": 6, "modes": [2, 4, 2], "iterations": 3, "hidden": 8},
+    "mgno": {"width": 6, "layers": 2, "levels": 2},
+    "unet": {"width": 6, "levels": 2},
     "ifactformer_m": {"width": 16, "heads": 2, "multiplier": 1, "iterations": 3, "modes": 2},
     "ifactformer_o": {"width": 16, "heads": 2, "multiplier": 1, "iterations": 3, "modes": 2},
 }
