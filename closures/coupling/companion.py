@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -58,6 +59,11 @@ class Companion:
         own, inner = parted(state, (COUNTS, SAID, CLOCK))
         term, remembered = self.base(velocity, t, inner)
         return term, remembered | own
+
+    @property
+    def watched(self) -> dict[str, Callable[[Velocity], float]]:
+        """Columns that it adds to the time series of a run, of the velocity at its end of a step; collective."""
+        return {"familiarity": self.update.familiarity} if self.update.known is not None else {}
 
     def watch(self, t: float, state: State) -> State:
         """Compare the step that led to `t` with those of the training; the first of all, and macro steps, are none."""

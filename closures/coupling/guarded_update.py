@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from closures.operators.predictor import Predictor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
 from solver.grid.grid import Grid
+from solver.observers.series import fluctuation_energy
 
 Misfit = Callable[[Components], float]  # of an answer to the solver's equations
 LARGEST_CHANGE = 5.0  # rms of a change in units of the card, where the card has no record of its own
@@ -80,6 +82,14 @@ class GuardedUpdate:
         self.guard.check_time(started, change.device)
         return change
 
+    def familiarity(self, velocity: Velocity) -> float:
+        """How far a flow is from those that the network knows, see `Familiarity.distance`; nan if that is not known."""
+        known, sharing, seen = self.known, self.update.sharing(velocity.operators), self.update.seen(velocity)
+        if known is None:
+            return math.nan
+        far = float(known.distance(seen, sharing.own)) if seen is not None else math.nan
+        return float(velocity.operators.decomposition.broadcast(far))
+
     def _check_known(self, operators: Operators, seen: Tensor) -> None:
         """Whether the flow is one that the network knows."""
         if self.known is None:
@@ -108,14 +118,3 @@ class GuardedUpdate:
         limit = self.guard.settings.growth
         if new > limit * old:
             raise Overruled(f"it feeds energy to the flow: {new / max(old, 1e-300):.3g} times, at most {limit:g}")
-
-
-def fluctuation_energy(operators: Operators, velocity: Components) -> Tensor:
-    """Volume mean of half the square of the velocity, without the mean over Fourier directions if there are any."""
-    total = operators.tensor(0.0)
-    for i, c in enumerate(velocity):
-        if operators.grid.fourier_axes:
-            c = c.clone()
-            operators.mean_mode(c).zero_()
-        total = total + 0.5 * operators.inner_product(c, c, i)
-    return total

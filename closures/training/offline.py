@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -86,9 +87,13 @@ def predictor_of(recipe: Recipe, units: Scaling, processes: ProcessGroup) -> Pre
         )
     if recipe.loop.begin is not None:
         card = take_weights(network, recipe.operator.name, recipe.loop.begin, "[loop]")
-        units = card.scaling or units  # the weights mean something in their own
-        if units.target != recipe.loss.target:
-            raise CaseError(f"[loss] target: the network in [loop] begin predicts '{units.target}': write that")
+        own = card.scaling or units  # the weights mean something in their own
+        if own.target != recipe.loss.target:
+            raise CaseError(f"[loss] target: the network in [loop] begin predicts '{own.target}': write that")
+        if not math.isclose(own.drift, units.drift, rel_tol=1e-6):
+            frame = f"[loss] frame: the network in [loop] begin sees a field carried on by {own.drift:g}"
+            raise CaseError(f"{frame}, this recipe carries it by {units.drift:g}: use the frame of its recipe")
+        units = own.model_copy(update={"limits": units.limits})
     return Predictor(network, units).to(processes.device)
 
 

@@ -30,6 +30,9 @@ SHOWN = {  # columns of timeseries.csv, the most telling first
     "dissipation": "viscous dissipation",
     "sgs_dissipation": "subgrid dissipation",
     "residual_trust": "residual of the surrogate",
+    "momentum_imbalance": "its imbalance of momentum",
+    "familiarity": "distance from known flows",
+    "fluctuation_energy": "energy of fluctuations",
     "c_d": "drag coefficient",
     "c_l": "lift coefficient",
 }

@@ -68,21 +68,24 @@ class Alternating:
     Attributes
     ----------
     residual : `Flow.midpoint_residual` of the last step if the surrogate made it, else nan.
+    misfit : `Flow.midpoint_misfit` of that step, else None.
     """
 
     residual = math.nan
+    misfit: Components | None = None
 
     def __init__(self, flow: Flow, step: Stepper, control: StepControl, surrogate: Surrogate) -> None:
         self.flow, self.step, self.control, self.surrogate = flow, step, control, surrogate
 
     def __call__(self, state: State, longest: float = math.inf, wait: float = math.inf) -> State:
         """See `Stepper`."""
-        self.residual, seen = math.nan, math.nan
+        self.residual, self.misfit, seen, off = math.nan, None, math.nan, None
         before, span, t = state.velocity.coefficients, self.surrogate.span, float(state.t)
 
         def misfit(after: Components) -> float:
-            nonlocal seen
-            seen = self.flow.midpoint_residual(before, after, t, span)
+            nonlocal seen, off
+            off = self.flow.midpoint_misfit(before, after, t, span)
+            seen = self.flow.relative_size(off, before, t)
             return seen
 
         if span <= longest * (1 + 1e-9):
@@ -91,7 +94,7 @@ class Alternating:
                 u, memory = self.surrogate.advance(state.velocity, t, state.closure, solenoidal, misfit)
             state = replace(state, closure=memory)
             if u is not None:
-                self.residual = seen
+                self.residual, self.misfit = seen, off
                 return self._after(state, u)
         return self.step(state, longest, min(wait, self.surrogate.wait(t)))
 

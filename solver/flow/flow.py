@@ -262,8 +262,16 @@ class Flow:
         span that resolves the flow. Over longer ones it measures trust and bounds no error: exact answers are off zero
         as well. The same on every rank.
         """
+        return self.relative_size(self.midpoint_misfit(before, after, t, span), before, t)
+
+    def midpoint_misfit(self, before: Components, after: Components, t: float, span: float) -> Components:
+        """The acceleration in `midpoint_residual`, ``(u1 - u0) / span - F((u0 + u1) / 2)``, coefficients."""
         a, b, c = (0.5 * (f + g) for f, g in zip(before, after, strict=True))
         middle = self.time_derivative((a, b, c), t + 0.5 * span)
         u, v, w = ((g - f) / span - m for f, g, m in zip(before, after, middle, strict=True))
-        size, scale = self.operators.norm((u, v, w)), self.operators.norm(self.time_derivative(before, t))
+        return u, v, w
+
+    def relative_size(self, acceleration: Components, velocity: Components, t: float) -> float:
+        """Norm of an acceleration over that of the `time_derivative` of a velocity."""
+        size, scale = self.operators.norm(acceleration), self.operators.norm(self.time_derivative(velocity, t))
         return float(size / scale.clamp_min(torch.finfo(scale.dtype).tiny))

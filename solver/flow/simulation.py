@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from solver.discretisation.calculus import Components
 from solver.discretisation.velocity import Velocity
 from solver.flow import closure
 from solver.flow.closure import Corrector, SubgridTerm, Surrogate
@@ -97,6 +98,11 @@ class Simulation:
     def residual_trust(self) -> float:
         """See `Alternating.residual`; nan without a surrogate."""
         return self.stepper.residual if isinstance(self.stepper, Alternating) else math.nan
+
+    @property
+    def misfit(self) -> Components | None:
+        """See `Alternating.misfit`; None without a surrogate."""
+        return self.stepper.misfit if isinstance(self.stepper, Alternating) else None
 
     @torch.no_grad()
     def present_term(self) -> SubgridTerm | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from solver.discretisation.calculus import Operators
+from solver.discretisation.calculus import Components, Operators
+from solver.discretisation.velocity import Velocity
 from solver.files.folder import write_text, writing
 from solver.flow.closure import STRESS_INDEX, EddyViscosity, SubgridStress
 from solver.flow.forcing import bulk_velocity
@@ -22,6 +23,32 @@ def kinetic_energy(simulation: Simulation) -> float:
     """Volume mean of ``u.u / 2``."""
     op = simulation.operators
     return sum(0.5 * float(op.inner_product(c, c, i)) for i, c in enumerate(simulation.velocity.coefficients))
+
+
+def fluctuation_energy(operators: Operators, velocity: Components) -> torch.Tensor:
+    """Volume mean of half the square of the velocity, without the mean over Fourier directions if there are any."""
+    total = operators.tensor(0.0)
+    for i, c in enumerate(velocity):
+        if operators.grid.fourier_axes:
+            c = c.clone()
+            operators.mean_mode(c).zero_()
+        total = total + 0.5 * operators.inner_product(c, c, i)
+    return total
+
+
+def momentum_imbalance(simulation: Simulation) -> float:
+    """What a surrogate's last step adds to the mean flow of a channel beyond drive, stresses and friction, or takes.
+
+    Root mean square over y of the mean along x and z of `Flow.midpoint_misfit`, in units of the driving force that
+    balances the friction at the walls; nan where the solver made the step (collective).
+    """
+    op, misfit = simulation.operators, simulation.misfit
+    if misfit is None:
+        return math.nan
+    mean = op.mean_mode(misfit[0])[..., 0, 0, :, :].mean(-1).flatten().double()
+    share = op.metric[1].width.flatten().to(mean) / op.grid.y.length
+    size = float(op.decomposition.sum((mean * mean * share).sum()).sqrt())
+    return size * op.grid.reach_of_walls(1) / wall_friction_velocity(simulation) ** 2
 
 
 def viscous_dissipation(simulation: Simulation) -> float:
@@ -84,6 +111,10 @@ def wall_friction_velocity(simulation: Simulation) -> float:
     return float((simulation.nu * slope).sqrt())
 
 
+def _of_velocity(simulation: Simulation, value: Callable[[Velocity], float]) -> float:
+    return value(simulation.velocity)
+
+
 def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
     """The columns that make sense for this flow; every one is collective."""
     grid, op = simulation.operators.grid, simulation.operators
@@ -104,6 +135,11 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
         found["sgs_dissipation"] = lambda: subgrid_dissipation(simulation)
     if simulation.surrogate is not None:
         found["residual_trust"] = lambda: simulation.residual_trust
+        found["fluctuation_energy"] = lambda: float(fluctuation_energy(op, simulation.velocity.coefficients))
+        if grid.is_channel:
+            found["momentum_imbalance"] = lambda: momentum_imbalance(simulation)
+    for name, value in getattr(simulation.closure, "watched", {}).items():
+        found[name] = partial(_of_velocity, simulation, value)
     for name in simulation.state.scalars:
         found[f"{name}_mean"] = partial(scalar_mean, simulation, name)
         found[f"{name}_rms"] = partial(scalar_rms, simulation, name)

@@ -11,13 +11,14 @@ import torch
 from closures.coupling import Guard, GuardTable, StateCorrector, StateSurrogate
 from closures.coupling.companion import OTHER
 from closures.coupling.guard import COUNTS
-from closures.coupling.guarded_update import GuardedUpdate, fluctuation_energy
+from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import Resampler, network_grid
 from closures.operators.predictor import Predictor
 from solver.discretisation.velocity import Velocity
 from solver.flow.forcing import bulk_velocity
 from solver.grid.axis import FourierAxis
 from solver.grid.grid import Grid
+from solver.observers.series import fluctuation_energy
 from tests.closures.flows import make_grid, make_operators, make_velocity, random_fields
 from tests.coupling.flows import (
     DT,

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from closures.coupling.familiarity import features, fitted
 from closures.coupling.guard import COUNTS, NetworkRefused
+from closures.coupling.resample import Resampler, network_grid
 from closures.losses.les_residual import LesResidual
+from closures.operators.domain import Domain
 from solver.errors import CaseError
 from solver.flow.forcing import MassFlux
 from solver.flow.simulation import Simulation
-from solver.observers.series import TimeSeries
+from solver.observers.series import TimeSeries, columns, momentum_imbalance, wall_friction_velocity
 from tests.coupling.flows import DT, channel, closure, distance, in_turns, write
 from tests.coupling.flows import flow as small_flow
 from tests.grids import minus, norm, random_velocity
@@ -202,6 +205,52 @@ def test_the_time_series_has_a_column_for_surrogates_alone(tmp_path):
     assert np.isfinite(expected).tolist() == [False, True, False, False, True]
 
 
+def test_the_imbalance_of_momentum_is_what_an_answer_adds_to_the_mean_flow():
+    """The solver's answer, faster by what a force along x adds: that force over the friction; alone it has none."""
+    found, force, span = [], 0.7, 0.25 * SPAN
+    for added in (0.0, force):
+        plain = plain_flow("channel", span)
+        simulation = in_turns(plain, span, pushed(plain.operators, solved(plain), added * span))
+        assert np.isnan(momentum_imbalance(simulation))
+        simulation.step()
+        half = simulation.operators.grid.reach_of_walls(1)
+        found.append(momentum_imbalance(simulation) * wall_friction_velocity(simulation) ** 2 / half)
+    assert found[0] < 0.01 * force
+    assert found[1] == pytest.approx(force, rel=0.02)
+
+
+def pushed(operators, answer, speed):
+    """That answer with everything along x faster by `speed`."""
+
+    def faster(velocity):
+        u, v, w = answer(velocity)
+        u = u.clone()
+        operators.mean_mode(u)[:1] += speed
+        return u, v, w
+
+    return faster
+
+
+def test_a_network_that_knows_its_flows_says_how_far_they_are(tmp_path):
+    """A column of the series, the same as the guard looks at, and none where that is not known."""
+    grid = channel()
+    folder = write(tmp_path / "s", "differential", grid, step=0.05)
+    plain = small_flow(grid, closure("surrogate", folder, grid))
+    assert "familiarity" not in columns(plain)
+    domain = Domain.of(network_grid(grid))
+    seen = Resampler(plain.operators, network_grid(grid)).centred(plain.velocity)
+    known = features(seen, domain)
+    samples = known + 0.1 * torch.randn((3, 12, len(known)), generator=torch.Generator().manual_seed(551_902)).double()
+    fitted({"own": list(samples)}).save(folder)
+    told = small_flow(grid, closure("surrogate", folder, grid))
+    value = columns(told)["familiarity"]()
+    assert value == pytest.approx(float(fitted({"own": list(samples)}).distance(seen, domain)), rel=1e-3)
+    assert 0 < value < 1
+    held = small_flow(grid, closure("surrogate", folder, grid, guard={"familiar": 0.99 * value}))
+    held.step()
+    assert held.closure_state[COUNTS].tolist()[0] == 1
+
+
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is missing")
 def test_ranks_agree(tmp_path):
     """Frozen, perturbed, refused."""
@@ -218,3 +267,7 @@ def test_ranks_agree(tmp_path):
         assert np.isnan(one[2])
         assert one[3:].tolist() == [1, 1, 0]
         np.testing.assert_allclose(runs[2][kind], one, rtol=1e-10)
+    one, two = (runs[ranks]["channel/momentum"] for ranks in (1, 2))
+    assert one[1] > 0.0
+    assert np.isnan(one[2])
+    np.testing.assert_allclose(two, one, rtol=1e-10)

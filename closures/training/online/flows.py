@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from closures.coupling.frames import Frames
-from closures.coupling.guarded_update import fluctuation_energy
 from closures.training.online.table import OnlineTable
 from solver.case.case import load_case
 from solver.errors import Diverged
 from solver.flow.simulation import Simulation
+from solver.observers.series import fluctuation_energy
 from solver.parallel import ranks
 from solver.run import build
 

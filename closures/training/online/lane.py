@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from closures.coupling.frames import Frames
-from closures.coupling.guarded_update import fluctuation_energy
 from closures.training.online.flows import TEACHING, Flows
 from closures.training.online.student import Student
 from solver.discretisation.staggered import y_slowest
 from solver.errors import Diverged
 from solver.flow.simulation import Simulation
-from solver.observers.series import wall_friction_velocity
+from solver.observers.series import fluctuation_energy, wall_friction_velocity
 
 PATIENCE = 5  # flows lost in a row, after which the case is to blame
 VELOCITY = ("u", "v", "w")
