@@ -36,8 +36,13 @@ class Stencil(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         """``(batch, channels, nx, ny, nz)`` to the same points."""
-        found: Tensor = self.kernel(surrounded(f, self.periodic))
-        return found
+        wide, half = surrounded(f, self.periodic), f.shape[2] // 2
+        if len(f) > 1 or f.device.type != "cpu" or f.shape[2] % 2:
+            found: Tensor = self.kernel(wide)
+            return found
+        # one sample as two, cut across x: of a single small one torch's convolution takes four times as long
+        parts = self.kernel(torch.cat([wide[:, :, : half + 2], wide[:, :, half:]]))
+        return torch.cat(parts.split(1), dim=2)
 
 
 class Restriction(nn.Module):

@@ -150,6 +150,16 @@ def test_restriction_keeps_the_integral_and_prolongation_the_mean_on_stretched_c
     torch.testing.assert_close((spread * fine).sum(), (f * fine).sum(), rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("nx", [2, 6, 5])
+def test_one_sample_that_is_cut_in_two_is_convolved_as_a_whole(nx):
+    torch.manual_seed(118_402)
+    stencil, f = Stencil(2, 3, CHANNEL, bias=True).double(), noise(1, 2, nx, 4, 3).requires_grad_()
+    whole, slope = stencil(f.expand(2, -1, -1, -1, -1))[:1], noise(1, 3, nx, 4, 3)
+    torch.testing.assert_close(stencil(f), whole, rtol=0, atol=1e-14)
+    found, expected = (torch.autograd.grad(answer, f, slope)[0] for answer in (stencil(f), whole))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+
+
 def test_beyond_a_wall_is_the_image_with_the_other_sign():
     f = noise(1, 2, 4, 3, 2)
     wide = surrounded(f, CHANNEL)
