@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from closures.coupling.companion import Companion
 from closures.coupling.corrector import StateCorrector
+from closures.coupling.draws import Draws
 from closures.coupling.familiarity import Familiarity
 from closures.coupling.guard import Guard
 from closures.coupling.guarded_model import GuardedModel
@@ -17,11 +18,12 @@ from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import OWN, Points, network_grid
 from closures.coupling.split_model import subgrid_model
 from closures.coupling.surrogate import StateSurrogate
-from closures.coupling.tables import TABLES, CorrectorTable, SurrogateTable
+from closures.coupling.tables import TABLES, CompanionTable, CorrectorTable, SurrogateTable
 from closures.coupling.zero_order_hold import STAGES
 from closures.operators import artefact
 from closures.operators.artefact import Artefact, ArtefactError, Card
 from closures.operators.domain import Domain
+from closures.operators.noise import draws
 from closures.operators.shipped import shipped, with_artefact
 from solver.case.explain import explain
 from solver.case.plugins import OURS
@@ -96,38 +98,32 @@ def companion(
     facts, start = _facts(folder, card, "base", base), card.start if table.start is None else table.start
     if start > 0 and table.start is None:
         log.info("'%s' acts from t = %g on, where its data begin: [closure] start changes that", name, start)
+    drawn = _draws(name, table, found)
+    facts |= {} if drawn is None else {"draws": drawn.count, "seed": drawn.seed}
+    common: dict[str, Any] = {"start": start, "facts": facts, "solver_step": card.solver_step, "draws": drawn}
     if isinstance(table, SurrogateTable):
         macro, trained = table.macro, card.rhythm.between
         between = trained if table.between is None else table.between
         if card.interval and (macro > 1 or abs(between - trained) > 0.01 * card.interval):
             log.warning("%s: trained for one step after each %g of the solver: this case differs", folder, trained)
-        return StateSurrogate(
-            name,
-            update,
-            base,
-            span=card.step,
-            macro=macro,
-            between=between,
-            start=start,
-            facts=facts,
-            solver_step=card.solver_step,
-        )
+        return StateSurrogate(name, update, base, span=card.step, macro=macro, between=between, **common)
     assert isinstance(table, CorrectorTable)
     if table.every is not None and table.interval is not None:
         raise CaseError("[closure] 'every' and 'interval' exclude each other: remove one")
     interval = table.interval or (0.0 if table.every else card.interval)
     if card.interval and interval and abs(interval / card.interval - 1) > 0.01:
         log.warning("%s: trained to correct every %g, this case has %g", folder, card.interval, interval)
-    return StateCorrector(
-        name,
-        update,
-        base,
-        every=table.every,
-        interval=interval,
-        start=start,
-        facts=facts,
-        solver_step=card.solver_step,
-    )
+    return StateCorrector(name, update, base, every=table.every, interval=interval, **common)
+
+
+def _draws(name: str, table: CompanionTable, found: Artefact) -> Draws | None:
+    """How the network is asked, if it draws."""
+    if draws(found.network):
+        return Draws(table.draws or 1, table.seed or 0)
+    for key in ("draws", "seed"):
+        if getattr(table, key) is not None:
+            raise CaseError(f"[closure] {key}: the network of '{name}' draws nothing at random: remove it")
+    return None
 
 
 def _options(name: str, card: Card, options: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from closures.coupling.draws import Draws
 from closures.coupling.guard import COUNTS, SAID, Guard, Overruled, joined, parted
 from closures.coupling.guarded_update import GuardedUpdate, Misfit
 from closures.coupling.update import Project
@@ -17,6 +18,7 @@ from solver.discretisation.velocity import Velocity
 from solver.flow.closure import Closure, State, SubgridTerm
 
 CLOCK = "clock"  # this entry of a state: when a step last ended, and how many were of another length
+TURN = "turn"  # and this one, of a network that draws: how often it has been asked
 NEAR = 1e-6  # of an interval: two instants are the same
 OTHER = 10  # steps of another length before it is said: some end where a snapshot is due
 
@@ -27,7 +29,8 @@ class Companion:
     """An operator on the whole field beside the closure `base` (or none) of the solver's steps.
 
     What corrects the solver makes up for the error of its time step too: the log says so, once, where steps are less
-    than 0.7 or more than 1.4 times `solver_step`, which is their length in training (0: not known).
+    than 0.7 or more than 1.4 times `solver_step`, which is their length in training (0: not known). A network that
+    draws is given seeds by `draws`, a function of how often it was asked: a restart goes on with the noise it had.
     """
 
     reach: int | Literal["global"] = "global"
@@ -40,23 +43,25 @@ class Companion:
         base: Closure | None,
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
+        draws: Draws | None = None,
     ) -> None:
         self.name, self.update, self.base, self.guard = name, update, base, update.guard
         self.facts = facts or {}
         self.slabs: tuple[str, ...] = tuple(getattr(base, "slabs", ()))
-        self.solver_step = solver_step
+        self.solver_step, self.draws = solver_step, draws
 
     def init(self, operators: Operators) -> State:
         """Counts, and what the base remembers; the weights move to their device."""
         self.update.prepare(operators)
         clock = {CLOCK: torch.tensor([math.nan, 0.0], dtype=torch.float64)}
-        return joined(Guard.start() | clock, self.base, operators)
+        turn = {TURN: torch.zeros((), dtype=torch.int64)} if self.draws else {}
+        return joined(Guard.start() | clock | turn, self.base, operators)
 
     def __call__(self, velocity: Velocity, t: float, state: State) -> tuple[SubgridTerm | None, State]:
         """The term of the base."""
         if self.base is None:
             return None, state
-        own, inner = parted(state, (COUNTS, SAID, CLOCK))
+        own, inner = parted(state, (COUNTS, SAID, CLOCK, TURN))
         term, remembered = self.base(velocity, t, inner)
         return term, remembered | own
 
@@ -83,8 +88,11 @@ class Companion:
         self, velocity: Velocity, t: float, state: State, project: Project, misfit: Misfit | None = None
     ) -> tuple[Components | None, State]:
         """The network's velocity, or None if it was refused; and the state with the verdict."""
+        seeds: tuple[int, ...] = ()
+        if self.draws is not None:
+            seeds, state = self.draws.seeds(int(state[TURN])), state | {TURN: state[TURN] + 1}
         try:
-            result = self.update(velocity, project)
+            result = self.update(velocity, project, seeds)
             if misfit is not None:
                 self.guard.check_residual(misfit(result))
         except Overruled as problem:

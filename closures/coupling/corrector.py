@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from closures.coupling.companion import NEAR, Companion
+from closures.coupling.draws import Draws
 from closures.coupling.guard import Guard
 from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.update import Project
@@ -19,7 +20,7 @@ class StateCorrector(Companion):
 
     Parameters
     ----------
-    name, update, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the steps.
+    name, update, base, facts, solver_step, draws : see `Companion`; `base` is the subgrid model of the steps.
     every : steps between corrections; None where they follow `interval`.
     interval : time between corrections, the one the network was trained for; steps then end at its multiples.
     start : time from which on it acts.
@@ -36,8 +37,9 @@ class StateCorrector(Companion):
         start: float = 0.0,
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
+        draws: Draws | None = None,
     ) -> None:
-        super().__init__(name, update, base, facts, solver_step)
+        super().__init__(name, update, base, facts, solver_step, draws)
         self.every = every or (None if interval else 1)
         self.interval, self.start = interval, start
 

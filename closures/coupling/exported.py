@@ -21,6 +21,7 @@ from closures.algebraic.geometry import filter_width, wall_distance, walls
 from closures.coupling.resample import network_grid
 from closures.operators.artefact import Artefact, ArtefactError, check_domain, load
 from closures.operators.domain import Domain
+from closures.operators.noise import draws
 from closures.operators.stress import Cells
 from solver.discretisation.calculus import Operators
 from solver.errors import FeatureUnavailable
@@ -103,6 +104,8 @@ def on_grid(artefact: Artefact, grid: Grid, nu: float, folder: Path) -> OnGrid:
         raise ArtefactError(f"{folder}: a preconditioner acts inside a pressure solver and is not exported")
     if artefact.card.inputs == "velocity_gradient":
         return _stress_model(artefact, grid, nu, folder)
+    if draws(artefact.network):
+        raise ArtefactError(f"{folder}: draws its answers, with seeds that are no field: it is not exported")
     domain = Domain.of(network_grid(grid))
     check_domain(artefact, domain, folder)
     step, shape, unit = artefact.card.step, (1, 3, *domain.shape), "velocity of the case"

@@ -12,6 +12,7 @@ from closures.coupling.resample import Resampler, network_grid
 from closures.coupling.unrolled import Unrolled, check_gradient
 from closures.coupling.update import Update
 from closures.operators.domain import Domain
+from closures.operators.noise import seeds_of
 from closures.operators.predictor import Predictor
 from solver.discretisation.calculus import Components
 from solver.discretisation.velocity import Velocity
@@ -83,17 +84,34 @@ class Trajectory(Frames):
 
     def path(self, start: Components, steps: int, through: bool = True) -> list[Components]:
         """`start` and the frames that follow it; `through`: gradients reach all the answers before the last."""
-        frames = [start]
-        for _ in range(steps):
-            u, v, w = frames[-1]
-            frames.append(self.after((u, v, w) if through else (u.detach(), v.detach(), w.detach())))
-        return frames
+        return self.paths(start, steps, through, (None,))[0]
+
+    def paths(
+        self, start: Components, steps: int, through: bool, seeds: Sequence[int | None]
+    ) -> list[list[Components]]:
+        """As `path`, of the answers that a network draws with each of these seeds; None: it draws nothing."""
+        begun, found = self.arrived(start), []
+        for seed in seeds:
+            frames = [start]
+            for k in range(steps):
+                u, v, w = frames[-1]
+                velocity = (u, v, w) if through else (u.detach(), v.detach(), w.detach())
+                before = self.arrived(velocity) if k else begun
+                frames.append(self.answered(before, () if seed is None else seeds_of(seed, k)))
+            found.append(frames)
+        return found
 
     def after(self, velocity: Components) -> Components:
         """The frame that follows one."""
-        if self.unrolled is not None:
-            velocity = self.unrolled(velocity, self.steps)
-        return self.update(Velocity(self.simulation.flow.strain, velocity), self.simulation.flow.solenoidal)
+        return self.answered(self.arrived(velocity))
+
+    def arrived(self, velocity: Components) -> Components:
+        """Where the solver's steps lead, if it takes any."""
+        return velocity if self.unrolled is None else self.unrolled(velocity, self.steps)
+
+    def answered(self, velocity: Components, seeds: Sequence[int] = ()) -> Components:
+        """What the network makes of that."""
+        return self.update(Velocity(self.simulation.flow.strain, velocity), self.simulation.flow.solenoidal, seeds)
 
 
 def unaveraging(line: FiniteVolumeAxis) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -52,8 +52,8 @@ class GuardedUpdate:
         """See `Update.prepare`."""
         self.update.prepare(operators)
 
-    def __call__(self, velocity: Velocity, project: Project) -> Components:
-        """The velocity with the network's change (collective).
+    def __call__(self, velocity: Velocity, project: Project, seeds: Sequence[int] = ()) -> Components:
+        """The velocity with the network's change (collective); `seeds`: see `Update.evaluated`.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class GuardedUpdate:
 
         def answer() -> Tensor:
             assert seen is not None  # where it acts
-            return self._answer(operators, seen)
+            return self._answer(operators, seen, seeds)
 
         change, reason = self.update.sharing(operators).verdict(answer)
         if reason is not None:
@@ -73,11 +73,11 @@ class GuardedUpdate:
         self._check_energy(operators, velocity.coefficients, result)
         return result
 
-    def _answer(self, operators: Operators, seen: Tensor) -> Tensor:
+    def _answer(self, operators: Operators, seen: Tensor, seeds: Sequence[int]) -> Tensor:
         """The change, where it is evaluated; raises Overruled for a foreign flow before it is."""
         started = time.perf_counter()
         self._check_known(operators, seen)
-        change = self.update.evaluated(operators, seen)
+        change = self.update.evaluated(operators, seen, seeds)
         self._check_size(operators, change)
         self.guard.check_time(started, change.device)
         return change

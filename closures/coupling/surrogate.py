@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from closures.coupling.companion import CLOCK, NEAR, Companion
+from closures.coupling.draws import Draws
 from closures.coupling.guard import Guard
 from closures.coupling.guarded_update import GuardedUpdate, Misfit
 from closures.coupling.update import Project
@@ -23,7 +24,7 @@ class StateSurrogate(Companion):
 
     Parameters
     ----------
-    name, update, base, facts, solver_step : see `Companion`; `base` is the subgrid model of the solver's steps.
+    name, update, base, facts, solver_step, draws : see `Companion`; `base` is the subgrid model of the solver's steps.
     span : of one macro step.
     macro : macro steps in a row.
     between : time of the solver after them; 0: never its turn.
@@ -42,8 +43,9 @@ class StateSurrogate(Companion):
         start: float = 0.0,
         facts: dict[str, Any] | None = None,
         solver_step: float = 0.0,
+        draws: Draws | None = None,
     ) -> None:
-        super().__init__(name, update, base, facts, solver_step)
+        super().__init__(name, update, base, facts, solver_step, draws)
         self.span, self.macro, self.start = span, macro, start
         self.cycle = macro * span + between
 

@@ -34,7 +34,8 @@ class SubgridTable(NetworkTable):
 class CompanionTable(NetworkTable):
     """An operator on the whole field: `base` is the subgrid model of the solver's own steps.
 
-    It acts from `start` on, by default from the time at which the flows begin that it was trained on.
+    It acts from `start` on, by default from the time at which the flows begin that it was trained on. Of a network that
+    draws its answers the mean of `draws` is taken, by default one; `seed` is that of the noise.
     """
 
     device: Wanted = "auto"
@@ -42,6 +43,8 @@ class CompanionTable(NetworkTable):
     base_options: dict[str, Any] = Field(default_factory=dict)
     start: float | None = Field(default=None, ge=0)
     mass_flux: bool = True
+    draws: int | None = Field(default=None, ge=1, le=1000)
+    seed: int | None = Field(default=None, ge=0)
 
 
 class CorrectorTable(CompanionTable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -93,10 +93,10 @@ class Update:
         """Who evaluates it there."""
         return self._parts(operators).sharing
 
-    def __call__(self, velocity: Velocity, project: Project) -> Components:
-        """The velocity with the network's change (collective)."""
+    def __call__(self, velocity: Velocity, project: Project, seeds: Sequence[int] = ()) -> Components:
+        """The velocity with the network's change (collective); `seeds`: see `evaluated`."""
         seen = self.seen(velocity)
-        change = None if seen is None else self.evaluated(velocity.operators, seen)
+        change = None if seen is None else self.evaluated(velocity.operators, seen, seeds)
         return self.changed(velocity, change, project)
 
     def seen(self, velocity: Velocity) -> Tensor | None:
@@ -109,8 +109,10 @@ class Update:
         with parts.transfer.timers("closure copy"):
             return parts.sharing.inward(u, parts.transfer.dtype_of(self.predictor))
 
-    def evaluated(self, operators: Operators, seen: Tensor) -> Tensor:
+    def evaluated(self, operators: Operators, seen: Tensor, seeds: Sequence[int] = ()) -> Tensor:
         """The change that the network makes to a velocity that is `seen`, where and in what it is evaluated.
+
+        Of a network that draws it is the mean of the answers with these `seeds`; without any nothing is drawn.
 
         Raises
         ------
@@ -121,11 +123,18 @@ class Update:
         sharing, u = parts.sharing, parts.transfer.inward(seen, parts.predictor)
         with parts.transfer.network(), torch.autocast(u.device.type, torch.bfloat16, enabled=self.half_precision):
             around = sharing.surrounded(u)
-            answer: Tensor = parts.predictor(around[None], sharing.asked)[0]
+            answer: Tensor = self._answer(parts.predictor, around, sharing.asked, seeds)
             if answer.shape != around.shape:
                 expected = tuple(around.shape)
                 raise Overruled(f"its answer has the wrong shape: {tuple(answer.shape)}, expected {expected}")
             return sharing.inner(answer) - u
+
+    @staticmethod
+    def _answer(predictor: Predictor, u: Tensor, domain: Domain, seeds: Sequence[int]) -> Tensor:
+        if len(seeds) < 2:
+            answer: Tensor = predictor(u[None], domain, seeds)[0]
+            return answer
+        return torch.stack([predictor(u[None], domain, (seed,))[0] for seed in seeds]).mean(0)
 
     def changed(self, velocity: Velocity, change: Tensor | None, project: Project) -> Components:
         """The velocity with a change that is where the network is evaluated, None elsewhere (collective)."""

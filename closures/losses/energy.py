@@ -31,10 +31,17 @@ def energies(field: Tensor, domain: Domain) -> list[Tensor]:
     part, here, found = fluctuation(field, domain), domain.like(field), []
     for d, line in enumerate(here.lines):
         across = [k for k in (2, 3, 4) if k != 2 + d]
-        share = here.volumes.narrow(d, 0, 1) / line.weights[0]  # of its plane that each point stands for
-        if line.is_spectral:
-            modes = torch.fft.rfft(part, dim=2 + d, norm="forward").narrow(2 + d, 0, (line.n + 1) // 2)
-        else:
-            modes = part
-        found.append((modes.abs().square() * share).sum(dim=across))
+        modes = waves(part, d, line.n) if line.is_spectral else part
+        found.append((modes.abs().square() * share_of_planes(here, d)).sum(dim=across))
     return found
+
+
+def waves(field: Tensor, d: int, n: int) -> Tensor:
+    """Amplitudes of waves of (..., nx, ny, nz) along direction `d`, of `n` points, below the Nyquist mode."""
+    found: Tensor = torch.fft.rfft(field, dim=d - 3, norm="forward").narrow(d - 3, 0, (n + 1) // 2)
+    return found
+
+
+def share_of_planes(domain: Domain, d: int) -> Tensor:
+    """Share of its plane across direction `d` that each point stands for, of length one along `d`."""
+    return domain.volumes.narrow(d, 0, 1) / domain.lines[d].weights[0]

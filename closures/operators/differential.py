@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from closures.operators.domain import Domain
 from closures.operators.fno import CHANNEL_PERIODICITY, Count, Periodicity
+from closures.operators.noise import white_noise
 from closures.operators.pointwise import Channelwise, check_kind
 from closures.operators.products import (
     Lengths,
@@ -19,6 +21,8 @@ from closures.operators.products import (
     with_walls,
     without_walls,
 )
+
+FAINT = 0.05  # size of the noise before anything is learned, in units of the features
 
 
 class DifferentialOperator(nn.Module):
@@ -41,6 +45,9 @@ class DifferentialOperator(nn.Module):
     no_slip : walls count as points where the field is zero, so that derivatives next to them know it.
     polynomials : of the coordinate across walls that the network is told, 1 up to this degree.
     periodic : which directions are periodic.
+    noise : channels of white noise (`closures.operators.noise.white_noise` with the density of `lengths`) that enter
+        every feature before the first product, with an amplitude that is learned as a polynomial across walls: the
+        answer is then one of many. Without seeds nothing is drawn.
     """
 
     kind: Literal["state"] = "state"
@@ -60,6 +67,7 @@ class DifferentialOperator(nn.Module):
         no_slip: bool = False,
         polynomials: Annotated[int, Field(ge=0, le=64)] = 8,
         periodic: Periodicity = CHANNEL_PERIODICITY,
+        noise: Annotated[int, Field(ge=0, le=64)] = 0,
     ) -> None:
         super().__init__()
         self.periodic, self.lengths, self.polynomials = periodic, lengths, polynomials
@@ -69,13 +77,22 @@ class DifferentialOperator(nn.Module):
         self.factors = nn.ModuleList(Channelwise(4 * width, 2 * width) for _ in range(layers))
         self.project = Channelwise(4 * width, channels)
         nn.init.zeros_(self.project.weight)  # products of products are large before they are learned: begin with none
+        self.noise, self.stochastic = noise, noise > 0
+        if noise:  # drawn last, so that all other weights begin as they do without
+            amplitudes = torch.zeros(1 + polynomials * periodic.count(False), width, noise)
+            amplitudes[0].normal_(std=FAINT * noise**-0.5)
+            self.amplitudes = nn.Parameter(amplitudes)
 
-    def forward(self, field: Tensor, domain: Domain) -> Tensor:
-        """``(batch, channels, nx, ny, nz)`` to a field on the same points."""
+    def forward(self, field: Tensor, domain: Domain, seeds: Sequence[int] = ()) -> Tensor:
+        """``(batch, channels, nx, ny, nz)`` to a field on the same points; with `seeds`, one a field, a drawn one."""
         check_kind(self.periodic, domain)
+        noise = white_noise(seeds, self.noise, domain, self.lengths, field) if self.noise and seeds else None
         if self.no_slip:
+            noise = noise if noise is None else with_walls(noise, domain)[0]
             field, domain = with_walls(field, domain)
         v = self.lift(self.with_positions(field, domain))
+        if noise is not None:
+            v = v + self.entered(noise, domain)
         for factors in self.factors:
             v = v + self.product(factors(with_derivatives(v, domain, self.lengths)), domain)
         change = self.project(with_derivatives(v, domain, self.lengths))
@@ -89,13 +106,29 @@ class DifferentialOperator(nn.Module):
 
     def with_positions(self, field: Tensor, domain: Domain) -> Tensor:
         """``field`` and the polynomials of each direction between walls, of unit mean square."""
-        found = [field]
+        known = self.positions(field, domain)
+        return torch.cat([field, *(one.expand(len(field), -1, *field.shape[2:]) for one in known)], dim=1)
+
+    def positions(self, field: Tensor, domain: Domain) -> list[Tensor]:
+        """Those polynomials, (polynomials, nx, ny, nz) with ones but for their own direction."""
+        found = []
         for d, line in enumerate(domain.lines):
             if not line.periodic:
                 count = min(self.polynomials + 1, line.within)
                 values = line.sent(line.polynomials(count), field)[:, 1:].T
                 known = field.new_zeros((self.polynomials, line.n))  # a grid too coarse for some has zeros there
                 known[: len(values)] = values
-                shape = [self.polynomials, *(line.n if k == d else 1 for k in range(3))]
-                found.append(known.reshape(shape).expand(len(field), -1, *field.shape[2:]))
-        return torch.cat(found, dim=1)
+                found.append(known.reshape([self.polynomials, *(line.n if k == d else 1 for k in range(3))]))
+        return found
+
+    def entered(self, noise: Tensor, domain: Domain) -> Tensor:
+        """What `noise` (batch, noise, nx, ny, nz) is to the features, (batch, width, nx, ny, nz)."""
+        constant, *across = self.amplitudes.split([1, *[self.polynomials] * self.periodic.count(False)])
+        parts = [constant[0, :, :, None, None, None]]
+        for weights, known in zip(across, self.positions(noise, domain), strict=True):
+            parts.append(torch.einsum("pwn,pxyz->wnxyz", weights, known))
+        amplitudes = sum(parts[1:], parts[0])
+        found: Tensor = amplitudes[:, 0] * noise[:, None, 0]
+        for n in range(1, self.noise):
+            found = found + amplitudes[:, n] * noise[:, None, n]
+        return found

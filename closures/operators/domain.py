@@ -86,6 +86,10 @@ class Line:
         """
         return action(f)
 
+    def cut_out(self, f: Tensor) -> Tensor:
+        """Of a field (..., nx, ny, nz) at all points of `complete`, which is y, that at the points of this part."""
+        return f
+
     def joined(self, rows: Tensor) -> Tensor:
         """Of (rows, points) those at all points of `complete`."""
         return rows

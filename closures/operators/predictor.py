@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -58,11 +59,17 @@ class Predictor(nn.Module):
             self._units[key] = torch.tensor(values, dtype=like.dtype, device=like.device).reshape(3, 1, 3, 1, 1, 1)
         return self._units[key]
 
-    def forward(self, velocity: Tensor, domain: Domain) -> Tensor:
-        """``(batch, 3, nx, ny, nz)`` at cell centres, velocity; the same one step later."""
+    def forward(self, velocity: Tensor, domain: Domain, seeds: Sequence[int] = ()) -> Tensor:
+        """``(batch, 3, nx, ny, nz)`` at cell centres, velocity; the same one step later.
+
+        `seeds`, one a field, are those of a network that draws (`closures.operators.noise`); without them it draws
+        nothing.
+        """
         mean, std, change = self.units(velocity)
         carried = drifted(velocity, domain, self.scaling.drift)
-        answer: Tensor = self.network((carried - mean) / std, domain).to(velocity.dtype)
+        seen = (carried - mean) / std
+        answer: Tensor = self.network(seen, domain, seeds) if seeds else self.network(seen, domain)
+        answer = answer.to(velocity.dtype)
         after: Tensor = carried + change * answer if self.scaling.target == "increment" else mean + std * answer
         return fixed(carried, after, domain, self.scaling.limits) if self.scaling.limits else after
 

@@ -140,6 +140,10 @@ class SlabLine(Line):
         """Over all ranks (collective)."""
         return self.neighbours.total(value)
 
+    def cut_out(self, f: Tensor) -> Tensor:
+        """The planes that are carried."""
+        return f.narrow(-2, self.carried.start, len(self.carried))
+
     @cached_property
     def with_ends(self) -> SlabLine:
         """Likewise a part of the whole line with its ends."""
@@ -221,6 +225,11 @@ class PeriodSlab(Line):
     def columns(self, f: Tensor, action: Callable[[Tensor], Tensor]) -> Tensor:
         """What `action` makes of the field at all points of the period (collective); without planes of other ranks."""
         return self.neighbours.across(f, action, self.whole.n)
+
+    def cut_out(self, f: Tensor) -> Tensor:
+        """The planes of this rank, and those around it."""
+        carried = torch.arange(self.own.start - self.reach, self.own.stop + self.reach) % self.whole.n
+        return f.index_select(-2, carried.to(f.device))
 
     def total(self, value: Tensor) -> Tensor:
         """Over all ranks (collective)."""

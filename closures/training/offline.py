@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,14 @@ from closures.losses.registry import error_of
 from closures.operators import artefact, build
 from closures.operators.artefact import Card
 from closures.operators.domain import Domain
+from closures.operators.noise import draws
 from closures.operators.predictor import Predictor, Scaling
 from closures.operators.role import Rhythm
+from closures.training import calibration
 from closures.training.begin import take_weights, weights_of
 from closures.training.corrections import StoredFrames, arrivals, corrections, largest_change, leg_of
 from closures.training.curriculum import Curriculum
+from closures.training.drawn_loss import DrawnLoss, score_of
 from closures.training.identity import content_of, identity_of
 from closures.training.kept import kept
 from closures.training.objective import Rollout, directions
@@ -60,7 +62,11 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
     predictor = predictor_of(recipe, units, processes)
     objective = objective_of(recipe, source, predictor, noise)
     identity = identity_of(recipe, source.sha256, *named(recipe))
-    finish = partial(save, recipe, source, out, predictor, pairs)
+
+    def finish(errors: dict[str, float]) -> Card:
+        found = _calibration(recipe, source, objective, out) if isinstance(objective, DrawnLoss) else {}
+        return save(recipe, source, out, predictor, pairs, errors | found)
+
     return Prepared(
         objective,
         training,
@@ -70,6 +76,14 @@ def prepare(recipe: Recipe, out: Path, data: Path | None, processes: ProcessGrou
         recipe.data.workers,
         curriculum=Curriculum(recipe.loss.stages),
     )
+
+
+def _calibration(recipe: Recipe, source: Source, objective: DrawnLoss, out: Path) -> dict[str, float]:
+    """Of a network that draws, on trajectories on which nothing was chosen, or else on those that chose the weights."""
+    held_out = list(source.test) or split(source, recipe.data.validation)[1]
+    found = calibration.judged(objective, source, held_out, recipe.data.stride)
+    found.write(out / calibration.FILE)
+    return found.summary()
 
 
 def predictor_of(recipe: Recipe, units: Scaling, processes: ProcessGroup) -> Predictor:
@@ -85,6 +99,10 @@ def predictor_of(recipe: Recipe, units: Scaling, processes: ProcessGroup) -> Pre
         raise CaseError(
             f"[operator] '{recipe.operator.name}' models a stress: this trains operators that step a velocity"
         )
+    if (members := recipe.loss.members) and not draws(network):
+        raise CaseError(f"[loss] members = {members}: '{recipe.operator.name}' draws nothing: set [operator] noise = 4")
+    if draws(network) and not members:
+        raise CaseError("[operator] noise: learns nothing from one answer: set [loss] members = 2, or remove it")
     if recipe.loop.begin is not None:
         card = take_weights(network, recipe.operator.name, recipe.loop.begin, "[loop]")
         own = card.scaling or units  # the weights mean something in their own
@@ -146,6 +164,8 @@ def objective_of(recipe: Recipe, source: Source, predictor: Predictor, noise: Te
     if recipe.correct is not None and recipe.rolls_out_corrections:
         partner = leg_of(recipe.correct, source.step * recipe.data.stride, recipe.loop.device)
         turns = Trajectory(predictor, partner, half_precision, recipe.correct.steps)
+        if loss.members:
+            return DrawnLoss(turns, loss.members, score_of(loss), noise, loss.through, mirrors)
         return PathLoss(turns, None, 0.0, 1.0, noise, loss.through, error, mirrors)
     if table is None:
         return Rollout(predictor, source.domain, loss, recipe.loop.precision, noise)
@@ -153,6 +173,8 @@ def objective_of(recipe: Recipe, source: Source, predictor: Predictor, noise: Te
     residual = LesResidual(simulation, table.interval, table.scheme, table.norm, table.alpha)
     path = Trajectory(predictor, simulation, half_precision)
     check_source(source, path.domain, recipe.data.stride, table)
+    if loss.members:
+        return DrawnLoss(path, loss.members, score_of(loss), noise, loss.through, mirrors)
     equations, data = {"projected_l2": (0.0, 1.0), "les_residual": (1.0, 0.0), "hybrid": (1.0, loss.data)}[loss.kind]
     return PathLoss(path, residual, equations, data, noise, loss.through, error, mirrors)
 

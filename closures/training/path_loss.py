@@ -58,10 +58,11 @@ class PathLoss(MeanOfSamples):
         """The loss of each window, (batch,)."""
         batch = mirrored(batch, seeds, self.mirrors, self.path.domain)
         first = perturbed(batch[:, 0], seeds, self.noise)
-        return torch.stack([self.loss(u, window) for u, window in zip(first, batch, strict=True)])
+        windows = zip(first, batch, seeds, strict=True)
+        return torch.stack([self.loss(u, window, seed) for u, window, seed in windows])
 
-    def loss(self, first: Tensor, window: Tensor) -> Tensor:
-        """Of the path from one frame and the window that it should stay with, a scalar."""
+    def loss(self, first: Tensor, window: Tensor, seed: int = 0) -> Tensor:
+        """Of the path from one frame and the window it should stay with, a scalar; `seed`: of what is drawn, if any."""
         frames = self.path.path(self.path.start(first), len(window) - 1, self.through)
         total = torch.zeros((), dtype=frames[0][0].real.dtype, device=window.device)
         if self.equations > 0:

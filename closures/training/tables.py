@@ -101,6 +101,7 @@ class LossTable(Table):
     With ``[correct]`` the solver and the network take turns, `steps` times.
     ``les_residual`` needs no labels: the residual of ``[equations]`` on `steps` predicted frames, over du/dt.
     ``hybrid`` adds `data` times the relative error against the frames of the file.
+    With `members` it is the score of so many answers of a network that draws, `closures.losses.crps`, in its place.
     Other errors (``relative_l2``, ``plane``, ``sobolev``, and those of other packages, see `closures.losses.registry`)
     are of the network's answers as they are.
 
@@ -124,6 +125,9 @@ class LossTable(Table):
         in the data, that to this power (1: as it is); in runs as well. 0: they are not.
     mirrors : directions along which every other window is reflected, symmetries of the flow: y and z in a channel,
         whose two walls then teach the same.
+    members : answers of which the continuous ranked probability score is taken, by plane and component.
+    alpha : of that score, 1 is fair, see `closures.losses.crps.kernel_crps`.
+    waves : weight of the score of the waves by wavenumber beside it: so the spread, too, has the right spectrum.
     """
 
     kind: Annotated[str, AfterValidator(known)] = "relative_l2"
@@ -142,6 +146,9 @@ class LossTable(Table):
     frame: float = Field(default=0.0, exclude_if=lambda frame: frame == 0)
     energy_fixer: float = Field(default=0.0, ge=0, exclude_if=lambda power: power == 0)
     mirrors: tuple[Literal["x", "y", "z"], ...] = Field(default=(), strict=False)
+    members: int = Field(default=0, ge=0, le=64, exclude_if=lambda members: members == 0)
+    alpha: float = Field(default=1.0, gt=0, le=1, exclude_if=lambda alpha: alpha == 1.0)
+    waves: float = Field(default=0.0, ge=0, exclude_if=lambda weight: weight == 0)
 
     @property
     def needs_case(self) -> bool:
@@ -175,6 +182,19 @@ class LossTable(Table):
         )
         if self.stages:
             refuse_idle(self, {"steps": "[[loss.stages]], which have their own"})
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_distribution(self) -> LossTable:
+        if self.members == 1:
+            raise ValueError("members = 1: a spread is that of two or more: set 2, or leave it out")
+        if not self.members:
+            refuse_idle(self, dict.fromkeys(("alpha", "waves"), "one answer (members)"))
+        elif self.kind != "projected_l2":
+            raise ValueError(f"members = {self.members}: does nothing with kind = '{self.kind}': use 'projected_l2'")
+        else:
+            given = ("norm", "energy", *(["options"] if self.options else []))
+            refuse_idle(self, dict.fromkeys(given, f"members = {self.members}"))
         return self
 
 

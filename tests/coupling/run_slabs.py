@@ -19,6 +19,7 @@ from closures.coupling.guarded_update import GuardedUpdate
 from closures.coupling.resample import network_grid
 from closures.coupling.update import Update
 from closures.operators import build
+from closures.operators.noise import draws
 from closures.operators.predictor import Predictor
 from closures.operators.products import with_derivatives
 from solver.discretisation.gradient import VelocityGradient
@@ -74,16 +75,14 @@ class Failing(nn.Module):
         return domain.y.extended(field) * self.weight
 
 
-def differential(no_slip: bool = False) -> nn.Module:
+def differential(**given: object) -> nn.Module:
     """With walls across z as well where they are."""
-    return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", no_slip=no_slip)
+    return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), gate="tanh", **given)
 
 
-def in_box(dealias: bool = True) -> nn.Module:
+def in_box(**given: object) -> nn.Module:
     """For three periods."""
-    return build(
-        "differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), dealias=dealias, periodic=(True, True, True)
-    )
+    return build("differential", width=5, layers=2, lengths=(0.4, 0.1, 0.3), periodic=(True, True, True), **given)
 
 
 def in_duct() -> nn.Module:
@@ -120,6 +119,9 @@ CASES: dict[str, tuple[Grid, Callable[[], nn.Module]]] = {
     "fourier, duct": (DUCT, partial(fourier, layers=2, periodic=(True, False, False))),
     "fourier, box": (BOX, partial(fourier, layers=2, periodic=(True, True, True))),
     "fourier, cells": (CELLS, partial(fourier, layers=2, periodic=(True, True, True), modes=(2, 9, 4))),
+    "drawn": (CHANNEL, partial(differential, noise=2)),
+    "drawn, no_slip": (CHANNEL, partial(differential, noise=2, no_slip=True)),
+    "drawn, box": (BOX, partial(in_box, noise=2)),
     "local": (CHANNEL, Local),
     "local_box": (BOX, Local),
     "fixed": (CHANNEL, differential),
@@ -147,7 +149,7 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     sharing = field.update.sharing(op)
     told = features(seen, sharing.own) if sharing.acts else None
     try:
-        result = field(velocity, lambda u: u)
+        result = field(velocity, lambda u: u, (SEED,) if draws(network) else ())
         whole = [op.gather(c - b) for c, b in zip(result, velocity.coefficients, strict=True)]
     except Overruled as problem:
         found["reason"] = np.array(MPI.COMM_WORLD.allgather(str(problem)))
