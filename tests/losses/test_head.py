@@ -173,7 +173,7 @@ def test_projected_labels_compare_what_the_surrogate_makes_of_an_answer():
         potential = torch.sin(domain.x.points * 2 * math.pi / domain.x.length)[:, None, None].expand(domain.shape)
         gradient = torch.stack([along(potential[None, None], domain.x.derivative, 0)[0, 0], *[0 * potential] * 2])
         plain = [float(relative_l2(a, window[1:2], domain)) for a in (answer, answer + gradient)]
-        own.predictor.forward = lambda u, domain: answer + gradient
+        own.predictor.forward = lambda u, domain, seeds: answer + gradient
         moved = float(objective(window[None, :2], [0]))
         errors = objective.measure(window[None], [0])
     assert moved == pytest.approx(found, rel=1e-10)
