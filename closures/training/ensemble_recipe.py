@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from closures.training.tables import CardTable, OperatorTable, SetTable
+from closures.training.data_table import SetTable
+from closures.training.tables import CardTable, OperatorTable
 from solver.analysis.metrics import C_F, U_MEAN, WALL_FLOW
 from solver.case.table import Table
 

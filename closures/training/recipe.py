@@ -10,10 +10,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from closures.data import recipe_file
 from closures.training.corrections import CorrectTable
+from closures.training.data_table import DataTable
 from closures.training.online.table import OnlineTable
 from closures.training.tables import (
     CardTable,
-    DataTable,
     EquationsTable,
     LossTable,
     NetworkLoopTable,

@@ -20,11 +20,12 @@ from closures.operators.domain import same
 from closures.training.a_posteriori import APosteriori
 from closures.training.begin import weights_of
 from closures.training.candidate import write
+from closures.training.data_table import DataTable
 from closures.training.identity import content_of, identity_of
 from closures.training.processes import ALONE, ProcessGroup
 from closures.training.stress_network import first_guess, role
 from closures.training.study import Prepared
-from closures.training.tables import CardTable, DataTable, LoopTable, OperatorTable, OptimiserTable
+from closures.training.tables import CardTable, LoopTable, OperatorTable, OptimiserTable
 from solver.case.case import load_case
 from solver.case.table import Table
 from solver.errors import CaseError
