@@ -2,7 +2,7 @@
 
 A method marked ``@fused`` is an ordinary pure function of tensors. `enable()` makes marked methods compile on
 first use; until then, and wherever a gradient is recorded, they run as plain torch and give the same numbers but for
-round-off. So they do from the first kernel on that the compiler refuses.
+round-off. So they do from the first kernel on that the compiler refuses. First calls can be put off (`gathering`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,10 +26,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 @dataclass
 class Compiling:
-    """Whether marked methods compile, and the seconds that first calls have taken in this process so far."""
+    """Whether marked methods compile, the seconds that it has taken in this process so far, and what is put off."""
 
     enabled: bool = False
     seconds: float = 0.0
+    gathered: dict[Hashable, FirstCall] | None = None  # by owner, method and structure
 
 
 compiling = Compiling()
@@ -66,27 +67,80 @@ def fused(function: Method) -> Method:
             return function(self, *args)
         tensors: list[Tensor] = []
         key = structure(args, tensors)
-        kernel = self.__dict__.setdefault(name, {}).get(key)
-        return kernel(tensors) if kernel else first_call(function, name, key, self, args, tensors)
+        kernels = self.__dict__.setdefault(name, {})
+        if key not in kernels:
+            first = FirstCall(function, name, key, self, args, tensors)
+            if compiling.gathered is not None:
+                return first.put_off(args)
+            first.compile()
+        return kernels[key](tensors) if key in kernels else function(self, *args)
 
     return cast("Method", call)
 
 
-def first_call(
-    function: Callable[..., Any], name: str, key: object, owner: Any, args: tuple[Any, ...], tensors: list[Tensor]
-) -> Any:
-    """Compile a kernel and call it; if the compiler refuses, kernels are plain torch from now on."""
-    start, before = time.perf_counter(), compiling.seconds
+class Layout(NamedTuple):
+    """All that a kernel knows of a tensor."""
+
+    shape: torch.Size
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, t: Tensor) -> Layout:
+        """That of `t`."""
+        return cls(t.shape, t.stride(), t.dtype, t.device)
+
+    def empty(self, device: torch.device | str | None = None) -> Tensor:
+        """A tensor like that, there or on another device."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device or self.device)
+
+
+class FirstCall:
+    """A call for which there is no kernel yet; of its arguments it keeps no more than the kernel knows."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        key: Hashable,
+        owner: Any,
+        args: tuple[Any, ...],
+        tensors: list[Tensor],
+    ) -> None:
+        self.function, self.name, self.key, self.owner = function, name, key, owner
+        self.layouts = [Layout.of(t) for t in tensors]
+        self.args = rebuilt(args, iter([layout.empty("meta") for layout in self.layouts]))
+
+    def put_off(self, args: tuple[Any, ...]) -> Any:
+        """The result by plain torch; the kernel is made when what is gathered is."""
+        assert compiling.gathered is not None
+        compiling.gathered[id(self.owner), self.name, self.key] = self
+        with _plainly():
+            return self.function(self.owner, *args)
+
+    def compile(self) -> None:
+        """Make the kernel; if the compiler refuses, kernels are plain torch from now on."""
+        start, before = time.perf_counter(), compiling.seconds
+        try:
+            kernel = Kernel(self.function, self.owner, self.args, self.layouts)
+            self.owner.__dict__[self.name][self.key] = kernel
+        except Exception as error:  # what compilers raise has no common class; a fault of the method comes again
+            enable(False)
+            log.warning("kernels stay plain torch: %s is not compiled: %s", self.function.__name__, first_line(error))
+        compiling.seconds = before + time.perf_counter() - start
+
+
+@contextmanager
+def gathering() -> Iterator[list[FirstCall]]:
+    """What would be compiled within is done by plain torch, and is in the list that is given, afterwards."""
+    found: list[FirstCall] = []
+    compiling.gathered = {}
     try:
-        kernel = Kernel(function, owner, args, tensors)
-        result = kernel(tensors)
-        owner.__dict__[name][key] = kernel
-    except Exception as error:  # what compilers raise has no common class; a fault of the method itself comes again
-        result = function(owner, *args)
-        enable(False)
-        log.warning("kernels stay plain torch: %s is not compiled: %s", function.__name__, first_line(error))
-    compiling.seconds = before + time.perf_counter() - start
-    return result
+        yield found
+    finally:
+        found += compiling.gathered.values()
+        compiling.gathered = None
 
 
 class Kernel:
@@ -96,7 +150,9 @@ class Kernel:
     takes longer than the kernel on the grids of large-eddy simulations.
     """
 
-    def __init__(self, function: Callable[..., Any], owner: Any, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], owner: Any, args: tuple[Any, ...], layouts: Sequence[Layout]
+    ) -> None:
         def flat(*leaves: Tensor) -> list[Tensor]:
             with _plainly():
                 found = function(owner, *rebuilt(args, iter(leaves)))
@@ -110,7 +166,7 @@ class Kernel:
         from torch.fx.experimental.proxy_tensor import make_fx
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
+        like = [layout.empty() for layout in layouts]
         graph = make_fx(flat)(*like)
         # a tracing context with shapes of its own: without one the compiler neither looks into its cache nor fills it
         with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -107,10 +108,18 @@ def local_rank() -> int:
     world = MPI.COMM_WORLD
     if world.size == 1:
         return next((int(os.environ[name]) for name in ("LOCAL_RANK", "SLURM_LOCALID") if name in os.environ), 0)
-    node = world.Split_type(MPI.COMM_TYPE_SHARED)
-    rank = node.rank
-    node.Free()
-    return rank
+    with on_node(world) as node:
+        return node.rank
+
+
+@contextmanager
+def on_node(comm: MPI.Intracomm) -> Iterator[MPI.Comm]:
+    """The ranks of `comm` on this node; collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        yield node
+    finally:
+        node.Free()
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -21,6 +21,7 @@ from solver.parallel import ranks
 from solver.parallel.engines import is_cuda_aware
 from solver.pressure import petsc_library
 from solver.run import node
+from solver.run.machine import trust_compiler
 
 GIB = 2**30
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # who has started several says so
@@ -163,7 +164,8 @@ def fusion_cache() -> Path:
 
 
 def vector_bits() -> int:
-    """Of the vectors of which torch's compiler makes kernels: it tries them, in a process of its own."""
+    """Of the vectors of which torch's compiler makes kernels, as runs have it."""
+    trust_compiler()
     from torch._inductor import cpu_vec_isa  # here: it takes a second
 
     return int(cpu_vec_isa.pick_vec_isa().bit_width())

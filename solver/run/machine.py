@@ -5,6 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
+import subprocess
+from contextlib import suppress
+from functools import cache
 
 import torch
 
@@ -17,6 +21,8 @@ log = logging.getLogger("solver")
 COMPILE_SECONDS = 40.0  # for the kernels of a flow with a closure, when none is in torch's cache on disk
 SAVED = {"cpu": 6e-7, "cuda": 2e-9}  # seconds a step and point that compiled kernels save, roughly
 SMALLEST = 4096  # points; below, calls cost more than arithmetic
+VECTORS_OK = "TORCHINDUCTOR_VEC_ISA_OK"
+NEWEST_VECTORS = ("-mavx512f", "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8")  # that torch makes kernels of
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -80,4 +86,19 @@ def choose_fusion(wanted: str, points: int, steps: float | None, device: str = "
     if not is_fused(wanted, points, steps, device):
         return False
     log.info("compiling kernels, about %.0f s, once; the next run of this kind finds them done", COMPILE_SECONDS)
+    trust_compiler()
     return True
+
+
+@cache
+def trust_compiler() -> None:
+    """Spare torch its trials of the vectors that a processor has, where the compiler knows the newest of them.
+
+    It builds, and loads in processes of their own, a library for each kind: seconds at every start. What
+    TORCHINDUCTOR_VEC_ISA_OK says already stays.
+    """
+    command = [os.environ.get("CXX", "g++"), *NEWEST_VECTORS, "-fsyntax-only", "-x", "c++", os.devnull]
+    if VECTORS_OK not in os.environ and platform.machine() in ("x86_64", "AMD64"):
+        with suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            os.environ[VECTORS_OK] = "1"

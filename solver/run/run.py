@@ -35,6 +35,7 @@ from solver.run.build import Source, build
 from solver.run.log import RunLog, tell_end, tell_start
 from solver.run.machine import choose_fusion
 from solver.run.observed import Observed
+from solver.run.rehearsal import compile_together
 from solver.run.summary import Outcome
 from solver.run.wishes import Wish, Wishing
 from solver.terminal import Bar, record
@@ -144,6 +145,7 @@ def run_leg(
     with nullcontext(signals) if signals else StopSignal() as stop:
         with ExitStack() as context:
             tell_restart(this, simulation)
+            compile_together(simulation)
             series = TimeSeries(simulation, folder, case.output.every_steps, observed.columns, this.every_steps)
             health = Health(simulation, case.output.every_steps, case.initial.kind == "wall_turbulence")
             hooks: list[Hook] = [health, *observed.statistics, *observed.others, series, checkpoint]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -159,6 +161,53 @@ def test_a_compiler_that_gives_up_costs_a_line(fused, monkeypatch, caplog):
     assert not fusion.is_enabled()
     (line,) = [m for m in caplog.messages if "plain torch" in m]
     assert line.endswith("is not compiled: C++ compile error")
+
+
+def test_first_calls_that_are_gathered_are_plain_and_compile_later(fused):
+    """What a step needs is what it would have compiled, and nothing that lies within a kernel."""
+
+    def step():
+        closure = create("dynamic_smagorinsky", grid=op.grid, nu=NU, options={})
+        flow = simulation(op, random_velocity(op, SEED), NU, 2e-3, closure=closure)
+        return flow, lambda: run(flow, 1)
+
+    op = operators(channel(1.7))
+    plain = step()[1]()
+    fused(True)
+    before = fusion.compiling.seconds
+    with fusion.gathering() as calls:
+        flow, advance = step()
+        found = advance()
+    assert norm(op, minus(found, plain)) == 0.0
+    assert fusion.compiling.seconds == before
+    assert all(t.device.type == "meta" for call in calls for t in tensors_in(call.args))
+    for call in calls:
+        call.compile()
+    seconds = fusion.compiling.seconds
+    compiled = run(flow, 1)
+    assert fusion.compiling.seconds == seconds > before  # nothing was left to compile
+    assert len({(id(call.owner), call.name, call.key) for call in calls}) == len(calls)
+    fusion.enable(False)
+    assert norm(op, minus(compiled, run(step()[0], 2))) < 1e-12 * norm(op, plain)
+
+
+def tensors_in(args):
+    tensors: list[torch.Tensor] = []
+    fusion.structure(args, tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(("answer", "trusted"), [(0, "1"), (1, None)])
+def test_vectors_are_tried_only_where_the_compiler_may_not_know_them(tmp_path, monkeypatch, answer, trusted):
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\nexit {answer}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv(machine.VECTORS_OK, "")
+    monkeypatch.delenv(machine.VECTORS_OK)
+    machine.trust_compiler.__wrapped__()
+    assert os.environ.get(machine.VECTORS_OK) == trusted
 
 
 def test_a_method_that_fails_fails_compiled(fused, monkeypatch):
