@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from closures.coupling.frames import Frames
 from closures.coupling.unrolled import Unrolled
 from closures.data.sets import Source
 from closures.data.windows import InMemory
-from closures.operators.domain import same
+from closures.operators.domain import Domain, same
 from closures.operators.predictor import Predictor
 from closures.operators.role import Rhythm
 from closures.training.fields_table import LabelsTable
@@ -116,8 +116,8 @@ def leg_of(table: CorrectTable, interval: float, device: str = "cpu") -> Simulat
     return build.build(build.Source(case, folder, folder.name), comm=ranks.alone())
 
 
-def largest_change(pairs: InMemory, predictor: Predictor) -> float:
-    """The greatest correction in the data, rms over the volume in units of the scaling, as the guard measures it."""
-    units, volumes = np.array(predictor.scaling.change), pairs.domain.volumes.numpy()[..., None]
-    changes = ((after - before) / units for before, after in pairs.velocity)
+def largest_change(pairs: Iterable[Sequence[np.ndarray]], domain: Domain, predictor: Predictor) -> float:
+    """The greatest change in the data, rms over the volume in units of the scaling, as the guard measures it."""
+    units, volumes = np.array(predictor.scaling.change), domain.volumes.numpy()[..., None]
+    changes = ((after - before) / units for before, after in pairs)
     return max(float(((change**2).mean(-1, keepdims=True) * volumes).sum() ** 0.5) for change in changes)

@@ -189,6 +189,16 @@ def _error(loss: LossTable) -> Callable[[Tensor, Tensor, Domain], Tensor]:
     )
 
 
+def _largest_answer(recipe: Recipe, source: Source, predictor: Predictor, pairs: InMemory | None) -> float | None:
+    """For the guard: of corrections, and of what changes at rest where the units are those of a moving frame."""
+    if pairs is not None:
+        return largest_change(pairs.velocity, pairs.domain, predictor)
+    if predictor.scaling.drift == 0:
+        return None
+    known = [number for number in range(source.shape[0]) if number not in source.test]
+    return largest_change(StoredFrames(source, recipe.data.stride, 1, known).pairs(), source.domain, predictor)
+
+
 def save(
     recipe: Recipe,
     source: Source,
@@ -209,7 +219,7 @@ def save(
         scaling=predictor.scaling,
         **asdict(rhythm),
         start=source.start if rhythm.step else 0.0,
-        largest_answer=largest_change(pairs, predictor) if pairs else None,
+        largest_answer=_largest_answer(recipe, source, predictor, pairs),
         filter=str(source.attributes.get("filter", "unknown")),
         grid=source.domain.describe(),
         nu=(float(source.nu.min()), float(source.nu.max())),
