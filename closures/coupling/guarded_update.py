@@ -69,7 +69,7 @@ class GuardedUpdate:
         change, reason = self.update.sharing(operators).verdict(answer)
         if reason is not None:
             raise Overruled(reason)
-        result = self.update.changed(velocity, change, project)
+        result = self.update.limited(velocity, seen, self.update.changed(velocity, change, project), project)
         self._check_energy(operators, velocity.coefficients, result)
         return result
 

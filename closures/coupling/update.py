@@ -16,6 +16,7 @@ from closures.coupling.resample import Resampler
 from closures.coupling.sharing import Sharing, shared
 from closures.coupling.transfer import DeviceTransfer, Precision, Wanted
 from closures.operators.domain import Domain
+from closures.operators.energy_fixer import fixed
 from closures.operators.predictor import Predictor
 from solver.discretisation.calculus import Components, Operators
 from solver.discretisation.velocity import Velocity
@@ -72,6 +73,7 @@ class Update:
         self.reach: int | Literal["global"] = getattr(predictor.network, "reach", "global")
         self.grid, self.domain = grid, Domain.of(grid)
         self.divergence_free, self.mass_flux = divergence_free, mass_flux
+        self.limits = predictor.scaling.limits
         self.device, self.precision, self.half_precision = device, precision, half_precision
         self._parts = PerGrid(self._prepared)
 
@@ -97,7 +99,7 @@ class Update:
         """The velocity with the network's change (collective); `seeds`: see `evaluated`."""
         seen = self.seen(velocity)
         change = None if seen is None else self.evaluated(velocity.operators, seen, seeds)
-        return self.changed(velocity, change, project)
+        return self.limited(velocity, seen, self.changed(velocity, change, project), project)
 
     def seen(self, velocity: Velocity) -> Tensor | None:
         """The velocity at the network's points, (3, nx, ny, nz), where that is evaluated; None elsewhere (collective).
@@ -146,6 +148,21 @@ class Update:
         if self.divergence_free:
             result = project(result)
         return with_flux_of(operators, result, velocity.coefficients, project) if self.mass_flux else result
+
+    def limited(self, velocity: Velocity, seen: Tensor | None, result: Components, project: Project) -> Components:
+        """`result` with the energy of each plane where the card lets it be (collective).
+
+        Planes are rescaled behind the projection, which takes energy out of them, and projected again: that takes
+        little where little was to be put right. `seen` is what the network saw of `velocity`.
+        """
+        if not self.limits:
+            return result
+        made = Velocity(velocity.strain, result)
+        after, change = self.seen(made), None
+        if after is not None:
+            assert seen is not None
+            change = fixed(seen[None], after[None], self.sharing(velocity.operators).own, self.limits)[0] - after
+        return self.changed(made, change, project)
 
 
 def with_flux_of(operators: Operators, velocity: Components, old: Components, project: Project) -> Components:

@@ -1,4 +1,4 @@
-"""Answers whose fluctuations are rescaled, plane by plane, so that no plane's energy changes faster than was ever seen.
+"""Fluctuations that are rescaled, plane by plane, so that no plane's energy changes faster than was ever seen.
 
 Conservation fixers after each step, inside the loss as well as in a run, are what weather models of networks use
 (Schreck et al. 2025, npj Clim. Atmos. Sci., arXiv 2411.07814); here it is not a total that is conserved but a rate that

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from closures.operators.domain import Domain
-from closures.operators.energy_fixer import fixed
 from closures.operators.spectral import along
 from solver.errors import CaseError
 
@@ -28,7 +27,8 @@ class Scaling(BaseModel):
     target, mean, std, change : see above.
     drift : distance along x by which the field is carried on before the network sees it: a network that answers zero
         predicts a flow that is frozen in a frame which moves so far in a step, and its waves pass it by more slowly.
-    limits : of the growth of energies, see `closures.operators.energy_fixer`; empty: there are none.
+    limits : of the growth of energies in the flow, see `closures.operators.energy_fixer`, which hold behind the
+        projection; empty: there are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -71,7 +71,7 @@ class Predictor(nn.Module):
         answer: Tensor = self.network(seen, domain, seeds) if seeds else self.network(seen, domain)
         answer = answer.to(velocity.dtype)
         after: Tensor = carried + change * answer if self.scaling.target == "increment" else mean + std * answer
-        return fixed(carried, after, domain, self.scaling.limits) if self.scaling.limits else after
+        return after
 
 
 def drifted(field: Tensor, domain: Domain, distance: float) -> Tensor:

@@ -65,8 +65,8 @@ class LossTable(Table):
     norm : error of frames in a flow, by name; ``volume``: ``relative_l2`` over the whole volume.
     energy : weight of `energy_error` beside that error.
     frame : velocity along x of a frame in which the change is predicted: the field is carried on by it first, exactly.
-    energy_fixer : answers are rescaled where the energy of the fluctuations in a plane changes by a larger factor than
-        in the data, that to this power (1: as it is); in runs as well. 0: they are not.
+    energy_fixer : planes are rescaled, behind the projection, where the energy of their fluctuations changes by a
+        larger factor than in the data, that to this power (1: as it is); in runs as well. 0: they are not.
     mirrors : directions along which every other window is reflected, symmetries of the flow: y and z in a channel,
         whose two walls then teach the same.
     members : answers of which the continuous ranked probability score is taken, by plane and component.
@@ -119,6 +119,7 @@ class LossTable(Table):
             "through": self.longest == 1,
             "norm": self.kind not in ("projected_l2", "hybrid"),
             "energy": self.kind not in ("projected_l2", "hybrid"),
+            "energy_fixer": not self.needs_case,
             "mirrors": not self.needs_case,
         }
         refuse_idle(

@@ -160,15 +160,14 @@ def change(name: str, **given: object) -> dict[str, np.ndarray]:
     return found | {"features": told} | {f"change{i}": f for i, f in enumerate(whole)}
 
 
-LEARNS = ("channel", "fixed", "attention", "attention, chained", "attention, box", "fourier")
+LEARNS = ("channel", "attention", "attention, chained", "attention, box", "fourier")
 
 
 def gradient(name: str) -> np.ndarray:
     """Of the sum of squares of the change, with respect to all weights; over all ranks."""
     grid, make = CASES[name]
     op, network = operators(grid, comm=MPI.COMM_WORLD), randomise(make(), SEED, scale=0.3)
-    units = LIMITED if name.startswith("fixed") else SCALING
-    update = Update(Predictor(network, units), network_grid(grid), precision="float64")
+    update = Update(Predictor(network, SCALING), network_grid(grid), precision="float64")
     seen = update.seen(Velocity(VelocityGradient(op), random_velocity(op, SEED)))
     with torch.enable_grad(), op.decomposition.communicator.recording(op.device):
         weights = [weight.requires_grad_() for weight in network.parameters()]

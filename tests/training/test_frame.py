@@ -1,11 +1,10 @@
-"""Changes in a moving frame and limits of energies, from the recipe to the card, and on to a second training."""
+"""Changes in a moving frame, from the recipe to the card, and on to a second training."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from closures.data.windows import TrajectoryFiles
 from closures.training.experiment import train
 from solver.errors import CaseError
 from tests.training.test_offline import file  # noqa: F401  a fixture
@@ -15,7 +14,7 @@ SPEED = 2.0  # of the waves in the file
 
 
 def recipe_of(file, **changes):  # noqa: F811
-    loss = {"noise": 0.0, "frame": SPEED, "energy_fixer": 1.0} | changes.pop("loss", {})
+    loss = {"noise": 0.0, "frame": SPEED} | changes.pop("loss", {})
     return small_recipe(file, loss=loss, loop={"epochs": 1}, **changes)
 
 
@@ -32,15 +31,7 @@ def test_in_the_frame_of_the_waves_they_only_decay(tmp_path, file):  # noqa: F81
     assert sizes == pytest.approx(3 * [(1 - np.exp(-0.5 * STEP)) / abs(1 - np.exp((2j - 0.5) * STEP))], rel=0.02)
 
 
-def test_limits_are_those_of_the_data(tmp_path, file):  # noqa: F811
-    """Energies of a plane fall by exp(-step) a step."""
-    card = train(recipe_of(file, loss={"energy_fixer": 3.0}), tmp_path).card
-    heights, factors = np.array(card.scaling.limits).T
-    np.testing.assert_allclose(heights, TrajectoryFiles(file).domain.y.unit)
-    np.testing.assert_allclose(factors, np.exp(3 * STEP), rtol=1e-4)
-
-
-def test_a_training_that_begins_with_a_network_keeps_its_frame_and_takes_its_own_limits(tmp_path, file):  # noqa: F811
+def test_a_training_that_begins_with_a_network_keeps_its_frame(tmp_path, file):  # noqa: F811
     train(recipe_of(file), tmp_path / "first")
     begin = {"begin": str(tmp_path / "first"), "epochs": 1}
     with pytest.raises(
@@ -48,4 +39,4 @@ def test_a_training_that_begins_with_a_network_keeps_its_frame_and_takes_its_own
     ):
         train(small_recipe(file, loop=begin), tmp_path / "other")
     second = small_recipe(file, loop=begin, loss={"frame": SPEED})
-    assert train(second, tmp_path / "second").card.scaling.limits == ()
+    assert train(second, tmp_path / "second").card.scaling.drift == pytest.approx(SPEED * STEP)
