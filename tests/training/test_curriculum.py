@@ -125,6 +125,7 @@ def test_online_samples_have_the_frames_of_the_longest_windows(root, tmp_path, s
         ),
         ({"loss": {"stages": STAGES}, "loop": {"epochs": 2}}, r"\[\[loss.stages\]\] epoch = 2: there are 2 epochs"),
         ({"loss": {"stages": [{"epoch": 0, "steps": 1}], "through": False}}, "through: does nothing with .*steps = 1"),
+        ({"loss": {"energy_fixer": 1.0}}, "energy_fixer: does nothing with kind = 'relative_l2'"),
         ({"loss": {"frame": 0.4}, "correct": {"case": "x"}}, r"\[loss\] frame: a corrector stays at the time"),
     ],
 )
