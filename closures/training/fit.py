@@ -31,7 +31,7 @@ VALIDATION = 2**32 - 1  # in place of a step, for what is drawn for the validati
 
 
 class Fit:
-    """Minimises an objective with AdamW and keeps the weights that did best on the validation set.
+    """Minimises an objective with AdamW and keeps the weights that did best on the validation set, or the last.
 
     The data set, the objective and the settings are values; `folder` receives the state, from which the next `Fit`
     with the same `identity` continues: order of samples, noise and rate are functions of the seed and the step, so the
@@ -161,8 +161,10 @@ class Fit:
                     f"epoch {progress.epoch}: {name} is {value} on the validation set: lower [optimiser] rate, "
                     "or look for values that are not finite in [data] file"
                 )
-        if error < progress.best:
-            progress.best, progress.best_epoch, self.best = error, progress.epoch, self.average.copy()
+        if (better := error < progress.best) or self.loop.keep == "last":
+            self.best = self.average.copy()
+        if better:
+            progress.best, progress.best_epoch = error, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum = progress.epoch + 1, 0, 0.0
         waited = progress.epoch - 1 - progress.best_epoch
         impatient = self.loop.patience is not None and waited >= self.loop.patience

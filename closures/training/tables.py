@@ -212,6 +212,8 @@ class LoopTable(Table):
     epochs : after which the training ends; more of them go on with one that has ended.
     batch : samples a step, of all processes together.
     seed : of the first weights, the order of samples and the noise.
+    keep : the weights with the ``best`` validation loss, or the ``last``: flows that a teacher leads are no judge of a
+        network that has learned to find back from its own.
     patience : epochs without a better validation loss after which it ends early.
     checkpoint_seconds : between two states from which it can go on.
     device : where to train; auto is a GPU if there is one.
@@ -220,6 +222,7 @@ class LoopTable(Table):
     epochs: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
     seed: int = Field(default=20411, ge=0)
+    keep: Literal["best", "last"] = Field(default="best", exclude_if=lambda keep: keep == "best")
     patience: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300.0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"

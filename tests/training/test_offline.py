@@ -140,6 +140,10 @@ def test_best_weights_are_kept_and_patience_ends_it(tmp_path, file):
     best = int(np.argmin(errors))
     assert len(errors) == best + 3 < 30
     assert found.card.metrics["validation_loss"] == pytest.approx(errors[best], rel=1e-6)
+    loop = {"epochs": len(errors), "keep": "last"}
+    found = train(small_recipe(file, loop=loop, optimiser={"rate": 0.3, "schedule": "constant"}), tmp_path / "last")
+    assert found.card.metrics["validation_loss"] == pytest.approx(errors[-1], rel=1e-6)
+    assert errors[-1] > errors[best]
 
 
 def test_a_training_that_is_done_goes_on_with_more_epochs(tmp_path, file):
