@@ -140,10 +140,15 @@ def test_best_weights_are_kept_and_patience_ends_it(tmp_path, file):
     best = int(np.argmin(errors))
     assert len(errors) == best + 3 < 30
     assert found.card.metrics["validation_loss"] == pytest.approx(errors[best], rel=1e-6)
-    loop = {"epochs": len(errors), "keep": "last"}
-    found = train(small_recipe(file, loop=loop, optimiser={"rate": 0.3, "schedule": "constant"}), tmp_path / "last")
-    assert found.card.metrics["validation_loss"] == pytest.approx(errors[-1], rel=1e-6)
     assert errors[-1] > errors[best]
+
+
+def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path, file):
+    loop = {"epochs": 30, "patience": 2, "keep": "last"}
+    found = train(small_recipe(file, loop=loop, optimiser={"rate": 0.3, "schedule": "constant"}), tmp_path)
+    errors = [row["validation_loss"] for row in found.progress.history]
+    assert found.card.metrics["validation_loss"] == pytest.approx(errors[-1], rel=1e-6)
+    assert errors[-1] > min(errors)
 
 
 def test_a_training_that_is_done_goes_on_with_more_epochs(tmp_path, file):
