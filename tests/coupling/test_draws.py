@@ -14,6 +14,7 @@ from closures.coupling.resample import network_grid
 from closures.coupling.update import Update
 from closures.operators.artefact import ArtefactError, load
 from closures.operators.noise import seeds_of
+from closures.registry import contract
 from solver.errors import CaseError
 from tests.coupling.flows import DT, SCALING, channel, closure, distance, flow, small, write
 
@@ -88,6 +89,13 @@ def without_noise(folder):
     weights = load(folder).network.state_dict()
     network.load_state_dict({name: w for name, w in weights.items() if name != "amplitudes"})
     return network
+
+
+def test_a_corrector_keeps_its_contract(tmp_path):
+    """What its state does not know yet, NaN, is no change of it."""
+    folder = write(tmp_path, "differential", channel(), scale=0.3, arguments=NOISY)
+    subject = contract.Subject(lambda grid: closure("corrector", folder, grid, base="wale"), channel())
+    assert set(contract.examine(subject).values()) == {"kept"}
 
 
 @pytest.mark.parametrize("options", [{"draws": 4}, {"seed": SEED}])
