@@ -32,6 +32,8 @@ from solver.observers.time_average import TimeAverage
 from solver.run.leg import FAILED
 from solver.run.observed import Observed
 from solver.run.performance import in_words, performance
+from solver.run.stability import in_words as held
+from solver.run.stability import stability
 
 log = logging.getLogger("solver")
 COARSE_GRID = (
@@ -115,6 +117,9 @@ class Outcome:
             if means is not None:
                 with excused(f"averages of {folder}"):
                     self._write_averages(folder, hook, means)
+        if self.simulation.surrogate is not None and series.is_root:
+            with excused("how the surrogate held"):
+                self.summary["stability"] = stability(folder / "timeseries.csv")
         for spectra in observed.spectra if series.is_root else ():
             with excused("spectra.csv"):
                 write_table(folder / "spectra.csv", spectra.table())
@@ -151,6 +156,8 @@ class Outcome:
         """What to print: the timings, the comparison, where everything is, and how to go on (root only)."""
         s = self.summary
         found: list[str | Table] = [in_words(s)]
+        if line := held(s.get("stability", {})):
+            found.append(line)
         if line := stresses_in_words(s):
             found.append(line)
         if "errors" in s:

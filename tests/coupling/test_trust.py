@@ -20,6 +20,7 @@ from solver.errors import CaseError
 from solver.flow.forcing import MassFlux
 from solver.flow.simulation import Simulation
 from solver.observers.series import TimeSeries, columns, momentum_imbalance, wall_friction_velocity
+from solver.run.stability import in_words, stability
 from tests.coupling.flows import DT, channel, closure, distance, in_turns, write
 from tests.coupling.flows import flow as small_flow
 from tests.grids import minus, norm, random_velocity
@@ -203,6 +204,20 @@ def test_the_time_series_has_a_column_for_surrogates_alone(tmp_path):
     assert "residual_trust" not in tables[0].dtype.names
     np.testing.assert_allclose(tables[1]["residual_trust"], expected, rtol=1e-10)
     assert np.isfinite(expected).tolist() == [False, True, False, False, True]
+
+
+def test_the_summary_says_how_a_flow_has_held(tmp_path):
+    """Means over the first and the last fifth of the macro steps, whatever lies in between them."""
+    rows = [[n, 0.1 if n % 3 == 0 else np.nan, 1.0 + n, 2.0] for n in range(60)]
+    lines = ["step,residual_trust,fluctuation_energy,other", *(",".join(f"{x:g}" for x in row) for row in rows)]
+    (tmp_path / "timeseries.csv").write_text("\n".join(lines) + "\n")
+    found = stability(tmp_path / "timeseries.csv")
+    assert found["fluctuation_energy"] == pytest.approx({"first": 5.5, "last": 53.5, "largest": 58.0})
+    assert set(found) == {"fluctuation_energy", "residual_trust"}
+    assert "energy of fluctuations 5.5 -> 53.5 (at most 58)" in in_words(found)
+    (tmp_path / "timeseries.csv").write_text("\n".join(lines[:4]) + "\n")
+    assert stability(tmp_path / "timeseries.csv") == {}
+    assert in_words({}) == ""
 
 
 def test_the_imbalance_of_momentum_is_what_an_answer_adds_to_the_mean_flow():
