@@ -33,6 +33,8 @@ from closures.data.opened import DAMAGE, Joined, joined
 from closures.operators.domain import Domain, Line
 from solver.errors import CaseError
 
+FIELDS = "t1_fields/velocity"
+
 
 class Trajectories(Protocol):
     """Where frames come from: (n_traj, n_steps, nx, ny, nz, 3) values on `domain`, `step` apart in time."""
@@ -72,7 +74,43 @@ class InMemory:
         return self.velocity[trajectory, frames]
 
 
-class TrajectoryFiles:
+class FlowSet:
+    """Flows in the files of a set, or in one: where their values lie, and which teach, choose or judge.
+
+    Parameters
+    ----------
+    path : of the set.
+    rows : an array in it whose first two dimensions are trajectories and times.
+
+    Raises
+    ------
+    CaseError : missing, damaged, or not of the layout above; the message names what is missing.
+    """
+
+    def __init__(self, path: Path, rows: str = "statistics/moments") -> None:
+        self.path = path
+        with _reading(path) as files:
+            self.shape: tuple[int, ...] = _field(files, rows).shape
+            self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in files.attrs.items()}
+            self.times = _numbers(files, "dimensions/time")
+            self.domain = Domain(*(_line(files, name) for name in "xyz"))
+            self.nu = _viscosity(files)
+            self.valid, self.test = _kept(path, files, rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the content of a set, or of a file."""
+        if is_set(self.path):
+            return str(self.attributes["sha256"])
+        if self.path.is_file():
+            with self.path.open("rb") as raw:
+                return hashlib.file_digest(raw, "sha256").hexdigest()
+        files = [file for files in files_of(self.path).values() for file in files]
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return set_digest({file.name: sha for file, sha in zip(files, digests, strict=True)})
+
+
+class TrajectoryFiles(FlowSet):
     """Trajectories in the files of a set, or in one, read window by window; every process opens them for itself.
 
     Raises
@@ -81,21 +119,15 @@ class TrajectoryFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._owner, self._open = path, -1, contextlib.ExitStack()
-        with _reading(path) as files:
-            self.shape: tuple[int, ...] = _field(files, "t1_fields/velocity").shape
-            self.attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in files.attrs.items()}
-            times = _numbers(files, "dimensions/time")
-            self.domain = Domain(*(_line(files, name) for name in "xyz"))
-            self.nu = _viscosity(files)
-            self.valid, self.test = _kept(path, files)
-        if self.shape[2:] != (*self.domain.shape, 3) or times.shape != (self.shape[1],):
-            raise CaseError(f"{path}: t1_fields/velocity of shape {self.shape} does not fit its dimensions")
-        self.step, self.start = _spacing(times, path), float(times[0])
+        super().__init__(path, FIELDS)
+        self._owner, self._open = -1, contextlib.ExitStack()
+        if self.shape[2:] != (*self.domain.shape, 3) or self.times.shape != (self.shape[1],):
+            raise CaseError(f"{path}: {FIELDS} of shape {self.shape} does not fit its dimensions")
+        self.step, self.start = _spacing(self.times, path), float(self.times[0])
 
     def read(self, trajectory: int, frames: slice) -> np.ndarray:
         """See `Trajectories`."""
-        return self._rows("t1_fields/velocity", trajectory, frames)
+        return self._rows(FIELDS, trajectory, frames)
 
     def stress(self, trajectory: int, frames: slice) -> np.ndarray:
         """The subgrid stress of these frames, (frames, nx, ny, nz, 3, 3), velocity^2; raises CaseError without one."""
@@ -115,17 +147,11 @@ class TrajectoryFiles:
         kept = {key: value for key, value in self.__dict__.items() if key not in ("_open", "_files")}
         return kept | {"_owner": -1}
 
-    @cached_property
-    def sha256(self) -> str:
-        """Checksum of the content of a set, or of a file."""
-        if is_set(self.path):
-            return str(self.attributes["sha256"])
-        if self.path.is_file():
-            with self.path.open("rb") as raw:
-                return hashlib.file_digest(raw, "sha256").hexdigest()
-        files = [file for files in files_of(self.path).values() for file in files]
-        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        return set_digest({file.name: sha for file, sha in zip(files, digests, strict=True)})
+
+def has_fields(path: Path) -> bool:
+    """Whether a set has fields, or their statistics alone; raises as `FlowSet`."""
+    with _reading(path) as files:
+        return FIELDS in files
 
 
 def domain_of(path: Path) -> Domain:
@@ -161,11 +187,11 @@ def _numbers(files: Joined, name: str) -> np.ndarray:
     return np.asarray(_field(files, name), dtype=np.float64)
 
 
-def _kept(path: Path, files: Joined) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _kept(path: Path, files: Joined, rows: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Numbers of the trajectories for validation and for tests."""
     if not path.is_dir():
         return (), tuple(int(n) for n in np.ravel(files.attrs.get("test_trajectories", ())))
-    counts = [len(file["t1_fields/velocity"]) for file in files.files]
+    counts = [len(file[rows]) for file in files.files]
     of_row = np.repeat([split for split, kept in files_of(path).items() for _ in kept], counts)
     valid, test = (tuple(int(n) for n in np.flatnonzero(of_row == split)) for split in ("valid", "test"))
     return valid, test

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from closures.data.windows import TrajectoryFiles
+from closures.data.windows import FlowSet, TrajectoryFiles, has_fields
 from closures.operators import artefact
 from closures.operators.artefact import Card
 from closures.training.begin import weights_of
@@ -67,8 +67,9 @@ class Inversion:
         self.candidate = candidate(recipe.operator, self.table.begin, self.table.closure)
         self.network = self.candidate.network.requires_grad_(False)
         self.moved = _chosen(self.network, self.table.moves)
-        others = [(TrajectoryFiles(Path(table.file)), table.overrides) for table in self.table.flows]
-        self.flows = [self._flow(*flow) for flow in ((source, ()), *others)]
+        others = [(_set(Path(table.file)), table.overrides) for table in self.table.flows]
+        self.flows = [self._flow(source, ())]
+        self.flows += [self._flow(*flow, self.flows[0]) for flow in others]
         begun = [weights_of(self.table.begin)] if self.table.begin else []
         case, _ = load_case(Path(self.table.case), self.table.overrides)
         self.identity = identity_of(recipe, source.sha256, content_of(case), *begun, *(s.sha256 for s, _ in others))
@@ -76,13 +77,13 @@ class Inversion:
         rows = [(key, count) for flow in self.flows for key, count in zip(ERRORS, flow.target_rows, strict=True)]
         self.tolerance = np.concatenate([np.full(count, wanted[key]) for key, count in rows])
 
-    def _flow(self, source: TrajectoryFiles, overrides: tuple[str, ...]) -> LongRun:
+    def _flow(self, source: FlowSet, overrides: tuple[str, ...], like: LongRun | None = None) -> LongRun:
         """Runs in one flow; raises CaseError if nothing is there to learn from."""
         seen = [number for number in range(source.shape[0]) if number not in source.test]
         if not seen:
             raise CaseError(f"{source.path}: keeps all its trajectories for tests: none is left to learn from")
         every = (*self.table.overrides, *overrides)
-        return LongRun(self.candidate.closure, source, seen, self.table.case, every)
+        return LongRun(self.candidate.closure, source, seen, self.table.case, every, like=like)
 
     def run(self) -> Card:
         """All iterations that are left, and the artefact (collective)."""
@@ -224,11 +225,17 @@ class Inversion:
             raise Diverged(f"{len(runs) - len(alive)} flows of the mean network were lost: raise [ensemble] members")
         self.take(weights)
         recipe, nu = self.recipe, self.flows[0].simulation.nu
-        cards = [self.candidate.card(flow.frames, flow.source) for flow in self.flows]
+        known = [(flow.frames, source) for flow in self.flows if isinstance(source := flow.source, TrajectoryFiles)]
+        cards = [self.candidate.card(*pair) for pair in known]
         role = max(cards, key=lambda card: card["largest_answer"] or 0.0)
         grid = self.source.domain.describe() if len(self.flows) == 1 else None
         metrics = self.errors(alive)
         write(self.out, self.network, recipe.operator, recipe.card, self.source, nu, metrics, role | {"grid": grid})
+
+
+def _set(path: Path) -> FlowSet:
+    """With its fields, or of their statistics alone."""
+    return TrajectoryFiles(path) if has_fields(path) else FlowSet(path)
 
 
 def _inputs(weights: Tensor) -> int:

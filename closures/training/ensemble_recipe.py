@@ -34,7 +34,8 @@ class FlowTable(Table):
 
     Parameters
     ----------
-    file : filtered trajectories on the points of the case: first frames, and what its runs should settle to.
+    file : filtered trajectories on the points of the case: what its runs should settle to, and first frames. Of a set
+        that has statistics alone these are those of ``[data] file``, interpolated.
     overrides : of the keys of ``[ensemble] case``, beside those of ``[ensemble]``.
     """
 

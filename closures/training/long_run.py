@@ -13,7 +13,7 @@ import torch
 from closures.coupling.frames import Frames
 from closures.coupling.resample import network_grid
 from closures.data.profiles import filtered_channel
-from closures.data.windows import TrajectoryFiles
+from closures.data.windows import FlowSet, TrajectoryFiles
 from closures.operators.domain import Domain, same
 from solver.analysis.channel import ERRORS, ChannelProfiles, deviations, table_of
 from solver.case.case import load_case
@@ -22,6 +22,7 @@ from solver.discretisation.calculus import Operators
 from solver.discretisation.staggered import y_slowest
 from solver.discretisation.velocity import Velocity
 from solver.errors import CaseError, Diverged
+from solver.files.regrid import interpolated
 from solver.flow import initial
 from solver.flow.batch import Batch, refusal
 from solver.flow.closure import Closure, State, SubgridTerm
@@ -102,10 +103,11 @@ class LongRun:
     Parameters
     ----------
     closure : makes it for a grid and a viscosity.
-    source, trajectories : filtered flows on the points of the case: those have first frames, and the profiles that runs
-        should have.
+    source, trajectories : filtered flows on the points of the case: those have the profiles that runs should have, and
+        first frames.
     case, overrides : the case; its closure and its times do not count.
     every_steps : between two samples of the averages.
+    like : runs of the same channel whose first frames, interpolated, are those of a set without fields.
 
     Raises
     ------
@@ -115,11 +117,12 @@ class LongRun:
     def __init__(
         self,
         closure: Callable[[Grid, float], Closure],
-        source: TrajectoryFiles,
+        source: FlowSet,
         trajectories: Sequence[int],
         case: str,
         overrides: tuple[str, ...],
         every_steps: int = 10,
+        like: LongRun | None = None,
     ) -> None:
         described, _ = load_case(Path(case), (*overrides, "closure={name='none'}", "run.device=cpu"))
         grid = described.build_grid()
@@ -143,7 +146,7 @@ class LongRun:
         self.moments = Moments(operators)
         self._take: Callable[[int], None] = nothing
         self._batches: dict[int, Batch] = {}
-        self.source, self.every_steps = source, every_steps
+        self.source, self.every_steps, self.like = source, every_steps, like
         self.frames = Frames(self.simulation)
         data, means = filtered_channel(source.path)
         self.trajectories = list(trajectories)
@@ -158,9 +161,15 @@ class LongRun:
 
     def first(self, number: int) -> tuple[Array, ...]:
         """A stored frame as coefficients: another trajectory, and later another frame, for every number."""
+        if not isinstance(self.source, TrajectoryFiles):
+            assert self.like is not None
+            frame = interpolated(
+                self.like.first(number), self.like.simulation.operators.grid, self.simulation.operators
+            )
+            return tuple(c.numpy() for c in self.simulation.flow.solenoidal(frame))
         n_traj, n_steps = len(self.trajectories), self.source.shape[1]
-        frame = (number // n_traj * 7919) % n_steps  # far from those before
-        values = self.source.read(self.trajectories[number % n_traj], slice(frame, frame + 1))[0]
+        row = (number // n_traj * 7919) % n_steps  # far from those before
+        values = self.source.read(self.trajectories[number % n_traj], slice(row, row + 1))[0]
         return tuple(c.numpy() for c in self.frames.start(torch.from_numpy(values).movedim(-1, 0)))
 
     @torch.no_grad()

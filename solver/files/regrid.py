@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from solver.discretisation.staggered import y_slowest
 from solver.errors import RunFolderError
 from solver.files.checkpoint_file import Saved
 from solver.grid.axis import FiniteVolumeAxis, FourierAxis, Inflow, NoSlip
+from solver.grid.grid import Grid
 
 Array = np.ndarray
 
@@ -54,6 +56,20 @@ def velocity_of(saved: Saved, operators: Operators) -> Components:
         )
     fields = [_regrid(saved, operators, c, saved.arrays[f"velocity/{n}"]) for c, n in enumerate("uvw")]
     return fields[0], fields[1], fields[2]
+
+
+def interpolated(velocity: Sequence[Array], grid: Grid, operators: Operators) -> Components:
+    """Coefficients of a velocity on `grid`, whole, as `velocity_of` has them from a checkpoint.
+
+    Raises
+    ------
+    RunFolderError : see `velocity_of`.
+    """
+    lines = dict(zip("xyz", grid.axes, strict=True))
+    kind = {name: {"kind": "fourier" if line.is_fourier else "finite_volume"} for name, line in lines.items()}
+    arrays = {f"grid/{name}": line.centres for name, line in lines.items()}
+    arrays |= {f"velocity/{name}": field for name, field in zip("uvw", velocity, strict=True)}
+    return velocity_of(Saved(arrays, {"case": json.dumps({"grid": kind})}), operators)
 
 
 CENTRED = 3  # in place of a component: what lives at cell centres

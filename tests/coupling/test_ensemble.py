@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,7 @@ from closures.training.long_run import LongRun
 from solver.case.case import load_case
 from solver.errors import CaseError, Diverged, RunFolderError
 from solver.files.folder import to_toml, write_text
+from solver.flow.forcing import bulk_velocity
 from solver.run import build as assembly
 from tests import runs
 from tests.runs import needs_mpirun
@@ -108,6 +112,34 @@ def coarser(tmp_path_factory):
     _, file = les_file(tmp_path_factory.mktemp("coarser"), (2,), FRAMES, STEP, substeps=2, overrides=overrides)
     add_statistics(file)
     return {"file": str(file), "overrides": list(overrides)}
+
+
+def test_a_grid_without_fields_begins_with_those_of_another(made, coarser, tmp_path):
+    """Its statistics are the target; its first frames those of the first grid, interpolated and free of divergence."""
+    alone = tmp_path / "statistics.h5"
+    shutil.copyfile(coarser["file"], alone)
+    with h5py.File(alone, "r+") as file:
+        del file["t1_fields/velocity"]
+    table = recipe(made, tmp_path, flows=[coarser | {"file": str(alone)}], members=4, iterations=1)
+    both = ensemble.Inversion(load_experiment(table), TrajectoryFiles(made[1]), tmp_path / "out", None)
+    fine, coarse = both.flows
+    with_fields = LongRun(
+        both.candidate.closure,
+        TrajectoryFiles(Path(coarser["file"])),
+        [0],
+        str(made[0]),
+        (f"time.dt={STEP / 2}", *coarser["overrides"]),
+    )
+    means = coarse(coarse.first(1), 0.01, 0.5).means
+    for own, same in zip(coarse.deviations(means), with_fields.deviations(means), strict=True):
+        np.testing.assert_array_equal(own, same)
+    u = tuple(torch.from_numpy(c) for c in coarse.first(1))
+    op, other = coarse.simulation.operators, fine.simulation.operators
+    assert float(op.to_physical(op.divergence(u)).abs().max()) < 1e-12
+    bulk = [bulk_velocity(*pair) for pair in ((op, u[0]), (other, torch.from_numpy(fine.first(1)[0])))]
+    assert float(bulk[0]) == pytest.approx(float(bulk[1]), rel=0.05)
+    card = both.run()
+    assert "u_rms_6x5x8" in card.metrics
 
 
 def test_two_flows_on_two_grids_count_as_much_as_each_other(made, coarser, tmp_path, monkeypatch):
