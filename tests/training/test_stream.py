@@ -16,6 +16,7 @@ from closures.training.online.stream import Plan, Seen, Stream
 from closures.training.online.table import OnlineTable
 from closures.training.state import Progress
 from closures.training.tables import LoopTable
+from solver.errors import CaseError
 
 UNITS = Scaling(target="increment", mean=(0.0,) * 3, std=(1.0,) * 3, change=(1.0,) * 3)
 
@@ -144,6 +145,17 @@ def test_a_training_that_has_ended_goes_on_with_more_epochs(kind):
     after = {n for batch in drawn(second, progress, 12) for n in batch}
     assert before | after == set(range(second.buffer.received))
     assert len(after - before) >= 12
+
+
+def test_a_ratio_that_cannot_fill_an_emptied_buffer_is_said():
+    buffer = {"kind": "reservoir", "capacity": 7, "watermark": 5}
+    online, longer = table(ratio=0.1, buffer=buffer), LOOP.model_copy(update={"epochs": 5})
+    first, progress = stream_of(online, LOOP), Progress("")
+    drawn(first, progress, STEPS)
+    second = stream_of(online, longer)
+    second.restore(*first.state())
+    with pytest.raises(CaseError, match=r"\[online\] ratio = 0.1 brings no more than"):
+        drawn(second, progress, 12)
 
 
 def test_the_ratio_is_kept():

@@ -19,6 +19,7 @@ from closures.training.online.table import OnlineTable
 from closures.training.spectral_bound import plain_weights
 from closures.training.state import Progress
 from closures.training.tables import LoopTable
+from solver.errors import CaseError
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class Stream:
     predictor : whose weights are sent out.
     producers : who make the samples.
     fixed : the ratio of samples made to samples drawn is that of the recipe.
+
+    Raises
+    ------
+    CaseError : of a batch, if a training goes on that had emptied its buffer, and a fixed ratio cannot fill it.
     """
 
     SEEN = ("energy", "friction", "nu")
@@ -132,6 +137,12 @@ class Stream:
         while self._wants(step, left):
             self._take(self.producers.next(self.buffer.received % len(self.lanes) if self.fixed else None), step)
         self._close(left)
+        if not self.buffer.ready(self.batch):
+            raise CaseError(
+                "[loop] epochs: this training had ended, with nothing left in its buffer, and a fixed "
+                f"[online] ratio = {self.table.ratio:g} brings no more than {len(self.buffer)} samples for the next "
+                "batch: begin another training with its weights, [loop] begin"
+            )
 
     def _close(self, left: int) -> None:
         """Take no more where there is enough for all draws that are left."""
