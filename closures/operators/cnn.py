@@ -52,7 +52,7 @@ class SubgridCNN(nn.Module):
     def forward(self, gradient: Tensor, cells: Cells) -> Tensor:
         """``gradient`` (batch, 3, 3, nx, ny, nz), ``[i][j] = d_j u_i`` in 1/time, to stresses (batch, 6, nx, ny, nz).
 
-        Order xx yy zz xy xz yz, velocity^2. With ``cells.halos`` the result has ``2 reach`` planes less in y.
+        Order xx yy zz xy xz yz, velocity^2. Where cells have ``halos`` it has ``2 reach`` planes less in y.
         """
         g = size(gradient)
         unit = safe_ratio(gradient, g[:, None, None].expand_as(gradient)).flatten(1, 2)
