@@ -143,7 +143,7 @@ class Told:
     def prepare(self, operators):
         """It has no weights."""
 
-    def __call__(self, velocity, project):
+    def __call__(self, velocity, project, seeds=()):
         return self.answer(velocity.coefficients)
 
 
