@@ -66,7 +66,7 @@ class Companion:
         return term, remembered | own
 
     @property
-    def watched(self) -> dict[str, Callable[[Velocity], float]]:
+    def series_columns(self) -> dict[str, Callable[[Velocity], float]]:
         """Columns that it adds to the time series of a run, of the velocity at its end of a step; collective."""
         return {"familiarity": self.update.familiarity} if self.update.known is not None else {}
 

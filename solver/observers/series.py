@@ -138,7 +138,7 @@ def columns(simulation: Simulation) -> dict[str, Callable[[], float]]:
         found["fluctuation_energy"] = lambda: float(fluctuation_energy(op, simulation.velocity.coefficients))
         if grid.is_channel:
             found["momentum_imbalance"] = lambda: momentum_imbalance(simulation)
-    for name, value in getattr(simulation.closure, "watched", {}).items():
+    for name, value in getattr(simulation.closure, "series_columns", {}).items():
         found[name] = partial(_of_velocity, simulation, value)
     for name in simulation.state.scalars:
         found[f"{name}_mean"] = partial(scalar_mean, simulation, name)

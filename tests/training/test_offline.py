@@ -67,7 +67,8 @@ def largest_difference(a, b):
 @pytest.mark.parametrize(("name", "precision"), [*((name, "float32") for name in SMALL), ("ifactformer_o", "bfloat16")])
 def test_fits_one_pair(tmp_path, file, name, precision):
     """200 steps on one pair of frames: 1 % of the fluctuations is missed, where a frozen field misses 21 %."""
-    recipe, source = small_recipe(file, optimiser={"rate": 2e-2}, loss={"noise": 0.0}), TrajectoryFiles(file)
+    rate = 1e-2 if name == "mgno" else 2e-2  # V-cycles multiply stencils with one another
+    recipe, source = small_recipe(file, optimiser={"rate": rate}, loss={"noise": 0.0}), TrajectoryFiles(file)
     torch.manual_seed(90)
     predictor = Predictor(build(name, **SMALL[name]), scaling(source, [0], 1, "increment"))
     objective = Rollout(predictor, source.domain, recipe.loss, precision)
