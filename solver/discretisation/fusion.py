@@ -68,12 +68,14 @@ def fused(function: Method) -> Method:
         tensors: list[Tensor] = []
         key = structure(args, tensors)
         kernels = self.__dict__.setdefault(name, {})
-        if key not in kernels:
+        kernel = kernels.get(key)  # once: to hash the structure takes as long as a small kernel
+        if kernel is None:
             first = FirstCall(function, name, key, self, args, tensors)
             if compiling.gathered is not None:
                 return first.put_off(args)
             first.compile()
-        return kernels[key](tensors) if key in kernels else function(self, *args)
+            kernel = kernels.get(key)
+        return function(self, *args) if kernel is None else kernel(tensors)
 
     return cast("Method", call)
 
