@@ -16,6 +16,6 @@ def test_two_ranks_find_each_others_kernels_and_have_all_before_the_first_step(t
     missed, hit = found["counted"].T
     assert (missed + hit > 4).all()
     assert (hit >= 2).all()  # those of another rank; some differ from rank to rank
-    assert found["left"] == 0.0
+    assert found["early"] == found["left"] == 0.0
     plain, compiled = (np.stack([found[str(k)] for k in range(first, first + 3)]) for first in (0, 3))
     assert np.abs(compiled - plain).max() < 1e-12 * np.abs(plain).max()
