@@ -149,7 +149,8 @@ class Kernel:
     """A method compiled for arguments of one structure: a function of the tensors in them.
 
     The graph is handed to the compiler directly: what `torch.compile` does at each call to make sure that it applies
-    takes longer than the kernel on the grids of large-eddy simulations.
+    takes longer than the kernel on the grids of large-eddy simulations. It is traced with tensors that have no values:
+    a trace keeps all that it has come by, and a flow of its own size would be held some hundred times.
     """
 
     def __init__(
@@ -168,10 +169,12 @@ class Kernel:
         from torch.fx.experimental.proxy_tensor import make_fx
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        like = [layout.empty() for layout in layouts]
-        graph = make_fx(flat)(*like)
+        fake = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True)
+        with fake:
+            like = [layout.empty() for layout in layouts]
+            graph = make_fx(flat, _allow_non_fake_inputs=True)(*like)  # not fake: the tensors of the owner
         # a tracing context with shapes of its own: without one the compiler neither looks into its cache nor fills it
-        with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True))):
+        with tracing(TracingContext(fake)):
             self.compiled = _inductor.compile(graph, list(like), {"joint_graph_constant_folding": False})
 
     def __call__(self, tensors: list[Tensor]) -> Any:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from torch._subclasses import FakeTensor
 
 from closures.registry.registry import create
 from solver.discretisation import fusion
@@ -63,6 +64,28 @@ def test_one_model_serves_two_grids_compiled(fused):
     for k in range(2):
         torch.testing.assert_close(found[True, k], found[False, k], rtol=1e-11, atol=0)
     assert not torch.allclose(found[True, 0], found[True, 1])
+
+
+class Shifted:
+    """A marked method that reads a tensor of its owner and notes what it is called with."""
+
+    def __init__(self):
+        self.shift, self.seen = torch.tensor([1.0, 2.0, 4.0]), []
+
+    @fusion.fused
+    def add(self, f):
+        self.seen.append(type(f))
+        return 2.0 * f + self.shift.square()
+
+
+def test_compiling_holds_no_values_of_a_flow(fused):
+    """A trace keeps all that it meets, so it meets tensors without values; those of the owner keep theirs."""
+    fused(True)
+    shifted = Shifted()
+    found = shifted.add(torch.ones(5, 3))
+    assert shifted.seen
+    assert all(issubclass(kind, FakeTensor) for kind in shifted.seen)
+    torch.testing.assert_close(found, torch.tensor([3.0, 6.0, 18.0]).expand(5, 3), rtol=1e-6, atol=0)
 
 
 def test_a_recorded_gradient_is_never_compiled(fused):
