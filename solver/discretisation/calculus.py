@@ -161,13 +161,16 @@ class Operators(RankGrid):
     def slabs(self, fields: int) -> list[tuple[int, int]]:
         """First plane and number of planes of slabs of which so many physical fields stay in the caches of the threads.
 
-        One slab on a GPU, of a batch, and where a gradient is recorded.
+        One slab on a GPU, of a batch, and where a gradient is recorded. Slabs are of one size, for which kernels are
+        compiled once, where a quarter more of them than needed can be.
         """
         nx, ny, nz = self.local_shape
         if self.device.type != "cpu" or torch.is_grad_enabled() or self.members is not None:
             return [(0, ny)]
         planes = max(torch.get_num_threads() * CACHE_BYTES // (fields * nx * nz * self.dtype.itemsize), 1)
-        sizes = split_evenly(ny, -(-ny // planes))
+        least = -(-ny // planes)
+        count = next((n for n in range(least, least + least // 4 + 1) if ny % n == 0), least)
+        sizes = split_evenly(ny, count)
         return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
 
     def slabs_to_coefficients(self, slabs: Iterable[list[Tensor]], planes: list[int]) -> list[Tensor]:

@@ -8,6 +8,7 @@ round-off. So they do from the first kernel on that the compiler refuses. First 
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import logging
 import shutil
@@ -125,7 +126,8 @@ class FirstCall:
         """Make the kernel; if the compiler refuses, kernels are plain torch from now on."""
         start, before = time.perf_counter(), compiling.seconds
         try:
-            kernel = Kernel(self.function, self.owner, self.args, self.layouts)
+            with _cycles_kept():
+                kernel = Kernel(self.function, self.owner, self.args, self.layouts)
             self.owner.__dict__[self.name][self.key] = kernel
         except Exception as error:  # what compilers raise has no common class; a fault of the method comes again
             enable(False)
@@ -180,6 +182,18 @@ class Kernel:
     def __call__(self, tensors: list[Tensor]) -> Any:
         """The result for such tensors."""
         return filled(self.result, self.compiled(*tensors))
+
+
+@contextmanager
+def _cycles_kept() -> Iterator[None]:
+    """No search for cycles of objects: it takes a fifth of the time in which a compiler is loaded, and finds none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
