@@ -152,7 +152,7 @@ class Kernel:
 
     The graph is handed to the compiler directly: what `torch.compile` does at each call to make sure that it applies
     takes longer than the kernel on the grids of large-eddy simulations. It is traced with tensors that have no values:
-    a trace keeps all that it has come by, and a flow of its own size would be held some hundred times.
+    a trace keeps every intermediate result, which would be some hundred fields of the size of the flow.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Kernel:
 
 @contextmanager
 def _cycles_kept() -> Iterator[None]:
-    """No search for cycles of objects: it takes a fifth of the time in which a compiler is loaded, and finds none."""
+    """Cycles of objects are collected afterwards: to search takes a fifth of the time in which a compiler is loaded."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -66,6 +66,19 @@ def test_one_model_serves_two_grids_compiled(fused):
     assert not torch.allclose(found[True, 0], found[True, 1])
 
 
+def test_slabs_are_of_one_size_where_a_few_more_can_be(monkeypatch):
+    """So that each kernel is compiled once: 36 planes, at most five at a time, are nine slabs of four; 34 are not."""
+    for ny, sizes in ((36, {4}), (34, {4, 5})):
+        op = operators(Grid(FourierAxis(8, 6.0), walls(ny), FourierAxis(6, 3.0)))
+        plane = op.local_shape[0] * op.local_shape[2] * op.dtype.itemsize
+        monkeypatch.setattr("solver.discretisation.calculus.CACHE_BYTES", 5 * 9 * plane)
+        with torch.no_grad():
+            found = op.slabs(9)
+        assert {size for _, size in found} == sizes
+        assert [first for first, _ in found] == [sum(size for _, size in found[:k]) for k in range(len(found))]
+        assert sum(size for _, size in found) == ny
+
+
 class Shifted:
     """A marked method that reads a tensor of its owner and notes what it is called with."""
 
